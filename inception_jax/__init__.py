@@ -1,0 +1,24 @@
+"""The Inception family in JAX. The names below load what they need when they are first used."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "create": "inception_jax.nn.network",
+    "Outputs": "inception_jax.nn.network",
+    "list_models": "inception_jax.models",
+    "measure": "inception_jax.spec.measure",
+}
+
+__all__ = ["Outputs", "create", "list_models", "measure"]  # noqa: F822  (found by __getattr__)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'inception_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,256 @@
+"""What a run is made of: one experiment, its sections, and the rules that they must keep.
+
+The sections are frozen dataclasses with neutral defaults; a recipe in `configs/` names what it changes. Nothing derived
+is stored: what follows from other fields is a property, so that it also follows the command line.
+
+Each field is part of the run's identity, unless its metadata says `may_change`: a run that is resumed with another
+identity would not be the same run.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says which field, and what it may be."""
+
+    exit_code = 78
+
+
+def may_change(default: Any) -> Any:
+    """A field that a resumed run may give another value."""
+    return field(default=default, metadata={"may_change": True})
+
+
+def only(default: Any, *names: str) -> Any:
+    """A field that has a meaning under these values of its section's `name` alone."""
+    return field(default=default, metadata={"only": names})
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str = "bn_inception"
+    """A registered network: `inception-jax models` lists them."""
+    variant: str | None = None
+    """Which form of it (paper, cadene, ...); the registry's first where not given."""
+    width_multiplier: float = 1.0
+    """Times the filters of the table."""
+    dropout_rate: float | None = None
+    """Instead of the table's."""
+    aux: bool = False
+    """Train with the auxiliary heads."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the activations. Parameters, statistics, logits and loss are at least float32."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    examples_per_group: int = 0
+    """Examples that share batch statistics, on any number of devices; 0 for the whole batch."""
+    decay: float = 0.9
+    """Fraction of the running statistics kept by a step: 0.9997 needs 10,000 steps to forget its start."""
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
+    """unbiased as TF and PyTorch keep it, biased as Keras and Flax do."""
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str = "digits"
+    """digits, any image-classification set of TFDS, or one that an imported package registers."""
+    train_split: str = "train"
+    test_split: str = "test"
+    image_size: int = 32
+    """Height and width in pixels that the network sees."""
+    resize: Literal["bilinear", "area", "antialias"] = "bilinear"
+    """OpenCV's bilinear or area filter, or Pillow's antialiased bilinear one."""
+    shift: float = 0.0
+    """Move each training image by up to so many pixels, up or down and left or right."""
+    stretch: float = 0.0
+    """Scale height and width of each training image, each by up to exp(+-stretch)."""
+    turn: float = 0.0
+    """Turn each training image by up to so many degrees, either way."""
+    flip: bool = False
+    """Mirror every other training image."""
+    directory: str | None = may_change(None)
+    """Where TFDS keeps its datasets; its own default where not given."""
+    threads: int = may_change(2)
+    """Decoding threads, through Grain; 0 decodes in the training loop's own thread, without Grain."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: Literal["rmsprop", "momentum"] = "rmsprop"
+    """RMSProp as TensorFlow 1 had it (accumulator from 1, epsilon inside the root), or momentum SGD."""
+    learning_rate: float = 0.045
+    """Before the schedule's decay."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    decay: float = only(0.9, "rmsprop")
+    """Of the mean square."""
+    epsilon: float = only(1.0, "rmsprop")
+    """Added to the mean square."""
+    l2: float = 0.0
+    """The loss gains l2 / 2 * sum(kernel^2), through its gradient; biases, gammas and betas are left out."""
+    clip_norm: float | None = None
+    """Scale the gradient down to this global norm; L2 included, as TensorFlow's losses have it."""
+    average_decay: float = 0.0
+    """Moving average of parameters and statistics, evaluated instead of them; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    name: Literal["constant", "exponential", "cosine"] = "constant"
+    """cosine ends at the run's last step, so the run's length is then part of its identity."""
+    decay_rate: float = only(0.94, "exponential")
+    decay_epochs: float = only(2.0, "exponential")
+    """Multiply by decay_rate once in so many epochs."""
+    staircase: bool = only(True, "exponential")
+    """All at once at the end of decay_epochs, not a little at each step."""
+    warmup_epochs: float = 0.0
+    """Rise linearly from 0 first."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes."""
+    aux_weight: float = 0.3
+    """Of each auxiliary head's loss."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, resolved: what the recipe and the command line say together."""
+
+    model: Model = Model()
+    norm: Norm = Norm()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    objective: Objective = Objective()
+    batch_size: int = 64
+    """Examples in one step, over all devices together."""
+    epochs: float = 1.0
+    """Passes over the training set."""
+    steps: int | None = None
+    """Updates of the parameters; instead of epochs where given."""
+    seed: int = 0
+    """Of the initial weights, the order of the examples, their augmentation and dropout."""
+    log_every_steps: int = may_change(20)
+    evaluate_every_epochs: float = may_change(1.0)
+    """0 evaluates at the end alone."""
+    checkpoint_every_epochs: float = may_change(1.0)
+    """0 saves at the end alone."""
+    keep_checkpoints: int = may_change(2)
+    """The newest ones."""
+    workdir: str | None = may_change(None)
+    """Where the run lives; runs/<recipe> where not given."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the length of the run may be changed on resume: nothing but its end depends on it."""
+        return self.schedule.name != "cosine"
+
+    def check(self) -> None:
+        """Holds every field against the rules.
+
+        Raises:
+          ConfigError: the first rule that is broken.
+        """
+        for name, value in self._numbers():
+            if value < 0 or value != value:
+                raise ConfigError(f"{name} is {value}: it cannot be below 0")
+        for name in ("batch_size", "data.image_size", "model.width_multiplier", "optimizer.learning_rate", "log_every_steps", "keep_checkpoints"):
+            if not _reach(self, name) > 0:
+                raise ConfigError(f"{name} is {_reach(self, name)}: it must be above 0")
+        for name in ("norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay", "objective.label_smoothing", "model.dropout_rate"):
+            if (_reach(self, name) or 0) >= 1:
+                raise ConfigError(f"{name} is {_reach(self, name)}: it must be below 1")
+        if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
+            raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
+        if self.optimizer.clip_norm == 0:
+            raise ConfigError("optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping")
+        group = self.norm.examples_per_group
+        if group and self.batch_size % group:
+            raise ConfigError(f"batch_size {self.batch_size} is not a multiple of norm.examples_per_group {group}: change either")
+        for section in ("optimizer", "schedule"):
+            self._check_section(section, getattr(self, section))
+
+    def _check_section(self, path: str, section: Any) -> None:
+        for item in dataclasses.fields(section):
+            names = item.metadata.get("only")
+            if names and section.name not in names and getattr(section, item.name) != item.default:
+                raise ConfigError(
+                    f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name is {section.name}: "
+                    f"it has a meaning for {', '.join(names)} alone; leave it out, or change {path}.name"
+                )
+
+    def _numbers(self) -> Iterator[tuple[str, float]]:
+        for name, value in _leaves(self):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield name, value
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, by dotted name, that a resumed run must have unchanged."""
+        free = {name for name, item in _items(self) if item.metadata.get("may_change")}
+        if self.lasting:
+            free |= {"epochs", "steps"}
+        return {name: value for name, value in _leaves(self) if name not in free}
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+    """A line for each identity field that changed: `optimizer.learning_rate: 0.045 -> 0.1`."""
+    before, after = old.identity(), new.identity()
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {_reach(old, name)!r} -> {_reach(new, name)!r}" for name in names if _reach(old, name) != _reach(new, name)
+    ]
+
+
+def to_json(experiment: Experiment) -> dict[str, Any]:
+    return dataclasses.asdict(experiment)
+
+
+def from_json(stored: dict[str, Any]) -> Experiment:
+    """The experiment that `to_json` wrote.
+
+    Raises:
+      ConfigError: a field that this version does not have.
+    """
+    return _build(Experiment, stored, "")
+
+
+def _build(kind: Any, stored: dict[str, Any], path: str) -> Any:
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    values = {}
+    for name, value in stored.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?")
+        nested = known[name].type
+        values[name] = _build(nested, value, f"{path}{name}.") if dataclasses.is_dataclass(nested) else value
+    return kind(**values)
+
+
+def _items(section: Any, path: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _items(value, f"{path}{item.name}.")
+        else:
+            yield path + item.name, item
+
+
+def _leaves(section: Any) -> Iterator[tuple[str, Any]]:
+    for name, _ in _items(section):
+        yield name, _reach(section, name)
+
+
+def _reach(section: Any, name: str) -> Any:
+    for part in name.split("."):
+        section = getattr(section, part)
+    return section

@@ -1,0 +1,36 @@
+"""Which example stands where: position in the stream -> example id, with no state to save.
+
+Row r of global batch k is stream position k * B + r, on any number of hosts and after any resume.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+Order = Callable[[np.ndarray], np.ndarray]
+"""Positions [N] int64 -> example ids [N] int64; -1 where the stream has ended."""
+
+
+def shuffled(examples: int, seed: int) -> Order:
+    """An endless stream in which each epoch is a permutation of all examples, another one each time."""
+
+    @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
+    def permutation(epoch: int) -> np.ndarray:
+        # Sorting raw Philox words: NumPy guarantees those for ever, and not what its Generator.permutation returns.
+        words = np.random.Philox(key=[seed, epoch]).random_raw(examples)
+        return np.argsort(words, kind="stable")
+
+    def ids(positions: np.ndarray) -> np.ndarray:
+        epochs, places = np.divmod(positions, examples)
+        found = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            found[epochs == epoch] = permutation(int(epoch))[places[epochs == epoch]]
+        return found
+
+    return ids
+
+
+def once(examples: int) -> Order:
+    """Every example once, in order."""
+    return lambda positions: np.where(positions < examples, positions, -1)

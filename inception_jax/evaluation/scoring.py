@@ -1,0 +1,34 @@
+"""Exact evaluation: every example once, whatever the batch size and the number of devices."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from inception_jax.training.steps import Scores
+
+
+def totals(sums: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Adds sums in float64 on the host."""
+    total: dict[str, float] = {}
+    for one in jax.device_get(list(sums)):
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + float(np.float64(value))
+    return total
+
+
+def means(total: Mapping[str, float]) -> dict[str, float]:
+    """Divides by the count, once."""
+    return {name: value / total["count"] for name, value in total.items() if name != "count"}
+
+
+def evaluate(step: Callable[[Any, Any], Scores], variables: Any, batches: Iterator[Any], *, examples: int) -> dict[str, float]:
+    """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, and their `count`.
+
+    Raises:
+      AssertionError: the batches held not exactly `examples` examples.
+    """
+    total = totals(step(variables, batch).sums for batch in batches)
+    assert total["count"] == examples, f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
+    return {**means(total), "count": total["count"]}

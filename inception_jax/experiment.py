@@ -1,0 +1,177 @@
+"""The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from inception_jax.config import ConfigError, Experiment
+from inception_jax.data import augment, order
+from inception_jax.data.batches import Batch, batch, stream
+from inception_jax.data.decode import decode, resize
+from inception_jax.data.sources import DataError, Example, Source, open_source
+from inception_jax.mesh import Placement
+from inception_jax.models import UnknownModelError
+from inception_jax.nn.network import Network, create
+from inception_jax.spec.measure import measure
+from inception_jax.training import objective, optimizer
+from inception_jax.training.state import State, initial_state
+from inception_jax.training.steps import eval_step, train_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment in one room. Everything is made when it is first used.
+
+    Raises (from any property):
+      ConfigError: a configuration that cannot be run here.
+      DataError: data that is missing or cannot be read.
+    """
+
+    config: Experiment
+    placement: Placement
+
+    # What is learned from.
+
+    @cached_property
+    def train_source(self) -> Source:
+        source = self._source(self.config.data.train_split)
+        if len(source) < 1:
+            raise DataError(f"{self.config.data.name} has no training examples in {self.config.data.train_split!r}")
+        return source
+
+    @cached_property
+    def test_source(self) -> Source:
+        return self._source(self.config.data.test_split)
+
+    def _source(self, split: str) -> Source:
+        return open_source(self.config.data.name, split, self.config.data.directory)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train_source.class_names
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.train_source) / self.config.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.config.steps if self.config.steps is not None else self.in_steps(self.config.epochs)
+
+    def in_steps(self, epochs: float) -> int:
+        """The nearest number of steps, and at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+    def describe(self) -> str:
+        """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
+        measured = measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
+        room, group = self.placement.describe(), self.config.norm.examples_per_group or self.config.batch_size
+        return (
+            f"{self.config.model.name}: {measured.parameters or 0:,} parameters; {self.steps} steps of {self.config.batch_size} "
+            f"of {len(self.train_source):,} {self.config.data.name}, batch norm over {group}, on {room['devices']} {room['backend']} device(s)"
+        )
+
+    def train_batches(self, start: int) -> Iterator[Batch]:
+        """The global batches of steps `start` to the last, laid out."""
+        ids = order.shuffled(len(self.train_source), self.config.seed)
+        return self._batches(self.train_source, ids, start, self.steps)
+
+    def test_batches(self) -> Iterator[Batch]:
+        """Every held-out example once, the last batch filled up with weight 0."""
+        examples = len(self.test_source)
+        return self._batches(self.test_source, order.once(examples), 0, -(-examples // self.config.batch_size))
+
+    def _batches(self, source: Source, ids: order.Order, start: int, stop: int) -> Iterator[Batch]:
+        size = self.config.batch_size
+        one = partial(batch, rows=self.placement.rows(size), batch_size=size, order=ids, source=source, pixels=self.pixels)
+        for local in stream(one, start, stop, self.config.data.threads):
+            yield self.placement.lay_out(local, size)
+
+    def pixels(self, example: Example) -> Any:
+        """What the network sees of one example: [size, size, 3] uint8."""
+        return resize(decode(example.image), self.config.data.image_size, self.config.data.resize)
+
+    # What learns.
+
+    @cached_property
+    def network(self) -> Network:
+        model, norm = self.config.model, self.config.norm
+        if model.dtype == "float64" and not jax.config.jax_enable_x64:
+            raise ConfigError("model.dtype is float64, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment")
+        try:
+            network = create(
+                model.name, variant=model.variant, num_classes=len(self.class_names), aux=model.aux,
+                width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
+                examples_per_group=norm.examples_per_group, decay=norm.decay, running_variance=norm.running_variance,
+            )  # fmt: skip
+            measure(network.architecture, image_size=self.config.data.image_size)
+        except UnknownModelError as error:
+            raise ConfigError(f"model: {error}") from error
+        except ValueError as error:
+            raise ConfigError(f"{model.name} at data.image_size {self.config.data.image_size}: {error}") from error
+        if model.aux and not network.architecture.aux:
+            raise ConfigError(f"model.aux is set, but {model.name} has no auxiliary heads")
+        return network
+
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        rule, rate = self.config.schedule, self.config.optimizer.learning_rate
+        return optimizer.schedule(
+            rule.name, rate, steps=self.steps, decay_steps=self.in_steps(rule.decay_epochs), decay_rate=rule.decay_rate,
+            staircase=rule.staircase, warmup_steps=self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
+        )  # fmt: skip
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        rule = self.config.optimizer
+        return optimizer.optimizer(
+            rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov, decay=rule.decay, epsilon=rule.epsilon,
+            l2=rule.l2, clip_norm=rule.clip_norm,
+        )  # fmt: skip
+
+    def prepare_training(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """On the accelerator: augmentation, each example under its own key, and scaling."""
+        data = self.config.data
+        return augment.scale(augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, flip=data.flip))
+
+    @cached_property
+    def train_step(self):
+        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
+        loss = partial(
+            objective.classification,
+            label_smoothing=self.config.objective.label_smoothing,
+            aux_weight=self.config.objective.aux_weight,
+        )
+        step = partial(
+            train_step, network=self.network, optimizer=self.optimizer, objective=loss, prepare=self.prepare_training,
+            seed=self.config.seed, average_decay=self.config.optimizer.average_decay,
+        )  # fmt: skip
+        return self.placement.compile(step, donate=(0,))
+
+    @cached_property
+    def eval_step(self):
+        """(variables, batch) -> Scores, compiled."""
+        return self.placement.compile(partial(eval_step, network=self.network, prepare=augment.scale))
+
+    @cached_property
+    def _initialise(self):
+        size = self.config.data.image_size
+        return partial(
+            initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, 3),
+            averaged=self.config.optimizer.average_decay > 0,
+        )  # fmt: skip
+
+    def initial_state(self) -> State:
+        """The state before the first step, made on the devices."""
+        return self.placement.build(self._initialise, jax.random.key(self.config.seed))
+
+    def abstract_state(self) -> State:
+        """Its shapes, dtypes and shardings, without making it."""
+        return self.placement.abstract(jax.eval_shape(self._initialise, jax.random.key(self.config.seed)))

@@ -1,0 +1,115 @@
+"""What a run tells: `metrics.jsonl` is the truth; the terminal and TensorBoard mirror it."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+from tqdm import tqdm
+
+
+class Logbook:
+    """Writes the metrics of a run and shows its progress: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+      start: the step that the run goes on from; what `metrics.jsonl` holds beyond it is cut away, since it will be made again.
+      leads: whether this process writes and speaks at all.
+    """
+
+    def __init__(self, workdir: epath.Path, *, start: int, steps: int, leads: bool = True):
+        self._path, self._leads, self._steps = workdir / "metrics.jsonl", leads, steps
+        self._appends = "://" not in str(workdir)  # object stores cannot append: the file is rewritten whole
+        self._lines: list[str] = []
+        if not leads:
+            return
+        self._cut(start)
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05) if terminal else None
+        self._began, self._start = time.monotonic(), start
+        try:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
+        except ImportError:
+            self._board = None
+
+    def _cut(self, start: int) -> None:
+        if not self._path.exists():
+            return
+        kept = [json.dumps(row) for row in read_metrics(self._path.parent) if row["step"] <= start]
+        self._lines = kept
+        unfinished = self._path.with_name("metrics.jsonl.tmp")
+        unfinished.write_text("".join(line + "\n" for line in kept))
+        unfinished.replace(self._path)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records `metrics` of the step just made."""
+        if not self._leads:
+            return
+        row = json.dumps({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
+        self._lines.append(row)
+        if self._appends:
+            with self._path.open("a") as file:
+                file.write(row + "\n")
+        else:
+            self._path.write_text("".join(line + "\n" for line in self._lines))
+        if self._board:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+
+    def advance(self, step: int, shown: Mapping[str, str] | None = None) -> None:
+        """Moves the bar to `step`; with `shown`, prints those figures and the time left."""
+        if not self._leads:
+            return
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            if shown:
+                self._bar.set_postfix(dict(shown))
+        elif shown:
+            left = (time.monotonic() - self._began) / max(step - self._start, 1) * (self._steps - step)
+            figures = " ".join(f"{name} {value}" for name, value in shown.items())
+            self.say(f"step {step}/{self._steps} {step / self._steps:.0%} {figures} left {duration(left)}")
+
+    def begin(self, step: int) -> None:
+        """Starts the clock of the time left: what came before was compiling."""
+        self._began, self._start = time.monotonic(), step
+
+    def say(self, text: str) -> None:
+        """A line to the reader."""
+        if self._leads:
+            say(text)
+
+    def close(self) -> None:
+        if not self._leads:
+            return
+        if self._bar is not None:
+            self._bar.close()
+        if self._board:
+            self._board.close()
+
+
+def say(text: str) -> None:
+    """Prints a line, above the bar where one is shown."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """`1h02m`, `3m20s`, `12s`."""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+def read_metrics(workdir: Any) -> list[dict[str, float]]:
+    """The rows of `metrics.jsonl`; a last line that was cut off while being written is left out."""
+    rows = []
+    for line in (epath.Path(workdir) / "metrics.jsonl").read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

@@ -1,0 +1,83 @@
+"""Batch normalisation over N examples (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
+
+from typing import Literal
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BatchNorm(nn.Module):
+    """Normalises `[B, ..., C]` over groups of examples and all positions; algorithm 1 in training, 2 in evaluation.
+
+    The statistics of a group are those of its own examples, whatever devices they lie on: the batch is reshaped to
+    `[B / N, N, ..., C]`, whose leading axis stays on the data axis of a mesh. Where N divides a device's share, nothing
+    is communicated.
+
+    Moments, scale and shift are computed in at least float32; the output has the input's dtype. The variance takes a
+    second pass over the differences from the mean: the one-pass form E[x^2] - E[x]^2 loses all digits in float32 where
+    the mean is 10,000 deviations (and half a percent of the variance at 300).
+
+    Attributes:
+      examples_per_group: N, the examples that share statistics while training; 0 for the whole batch.
+      decay: fraction of the running statistics that a step keeps (PyTorch's momentum is 1 - decay).
+      epsilon: added to the variance.
+      use_scale: learn gamma; without it gamma is 1.
+      running_variance: `unbiased` keeps the m/(m-1)-corrected variance (TF, PyTorch, algorithm 2), `biased` the plain
+        one (Keras, Flax). The batch itself is always normalised with the biased one.
+    """
+
+    examples_per_group: int = 0
+    decay: float = 0.9
+    epsilon: float = 1e-3
+    use_scale: bool = True
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises `x` of shape [B, ..., C].
+
+        Raises:
+          ValueError: `train=True` where `batch_stats` is not mutable, or a batch that groups do not divide.
+        """
+        chex.assert_type(x, float)
+        channels, dtype = x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
+        scale = self.param("scale", nn.initializers.ones, (channels,), dtype) if self.use_scale else jnp.ones((), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        if not train:
+            return self._normalise(x.astype(dtype), running_mean.value, running_var.value, scale, bias).astype(x.dtype)
+        if not self.is_mutable_collection("batch_stats"):
+            raise ValueError(
+                "train=True updates the running statistics, but the collection 'batch_stats' is not mutable: call "
+                "network.apply(..., train=True, mutable=['batch_stats']) and keep what it returns, or pass train=False"
+            )
+        grouped = self._grouped(x).astype(dtype)
+        axes = tuple(range(1, grouped.ndim - 1))
+        mean = grouped.mean(axes, keepdims=True)
+        var = jnp.square(grouped - mean).mean(axes, keepdims=True)
+        if not self.is_initializing():
+            m = grouped[0, ..., 0].size
+            bessel = m / max(m - 1, 1) if self.running_variance == "unbiased" else 1.0
+            self._follow(running_mean, mean)
+            self._follow(running_var, var * bessel)
+        return self._normalise(grouped, mean, var, scale, bias).reshape(x.shape).astype(x.dtype)
+
+    def _grouped(self, x: jax.Array) -> jax.Array:
+        batch = x.shape[0]
+        group = self.examples_per_group or batch
+        if batch % group:
+            raise ValueError(
+                f"batch normalisation over {group} examples cannot split a batch of {batch}: choose a batch size that "
+                f"is a multiple of {group}, or an examples_per_group that divides {batch} (0 for the whole batch)"
+            )
+        return x.reshape(batch // group, group, *x.shape[1:])
+
+    def _normalise(self, x, mean, var, scale, bias):
+        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
+
+    def _follow(self, running: nn.Variable, of_groups: jax.Array) -> None:
+        average = of_groups.mean(tuple(range(of_groups.ndim - 1)))
+        running.value = self.decay * running.value + (1 - self.decay) * average

@@ -1,0 +1,34 @@
+"""Pooling as the tables ask for it. Flax's pools are called by keyword: its ONNX exporter needs that."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from inception_jax.spec.geometry import slide
+from inception_jax.spec.vocabulary import Pool, Unit
+
+
+def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
+    """Pools `x` of shape [B, H, W, C]; a global pool gives [B, C]."""
+    if word.kernel is None:
+        return x.mean((1, 2)) if word.kind == "avg" else x.max((1, 2))
+    spans = [slide(x.shape[1 + i], word.kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
+    padding = tuple((span.before, span.after) for span in spans)
+    if word.kind == "avg":
+        # Caffe's ceil mode hangs the last window over the border, but never counts what hangs over.
+        count = unit.count_include_pad and word.padding != "ceil"
+        mean = nn.avg_pool(x, window_shape=word.kernel, strides=word.stride, padding=padding, count_include_pad=count)
+        return mean.astype(x.dtype)  # Flax divides by float32 counts, and so returns float32 for bfloat16
+    if word.pad_value is not None:
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
+        padding = ((0, 0), (0, 0))
+    return nn.max_pool(x, window_shape=word.kernel, strides=word.stride, padding=padding)
+
+
+def local_response(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:
+    """Divides by the energy of the neighbouring channels, in at least float32 (Caffe's `lrn_layer.cpp`)."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    energy = size * nn.avg_pool(
+        jnp.square(wide)[..., None], window_shape=(1, 1, size), strides=(1, 1, 1), padding=((0, 0), (0, 0), (size // 2, (size - 1) // 2))
+    )
+    return (wide / (k + alpha / size * energy[..., 0]) ** beta).astype(x.dtype)

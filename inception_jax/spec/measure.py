@@ -1,0 +1,258 @@
+"""What a table amounts to: shapes, parameters, multiply-adds and receptive fields, read off without running anything.
+
+Multiply-adds count convolutions and matrix products only, one per multiplication, for one example: bias, norm,
+pooling and additions are not counted (torchvision's `_ops` count the same way). Parameters are those that are trained;
+the running mean and variance of a norm are counted apart, as `batch_stats`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from inception_jax.spec.geometry import Sight, slide
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Conv,
+    Layer,
+    Linear,
+    Norm,
+    Pair,
+    Pool,
+    Residual,
+    Shape,
+    Steps,
+    Unit,
+    Word,
+    named,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor on its way through the network: the shape of one example, and what its first value has seen."""
+
+    shape: Shape
+    rows: Sight = Sight()
+    columns: Sight = Sight()
+
+    @property
+    def receptive_field(self) -> Pair:
+        return self.rows.size, self.columns.size
+
+    @property
+    def stride(self) -> Pair:
+        return self.rows.jump, self.columns.jump
+
+
+@dataclass(frozen=True)
+class Row:
+    """One word at work. Counts are None where an open word does not tell them."""
+
+    path: str
+    kind: str
+    kernel: Pair | None
+    stride: Pair | None
+    input: Shape
+    output: Place
+    parameters: int | None = 0
+    batch_stats: int = 0
+    multiply_adds: int | None = 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An architecture, measured: its rows in order, the places after each end point, and the auxiliary heads' rows."""
+
+    architecture: Architecture
+    rows: tuple[Row, ...]
+    end_points: dict[str, Place]
+    aux_rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int | None:
+        return _total(row.parameters for row in self.rows)
+
+    @property
+    def batch_stats(self) -> int:
+        return sum(row.batch_stats for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int | None:
+        return _total(row.multiply_adds for row in self.rows)
+
+    @property
+    def aux_parameters(self) -> int | None:
+        return _total(row.parameters for row in self.aux_rows)
+
+    @property
+    def aux_batch_stats(self) -> int:
+        return sum(row.batch_stats for row in self.aux_rows)
+
+    @property
+    def receptive_field(self) -> Pair:
+        """Of the last map before the classifier."""
+        return [place for place in self.end_points.values() if len(place.shape) == 3][-1].receptive_field
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
+
+
+def measure(architecture: Architecture, *, image_size: int | None = None, channels: int = 3, num_classes: int = 1000) -> Measurement:
+    """Measures `architecture` on square images of `image_size` pixels (its own `input_size` where not given).
+
+    With `num_classes=0` the linear layer that gives the logits is left out.
+
+    Raises:
+      ValueError: a window that does not fit, branches that cannot be joined; the message names the place in the table.
+    """
+    size = image_size or architecture.input_size
+    ruler = _Ruler(architecture.unit, num_classes)
+    place = Place((size, size, channels))
+    end_points = {}
+    for name, steps in architecture.layers:
+        place = end_points[name] = ruler.steps(steps, place, name)
+    aux = _Ruler(architecture.unit, num_classes)
+    for head in architecture.aux:
+        aux.steps(head.steps, end_points[head.at], head.name)
+    return Measurement(architecture, tuple(ruler.rows), end_points, tuple(aux.rows))
+
+
+class _Ruler:
+    """Walks the words and writes down a row for each."""
+
+    def __init__(self, unit: Unit, num_classes: int):
+        self.unit, self.num_classes, self.rows = unit, num_classes, list[Row]()
+
+    def steps(self, steps: Steps, place: Place, path: str) -> Place:
+        for name, word in named(steps):
+            place = self.word(word, place, path if isinstance(word, Concat | Residual) else f"{path}/{name}")
+        return place
+
+    def word(self, word: Word, place: Place, path: str) -> Place:
+        match word:
+            case Conv():
+                return self.conv(word, place, path)
+            case Pool(kernel=None):
+                return self.row(path, f"global {word.kind} pool", place, Place(place.shape[-1:], *_whole(place)))
+            case Pool():
+                return self.row(path, f"{word.kind} pool", place, self.window(word, place, place.shape[-1], path), word)
+            case Linear():
+                return self.linear(word, place, path)
+            case Norm():
+                channels = place.shape[-1]
+                return self.row(path, "norm", place, place, parameters=self.gamma_beta(channels), batch_stats=2 * channels)
+            case Concat():
+                return self.concat(word, place, path)
+            case Residual():
+                return self.residual(word, place, path)
+            case Layer():
+                return self.layer(word, place, path)
+        return self.row(path, type(word).__name__.lower(), place, place)
+
+    def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
+        kernel, stride = (window.kernel, window.stride) if window else (None, None)
+        self.rows.append(Row(path, kind, kernel, stride, place.shape, output, **counts))
+        return output
+
+    def gamma_beta(self, channels: int) -> int:
+        return channels * (1 + self.unit.norm_scale)
+
+    def window(self, word: Conv | Pool, place: Place, channels: int, path: str) -> Place:
+        kernel, (height, width, _) = word.kernel or (0, 0), self.map(place, path)
+        try:
+            rows = slide(height, kernel[0], word.stride[0], word.padding, self.unit.same)
+            columns = slide(width, kernel[1], word.stride[1], word.padding, self.unit.same)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; use a larger image or a smaller window") from None
+        return Place(
+            (rows.size, columns.size, channels),
+            place.rows.through(kernel[0], word.stride[0], rows.before),
+            place.columns.through(kernel[1], word.stride[1], columns.before),
+        )
+
+    def map(self, place: Place, path: str) -> Shape:
+        if len(place.shape) != 3:
+            raise ValueError(f"{path}: needs a map (height, width, channels) but gets {place.shape}; move it before the global pool")
+        return place.shape
+
+    def conv(self, word: Conv, place: Place, path: str) -> Place:
+        inputs = self.map(place, path)[-1]
+        filters = word.filters or inputs
+        output = self.window(word, place, filters, path)
+        positions, taps = prod(output.shape[:2]), prod(word.kernel)
+        if word.depth_multiplier:
+            middle = inputs * word.depth_multiplier
+            weights = taps * middle + middle * filters
+        else:
+            weights = taps * inputs * filters
+        norm = self.unit.norm if word.norm is None else word.norm
+        bias = self.unit.bias if word.bias is None else word.bias
+        return self.row(
+            path, "separable conv" if word.depth_multiplier else "conv", place, output, word,
+            parameters=weights + bias * filters + norm * self.gamma_beta(filters),
+            batch_stats=norm * 2 * filters,
+            multiply_adds=positions * weights,
+        )  # fmt: skip
+
+    def linear(self, word: Linear, place: Place, path: str) -> Place:
+        inputs, features = prod(place.shape), self.num_classes if word.features is None else word.features
+        if not features:
+            return place
+        return self.row(
+            path, "linear", place, Place((features,), *_whole(place)),
+            parameters=inputs * features + word.bias * features + word.norm * self.gamma_beta(features),
+            batch_stats=word.norm * 2 * features,
+            multiply_adds=inputs * features,
+        )  # fmt: skip
+
+    def concat(self, word: Concat, place: Place, path: str) -> Place:
+        outputs = [self.steps(branch, place, f"{path}/branch_{i}") for i, branch in enumerate(word.branches)]
+        if len({output.shape[:-1] for output in outputs}) > 1:
+            shapes = ", ".join(f"branch_{i} {output.shape}" for i, output in enumerate(outputs))
+            raise ValueError(f"{path}: branches of different size cannot be joined: {shapes}; give them equal strides and padding")
+        rows, columns = outputs[0].rows, outputs[0].columns
+        for output in outputs[1:]:
+            rows, columns = rows.joined(output.rows), columns.joined(output.columns)
+        return Place((*outputs[0].shape[:-1], sum(output.shape[-1] for output in outputs)), rows, columns)
+
+    def residual(self, word: Residual, place: Place, path: str) -> Place:
+        if word.preactivation:
+            self.word(Norm(), place, f"{path}/norm")
+        output = self.steps(word.branch, place, path)
+        if word.up:
+            output = self.conv(expansion(place.shape[-1]), output, f"{path}/up")
+        if word.shortcut == "pad":
+            shortcut = self.window(Pool("max", (1, 1), word.stride), place, output.shape[-1], path)
+        elif word.shortcut is not None:
+            shortcut = self.steps(word.shortcut, place, f"{path}/shortcut")
+        else:
+            shortcut = place
+        if shortcut.shape != output.shape:
+            raise ValueError(f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; a sum needs equal shapes")
+        return Place(output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns))
+
+    def layer(self, word: Layer, place: Place, path: str) -> Place:
+        if word.output_shape is None:
+            raise ValueError(f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)")
+        fields = dict(word.fields)
+        return self.row(
+            path, word.module.rpartition(":")[2], place, Place(word.output_shape(place.shape, **fields), place.rows, place.columns),
+            parameters=word.parameters(place.shape, **fields) if word.parameters else None,
+            multiply_adds=word.multiply_adds(place.shape, **fields) if word.multiply_adds else None,
+        )  # fmt: skip
+
+
+def expansion(filters: int) -> Conv:
+    """The linear 1x1 convolution that ends a residual branch with `up` set."""
+    return Conv(filters, (1, 1), norm=False, bias=True, activation="linear")
+
+
+def _whole(place: Place) -> tuple[Sight, Sight]:
+    """The sight of a value that has seen all of a map."""
+    if len(place.shape) != 3:
+        return place.rows, place.columns
+    height, width, _ = place.shape
+    return place.rows.through(height, 1, 0), place.columns.through(width, 1, 0)

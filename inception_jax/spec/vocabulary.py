@@ -1,0 +1,279 @@
+"""The words in which a network is written.
+
+A network is data: an `Architecture` whose `layers` are end points in order, each one word or a tuple of words in
+sequence. The words are frozen dataclasses, made by the short functions at the end of this file, so that a table reads
+as the paper's figure does:
+
+    Mixed_3b=concat(
+        same(64, 1),
+        (same(64, 1), same(64, 3)),
+        (same(64, 1), same(96, 3), same(96, 3)),
+        (avg(3), same(32, 1)))
+
+Everything else asks this data: `measure` for shapes and counts, `nn.network` for Flax modules. Words compare and hash
+by value, and none of them knows whether the network is being trained or evaluated.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Pair = tuple[int, int]
+Shape = tuple[int, ...]
+"""Of one example: (height, width, channels), or (features,)."""
+Padding = Literal["same", "valid", "ceil"] | Pair
+"""`same` as the architecture's unit says, `valid` none, `ceil` Caffe's rounding up, or (before, after) zeros."""
+Activation = Literal["relu", "sigmoid", "linear"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What "a convolution" stands for in one network: the facts in which releases of one figure differ.
+
+    Attributes:
+      norm: batch-normalise between the convolution and its activation.
+      bias: give every convolution a bias, normalised or not (redundant before a norm; Caffe's BN-Inception has it).
+      activation: after the norm.
+      norm_scale: learn gamma; TF-Slim and Keras Inceptions fix it at 1.
+      norm_epsilon: added to the variance.
+      same: `tensorflow` puts the odd pixel of padding after, `symmetric` pads (k - 1) // 2 on both sides (Caffe,
+        PyTorch). The output sizes agree at even inputs; the sampling grid is shifted by one pixel.
+      count_include_pad: average pools divide by the window, not by the real pixels in it.
+    """
+
+    norm: bool = True
+    bias: bool = False
+    activation: Activation = "relu"
+    norm_scale: bool = True
+    norm_epsilon: float = 1e-3
+    same: Literal["tensorflow", "symmetric"] = "tensorflow"
+    count_include_pad: bool = False
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution, then norm, then activation. A field that is None is as the architecture's `Unit` says.
+
+    Attributes:
+      filters: output channels; None for as many as the input has.
+      depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
+    """
+
+    filters: int | None
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = "same"
+    depth_multiplier: int | None = None
+    norm: bool | None = None
+    bias: bool | None = None
+    activation: Activation | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max or average pooling; `kernel=None` averages (or takes the maximum of) the whole map and drops its axes.
+
+    Attributes:
+      pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
+        first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
+    """
+
+    kind: Literal["max", "avg"]
+    kernel: Pair | None
+    stride: Pair = (1, 1)
+    padding: Padding = "same"
+    pad_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Flatten, matrix product, then norm and activation. `features=None` is the number of classes."""
+
+    features: int | None = None
+    norm: bool = False
+    bias: bool = True
+    activation: Activation = "linear"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Zero a fraction `rate` while training; None for the architecture's `dropout_rate`."""
+
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Batch normalisation and an activation on their own: the end of a pre-activation network."""
+
+    activation: Activation = "relu"
+
+
+@dataclass(frozen=True)
+class LocalResponse:
+    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta; Caffe's form and constants."""
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Branches on one input, joined along the channels in this order."""
+
+    branches: tuple["Steps", ...]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """activation(shortcut(x) + scale * branch(x)).
+
+    Attributes:
+      shortcut: None for the identity, words for a projection, `"pad"` for option A of the ResNet paper (subsample by
+        `stride`, fill the new channels with zeros).
+      up: end the branch with a linear 1x1 convolution, with bias and without norm, to the input's width
+        (Inception-ResNet's filter expansion).
+      preactivation: one norm and activation before the branch; a projection reads it too, an identity reads x.
+    """
+
+    branch: "Steps"
+    shortcut: "Steps | Literal['pad'] | None" = None
+    stride: Pair = (1, 1)
+    scale: float = 1.0
+    up: bool = False
+    preactivation: bool = False
+    activation: Activation = "relu"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The open word: any Flax module, `module` being `"package.module:Class"`, called as module(x, train=train).
+
+    Attributes:
+      fields: the module's fields as sorted pairs, so that a spec hashes.
+      output_shape: (shape of one example, **fields) -> shape; without it `measure` cannot go past this row.
+      multiply_adds, parameters: the same for the counts; without them `measure` says "unknown" (None).
+    """
+
+    module: str
+    fields: tuple[tuple[str, Any], ...] = ()
+    output_shape: Callable[..., Shape] | None = None
+    multiply_adds: Callable[..., int] | None = None
+    parameters: Callable[..., int] | None = None
+
+
+Word = Conv | Pool | Linear | Dropout | Norm | LocalResponse | Concat | Residual | Layer
+Steps = Word | tuple["Steps", ...]
+Table = tuple[tuple[str, Steps], ...]
+
+
+@dataclass(frozen=True)
+class AuxHead:
+    """A classifier on the side, fed by the end point `at`; it exists while training only."""
+
+    name: str
+    at: str
+    steps: Steps
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network: its table, and the facts that hold for all of its rows.
+
+    Attributes:
+      layers: (end point, words) in order; the last one ends in the `Linear` that gives the logits.
+      input_size: height and width, in pixels, that the source trains and evaluates at.
+      dropout_rate: what `Dropout()` stands for.
+      source: paper and section, or the release that the numbers come from.
+    """
+
+    name: str
+    variant: str
+    layers: Table
+    source: str
+    input_size: int = 224
+    unit: Unit = Unit()
+    dropout_rate: float = 0.0
+    aux: tuple[AuxHead, ...] = ()
+
+
+def named(steps: Steps) -> Iterator[tuple[str, Word]]:
+    """The words of one place, each with the name that its parameters carry: `conv_<h>x<w>`, a second one `..._2`.
+
+    `Concat` and `Residual` open no place of their own (their parts are `branch_<i>`, `shortcut`, `up`), so a place
+    holds one of them at most.
+
+    Raises:
+      ValueError: a second concat or residual in one sequence.
+    """
+    seen: Counter[str] = Counter()
+    for word in flatten(steps):
+        if isinstance(word, Conv):
+            name = f"conv_{word.kernel[0]}x{word.kernel[1]}"
+        elif isinstance(word, Concat | Residual):
+            name = "branches"
+            if seen[name]:
+                raise ValueError(
+                    "two of concat and residual stand in one sequence, where their branches would share names: "
+                    "give each an end point (a row of the table) of its own"
+                )
+        else:
+            name = type(word).__name__.lower()
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}_{seen[name]}"), word
+
+
+def flatten(steps: Steps) -> Iterator[Word]:
+    """The words of a sequence, one after the other."""
+    if isinstance(steps, tuple):
+        for step in steps:
+            yield from flatten(step)
+    else:
+        yield steps
+
+
+# The short forms that tables are written in.
+
+
+def pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
+
+
+def conv(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", **unit: Any) -> Conv:
+    return Conv(filters, pair(kernel), pair(stride), padding, **unit)
+
+
+def same(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, **unit: Any) -> Conv:
+    return conv(filters, kernel, stride, "same", **unit)
+
+
+def valid(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, **unit: Any) -> Conv:
+    return conv(filters, kernel, stride, "valid", **unit)
+
+
+def max_(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", pad_value: float | None = None) -> Pool:
+    return Pool("max", pair(kernel), pair(stride), padding, pad_value)
+
+
+def avg(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same") -> Pool:
+    return Pool("avg", pair(kernel), pair(stride), padding)
+
+
+def global_avg() -> Pool:
+    return Pool("avg", None)
+
+
+def concat(*branches: Steps) -> Concat:
+    return Concat(branches)
+
+
+def layer(module: str, *, output_shape=None, multiply_adds=None, parameters=None, **fields: Any) -> Layer:
+    return Layer(module, tuple(sorted(fields.items())), output_shape, multiply_adds, parameters)
+
+
+def table(**rows: Steps) -> Table:
+    """End points in order: `table(Conv2d_1a_7x7=same(64, 7, 2), MaxPool_2a_3x3=max_(3, 2), ...)`."""
+    return tuple(rows.items())

@@ -1,0 +1,74 @@
+"""What is minimised, and what is counted: sums over examples, divided once at the end."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+if TYPE_CHECKING:
+    from inception_jax.nn.network import Outputs
+
+Metric = Callable[[jax.Array, jax.Array], jax.Array]
+"""(logits [B, K], labels [B]) -> one number per example [B]."""
+Sums = dict[str, jax.Array]
+
+
+def top_k(k: int) -> Metric:
+    """Metric: 1 where the label is among the k largest logits. Of equal logits the lower class counts as larger, as in
+    `jax.lax.top_k`; NaN is larger than the label, so numbers gone wrong never score."""
+
+    def hit(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+        earlier = jnp.arange(logits.shape[-1]) < labels[:, None]
+        ahead = (logits > true) | ((logits == true) & earlier) | jnp.isnan(logits)
+        return ahead.sum(-1) < k
+
+    return hit
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({"top1": top_k(1), "top5": top_k(5)})
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy [B] in nats, of `logits` [B, K] in at least float32.
+
+    With smoothing e the target is (1 - e) one-hot + e / K (arXiv:1512.00567, section 7).
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    chex.assert_equal_shape_prefix((logits, labels), 1)
+    if logits.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(f"logits are {logits.dtype}: a softmax over them needs at least float32")
+    if not label_smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(target, label_smoothing))
+
+
+def score(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array, metrics: Mapping[str, Metric] = METRICS) -> Sums:
+    """Weighted sums over the batch: `loss`, each metric, and the `count` to divide them by."""
+    sums = {name: (weights * metric(logits, labels)).sum() for name, metric in metrics.items()}
+    return {"loss": (weights * losses).sum(), **sums, "count": weights.sum()}
+
+
+def classification(
+    outputs: "Outputs",
+    labels: jax.Array,
+    weights: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    aux_weight: float = 0.3,
+    metrics: Mapping[str, Metric] = METRICS,
+) -> tuple[jax.Array, Sums]:
+    """Mean cross-entropy, each auxiliary head's added with `aux_weight`; and the sums of the main classifier.
+
+    L2 is not part of this number: the optimizer adds its gradient.
+    """
+    logits = outputs.logits
+    losses = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    for aux in outputs.aux:
+        losses = losses + aux_weight * cross_entropy(aux, labels, label_smoothing=label_smoothing)
+    return (weights * losses).sum() / weights.sum(), score(logits, labels, weights, losses, metrics)

@@ -1,0 +1,70 @@
+"""The optimizer and its schedule, made of Optax's own parts."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def schedule(
+    name: Literal["constant", "exponential", "cosine"],
+    learning_rate: float,
+    *,
+    steps: int,
+    decay_steps: int = 1,
+    decay_rate: float = 1.0,
+    staircase: bool = True,
+    warmup_steps: int = 0,
+) -> optax.Schedule:
+    """Step -> learning rate. After `warmup_steps` of a linear rise, decay counts from there; `cosine` ends at `steps`."""
+    if name == "constant":
+        decay = optax.constant_schedule(learning_rate)
+    elif name == "exponential":
+        decay = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase)
+    else:
+        decay = optax.cosine_decay_schedule(learning_rate, max(steps - warmup_steps, 1))
+    if not warmup_steps:
+        return decay
+    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), decay], [warmup_steps])
+
+
+def optimizer(
+    name: Literal["rmsprop", "momentum"],
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    decay: float = 0.9,
+    epsilon: float = 1.0,
+    l2: float = 0.0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """L2, then clipping, then the rule: the order that TensorFlow's losses imply, where L2 is part of the loss.
+
+    `rmsprop` is TensorFlow 1's: the mean square starts at 1, epsilon is added inside the square root, the learning rate
+    inside the momentum. (Optax's defaults differ in the first; PyTorch's rule in all three.)
+    """
+    if name == "rmsprop":
+        rule = optax.rmsprop(
+            learning_rate, decay=decay, eps=epsilon, initial_scale=1.0, eps_in_sqrt=True, momentum=momentum, nesterov=nesterov
+        )
+    else:
+        rule = optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
+    before = []
+    if l2:
+        before.append(optax.add_decayed_weights(l2, mask=kernels))
+    if clip_norm is not None:
+        before.append(optax.clip_by_global_norm(clip_norm))
+    return optax.chain(*before, rule)
+
+
+def kernels(params: Any) -> Any:
+    """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
+
+
+def follow(average: Any, new: Any, *, decay: float, step: jax.Array) -> Any:
+    """Moving average as TensorFlow keeps it: step n moves with decay min(decay, (1 + n) / (10 + n))."""
+    ramped = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(new, average, 1.0 - ramped)

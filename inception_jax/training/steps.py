@@ -1,0 +1,73 @@
+"""The two compiled functions of a run: one step of training, one of evaluation."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from inception_jax.training.objective import METRICS, Metric, Sums, cross_entropy, score
+from inception_jax.training.optimizer import follow
+from inception_jax.training.state import State
+
+if TYPE_CHECKING:
+    from inception_jax.data.batches import Batch
+
+
+def train_step(
+    state: State,
+    batch: "Batch",
+    *,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Callable[..., tuple[jax.Array, Sums]],
+    prepare: Callable[[jax.Array, jax.Array], jax.Array],
+    seed: int,
+    average_decay: float = 0.0,
+) -> tuple[State, Sums]:
+    """One update of the parameters; a step whose numbers are not finite changes none of them and is counted."""
+    examples, dropout = jax.random.split(jax.random.key(seed))
+    images = prepare(batch.image, jax.vmap(lambda position: jax.random.fold_in(examples, position))(batch.position))
+    chex.assert_equal_shape_prefix((images, *batch), 1)
+
+    def loss(params):
+        variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, state.step)}
+        outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+        value, sums = objective(outputs, batch.label, batch.weight)
+        return value, (sums, updated.get("batch_stats", {}))
+
+    (value, (sums, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average and follow(state.average, {"params": params, "batch_stats": batch_stats}, decay=average_decay, step=state.step)
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    proposed = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, average=average)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
+    return kept.replace(step=state.step + 1, skipped=state.skipped + ~finite), {**sums, "skipped": ~finite}
+
+
+class Scores(NamedTuple):
+    """What an evaluated batch gives: sums over it, and for each of its examples the loss and the class probabilities."""
+
+    sums: Sums
+    loss: jax.Array
+    probabilities: jax.Array
+
+
+def eval_step(
+    variables: Mapping[str, Any],
+    batch: "Batch",
+    *,
+    network: nn.Module,
+    prepare: Callable[[jax.Array], jax.Array],
+    metrics: Mapping[str, Metric] = METRICS,
+) -> Scores:
+    """Scores a batch; what weighs 0 adds nothing to the sums."""
+    images = prepare(batch.image)
+    chex.assert_equal_shape_prefix((images, *batch), 1)
+    logits = network.apply(variables, images, train=False).logits
+    losses = cross_entropy(logits, batch.label)
+    return Scores(score(logits, batch.label, batch.weight, losses, metrics), losses, jax.nn.softmax(logits))

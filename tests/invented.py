@@ -1,0 +1,24 @@
+"""Variables for tests that need some, whatever they are: NumPy's, since compiling a real initialisation takes a while."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def variables(network, *, image_size=None, seed=0):
+    """Kernels of a sensible size, gammas and variances near 1, the rest near 0, in the network's own dtypes."""
+    rng = np.random.default_rng(seed)
+    size = image_size or network.architecture.input_size
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+
+    def value(path, leaf):
+        drawn = rng.normal(size=leaf.shape)
+        if path[-1].key.endswith("kernel"):
+            drawn *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        elif path[-1].key in ("scale", "var"):
+            drawn = 1 + 0.1 * np.clip(drawn, -3, 3)
+        else:
+            drawn *= 0.1
+        return jnp.asarray(drawn, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(value, shapes)

@@ -1,0 +1,298 @@
+import re
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import inception_jax
+from inception_jax.models import architecture
+from inception_jax.nn.network import Network, create
+from inception_jax.nn.norm import BatchNorm
+from inception_jax.spec.measure import measure
+from inception_jax.spec.vocabulary import Conv, LocalResponse, Residual, layer, named, same
+from tests import invented
+from tests.spec.probes import CEIL, EXPECTED, LRN, OPTION_A, PREACTIVATION, SEPARABLE, ZERO_PADDED, probe
+
+KEY = jax.random.key(0)
+
+
+def images(architecture, batch=2):
+    return jax.random.normal(jax.random.key(1), (batch, architecture.input_size, architecture.input_size, 3))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    network = create("bn_inception_small", num_classes=10, aux=True, dropout_rate=0.5)
+    return network, invented.variables(network)
+
+
+@pytest.mark.parametrize("table", EXPECTED, ids=lambda table: table.name)
+def test_probe_blocks_run_as_they_measure(table):
+    network, measured = Network(table, num_classes=10), measure(table, num_classes=10)
+    variables = invented.variables(network)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == measured.parameters
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables.get("batch_stats", {}))) == measured.batch_stats
+    outputs, _ = network.apply(variables, images(table), train=True, mutable=["batch_stats"], end_points=tuple(measured.end_points))
+    assert {name: x.shape[1:] for name, x in outputs.end_points.items()} == {name: place.shape for name, place in measured.end_points.items()}
+    gradient = jax.grad(lambda params: network.apply({**variables, "params": params}, images(table)).logits[:, 0].sum())(variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_local_response_is_caffes_formula():
+    x = np.asarray(jax.random.normal(KEY, (2, 3, 3, 7))) * 30
+    network = Network(replace(LRN, layers=(("LRN", LocalResponse()),)))
+    found = network.apply({}, jnp.asarray(x), end_points=("LRN",)).end_points["LRN"]
+    wanted = np.empty_like(x)
+    for channel in range(7):
+        window = x[..., max(0, channel - 2) : channel + 3]
+        wanted[..., channel] = x[..., channel] / (1 + 1e-4 / 5 * (window**2).sum(-1)) ** 0.75
+    np.testing.assert_allclose(found, wanted, rtol=2e-6)
+
+
+def test_one_preactivation_feeds_branch_and_projection():
+    """With the branch's last kernel at zero, unit 1 is the projection of the norm's output, and unit 2 the identity."""
+    network = Network(PREACTIVATION, num_classes=10)
+    variables = invented.variables(network)
+    norm, stats = variables["params"]["Unit_1"]["norm"], variables["batch_stats"]["Unit_1"]["norm"]
+    for unit in ("Unit_1", "Unit_2"):
+        kernel = variables["params"][unit]["conv_1x1_2"]
+        kernel["kernel"] = jnp.zeros_like(kernel["kernel"])
+    points = network.apply(variables, images(PREACTIVATION), end_points=("Stem", "Unit_1", "Unit_2")).end_points
+    normalised = nn.relu((points["Stem"] - stats["mean"]) / np.sqrt(stats["var"] + 1e-3) * norm["scale"] + norm["bias"])
+    projection = normalised[:, ::2, ::2] @ variables["params"]["Unit_1"]["shortcut"]["conv_1x1"]["kernel"][0, 0]
+    np.testing.assert_allclose(points["Unit_1"], projection, atol=1e-5)
+    np.testing.assert_array_equal(points["Unit_2"], points["Unit_1"])
+
+
+def test_option_a_subsamples_and_fills_with_zeros():
+    network = Network(OPTION_A, num_classes=10)
+    variables = invented.variables(network)
+    last = variables["params"]["Unit_1"]
+    last["conv_3x3_2"]["norm"] = jax.tree.map(jnp.zeros_like, last["conv_3x3_2"]["norm"])
+    points = network.apply(variables, images(OPTION_A), end_points=("Stem", "Unit_1")).end_points
+    np.testing.assert_allclose(points["Unit_1"][..., :16], points["Stem"][:, ::2, ::2], atol=1e-6)
+    assert not points["Unit_1"][..., 16:].any()
+
+
+def test_caffes_ceil_pools_hang_over_the_border_and_count_only_real_pixels():
+    network = Network(replace(CEIL, layers=CEIL.layers[1:3]))
+    x = jnp.arange(64.0).reshape(1, 8, 8, 1)
+    points = network.apply({}, x, end_points=("Max", "Avg")).end_points
+    np.testing.assert_array_equal(points["Max"][0, :, :, 0], x[0, [2, 4, 6, 7]][:, [2, 4, 6, 7], 0])
+    largest = np.asarray(points["Max"][0, :, :, 0])
+    assert points["Avg"][0, 1, 1, 0] == largest[2:, 2:].mean()
+
+
+def test_keras_pool_sees_zeros_around_negative_values():
+    network = Network(replace(ZERO_PADDED, layers=ZERO_PADDED.layers[1:2]))
+    largest = network.apply({}, -jnp.ones((1, 8, 8, 1)), end_points=("Max",)).end_points["Max"][0, :, :, 0]
+    assert not largest[0].any()
+    assert not largest[:, 0].any()
+    assert (largest[1:, 1:] == -1).all()
+
+
+def test_separable_convolution_is_depthwise_then_pointwise():
+    network = Network(SEPARABLE, num_classes=10)
+    variables = invented.variables(network)
+    stem = variables["params"]["Stem"]["conv_7x7"]
+    assert {name: leaf.shape for name, leaf in stem.items()} == {
+        "depthwise_kernel": (7, 7, 1, 24), "kernel": (1, 1, 24, 16), "bias": (16,),
+    }  # fmt: skip
+    x = images(SEPARABLE)
+    padded = np.pad(np.asarray(x), ((0, 0), (2, 3), (2, 3), (0, 0)))
+    middle = np.zeros((2, 4, 4, 24))
+    for i in range(4):
+        for j in range(4):
+            patch = padded[:, 2 * i : 2 * i + 7, 2 * j : 2 * j + 7]
+            kernel = np.asarray(stem["depthwise_kernel"]).reshape(7, 7, 3, 8)
+            middle[:, i, j] = np.einsum("bhwc,hwcm->bcm", patch, kernel).reshape(2, 24)
+    wanted = np.maximum(middle @ np.asarray(stem["kernel"])[0, 0], 0)
+    found = network.apply(variables, x, end_points=("Stem",)).end_points["Stem"]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_residual_scale_and_up():
+    table = probe("scaled", Stem=same(16, 3), Block=Residual((same(8, 1), same(8, 3)), up=True, scale=0.0))
+    network = Network(table, num_classes=10)
+    variables = invented.variables(network)
+    assert variables["params"]["Block"]["up"]["kernel"].shape == (1, 1, 8, 16)
+    points = network.apply(variables, images(table), end_points=("Stem", "Block")).end_points
+    np.testing.assert_array_equal(points["Block"], nn.relu(points["Stem"]))
+
+
+class Doubled(nn.Module):
+    """For the open word: any module called as module(x, train=train)."""
+
+    times: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(x.shape[-1] * self.times)(x)
+
+
+def test_the_open_word_admits_any_module():
+    table = probe("open", Mine=layer("tests.nn.test_network:Doubled", times=2))
+    network = Network(table, num_classes=10)
+    variables = invented.variables(network)
+    assert network.apply(variables, images(table), end_points=("Mine",)).end_points["Mine"].shape == (2, 8, 8, 6)
+    with pytest.raises(ValueError, match="nowhere:Class.*cannot be imported"):
+        Network(probe("open", Mine=layer("nowhere:Class"))).init(KEY, images(table))
+
+
+def test_the_collections_are_params_and_batch_stats(digits):
+    assert set(digits[1]) == {"params", "batch_stats"}
+
+
+def test_evaluation_changes_nothing_and_needs_no_key(digits):
+    network, variables = digits
+    _, updated = network.apply(variables, images(network.architecture), train=False, mutable=["batch_stats", "params"])
+    for found, wanted in zip(jax.tree.leaves(updated), jax.tree.leaves({k: variables[k] for k in updated}), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_training_without_mutable_says_so(digits):
+    network, variables = digits
+    with pytest.raises(ValueError, match=r"mutable=\['batch_stats'\]"):
+        network.apply(variables, images(network.architecture), train=True, rngs={"dropout": KEY})
+
+
+def test_auxiliary_heads_leave_nothing_in_the_evaluation_program(digits):
+    network, variables = digits
+    x = images(network.architecture)
+    outputs = jax.eval_shape(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY})[0], variables, x)
+    assert [logits.shape for logits in outputs.aux] == [(2, 10), (2, 10)]
+    with_heads = jax.jit(lambda v, x: network.apply(v, x)).lower(variables, x).as_text()
+    without = jax.jit(lambda v, x: network.clone(aux=False).apply(v, x)).lower(variables, x).as_text()
+
+    def operations(text):
+        return re.findall(r"= \"?(stablehlo\.\w+)", text)
+
+    assert operations(with_heads) == operations(without)
+    assert network.apply(variables, x).aux == ()
+
+
+def test_end_points_are_given_and_the_deepest_can_be_the_last(digits):
+    network, variables = digits
+    x = images(network.architecture)
+    both = network.apply(variables, x, end_points=("Mixed_4a", "Mixed_3b"), stop=True)
+    assert both.logits is None
+    assert both.end_points["Mixed_4a"].shape == (2, 4, 4, 144)
+    text = jax.jit(lambda v, x: network.apply(v, x, end_points=("Mixed_3b",), stop=True).end_points).lower(variables, x).as_text()
+    assert text.count("convolution") < 10
+    with pytest.raises(ValueError, match="no end point Mixed_9z; it has Conv2d_1a_3x3"):
+        network.apply(variables, x, end_points=("Mixed_9z",))
+
+
+def test_no_classes_give_the_pooled_features(digits):
+    _, variables = digits
+    features = create("bn_inception_small", num_classes=0).apply(variables, images(architecture("bn_inception_small"))).logits
+    assert features.shape == (2, 256)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_islands_of_float32(dtype):
+    network = create("bn_inception_small", num_classes=10, dtype=dtype)
+    x = images(network.architecture)
+    variables = jax.eval_shape(network.init, KEY, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    outputs = jax.eval_shape(lambda v: network.apply(v, x, end_points=("Mixed_5c",)), variables)
+    assert outputs.logits.dtype == jnp.float32
+    assert outputs.end_points["Mixed_5c"].dtype == dtype
+
+
+def test_bfloat16_stays_close_to_float32(digits):
+    network, variables = digits
+    x = images(network.architecture, 8)
+    _, stats = network.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY})
+    full = network.apply({**variables, **stats}, x).logits
+    half = network.clone(dtype=jnp.bfloat16).apply({**variables, **stats}, x).logits
+    assert float(jnp.abs(full - half).max() / jnp.abs(full).max()) < 0.05
+
+
+@pytest.mark.slow
+def test_kernels_start_as_truncated_normals_of_variance_two_over_fan_in():
+    network = create("bn_inception")
+    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(KEY, jnp.zeros((1, 224, 224, 3)))
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
+        if path[-1].key == "kernel" and leaf.size > 10_000:
+            deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            assert abs(float(leaf.std()) / deviation - 1) < 0.02, path
+            assert float(jnp.abs(leaf).max()) <= 2 * deviation / 0.87962566 + 1e-6, path
+
+
+def normalised_kernels(table):
+    """The path of every normalised convolution of `table`, found by enumeration."""
+    return [row.path for row in measure(table).rows if row.kind == "conv" and row.batch_stats]
+
+
+def test_scale_invariance_of_every_normalised_convolution(x64):
+    """Section 3.3 at epsilon 0: BN((aW)u) = BN(Wu), the gradient is scaled by 1/a, and <W, dL/dW> = 0."""
+    table = architecture("bn_inception")
+    words = {
+        f"{end_point}/{branch}{name}": word
+        for end_point, steps in table.layers
+        for branch, branch_steps in (
+            ((f"branch_{i}/", s) for i, s in enumerate(steps.branches)) if hasattr(steps, "branches") else [("", steps)]
+        )
+        for name, word in named(branch_steps)
+        if isinstance(word, Conv)
+    }  # fmt: skip
+    inputs = {row.path: row.input[-1] for row in measure(table).rows}
+    assert set(words) == set(normalised_kernels(table))
+    assert len(words) == 69
+    rng = np.random.default_rng(0)
+    for path, word in words.items():
+        block = replace(table, layers=(("Block", word),), unit=replace(table.unit, norm_epsilon=0.0), input_size=5)
+        network = Network(block, dtype=jnp.float64)
+        u = jnp.asarray(rng.normal(size=(3, 5, 5, inputs[path])))
+        pick = rng.normal(size=measure(block, channels=inputs[path]).end_points["Block"].shape)
+        name, depth = f"conv_{word.kernel[0]}x{word.kernel[1]}", word.filters
+        norm = {"scale": jnp.asarray(rng.normal(1, 0.2, depth)), "bias": jnp.asarray(rng.normal(size=depth))}
+        statistics = {"mean": jnp.zeros(depth), "var": jnp.ones(depth)}
+        kernel = jnp.asarray(rng.normal(size=(*word.kernel, inputs[path], depth)))
+
+        def loss(kernel, network=network, u=u, pick=pick, name=name, norm=norm, statistics=statistics):
+            variables = {"params": {"Block": {name: {"kernel": kernel, "norm": norm}}}, "batch_stats": {"Block": {name: {"norm": statistics}}}}
+            outputs, _ = network.apply(variables, u, train=True, mutable=["batch_stats"], end_points=("Block",))
+            return (outputs.end_points["Block"] * pick).sum(), outputs.end_points["Block"]
+
+        gradient, y = jax.grad(loss, has_aux=True)(kernel)
+        scale = float(jnp.abs(gradient).max())
+        assert abs(float((kernel * gradient).sum())) < 1e-9 * scale * kernel.size
+        for a in (0.1, 10.0):
+            scaled_gradient, scaled_y = jax.grad(loss, has_aux=True)(a * kernel)
+            np.testing.assert_allclose(scaled_y, y, atol=1e-10, err_msg=path)
+            np.testing.assert_allclose(scaled_gradient * a, gradient, atol=1e-10 * scale, err_msg=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["paper", "cadene"])
+def test_a_training_step_at_full_size(variant):
+    network = create("bn_inception", variant=variant)
+    x = jax.random.normal(KEY, (2, 224, 224, 3))
+    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(KEY, x)
+
+    @jax.jit
+    def step(variables):
+        def loss(params):
+            outputs, updated = network.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return -jax.nn.log_softmax(outputs.logits)[:, 3].mean(), updated
+
+        (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        params = jax.tree.map(lambda p, g: p - 0.01 * g, variables["params"], gradient)
+        return value, gradient, {"params": params, **updated}
+
+    before, gradient, variables = step(variables)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    kernels = [leaf for path, leaf in jax.tree_util.tree_flatten_with_path(gradient)[0] if path[-1].key == "kernel"]
+    assert all(jnp.abs(leaf).max() > 0 for leaf in kernels)
+    assert step(variables)[0] < before
+
+
+def test_create_says_what_it_does_not_have():
+    with pytest.raises(ValueError, match="did you mean bn_inception"):
+        inception_jax.create("bn_inceptin")
+    assert isinstance(create("bn_inception", examples_per_group=8).norm(), BatchNorm)

@@ -1,0 +1,176 @@
+"""Batch normalisation against NumPy written from algorithm 1 and the formulas of arXiv:1502.03167, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.nn.norm import BatchNorm
+
+EPSILON = 1e-3
+RNG = np.random.default_rng(0)
+SHAPES = {"fully connected": (12, 5), "convolutional": (6, 4, 3, 5)}
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def example(shape):
+    x = RNG.normal(1.5, 2.0, shape)
+    return x, RNG.normal(1, 0.3, shape[-1]), RNG.normal(0, 1, shape[-1]), RNG.normal(size=shape)
+
+
+def algorithm_1(x, gamma, beta):
+    """Mini-batch mean and variance over m (fully connected) or m * p * q values (convolutional), then scale and shift."""
+    values = x.reshape(-1, x.shape[-1])
+    mean = values.sum(0) / len(values)
+    variance = ((values - mean) ** 2).sum(0) / len(values)
+    normalised = (x - mean) / np.sqrt(variance + EPSILON)
+    return gamma * normalised + beta, mean, variance
+
+
+def apply(x, gamma, beta, module=None, stats=None):
+    module = module or BatchNorm(epsilon=EPSILON)
+    channels = x.shape[-1]
+    stats = stats or {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
+    variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": stats}
+    y, updated = module.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
+    return y, updated["batch_stats"]
+
+
+@shapes
+def test_forward_is_algorithm_1(x64, shape):
+    x, gamma, beta, _ = example(shape)
+    np.testing.assert_allclose(apply(x, gamma, beta)[0], algorithm_1(x, gamma, beta)[0], rtol=0, atol=1e-10)
+
+
+def gradients(norm, x, gamma, beta, dy):
+    return jax.grad(lambda *inputs: (norm(*inputs) * dy).sum(), argnums=(0, 1, 2))(*map(jnp.asarray, (x, gamma, beta)))
+
+
+def ours(x, gamma, beta):
+    return apply(x, gamma, beta)[0]
+
+
+def statistics_held_constant(x, gamma, beta):
+    """The mutilated form that the paper warns of: mean and variance taken out of the gradient."""
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = jax.lax.stop_gradient((x.mean(axes), x.var(axes)))
+    return gamma * (x - mean) / jnp.sqrt(variance + EPSILON) + beta
+
+
+def papers_gradients(x, gamma, beta, dy):
+    """The chain rule of section 3, written out."""
+    flat, d = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+    m = len(flat)
+    _, mean, variance = algorithm_1(x, gamma, beta)
+    normalised = (flat - mean) / np.sqrt(variance + EPSILON)
+    d_normalised = d * gamma
+    d_variance = (d_normalised * (flat - mean)).sum(0) * -0.5 * (variance + EPSILON) ** -1.5
+    d_mean = (-d_normalised / np.sqrt(variance + EPSILON)).sum(0) + d_variance * (-2 * (flat - mean)).sum(0) / m
+    dx = d_normalised / np.sqrt(variance + EPSILON) + d_variance * 2 * (flat - mean) / m + d_mean / m
+    return dx.reshape(x.shape), (d * normalised).sum(0), d.sum(0)
+
+
+def matches_the_paper(norm, shape):
+    x, gamma, beta, dy = example(shape)
+    found, wanted = gradients(norm, x, gamma, beta, dy), papers_gradients(x, gamma, beta, dy)
+    return all(np.abs(a - b).max() < 1e-10 for a, b in zip(found, wanted, strict=True))
+
+
+@shapes
+def test_gradients_are_the_papers(x64, shape):
+    assert matches_the_paper(ours, shape)
+
+
+@shapes
+def test_statistics_outside_the_gradient_would_be_noticed(x64, shape):
+    assert not matches_the_paper(statistics_held_constant, shape)
+
+
+@shapes
+def test_gradients_are_finite_differences(x64, shape):
+    x, gamma, beta, dy = example(shape)
+    found = gradients(ours, x, gamma, beta, dy)
+    for argument, gradient in enumerate(found):
+        direction = RNG.normal(size=gradient.shape)
+        h = 1e-5
+        sides = []
+        for sign in (1, -1):
+            inputs = [x, gamma, beta]
+            inputs[argument] = inputs[argument] + sign * h * direction
+            sides.append(float((ours(*inputs) * dy).sum()))
+        assert abs((sides[0] - sides[1]) / (2 * h) - float((gradient * direction).sum())) < 1e-6
+
+
+@shapes
+def test_input_gradients_of_a_batch_sum_to_zero(x64, shape):
+    x, gamma, beta, dy = example(shape)
+    dx = gradients(ours, x, gamma, beta, dy)[0]
+    assert np.abs(dx.reshape(-1, shape[-1]).sum(0)).max() < 1e-12
+
+
+@shapes
+def test_gamma_and_beta_can_undo_it(x64, shape):
+    x, *_ = example(shape)
+    _, mean, variance = algorithm_1(x, 1, 0)
+    np.testing.assert_allclose(ours(x, np.sqrt(variance + EPSILON), mean), x, rtol=0, atol=1e-10)
+
+
+def test_a_mean_of_100_deviations_survives_in_float32():
+    x = RNG.normal(100, 1, (64, 8, 8, 4)).astype(np.float32)
+    wanted, *_ = algorithm_1(x.astype(np.float64), 1, 0)
+    np.testing.assert_allclose(apply(x, jnp.ones(4), jnp.zeros(4))[0], wanted, atol=2e-5)
+
+
+def test_a_mean_of_10000_deviations_keeps_the_variance_in_float32():
+    x = RNG.normal(100, 0.01, (64, 8, 8, 4)).astype(np.float32)
+    y = apply(x, jnp.ones(4), jnp.zeros(4), BatchNorm(epsilon=1e-8))[0]
+    np.testing.assert_allclose(np.std(np.asarray(y, np.float64), axis=(0, 1, 2)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "ddof"), [("biased", 0), ("unbiased", 1)])
+def test_running_statistics(x64, kind, ddof):
+    x, gamma, beta, _ = example((6, 4, 3, 5))
+    _, stats = apply(x, gamma, beta, BatchNorm(decay=0.8, running_variance=kind))
+    np.testing.assert_allclose(stats["mean"], 0.2 * x.mean((0, 1, 2)), atol=1e-12)
+    np.testing.assert_allclose(stats["var"], 0.8 + 0.2 * x.var((0, 1, 2), ddof=ddof), atol=1e-12)
+
+
+def test_groups_are_normalised_alone_and_their_statistics_averaged(x64):
+    x, gamma, beta, _ = example((12, 4, 3, 5))
+    y, stats = apply(x, gamma, beta, BatchNorm(examples_per_group=4, decay=0.0, epsilon=EPSILON))
+    parts = [apply(part, gamma, beta, BatchNorm(decay=0.0, epsilon=EPSILON)) for part in np.split(x, 3)]
+    np.testing.assert_allclose(y, np.concatenate([part for part, _ in parts]), atol=1e-12)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], np.mean([part_stats[name] for _, part_stats in parts], 0), atol=1e-12)
+
+
+def test_evaluation_uses_the_running_statistics(x64):
+    x, gamma, beta, _ = example((6, 5))
+    variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": {"mean": jnp.full(5, 2.0), "var": jnp.full(5, 9.0)}}
+    y = BatchNorm(epsilon=EPSILON).apply(variables, jnp.asarray(x), train=False)
+    np.testing.assert_allclose(y, gamma * (x - 2) / np.sqrt(9 + EPSILON) + beta, atol=1e-12)
+
+
+def test_bfloat16_is_normalised_in_float32():
+    x = jnp.asarray(RNG.normal(50, 1, (64, 8, 8, 4)), jnp.bfloat16)
+    y, stats = apply(x, jnp.ones(4), jnp.zeros(4), BatchNorm(decay=0.0, running_variance="biased"))
+    assert y.dtype == jnp.bfloat16
+    assert stats["var"].dtype == jnp.float32
+    np.testing.assert_allclose(stats["var"], np.asarray(x, np.float64).var((0, 1, 2)), rtol=1e-4)
+
+
+def test_a_batch_that_groups_do_not_divide_says_so():
+    with pytest.raises(ValueError, match="over 5 examples cannot split a batch of 12"):
+        apply(np.ones((12, 4), np.float32), jnp.ones(4), jnp.zeros(4), BatchNorm(examples_per_group=5))
+
+
+def test_training_without_mutable_statistics_says_so():
+    module = BatchNorm()
+    variables = module.init(jax.random.key(0), jnp.ones((2, 3)), train=False)
+    with pytest.raises(ValueError, match=r"mutable=\['batch_stats'\]"):
+        module.apply(variables, jnp.ones((2, 3)), train=True)
+
+
+def test_without_scale_there_is_no_gamma():
+    variables = BatchNorm(use_scale=False).init(jax.random.key(0), jnp.ones((2, 3)), train=False)
+    assert set(variables["params"]) == {"bias"}

@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.nn.network import Network
+from inception_jax.spec.measure import measure
+from inception_jax.spec.vocabulary import Linear, Residual, Unit, avg, concat, global_avg, layer, max_, same, table, valid
+from tests import invented
+from tests.spec.probes import EXPECTED, probe
+
+
+@pytest.mark.parametrize("architecture", EXPECTED, ids=lambda architecture: architecture.name)
+def test_probe_blocks_measure_as_worked_out_by_hand(architecture):
+    measured = measure(architecture, num_classes=10)
+    body = [place for name, place in measured.end_points.items() if name not in ("Pool", "Logits")][-1]
+    found = (body.shape, measured.parameters, measured.batch_stats, measured.multiply_adds)
+    assert found == EXPECTED[architecture]
+
+
+@pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
+def test_receptive_field_is_where_the_input_gradient_is(padding):
+    """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""
+    rows = table(
+        A=same(4, 3, 2), B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)), C=same(4, (3, 1), 2)
+    )
+    architecture = replace(probe("field"), layers=rows, unit=Unit(norm=False, same=padding), input_size=64)
+    network = Network(architecture)
+    images = jnp.ones((1, 64, 64, 3))
+    variables = jax.tree.map(jnp.abs, invented.variables(network))
+    middle = measure(architecture).end_points["C"]
+
+    def one(images):
+        return network.apply(variables, images, end_points=("C",), stop=True).end_points["C"][0, 8, 8].sum()
+
+    touched = np.asarray(jax.grad(one)(images)[0].sum(-1) != 0)
+    for axis, sight in enumerate((middle.rows, middle.columns)):
+        seen = np.flatnonzero(touched.any(1 - axis))
+        assert (seen[0], seen[-1]) == (sight.first + 8 * sight.jump, sight.last + 8 * sight.jump)
+        assert len(seen) == sight.size
+
+
+def test_impossible_concatenation_names_its_place():
+    broken = probe("broken", Mixed=concat(same(8, 1), (same(8, 1), max_(3, 2))))
+    with pytest.raises(ValueError, match=r"Mixed: branches of different size.*branch_1 \(4, 4, 8\)"):
+        measure(broken)
+
+
+def test_unequal_residual_names_its_place():
+    with pytest.raises(ValueError, match=r"Unit: the shortcut is \(8, 8, 3\) but the branch is \(8, 8, 8\)"):
+        measure(probe("broken", Unit=Residual(same(8, 3))))
+
+
+def test_window_larger_than_the_map_names_its_place():
+    with pytest.raises(ValueError, match=r"Conv/conv_9x9: a window of 9 does not fit into 8 pixels"):
+        measure(probe("broken", Conv=valid(8, 9)))
+
+
+def test_map_word_after_the_global_pool_names_its_place():
+    with pytest.raises(ValueError, match=r"B/conv_1x1: needs a map"):
+        measure(probe("broken", A=global_avg(), B=same(8, 1)))
+
+
+def test_open_word_tells_or_is_unknown():
+    def told(shape, *, factor):
+        return (*shape[:2], shape[2] * factor)
+
+    open_word = layer("mine:Repeat", output_shape=told, parameters=lambda shape, factor: 7, multiply_adds=lambda shape, factor: 5, factor=2)
+    silent = layer("mine:Repeat", output_shape=told, factor=2)
+    assert measure(probe("open", A=open_word), num_classes=0).parameters == 7
+    assert measure(probe("open", A=open_word), num_classes=0).multiply_adds == 5
+    assert measure(probe("open", A=open_word)).end_points["A"].shape == (8, 8, 6)
+    assert measure(probe("open", A=silent)).parameters is None
+    with pytest.raises(ValueError, match="output_shape"):
+        measure(probe("open", A=layer("mine:Repeat")))
+
+
+def test_no_classes_leave_the_classifier_out():
+    full, bare = (measure(probe("head", A=same(8, 1)), num_classes=n) for n in (10, 0))
+    assert full.parameters - bare.parameters == 8 * 10 + 10
+    assert bare.end_points["Logits"].shape == (8,)
+
+
+def test_flattening_linear_layers_count_all_positions():
+    tower = table(A=same(8, 1), B=(Linear(16, norm=True, bias=False, activation="sigmoid"), Linear()))
+    measured = measure(replace(probe("mlp"), layers=tower), num_classes=10)
+    assert measured.parameters == 3 * 8 + 16 + 8 * 8 * 8 * 16 + 2 * 16 + 16 * 10 + 10

@@ -1,0 +1,35 @@
+import pytest
+
+from inception_jax.models import architecture
+from inception_jax.spec.measure import measure
+from inception_jax.spec.vocabulary import Residual, same
+from inception_jax.spec.width import widen
+from tests.spec.probes import PREACTIVATION, probe
+
+
+def test_a_multiplier_of_one_changes_nothing():
+    assert widen(architecture("bn_inception"), 1) == architecture("bn_inception")
+
+
+@pytest.mark.parametrize("multiplier", [0.25, 0.3, 0.5, 1.7, 2])
+def test_every_filter_count_is_scaled_to_a_multiple_of_eight(multiplier):
+    wide = measure(widen(architecture("bn_inception"), multiplier), num_classes=1000)
+    plain = measure(architecture("bn_inception"), num_classes=1000)
+    for row, original in zip(wide.rows, plain.rows, strict=True):
+        if row.kind == "conv":
+            assert row.output.shape[-1] % 8 == 0
+            assert abs(row.output.shape[-1] - multiplier * original.output.shape[-1]) <= 8
+    assert wide.end_points["Logits"].shape == (1000,)
+
+
+def test_residual_sums_still_fit():
+    block = Residual((same(16, 1), same(16, 3)), up=True, scale=0.17)
+    for multiplier in (0.3, 0.7, 1.9):
+        measure(widen(PREACTIVATION, multiplier))
+        measure(widen(probe("residual", Stem=same(40, 3), Block=block), multiplier))
+
+
+@pytest.mark.parametrize("multiplier", [0, -1, float("nan")])
+def test_no_width_is_refused(multiplier):
+    with pytest.raises(ValueError, match="above 0"):
+        widen(architecture("bn_inception"), multiplier)
