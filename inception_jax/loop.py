@@ -69,7 +69,10 @@ def fit(run: Run, workdir: epath.Path, *, initial: State | None = None) -> tuple
 
 def due(step: int, run: Run, every_epochs: float) -> bool:
     """Whether something done `every_epochs` is done after this step; it always is after the last."""
-    return step == run.steps or (every_epochs > 0 and step % run.in_steps(every_epochs) == 0)
+    if step == run.steps or not every_epochs:
+        return step == run.steps
+    cadence = every_epochs * run.steps_per_epoch
+    return cadence < 1 or round(round(step / cadence) * cadence) == step
 
 
 def score(run: Run, state: State) -> dict[str, float]:

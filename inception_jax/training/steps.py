@@ -43,7 +43,7 @@ def train_step(
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average and follow(state.average, {"params": params, "batch_stats": batch_stats}, decay=average_decay, step=state.step)
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     proposed = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, average=average)
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
     return kept.replace(step=state.step + 1, skipped=state.skipped + ~finite), {**sums, "skipped": ~finite}

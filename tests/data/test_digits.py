@@ -1,0 +1,32 @@
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+from inception_jax.data.decode import decode
+from inception_jax.data.digits import CLASS_NAMES, digits
+from inception_jax.data.sources import open_source
+
+
+def test_they_are_the_published_digits_in_their_order():
+    published = load_digits()
+    for split, part in (("train", slice(0, 1347)), ("test", slice(1347, 1797))):
+        images, labels = digits(split)
+        np.testing.assert_array_equal(images, np.rint(published.images[part] * 255 / 16))
+        np.testing.assert_array_equal(labels, published.target[part])
+
+
+def test_three_nearest_neighbours_reach_0_971():
+    (train, labels), (test, wanted) = (digits(split) for split in ("train", "test"))
+    neighbours = KNeighborsClassifier(3).fit(train.reshape(1347, -1), labels)
+    assert round(neighbours.score(test.reshape(450, -1), wanted), 3) == 0.971
+
+
+def test_they_come_back_from_array_record_bit_for_bit():
+    for split in ("train", "test"):
+        source, (images, labels) = open_source("digits", split), digits(split)
+        assert source.class_names == CLASS_NAMES
+        assert len(source) == len(images)
+        for index in range(len(source)):
+            image, label = source[index]
+            np.testing.assert_array_equal(decode(image)[..., 0], images[index])
+            assert label == labels[index]

@@ -1,0 +1,131 @@
+"""The optimizer against NumPy written from TensorFlow 1's update rules, over 40 steps of changing gradients and rates.
+
+Optax computes schedules in float32, hence 1e-6; what has no schedule is held to 1e-12.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from inception_jax.training.optimizer import follow, kernels, optimizer, schedule
+
+RNG = np.random.default_rng(0)
+STEPS = 40
+# Three decades of gradient sizes, so that the place of epsilon matters.
+GRADIENTS = RNG.normal(size=(STEPS, 6)) * 10.0 ** np.linspace(-2, 1, 6)
+RATES = [0.05 * 0.94 ** (n // 7) for n in range(STEPS)]
+
+
+def run(transformation, start, gradients=GRADIENTS):
+    params, state = {"kernel": jnp.asarray(start)}, transformation.init({"kernel": jnp.asarray(start)})
+    for gradient in gradients:
+        updates, state = transformation.update({"kernel": jnp.asarray(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.asarray(params["kernel"])
+
+
+def tf1_rmsprop(start, *, decay, momentum, epsilon):
+    """tf.compat.v1.train.RMSPropOptimizer: mean square from 1, epsilon inside the root, the rate inside the momentum."""
+    weights, square, velocity = start.copy(), np.ones(6), np.zeros(6)
+    for gradient, rate in zip(GRADIENTS, RATES, strict=True):
+        square = decay * square + (1 - decay) * gradient**2
+        velocity = momentum * velocity + rate * gradient / np.sqrt(square + epsilon)
+        weights = weights - velocity
+    return weights
+
+
+STAIRCASE = {"steps": STEPS, "decay_steps": 7, "decay_rate": 0.94}
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 1e-3])
+def test_rmsprop_is_tensorflow_1s(x64, epsilon):
+    start = RNG.normal(size=6)
+    rule = optimizer("rmsprop", schedule("exponential", 0.05, **STAIRCASE), decay=0.9, momentum=0.9, epsilon=epsilon)
+    np.testing.assert_allclose(run(rule, start), tf1_rmsprop(start, decay=0.9, momentum=0.9, epsilon=epsilon), atol=1e-6)
+
+
+def test_optax_defaults_would_be_noticed(x64):
+    start = RNG.normal(size=6)
+    defaults = optax.rmsprop(schedule("exponential", 0.05, **STAIRCASE), decay=0.9, momentum=0.9, eps=1.0)
+    assert np.abs(run(defaults, start) - tf1_rmsprop(start, decay=0.9, momentum=0.9, epsilon=1.0)).max() > 0.01
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum(x64, nesterov):
+    start = RNG.normal(size=6)
+    weights, velocity = start.copy(), np.zeros(6)
+    for gradient, rate in zip(GRADIENTS, RATES, strict=True):
+        velocity = 0.9 * velocity + gradient
+        weights = weights - rate * (gradient + 0.9 * velocity if nesterov else velocity)
+    rule = optimizer("momentum", schedule("exponential", 0.05, **STAIRCASE), momentum=0.9, nesterov=nesterov)
+    np.testing.assert_allclose(run(rule, start), weights, atol=1e-6)
+
+
+def test_l2_is_inside_the_clipped_gradient(x64):
+    start, gradient = RNG.normal(size=6), 10 * RNG.normal(size=6)
+    rule = optimizer("momentum", 0.1, momentum=0.0, l2=0.5, clip_norm=2.0)
+    total = gradient + 0.5 * start
+    np.testing.assert_allclose(run(rule, start, [gradient]), start - 0.1 * total * 2.0 / np.linalg.norm(total), atol=1e-12)
+
+
+def test_clipping_leaves_small_gradients_alone(x64):
+    start, gradient = RNG.normal(size=6), 0.1 * RNG.normal(size=6)
+    rule = optimizer("momentum", 0.1, momentum=0.0, clip_norm=2.0)
+    np.testing.assert_allclose(run(rule, start, [gradient]), start - 0.1 * gradient, atol=1e-12)
+
+
+def test_l2_touches_kernels_only():
+    params = {"conv": {"kernel": 1, "depthwise_kernel": 1, "bias": 1, "norm": {"scale": 1, "bias": 1}}}
+    assert kernels(params) == {
+        "conv": {"kernel": True, "depthwise_kernel": True, "bias": False, "norm": {"scale": False, "bias": False}}
+    }
+
+
+def test_staircase_decay():
+    rate = schedule("exponential", 0.045, steps=100, decay_steps=10, decay_rate=0.94)
+    smooth = schedule("exponential", 0.045, steps=100, decay_steps=10, decay_rate=0.94, staircase=False)
+    for step in (0, 9, 10, 57, 99):
+        assert float(rate(step)) == pytest.approx(0.045 * 0.94 ** (step // 10), rel=1e-6)
+        assert float(smooth(step)) == pytest.approx(0.045 * 0.94 ** (step / 10), rel=1e-6)
+
+
+def test_the_tpu_recipes_last_rate():
+    """Cloud TPU Inception-v3: 0.66 x 0.94 every 3 epochs of 1,251 steps; 0.0206 at step 213,000."""
+    rate = schedule("exponential", 0.66, steps=213_000, decay_steps=3753, decay_rate=0.94)
+    assert float(rate(213_000)) == pytest.approx(0.0206, abs=5e-5)
+
+
+def test_warm_up_and_cosine():
+    rate = schedule("cosine", 0.4, steps=110, warmup_steps=10)
+    assert [float(rate(n)) for n in (0, 5, 10)] == pytest.approx([0, 0.2, 0.4])
+    assert float(rate(60)) == pytest.approx(0.2)
+    assert float(rate(110)) == pytest.approx(0, abs=1e-9)
+
+
+def test_moving_average_is_tensorflows(x64):
+    """tf.train.ExponentialMovingAverage(decay, num_updates): decay min(d, (1 + n) / (10 + n)), from the first value."""
+    average = shadow = RNG.normal(size=3)
+    for n in range(STEPS):
+        value = RNG.normal(size=3)
+        shadow_decay = min(0.7, (1 + n) / (10 + n))
+        shadow = shadow_decay * shadow + (1 - shadow_decay) * value
+        average = follow(average, value, decay=0.7, step=jnp.asarray(n))
+    np.testing.assert_allclose(average, shadow, atol=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "capped"), [(0.995, 1790), (0.9997, 29_990), (0.9999, 89_990)])
+def test_where_the_ramp_of_the_average_ends(x64, decay, capped):
+    moved = [float(follow(jnp.ones(()), jnp.zeros(()), decay=decay, step=jnp.asarray(n))) for n in (capped - 10, capped, 10 * capped)]
+    assert moved[0] < decay
+    assert moved[1:] == pytest.approx([decay, decay], abs=1e-12)
+
+
+def test_jit_agrees():
+    rule = optimizer("rmsprop", 0.1, clip_norm=2.0, l2=1e-4)
+    start = RNG.normal(size=6).astype(np.float32)
+    params = {"kernel": jnp.asarray(start)}
+    eager, _ = rule.update({"kernel": jnp.ones(6)}, rule.init(params), params)
+    compiled, _ = jax.jit(rule.update)({"kernel": jnp.ones(6)}, rule.init(params), params)
+    np.testing.assert_allclose(eager["kernel"], compiled["kernel"], rtol=1e-6)

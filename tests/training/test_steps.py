@@ -1,0 +1,107 @@
+"""The two steps by themselves: traced once, unharmed by numbers gone wrong."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from inception_jax.data.augment import scale
+from inception_jax.data.batches import Batch
+from inception_jax.nn.network import Network
+from inception_jax.nn.norm import BatchNorm
+from inception_jax.spec.vocabulary import Dropout, concat, same
+from inception_jax.training.objective import classification
+from inception_jax.training.state import initial_state
+from inception_jax.training.steps import eval_step, train_step
+from tests.spec.probes import probe
+
+TABLE = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))), Drop=Dropout(0.3))
+NETWORK = Network(TABLE, num_classes=10, norm=partial(BatchNorm, examples_per_group=4))
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+STEP = partial(
+    train_step, network=NETWORK, optimizer=OPTIMIZER, objective=classification, prepare=lambda images, keys: scale(images), seed=0
+)
+
+
+def batch(size=16, seed=0):
+    rng = np.random.default_rng(seed)
+    return Batch(
+        jnp.asarray(rng.integers(0, 256, (size, 8, 8, 3)), jnp.uint8),
+        jnp.asarray(rng.integers(0, 10, size), jnp.int32),
+        jnp.ones(size),
+        jnp.arange(size, dtype=jnp.uint32),
+    )
+
+
+@pytest.fixture(scope="module")
+def start():
+    return initial_state(jax.random.key(0), network=NETWORK, optimizer=OPTIMIZER, image_shape=(8, 8, 3), averaged=True)
+
+
+def test_steps_are_traced_once(start):
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def train(state, batch):
+        return STEP(state, batch, average_decay=0.9)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def evaluate(variables, batch):
+        return eval_step(variables, batch, network=NETWORK, prepare=scale)
+
+    state = start
+    for seed in range(3):
+        state, _ = train(state, batch(seed=seed))
+        evaluate(state.variables, batch(seed=seed))
+    assert int(state.step) == 3
+
+
+def test_training_learns_what_it_sees(start):
+    step, state, losses = jax.jit(STEP), start.replace(average={}), []
+    for _ in range(60):
+        state, sums = step(state, batch())
+        losses.append(float(sums["loss"] / sums["count"]))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_average_follows(start):
+    step = jax.jit(partial(STEP, average_decay=0.9))
+    after, _ = step(start, batch())
+    ramped = (1 + 0) / (10 + 0)
+    for kind, new in (("params", after.params), ("batch_stats", after.batch_stats)):
+        wanted = jax.tree.map(lambda old, new: ramped * old + (1 - ramped) * new, start.average[kind], new)
+        chex.assert_trees_all_close(after.average[kind], wanted, rtol=1e-5, atol=1e-7)
+    assert after.variables is after.average
+
+
+def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
+    def infinite(outputs, labels, weights):
+        loss, sums = classification(outputs, labels, weights)
+        return loss * jnp.inf, sums
+
+    after, sums = jax.jit(partial(STEP, objective=infinite, average_decay=0.9))(start, batch())
+    assert (int(after.step), int(after.skipped), bool(sums["skipped"])) == (1, 1, True)
+    chex.assert_trees_all_equal(after.replace(step=start.step, skipped=start.skipped), start)
+
+
+def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
+    step = jax.jit(STEP)
+    again, later = step(start, batch())[1], step(start.replace(step=start.step + 1), batch())[1]
+    assert float(step(start, batch())[1]["loss"]) == float(again["loss"]) != float(later["loss"])
+    keys = []
+    jax.eval_shape(partial(STEP, prepare=lambda images, given: (keys.append(given), scale(images))[1]), start, batch())
+    assert keys[0].shape == (16,)
+
+
+def test_padding_adds_nothing_to_the_sums(start):
+    full = batch()
+    weights = jnp.asarray([1.0] * 11 + [0.0] * 5)
+    step = jax.jit(partial(eval_step, network=NETWORK, prepare=scale))
+    some = step(start.variables, full._replace(weight=weights)).sums
+    first = step(start.variables, jax.tree.map(lambda x: x[:11], full)).sums
+    for name in first:
+        assert float(some[name]) == pytest.approx(float(first[name]), rel=1e-5), name
