@@ -11,7 +11,7 @@ _HOMES = {
     "measure": "inception_jax.spec.measure",
 }
 
-__all__ = ["Outputs", "create", "list_models", "measure"]  # noqa: F822  (found by __getattr__)
+__all__ = ["Outputs", "create", "list_models", "measure"]
 
 
 def __getattr__(name: str):

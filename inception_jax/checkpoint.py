@@ -33,7 +33,8 @@ class Checkpoints:
     """The checkpoints of one run, under `directory`; the newest `keep` are kept."""
 
     def __init__(self, directory: epath.Path, *, keep: int, leads: bool = True):
-        self._directory, self._leads, self._pending = epath.Path(directory), leads, None
+        self._directory, self._leads = epath.Path(directory), leads
+        self._pending: tuple[int, Any] | None = None
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each save in a dozen lines
         policy = ocp.training.preservation_policies.LatestN(keep)
         self._orbax = ocp.training.Checkpointer(self._directory, preservation_policy=policy)
@@ -92,7 +93,7 @@ class Checkpoints:
                 f"checkpoint {step} in {self._directory} is damaged: {', '.join(damaged[:3])} changed since it was saved; "
                 f"move {step} and {step}.sha256.json away to go on from an earlier one"
             )
-        stored = self._orbax.metadata(step)
+        stored = self._orbax.checkpointables_metadata(step)
         version = (stored.custom_metadata or {}).get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(f"checkpoint {step} has format {version}, this version reads {FORMAT_VERSION}")
@@ -123,7 +124,10 @@ class Checkpoints:
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Dotted name -> shape of each array, whether fields are attributes, keys or positions."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+    return {
+        ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def digests(directory: epath.Path) -> dict[str, str]:

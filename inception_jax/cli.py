@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from inception_jax import __version__
 from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
@@ -122,7 +122,8 @@ def _module_of(path: Path) -> types.ModuleType:
     folder.__path__ = [str(path.parent)]
     sys.modules[folder.__name__] = folder
     spec = importlib.util.spec_from_file_location(f"{folder.__name__}.{path.stem}", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -234,11 +235,15 @@ def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
     if not run.placement.leads:
         return
     with (workdir / "worst.npz").open("wb") as file:
-        np.savez(file, **worst)
+        np.savez(file, **cast(Any, worst))
     with contextlib.suppress(ImportError):
         from inception_jax.report.figures import draw
 
         draw(Path(workdir))
+
+
+def _in_words(results: Mapping[str, float]) -> str:
+    return f"top-1 {results['top1']:.2%}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f}"
 
 
 def _last_line(workdir: "epath.Path") -> str:
@@ -246,7 +251,7 @@ def _last_line(workdir: "epath.Path") -> str:
     from inception_jax.logbook import read_metrics
 
     last = [row for row in read_metrics(workdir) if "val/top1" in row][-1]
-    score = f"held-out top-1 {last['val/top1']:.2%}, top-5 {last['val/top5']:.2%}, loss {last['val/loss']:.4f}"
+    score = "held-out " + _in_words({name.removeprefix("val/"): value for name, value in last.items()})
     if not (workdir / "report").exists():
         return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {_short(workdir)}"
     return f"{score}; pictures in {_short(workdir / 'report')}"
@@ -262,7 +267,12 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
-    return {"inception-jax": __version__, "python": sys.version.split()[0], **{name: version(name) for name in names}, "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    return {
+        "inception-jax": __version__,
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in names},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -277,8 +287,8 @@ def evaluate(arguments: list[str]) -> None:
     results = {"step": int(state.step), **score(run, state)}
     if options.json:
         print(json.dumps(results))
-    else:
-        print(f"step {results['step']}: top-1 {results['top1']:.2%}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f} ({results['count']:.0f} examples)")
+        return
+    print(f"step {results['step']}: {_in_words(results)} ({results['count']:.0f} examples)")
 
 
 def predict(arguments: list[str]) -> None:
@@ -289,10 +299,8 @@ def predict(arguments: list[str]) -> None:
     parser.add_argument("--top", type=int, default=3, help="so many classes for each image")
     parser.add_argument("--json", action="store_true", help="a list with one object per image")
     options = parser.parse_args(arguments)
-    import jax
     import numpy as np
 
-    from inception_jax.data.augment import scale
     from inception_jax.data.sources import DataError, Example
 
     _, run, state = opened(options.workdir)
@@ -302,13 +310,12 @@ def predict(arguments: list[str]) -> None:
             pixels.append(run.pixels(Example(Path(name).read_bytes(), 0)))
         except (OSError, DataError) as error:
             raise DataError(f"{name}: {error}") from error
-    network, batch = run.network, np.stack(pixels)
-    names = run.class_names
-    apply = jax.jit(lambda variables, images: jax.nn.softmax(network.apply(variables, scale(images)).logits))
+    probabilities = np.asarray(run.predict_step(state.variables, np.stack(pixels)))
     results = []
-    for name, probabilities in zip(options.images, np.asarray(apply(state.variables, batch)), strict=True):
-        best = np.argsort(-probabilities, kind="stable")[: options.top]
-        results.append({"image": name, "classes": [{"class": names[i], "probability": round(float(probabilities[i]), 6)} for i in best]})
+    for name, found in zip(options.images, probabilities, strict=True):
+        best = np.argsort(-found, kind="stable")[: options.top]
+        classes = [{"class": run.class_names[i], "probability": round(float(found[i]), 6)} for i in best]
+        results.append({"image": name, "classes": classes})
     if options.json:
         print(json.dumps(results, indent=1))
         return
@@ -330,7 +337,9 @@ def models(arguments: list[str]) -> None:
 
     try:
         if options.name:
-            print(layers(measure(architecture(options.name, options.variant), image_size=options.image_size, num_classes=options.num_classes)))
+            print(
+                layers(measure(architecture(options.name, options.variant), image_size=options.image_size, num_classes=options.num_classes))
+            )
         else:
             print(family([measure(architecture(name, variant)) for name, variants in REGISTRY.items() for variant in variants]))
     except UnknownModelError as error:

@@ -72,6 +72,8 @@ class Data:
     """Scale height and width of each training image, each by up to exp(+-stretch)."""
     turn: float = 0.0
     """Turn each training image by up to so many degrees, either way."""
+    slant: float = 0.0
+    """Lean upright lines of each training image by up to so many degrees, either way."""
     flip: bool = False
     """Mirror every other training image."""
     directory: str | None = may_change(None)
@@ -163,10 +165,24 @@ class Experiment:
         for name, value in self._numbers():
             if value < 0 or value != value:
                 raise ConfigError(f"{name} is {value}: it cannot be below 0")
-        for name in ("batch_size", "data.image_size", "model.width_multiplier", "optimizer.learning_rate", "log_every_steps", "keep_checkpoints"):
+        for name in (
+            "batch_size",
+            "data.image_size",
+            "model.width_multiplier",
+            "optimizer.learning_rate",
+            "log_every_steps",
+            "keep_checkpoints",
+        ):
             if not _reach(self, name) > 0:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be above 0")
-        for name in ("norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay", "objective.label_smoothing", "model.dropout_rate"):
+        for name in (
+            "norm.decay",
+            "optimizer.decay",
+            "optimizer.momentum",
+            "optimizer.average_decay",
+            "objective.label_smoothing",
+            "model.dropout_rate",
+        ):
             if (_reach(self, name) or 0) >= 1:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be below 1")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
@@ -205,9 +221,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
     """A line for each identity field that changed: `optimizer.learning_rate: 0.045 -> 0.1`."""
     before, after = old.identity(), new.identity()
     names = [*before, *(name for name in after if name not in before)]
-    return [
-        f"{name}: {_reach(old, name)!r} -> {_reach(new, name)!r}" for name in names if _reach(old, name) != _reach(new, name)
-    ]
+    return [f"{name}: {_reach(old, name)!r} -> {_reach(new, name)!r}" for name in names if _reach(old, name) != _reach(new, name)]
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from inception_jax.nn.network import Network, create
 from inception_jax.spec.measure import measure
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
-from inception_jax.training.steps import eval_step, train_step
+from inception_jax.training.steps import eval_step, predict_step, train_step
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ class Run:
 
     def describe(self) -> str:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
-        measured = measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
-        room, group = self.placement.describe(), self.config.norm.examples_per_group or self.config.batch_size
+        config, room = self.config, self.placement.describe()
+        measured = measure(self.network.architecture, image_size=config.data.image_size, num_classes=len(self.class_names))
         return (
-            f"{self.config.model.name}: {measured.parameters or 0:,} parameters; {self.steps} steps of {self.config.batch_size} "
-            f"of {len(self.train_source):,} {self.config.data.name}, batch norm over {group}, on {room['devices']} {room['backend']} device(s)"
+            f"{config.model.name}: {measured.parameters or 0:,} parameters; {self.steps} steps of {config.batch_size} of "
+            f"{len(self.train_source):,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
+            f"on {room['devices']} {room['backend']} device(s)"
         )
 
     def train_batches(self, start: int) -> Iterator[Batch]:
@@ -102,12 +103,12 @@ class Run:
 
     @cached_property
     def network(self) -> Network:
-        model, norm = self.config.model, self.config.norm
-        if model.dtype == "float64" and not jax.config.jax_enable_x64:
-            raise ConfigError("model.dtype is float64, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment")
+        model, norm, classes = self.config.model, self.config.norm, len(self.class_names)
+        if jax.dtypes.canonicalize_dtype(model.dtype) != model.dtype:
+            raise ConfigError(f"model.dtype is {model.dtype}, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment")
         try:
             network = create(
-                model.name, variant=model.variant, num_classes=len(self.class_names), aux=model.aux,
+                model.name, variant=model.variant, num_classes=classes, aux=model.aux,
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 examples_per_group=norm.examples_per_group, decay=norm.decay, running_variance=norm.running_variance,
             )  # fmt: skip
@@ -138,8 +139,21 @@ class Run:
 
     def prepare_training(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """On the accelerator: augmentation, each example under its own key, and scaling."""
+        self._assert_pixels(images)
         data = self.config.data
-        return augment.scale(augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, flip=data.flip))
+        return augment.scale(
+            augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip)
+        )
+
+    def prepare_evaluation(self, images: jax.Array) -> jax.Array:
+        """On the accelerator: scaling alone."""
+        self._assert_pixels(images)
+        return augment.scale(images)
+
+    def _assert_pixels(self, images: jax.Array) -> None:
+        size = self.config.data.image_size
+        chex.assert_shape(images, (None, size, size, 3))
+        chex.assert_type(images, jnp.uint8)
 
     @cached_property
     def train_step(self):
@@ -158,7 +172,12 @@ class Run:
     @cached_property
     def eval_step(self):
         """(variables, batch) -> Scores, compiled."""
-        return self.placement.compile(partial(eval_step, network=self.network, prepare=augment.scale))
+        return self.placement.compile(partial(eval_step, network=self.network, prepare=self.prepare_evaluation))
+
+    @cached_property
+    def predict_step(self):
+        """(variables, images) -> class probabilities [B, K], compiled."""
+        return self.placement.compile(partial(predict_step, network=self.network, prepare=self.prepare_evaluation))
 
     @cached_property
     def _initialise(self):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from etils import epath
 
@@ -53,7 +52,8 @@ def fit(run: Run, workdir: epath.Path, *, initial: State | None = None) -> tuple
     log = Logbook(workdir, start=start, steps=run.steps, leads=leads)
     results: dict[str, float] = {}
     try:
-        for step, state, metrics in training(run, state, start, log):
+        for step, reached, metrics in training(run, state, start, log):
+            state = reached
             log.write(step, metrics)
             if due(step, run, config.evaluate_every_epochs):
                 results = score(run, state)

@@ -50,9 +50,7 @@ class Placement:
         chex.assert_tree_shape_prefix(batch, (len(self.rows(batch_size)),))
         # Positions key the augmentation; in 32 bits the keys repeat after 4.3e9 examples, 3,352 epochs of ImageNet.
         batch = batch._replace(position=batch.position.astype(np.uint32))
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.split, x, (batch_size, *x.shape[1:])), batch
-        )
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.split, x, (batch_size, *x.shape[1:])), batch)
 
     def build(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs `function` once, compiled, its results replicated: nothing is made on one host and then copied.

@@ -1,14 +1,16 @@
 """Batches: the rows of one step that this process holds, read, decoded and stacked."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
-import jax
 import numpy as np
 
 from inception_jax.data.order import Order
 from inception_jax.data.sources import DataError, Example, Source
+
+Rows = Any
+"""A NumPy array on the host, a `jax.Array` once laid out."""
 
 
 class Batch(NamedTuple):
@@ -21,10 +23,10 @@ class Batch(NamedTuple):
       position: [b] int64 on the host (uint32 on the accelerator), the rows' positions in the stream.
     """
 
-    image: jax.Array | np.ndarray
-    label: jax.Array | np.ndarray
-    weight: jax.Array | np.ndarray
-    position: jax.Array | np.ndarray
+    image: Rows
+    label: Rows
+    weight: Rows
+    position: Rows
 
 
 def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source: Source, pixels: Callable[[Example], np.ndarray]) -> Batch:
@@ -62,5 +64,3 @@ def stream(one: Callable[[int], Batch], start: int, stop: int, threads: int) -> 
     steps = grain.MapDataset.range(start, stop).map(one)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)  # counts batches
     return iter(steps.to_iter_dataset(options))
-
-

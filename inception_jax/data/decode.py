@@ -11,7 +11,7 @@ try:
     import cv2
     import simplejpeg
 except ImportError:  # Pillow alone reads everything, at about half the speed
-    cv2 = simplejpeg = None
+    cv2 = simplejpeg = None  # type: ignore[assignment]
 
 
 def decode(image: bytes | np.ndarray) -> np.ndarray:

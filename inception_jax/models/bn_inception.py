@@ -9,6 +9,7 @@ from inception_jax.spec.vocabulary import (
     Architecture,
     AuxHead,
     Concat,
+    Dropout,
     Linear,
     Pair,
     Pool,
@@ -22,7 +23,6 @@ from inception_jax.spec.vocabulary import (
     same,
     table,
 )
-from inception_jax.spec.vocabulary import Dropout as dropout
 from inception_jax.spec.width import widen
 
 
@@ -60,12 +60,12 @@ def modules(pool: Pool, projection_4cd: int) -> Table:
 
 
 def classifier() -> Table:
-    return table(AvgPool_1a=global_avg(), Dropout=dropout(), Logits=Linear())
+    return table(AvgPool_1a=global_avg(), Dropout=Dropout(), Logits=Linear())
 
 
 def auxiliary_heads(pool: Pool) -> tuple[AuxHead, ...]:
     """GoogLeNet's two (arXiv:1409.4842, section 5), on the same modules; the BN paper does not list its own."""
-    head = (pool, same(128, 1), Linear(1024, activation="relu"), dropout(0.7), Linear())
+    head = (pool, same(128, 1), Linear(1024, activation="relu"), Dropout(0.7), Linear())
     return AuxHead("Aux_Mixed_4b", "Mixed_4b", head), AuxHead("Aux_Mixed_4e", "Mixed_4e", head)
 
 

@@ -8,7 +8,15 @@ from inception_jax.spec.measure import Measurement
 def family(measured: Iterable[Measurement]) -> str:
     """A line for each network and variant."""
     rows = [
-        (m.architecture.name, m.architecture.variant, m.architecture.input_size, m.parameters, m.multiply_adds, m.receptive_field[0], m.architecture.source)
+        (
+            m.architecture.name,
+            m.architecture.variant,
+            m.architecture.input_size,
+            m.parameters,
+            m.multiply_adds,
+            m.receptive_field[0],
+            m.architecture.source,
+        )
         for m in measured
     ]
     return _aligned(("model", "variant", "input", "parameters", "multiply-adds", "sees", "source"), rows)
@@ -17,7 +25,16 @@ def family(measured: Iterable[Measurement]) -> str:
 def layers(measured: Measurement) -> str:
     """A line for each row of the table, and the sums."""
     rows = [
-        (row.path, row.kind, _times(row.kernel), _times(row.stride), _times(row.input), _times(row.output.shape), row.parameters, row.multiply_adds)
+        (
+            row.path,
+            row.kind,
+            _times(row.kernel),
+            _times(row.stride),
+            _times(row.input),
+            _times(row.output.shape),
+            row.parameters,
+            row.multiply_adds,
+        )
         for row in measured.rows
     ]
     header = ("layer", "kind", "kernel", "stride", "input", "output", "parameters", "multiply-adds")
@@ -42,7 +59,9 @@ def _aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) 
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     right = [header[i] in ("parameters", "multiply-adds", "input", "sees") for i in range(len(header))]
     lines = [
-        "  ".join(cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(line, widths, right, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(line, widths, right, strict=True)
+        ).rstrip()
         for line in cells
     ]
     return "\n".join(lines)

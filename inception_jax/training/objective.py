@@ -68,6 +68,7 @@ def classification(
     L2 is not part of this number: the optimizer adds its gradient.
     """
     logits = outputs.logits
+    assert logits is not None, "the network stopped before its classifier"
     losses = cross_entropy(logits, labels, label_smoothing=label_smoothing)
     for aux in outputs.aux:
         losses = losses + aux_weight * cross_entropy(aux, labels, label_smoothing=label_smoothing)

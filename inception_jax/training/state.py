@@ -13,8 +13,7 @@ FORMAT_VERSION = 1
 """Of `State` as it is saved; a change to its fields or names raises it and adds a map from the old form."""
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Arrays only, so that it can be `eval_shape`d, sharded, saved and compared without special cases.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The two compiled functions of a run: one step of training, one of evaluation."""
+"""The compiled functions of a run: a step of training, of evaluation, of prediction."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,8 +66,15 @@ def eval_step(
     metrics: Mapping[str, Metric] = METRICS,
 ) -> Scores:
     """Scores a batch; what weighs 0 adds nothing to the sums."""
-    images = prepare(batch.image)
-    chex.assert_equal_shape_prefix((images, *batch), 1)
-    logits = network.apply(variables, images, train=False).logits
-    losses = cross_entropy(logits, batch.label)
-    return Scores(score(logits, batch.label, batch.weight, losses, metrics), losses, jax.nn.softmax(logits))
+    chex.assert_equal_shape_prefix(tuple(batch), 1)
+    outputs: Any = network.apply(variables, prepare(batch.image), train=False)
+    losses = cross_entropy(outputs.logits, batch.label)
+    return Scores(score(outputs.logits, batch.label, batch.weight, losses, metrics), losses, jax.nn.softmax(outputs.logits))
+
+
+def predict_step(
+    variables: Mapping[str, Any], images: jax.Array, *, network: nn.Module, prepare: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Class probabilities [B, K] of images [B, H, W, 3]."""
+    outputs: Any = network.apply(variables, prepare(images), train=False)
+    return jax.nn.softmax(outputs.logits)

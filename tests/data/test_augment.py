@@ -34,7 +34,9 @@ def test_flips_are_half_and_exact():
     assert 0.4 < mirrored.mean() < 0.6
 
 
-@pytest.mark.parametrize("options", [{"shift": 3.0}, {"turn": 20.0}, {"stretch": 0.3}, {"shift": 2.0, "turn": 10.0, "stretch": 0.2}])
+@pytest.mark.parametrize(
+    "options", [{"shift": 3.0}, {"turn": 20.0}, {"stretch": 0.3}, {"slant": 20.0}, {"shift": 2.0, "turn": 10.0, "stretch": 0.2}]
+)
 def test_moves_are_scipys_affine_maps_within_their_bounds(options):
     """The map is read off three images of coordinates; SciPy, given that map, must give the same pixels."""
     rows, columns = np.meshgrid(np.arange(12.0), np.arange(12.0), indexing="ij")

@@ -146,7 +146,7 @@ def test_the_open_word_admits_any_module():
     network = Network(table, num_classes=10)
     variables = invented.variables(network)
     assert network.apply(variables, images(table), end_points=("Mine",)).end_points["Mine"].shape == (2, 8, 8, 6)
-    with pytest.raises(ValueError, match="nowhere:Class.*cannot be imported"):
+    with pytest.raises(ValueError, match=r"nowhere:Class.*cannot be imported"):
         Network(probe("open", Mine=layer("nowhere:Class"))).init(KEY, images(table))
 
 
@@ -197,7 +197,9 @@ def test_end_points_are_given_and_the_deepest_can_be_the_last(digits):
 
 def test_no_classes_give_the_pooled_features(digits):
     _, variables = digits
-    features = jax.eval_shape(create("bn_inception_small", num_classes=0).apply, variables, images(architecture("bn_inception_small"))).logits
+    features = jax.eval_shape(
+        create("bn_inception_small", num_classes=0).apply, variables, images(architecture("bn_inception_small"))
+    ).logits
     assert features.shape == (2, 256)
 
 
@@ -265,7 +267,10 @@ def test_scale_invariance_of_every_normalised_convolution(x64):
         kernel = jnp.asarray(rng.normal(size=(*word.kernel, inputs[path], depth)))
 
         def loss(kernel, network=network, u=u, pick=pick, name=name, norm=norm, statistics=statistics):
-            variables = {"params": {"Block": {name: {"kernel": kernel, "norm": norm}}}, "batch_stats": {"Block": {name: {"norm": statistics}}}}
+            variables = {
+                "params": {"Block": {name: {"kernel": kernel, "norm": norm}}},
+                "batch_stats": {"Block": {name: {"norm": statistics}}},
+            }
             outputs, _ = network.apply(variables, u, train=True, mutable=["batch_stats"], end_points=("Block",))
             return (outputs.end_points["Block"] * pick).sum(), outputs.end_points["Block"]
 

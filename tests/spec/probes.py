@@ -39,9 +39,7 @@ PREACTIVATION = probe(
         preactivation=True,
         activation="linear",
     ),
-    Unit_2=Residual(
-        (same(8, 1), same(8, 3), same(32, 1, norm=False, activation="linear")), preactivation=True, activation="linear"
-    ),
+    Unit_2=Residual((same(8, 1), same(8, 3), same(32, 1, norm=False, activation="linear")), preactivation=True, activation="linear"),
     Post=Norm(),
 )
 OPTION_A = probe(
@@ -63,11 +61,7 @@ EXPECTED = {
     LRN: ((8, 8, 16), 27 * 16 + 16 + HEAD_OF(16), 0, 64 * 27 * 16 + 160),
     PREACTIVATION: (
         (4, 4, 32),
-        27 * 16
-        + (32 + 16 * 8 + 16 + 9 * 64 + 16 + 8 * 32 + 16 * 32)
-        + (64 + 32 * 8 + 16 + 9 * 64 + 16 + 8 * 32)
-        + 64
-        + HEAD_OF(32),
+        27 * 16 + (32 + 16 * 8 + 16 + 9 * 64 + 16 + 8 * 32 + 16 * 32) + (64 + 32 * 8 + 16 + 9 * 64 + 16 + 8 * 32) + 64 + HEAD_OF(32),
         2 * ((16 + 8 + 8) + (32 + 8 + 8) + 32),
         64 * 27 * 16 + 64 * 128 + 16 * 576 + 16 * 256 + 16 * 512 + 16 * 256 + 16 * 576 + 16 * 256 + 320,
     ),

@@ -23,9 +23,7 @@ def test_probe_blocks_measure_as_worked_out_by_hand(architecture):
 @pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
 def test_receptive_field_is_where_the_input_gradient_is(padding):
     """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""
-    rows = table(
-        A=same(4, 3, 2), B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)), C=same(4, (3, 1), 2)
-    )
+    rows = table(A=same(4, 3, 2), B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)), C=same(4, (3, 1), 2))
     architecture = replace(probe("field"), layers=rows, unit=Unit(norm=False, same=padding), input_size=64)
     network = Network(architecture)
     images = jnp.ones((1, 64, 64, 3))

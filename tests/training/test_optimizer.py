@@ -78,9 +78,7 @@ def test_clipping_leaves_small_gradients_alone(x64):
 
 def test_l2_touches_kernels_only():
     params = {"conv": {"kernel": 1, "depthwise_kernel": 1, "bias": 1, "norm": {"scale": 1, "bias": 1}}}
-    assert kernels(params) == {
-        "conv": {"kernel": True, "depthwise_kernel": True, "bias": False, "norm": {"scale": False, "bias": False}}
-    }
+    assert kernels(params) == {"conv": {"kernel": True, "depthwise_kernel": True, "bias": False, "norm": {"scale": False, "bias": False}}}
 
 
 def test_staircase_decay():

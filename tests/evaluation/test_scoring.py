@@ -1,0 +1,59 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.data.batches import Batch
+from inception_jax.evaluation.scoring import evaluate, means, totals
+from inception_jax.evaluation.worst import worst_examples
+from inception_jax.training.objective import cross_entropy, score
+from inception_jax.training.steps import Scores
+
+RNG = np.random.default_rng(0)
+LOGITS, LABELS = RNG.normal(size=(21, 10)).astype(np.float32), RNG.integers(0, 10, 21).astype(np.int32)
+
+
+def batches(size):
+    for start in range(0, 21, size):
+        rows = np.arange(start, start + size)
+        real = rows < 21
+        ids = np.where(real, rows, 0)
+        yield Batch(np.full((size, 2, 2, 3), ids[:, None, None, None], np.uint8), LABELS[ids] * real, real.astype(np.float32), rows)
+
+
+def step(variables, batch):
+    """A "network" that knows the logits of each example by the number painted on it."""
+    logits, label = jnp.asarray(LOGITS)[batch.image[:, 0, 0, 0]], jnp.asarray(batch.label)
+    losses = cross_entropy(logits, label)
+    return Scores(score(logits, label, jnp.asarray(batch.weight), losses), losses, jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 64])
+def test_every_batch_size_gives_numpys_figures(size):
+    results = evaluate(step, {}, batches(size), examples=21)
+    ranks = (LOGITS[np.arange(21), LABELS][:, None] <= LOGITS).sum(-1)
+    assert results["top1"] == pytest.approx((ranks <= 1).mean())
+    assert results["top5"] == pytest.approx((ranks <= 5).mean())
+    log_p = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+    assert results["loss"] == pytest.approx(-log_p[np.arange(21), LABELS].mean(), rel=1e-6)
+    assert results["count"] == 21
+
+
+def test_a_missing_example_is_an_error():
+    with pytest.raises(AssertionError, match="saw 16 of 21"):
+        evaluate(step, {}, (batch for batch, _ in zip(batches(8), range(2), strict=False)), examples=21)
+
+
+def test_sums_are_added_in_double_precision():
+    total = totals({"loss": np.float32(0.1), "count": np.float32(1)} for _ in range(100_000))
+    assert means(total)["loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_the_worst_examples_are_the_worst_and_padding_is_none_of_them(size):
+    worst = worst_examples(step, {}, batches(size), tuple("abcdefghij"), gather=lambda batch: batch, most=6)
+    losses = np.asarray(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)))
+    order = np.argsort(-losses, kind="stable")[:6]
+    np.testing.assert_array_equal(worst["image"][:, 0, 0, 0], order)
+    np.testing.assert_allclose(worst["loss"], losses[order], rtol=1e-6)
+    np.testing.assert_array_equal(worst["prediction"], LOGITS[order].argmax(-1))
+    assert (worst["example"] == 0).all()

@@ -1,0 +1,43 @@
+"""A room of N forced CPU devices, in a process of its own: `python -m tests.room N FILE [x64]` writes what five steps give.
+
+The digits network at batch 64 with everything on: dropout, augmentation, moving average, RMSProp, clipping, L2.
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+import chex
+import numpy as np
+
+
+def main(devices: int, file: str, precision: str, groups: list[int]) -> None:
+    import jax
+
+    chex.set_n_cpu_devices(devices)
+    jax.config.update("jax_enable_x64", precision == "float64")
+    from inception_jax.cli import recipe
+    from inception_jax.config import Norm
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+
+    assert jax.device_count() == devices
+    arrays, losses = {}, {}
+    for group in groups:
+        config = recipe("digits").config
+        config = replace(config, norm=Norm(examples_per_group=group), model=replace(config.model, dtype=precision), steps=5)
+        run = Run(config, everything())
+        state, batches = run.initial_state(), run.train_batches(0)
+        losses[group] = []
+        for _ in range(5 if precision == "float64" else 1):
+            state, sums = run.train_step(state, next(batches))
+            losses[group].append(float(sums["loss"]))
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+            arrays[f"{group}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
+    np.savez(file, **arrays)
+    with open(f"{file}.json", "w") as out:
+        json.dump(losses, out)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], [int(group) for group in sys.argv[4:]])

@@ -1,0 +1,82 @@
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.checkpoint import CheckpointError, Checkpoints, digests, shapes
+from inception_jax.training.optimizer import optimizer
+from inception_jax.training.state import State
+
+
+def state(value=0.0, width=4):
+    params = {"conv": {"kernel": jnp.full((3, width), value), "bias": jnp.zeros(width)}}
+    rule = optimizer("rmsprop", 0.1, l2=1e-4, clip_norm=1.0)
+    return State(jnp.int32(7), params, {"norm": {"mean": jnp.ones(width)}}, rule.init(params), {}, jnp.int32(0))
+
+
+def abstract(tree):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step))
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def test_what_is_saved_comes_back_whole(saved):
+    found = Checkpoints(saved, keep=2).restore(3, abstract(state()))
+    chex.assert_trees_all_equal(found, state(3))
+    assert type(found) is State
+
+
+def test_the_newest_are_kept_each_with_its_manifest(saved):
+    assert Checkpoints(saved, keep=2).steps() == [2, 3]
+    assert json.loads((saved / "3.sha256.json").read_text()) == digests(saved / "3")
+    assert not (saved / "1.sha256.json").exists()
+
+
+def test_a_flipped_byte_is_noticed(saved):
+    file = max((path for path in (saved / "3").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=f"checkpoint 3 .* is damaged: .*{file.name}"):
+        Checkpoints(saved, keep=2).restore(3, abstract(state()))
+
+
+def test_without_its_manifest_a_step_is_unfinished_and_written_again(saved):
+    (saved / "3.sha256.json").unlink()
+    checkpoints = Checkpoints(saved, keep=2)
+    assert checkpoints.steps() == [2]
+    checkpoints.save(3, state(33))
+    checkpoints.close()
+    assert float(Checkpoints(saved, keep=2).restore(3, abstract(state())).params["conv"]["kernel"][0, 0]) == 33
+
+
+def test_another_networks_shapes_are_compared_before_anything_is_read(saved):
+    with pytest.raises(CheckpointError, match=r"params.conv.kernel: saved \(3, 4\), wanted \(3, 5\)"):
+        Checkpoints(saved, keep=2).restore(3, abstract(state(width=5)))
+
+
+def test_saving_is_safe_while_the_state_is_used_up(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    current = state(1.0, width=300_000)
+    checkpoints.save(1, current)
+    for _ in range(20):
+        current = step(current)
+    checkpoints.close()
+    found = Checkpoints(tmp_path, keep=1).restore(1, abstract(state(width=300_000)))
+    np.testing.assert_array_equal(found.params["conv"]["kernel"], 1.0)
+
+
+def test_names_of_arrays_are_the_same_for_classes_and_dictionaries():
+    assert shapes(state())["opt_state.2.0.nu.conv.kernel"] == (3, 4)

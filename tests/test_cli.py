@@ -1,0 +1,174 @@
+"""Bad input: a one-screen error, the documented exit code, no traceback, nothing lost."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_jax.cli import claim, main, recipe
+from inception_jax.config import ConfigError
+from tests.conftest import ROOT
+
+
+def refused(arguments, capsys):
+    """Runs a line that must fail: (exit code, what it says)."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    said = capsys.readouterr()
+    text = said.err + said.out
+    assert "Traceback" not in text
+    assert len(text.splitlines()) < 30
+    return code, text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "digits", "--optimizer.learning-rat", "0.1"], 2, "--optimizer.learning-rate"),
+        (["train", "digits", "--batch-size", "many"], 2, "batch-size"),
+        (["train", "digits", "--model.dtype", "float8"], 2, "dtype"),
+        (["train", "digit"], 78, "did you mean 'digits'"),
+        (["train", "no/such/recipe.py"], 78, "no recipe"),
+        (["train", "digits", "--model.name", "bn_incption"], 78, "did you mean bn_inception"),
+        (["train", "digits", "--model.variant", "cadene"], 78, "no variant 'cadene'"),
+        (["train", "digits", "--norm.examples-per-group", "48"], 78, "not a multiple of norm.examples_per_group 48"),
+        (["train", "digits", "--data.image-size", "4", "--model.name", "bn_inception", "--model.variant", "cadene"], 78, "does not fit"),
+        (["train", "digits", "--model.dtype", "float64"], 78, "JAX_ENABLE_X64=1"),
+        (["train", "digits", "--data.name", "digitz"], 65, "no dataset is called 'digitz'"),
+        (["train", "digits", "--import", "no_such_package"], 78, "--import no_such_package"),
+        (["evaluate", "nowhere"], 78, "no experiment.json"),
+        (["report", "nowhere"], 78, "no metrics.jsonl"),
+        (["models", "bn_incption"], 78, "did you mean bn_inception"),
+        (["models", "bn_inception", "--image-size", "0x8"], 2, "image-size"),
+        (["trian"], 2, "did you mean 'train'"),
+    ],
+)
+def test_bad_lines(arguments, code, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, text = refused(arguments, capsys)
+    assert (found, message in " ".join(text.split())) == (code, True), text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_the_devices_do_not_divide(command, tmp_path):
+    done = command("train", "digits", "--batch-size", "60", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert (done.returncode, "Traceback" in done.stderr) == (78, False)
+    assert "batch_size 60 cannot be split over 8 devices: take 56 or 64" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, text = refused(["train", "digits", "--workdir", tmp_path / "file" / "run"], capsys)
+    assert code == 74
+    assert "cannot be written" in text
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_workdir_of_another_configuration_is_left_alone(capsys, tmp_path):
+    config = recipe("digits").config
+    claim(__import__("etils.epath", fromlist=["Path"]).Path(tmp_path), config)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    code, text = refused(["train", "digits", "--workdir", tmp_path, "--optimizer.learning-rate", "0.7", "--seed", "3"], capsys)
+    assert code == 78
+    assert "seed: 0 -> 3" in text
+    assert f"optimizer.learning_rate: {config.optimizer.learning_rate} -> 0.7" in text
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_workdir_without_a_checkpoint(capsys, tmp_path):
+    claim(__import__("etils.epath", fromlist=["Path"]).Path(tmp_path), recipe("digits").config)
+    code, text = refused(["evaluate", tmp_path], capsys)
+    assert (code, "no finished checkpoint" in text) == (78, True)
+
+
+def test_a_recipe_file_may_import_its_neighbours(tmp_path):
+    (tmp_path / "shared.py").write_text("from inception_jax.config import Optimizer\nGENTLE = Optimizer(learning_rate=0.01)\n")
+    (tmp_path / "mine.py").write_text(
+        '"""Mine."""\nfrom inception_jax.config import Experiment\nfrom .shared import GENTLE\nconfig = Experiment(optimizer=GENTLE)\n'
+    )
+    found = recipe(str(tmp_path / "mine.py"))
+    assert (found.name, found.description, found.config.optimizer.learning_rate) == ("mine", "Mine.", 0.01)
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="sets `config`"):
+        recipe(str(tmp_path / "empty.py"))
+
+
+def test_help_shows_every_field_with_its_meaning_and_its_value_in_this_recipe(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "digits", "--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "BN-Inception on real handwritten digits" in text
+    assert "Share of the target spread evenly over all classes. (default: 0.1)" in text
+
+
+def test_models_need_no_jax(tmp_path):
+    code = (
+        "import sys; from inception_jax.cli import main; main(['models']); main(['models', 'bn_inception'])\n"
+        "assert not {'jax', 'flax', 'tensorflow', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Mixed_5c/branch_3/conv_1x1" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The shortest run that there is."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = ["train", "digits", "--steps", "1", "--workdir", "run", "--batch-size", "8", "--data.test-split", "test[:20]"]
+    done = subprocess.run(
+        [sys.executable, "-m", "inception_jax.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_tells_what_it_does_and_leaves_its_files(trained):
+    workdir, said = trained
+    assert "compiling the training step for 1 device(s): about" in said
+    assert said.splitlines()[-1].startswith("held-out top-1 ")
+    assert said.splitlines()[-1].endswith("pictures in run/report")
+    assert {file.name for file in workdir.iterdir()} >= {
+        "experiment.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "report",
+    }  # fmt: skip
+    assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png"}
+    assert json.loads((workdir / "run.json").read_text())["backend"] == "cpu"
+
+
+@pytest.mark.slow
+def test_predict_names_what_it_sees_and_refuses_what_it_cannot(trained, capsys, tmp_path):
+    workdir, _ = trained
+    main(["predict", str(workdir), str(workdir / "report" / "example.png"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["class"] in "0123456789" for entry in found[0]["classes"]] == [True] * 3
+    assert found[0]["classes"][0]["probability"] >= found[0]["classes"][1]["probability"]
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "PNG")
+    (tmp_path / "broken.png").write_bytes(file.getvalue()[:30])
+    code, text = refused(["predict", workdir, tmp_path / "broken.png"], capsys)
+    assert (code, "broken.png: 30 bytes that begin with" in text) == (65, True)
+    code, text = refused(["predict", workdir, tmp_path / "missing.png"], capsys)
+    assert (code, "missing.png" in text) == (65, True)
+
+
+@pytest.mark.slow
+def test_evaluate_scores_again(trained, capsys):
+    workdir, said = trained
+    main(["evaluate", str(workdir), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["count"] == 20
+    assert f"held-out top-1 {found['top1']:.2%}" in said

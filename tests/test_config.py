@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+
+from inception_jax.config import ConfigError, Data, Experiment, Model, Norm, Optimizer, Schedule, differences, from_json, to_json
+
+SOME = Experiment(model=Model("bn_inception_small", dropout_rate=0.2), schedule=Schedule("exponential"), steps=7)
+
+
+def test_json_and_back():
+    assert from_json(to_json(SOME)) == SOME
+
+
+def test_a_field_of_another_version_is_named():
+    stored = to_json(SOME)
+    stored["optimizer"]["learning_rat"] = stored["optimizer"].pop("learning_rate")
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rat: .* did you mean 'learning_rate'"):
+        from_json(stored)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (replace(SOME, batch_size=128), "batch_size: 64 -> 128"),
+        (replace(SOME, seed=1), "seed: 0 -> 1"),
+        (replace(SOME, model=Model("bn_inception")), "model.name: 'bn_inception_small' -> 'bn_inception'"),
+        (replace(SOME, schedule=Schedule("cosine")), "schedule.name: 'exponential' -> 'cosine'"),
+    ],
+)
+def test_a_changed_identity_is_shown(changed, line):
+    assert line in differences(SOME, changed)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [replace(SOME, log_every_steps=1, workdir="x", keep_checkpoints=9), replace(SOME, data=Data(threads=0)), replace(SOME, epochs=9)],
+)
+def test_what_may_change_may_change(changed):
+    assert differences(SOME, changed) == []
+
+
+def test_the_length_of_a_run_is_its_identity_where_the_schedule_ends_with_it():
+    cosine = replace(SOME, schedule=Schedule("cosine"))
+    assert differences(cosine, replace(cosine, steps=9)) == ["steps: 7 -> 9"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Experiment(batch_size=0), "batch_size is 0"),
+        (Experiment(batch_size=-4), "cannot be below 0"),
+        (Experiment(batch_size=64, norm=Norm(examples_per_group=48)), "not a multiple of norm.examples_per_group 48"),
+        (Experiment(norm=Norm(decay=1.0)), "norm.decay is 1.0: it must be below 1"),
+        (Experiment(model=Model(dropout_rate=1.0)), "dropout_rate"),
+        (Experiment(optimizer=Optimizer(clip_norm=0.0)), "stops all learning"),
+        (Experiment(optimizer=Optimizer("momentum", epsilon=0.1)), "optimizer.epsilon is set to 0.1, but optimizer.name is momentum"),
+        (Experiment(schedule=Schedule(decay_rate=0.5)), "schedule.decay_rate is set to 0.5"),
+        (Experiment(schedule=Schedule("exponential", decay_epochs=0.0)), "decay_epochs is 0"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(broken, message):
+    with pytest.raises(ConfigError, match=message):
+        broken.check()
+
+
+def test_the_defaults_and_the_recipe_can_be_run():
+    Experiment().check()
+    SOME.check()

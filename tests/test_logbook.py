@@ -1,0 +1,45 @@
+import json
+
+from inception_jax.logbook import Logbook, duration, read_metrics
+
+
+def test_rows_beyond_the_step_that_a_run_goes_on_from_are_cut(tmp_path):
+    log = Logbook(tmp_path, start=0, steps=9)
+    for step in (2, 4, 6):
+        log.write(step, {"train/loss": 1 / step})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "train/lo')  # killed while writing
+    Logbook(tmp_path, start=4, steps=9).close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4]
+    assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
+    log = Logbook(tmp_path, start=0, steps=100)
+    log.begin(0)
+    log.advance(50, {"loss": "0.5"})
+    log.advance(51)
+    log.close()
+    assert capsys.readouterr().out == "step 50/100 50% loss 0.5 left 0s\n"
+
+
+def test_tensorboard_mirrors_the_truth(tmp_path):
+    log = Logbook(tmp_path, start=0, steps=9)
+    log.write(3, {"train/loss": 0.25})
+    log.close()
+    assert any(file.name.startswith("events") for file in (tmp_path / "tensorboard").iterdir())
+
+
+def test_others_than_the_lead_say_and_write_nothing(tmp_path, capsys):
+    log = Logbook(tmp_path, start=0, steps=9, leads=False)
+    log.write(3, {"train/loss": 0.25})
+    log.advance(3, {"loss": "0.25"})
+    log.say("hello")
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (0.4, 61, 3725)] == ["0s", "1m01s", "1h02m"]

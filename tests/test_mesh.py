@@ -1,0 +1,63 @@
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from inception_jax.config import ConfigError
+from inception_jax.data.batches import Batch
+from inception_jax.mesh import everything
+from tests.conftest import ROOT
+
+BATCH = Batch(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32), np.ones(4, np.float32), 2**33 + np.arange(4))
+
+
+def test_a_batch_is_laid_out_whole():
+    room = everything()
+    laid = room.lay_out(BATCH, 4)
+    assert laid.image.sharding.is_equivalent_to(room.split, 4)
+    assert laid.position.dtype == np.uint32
+    np.testing.assert_array_equal(laid.position, np.arange(4))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        BATCH._replace(image=BATCH.image.astype(np.float32)),
+        BATCH._replace(label=BATCH.label[:, None]),
+        BATCH._replace(weight=BATCH.weight[:3]),
+    ],
+)
+def test_other_shapes_and_types_are_refused_at_the_door(broken):
+    with pytest.raises(AssertionError):
+        everything().lay_out(broken, 4)
+
+
+def test_a_batch_that_the_devices_do_not_divide_says_what_would():
+    code = (
+        "import chex; chex.set_n_cpu_devices(8)\n"
+        "from inception_jax.mesh import everything\n"
+        "room = everything(); print(room.rows(16).tolist(), room.describe()['devices'])\n"
+        "try: room.rows(60)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == [
+        f"{list(range(16))} 8",
+        "ConfigError batch_size 60 cannot be split over 8 devices: take 56 or 64",
+    ]
+    assert issubclass(ConfigError, ValueError)
+
+
+def test_the_same_pure_step_under_shard_map_gives_the_same_parameters():
+    out = subprocess.run([sys.executable, "-m", "tests.shard_map"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)
+    assert out.returncode == 0, out.stderr
+    assert float(out.stdout) < 1e-12
+
+
+def test_one_off_programs_give_what_others_give():
+    room = everything()
+    draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
+    np.testing.assert_allclose(room.build(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6)
