@@ -13,12 +13,11 @@ import optax
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, order
 from inception_jax.data.batches import Batch, batch, stream
-from inception_jax.data.decode import decode, resize
 from inception_jax.data.sources import DataError, Example, Source, open_source
 from inception_jax.mesh import Placement
 from inception_jax.models import UnknownModelError
 from inception_jax.nn.network import Network, create
-from inception_jax.spec.measure import measure
+from inception_jax.spec.measure import Measurement, measure
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
 from inception_jax.training.steps import eval_step, predict_step, train_step
@@ -72,9 +71,8 @@ class Run:
     def describe(self) -> str:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
         config, room = self.config, self.placement.describe()
-        measured = measure(self.network.architecture, image_size=config.data.image_size, num_classes=len(self.class_names))
         return (
-            f"{config.model.name}: {measured.parameters or 0:,} parameters; {self.steps} steps of {config.batch_size} of "
+            f"{config.model.name}: {self.measured.parameters or 0:,} parameters; {self.steps} steps of {config.batch_size} of "
             f"{len(self.train_source):,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
             f"on {room['devices']} {room['backend']} device(s)"
         )
@@ -97,6 +95,8 @@ class Run:
 
     def pixels(self, example: Example) -> Any:
         """What the network sees of one example: [size, size, 3] uint8."""
+        from inception_jax.data.decode import decode, resize  # the door at which an image library is needed
+
         return resize(decode(example.image), self.config.data.image_size, self.config.data.resize)
 
     # What learns.
@@ -120,6 +120,11 @@ class Run:
         if model.aux and not network.architecture.aux:
             raise ConfigError(f"model.aux is set, but {model.name} has no auxiliary heads")
         return network
+
+    @cached_property
+    def measured(self) -> Measurement:
+        """The network's table at this image size and number of classes."""
+        return measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
 
     @cached_property
     def schedule(self) -> optax.Schedule:

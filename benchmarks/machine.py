@@ -1,0 +1,38 @@
+"""What a figure was measured on, and where it is put."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Device, cores, versions and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    ).stdout.strip()
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform} {device.device_kind}",
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        "commit": commit or "unknown",
+    }
+
+
+def publish(name: str, figures: dict[str, Any]) -> None:
+    """Prints the figures as one JSON object, and keeps them in `results/<name>.json`."""
+    text = json.dumps({"benchmark": name, **figures, "machine": machine()}, indent=2)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")

@@ -1,0 +1,134 @@
+"""The digits network to 0.98 from arrays in memory, then one full-size step: `python benchmarks/train_gpu.py [--seed 0]`.
+
+Needs jax, flax, optax, chex and numpy alone. Same recipe, order, batches and steps as `python train.py`; only the
+reading differs: the images are enlarged once, by `jax.image`, and held as an array.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.machine import publish
+from inception_jax.cli import recipe
+from inception_jax.data import sources
+from inception_jax.data.augment import scale
+from inception_jax.data.batches import Batch
+from inception_jax.data.digits import CLASS_NAMES, digits
+from inception_jax.evaluation.scoring import evaluate
+from inception_jax.experiment import Run
+from inception_jax.mesh import Placement, everything
+from inception_jax.nn.network import create
+from inception_jax.training.objective import classification
+from inception_jax.training.optimizer import optimizer
+from inception_jax.training.state import initial_state
+from inception_jax.training.steps import train_step
+
+
+class FromArrays(Run):
+    """A run whose images need no decoding."""
+
+    def pixels(self, example):
+        return example.image
+
+
+def enlarged(split: str, directory: str | None) -> sources.ArraySource:
+    images, labels = digits(split)
+    large = jax.image.resize(images.astype(np.float32), (len(images), 32, 32), "linear")
+    pixels = np.repeat(np.asarray(jnp.rint(large), np.uint8)[..., None], 3, axis=-1)
+    return sources.ArraySource(pixels, labels, CLASS_NAMES)
+
+
+def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
+    sources.register("digits_from_arrays", enlarged)
+    config = recipe("digits").config
+    config = replace(config, data=replace(config.data, name="digits_from_arrays", threads=0), seed=seed, epochs=epochs or config.epochs)
+    run = FromArrays(config, room)
+    state, batches = run.initial_state(), run.train_batches(0)
+    began = time.perf_counter()
+    state, _ = jax.block_until_ready(run.train_step(state, next(batches)))
+    first = time.perf_counter() - began
+    began = time.perf_counter()
+    for batch in batches:
+        state, _ = run.train_step(state, batch)
+    jax.block_until_ready(state)
+    seconds = time.perf_counter() - began
+    scored = evaluate(run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source))
+    return {
+        "seed": seed,
+        "epochs": config.epochs,
+        "held_out_top1": round(scored["top1"], 4),
+        "count": int(scored["count"]),
+        "first_step_seconds": round(first, 1),
+        "seconds_after_it": round(seconds, 2),
+        "images_per_second": round((run.steps - 1) * config.batch_size / seconds),
+    }
+
+
+def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
+    """One step of BN-Inception at 224 px, RMSProp; then ten more, timed."""
+    network = create("bn_inception", dtype=jnp.dtype(dtype), examples_per_group=min(32, batch_size))
+    rule = optimizer("rmsprop", 0.045, l2=4e-5, clip_norm=2.0)
+    start = partial(initial_state, network=network, optimizer=rule, image_shape=(224, 224, 3), averaged=False)
+    state = room.build(start, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    batch = room.lay_out(
+        Batch(
+            rng.integers(0, 256, (batch_size, 224, 224, 3), np.uint8),
+            rng.integers(0, 1000, batch_size).astype(np.int32),
+            np.ones(batch_size, np.float32),
+            np.arange(batch_size, dtype=np.int64),
+        ),
+        batch_size,
+    )
+    prepare = lambda images, keys: scale(images)  # noqa: E731
+    step = room.compile(
+        partial(train_step, network=network, optimizer=rule, objective=classification, prepare=prepare, seed=0), donate=(0,)
+    )
+    began = time.perf_counter()
+    state, sums = jax.block_until_ready(step(state, batch))
+    first = time.perf_counter() - began
+    losses, times = [float(sums["loss"] / sums["count"])], []
+    for _ in range(10):
+        began = time.perf_counter()
+        state, sums = jax.block_until_ready(step(state, batch))
+        times.append(time.perf_counter() - began)
+        losses.append(float(sums["loss"] / sums["count"]))
+    return {
+        "model": "bn_inception",
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "first_step_seconds": round(first, 1),
+        "step_seconds_median": round(float(np.median(times)), 5),
+        "images_per_second": round(batch_size / float(np.median(times))),
+        "loss_before": round(losses[0], 3),
+        "loss_after_ten": round(losses[-1], 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=int, default=256, help="of the full-size step")
+    parser.add_argument("--dtype", default="bfloat16", help="of the full-size step")
+    options = parser.parse_args()
+    room = everything()
+    name = f"train_{jax.devices()[0].platform}"
+    figures = {
+        "digits": train_digits(room, options.seed, options.epochs),
+        "full_size": full_size_step(room, options.batch_size, options.dtype),
+    }
+    publish(name, figures)
+
+
+if __name__ == "__main__":
+    main()
