@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.machine import publish
-from inception_jax.cli import recipe
 from inception_jax.data import sources
 from inception_jax.data.augment import scale
 from inception_jax.data.batches import Batch
@@ -27,6 +26,7 @@ from inception_jax.evaluation.scoring import evaluate
 from inception_jax.experiment import Run
 from inception_jax.mesh import Placement, everything
 from inception_jax.nn.network import create
+from inception_jax.recipes import recipe
 from inception_jax.training.objective import classification
 from inception_jax.training.optimizer import optimizer
 from inception_jax.training.state import initial_state

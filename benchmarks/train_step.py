@@ -19,11 +19,11 @@ import jax
 from etils import epath
 
 from benchmarks.machine import publish
-from inception_jax.cli import recipe
 from inception_jax.experiment import Run
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
+from inception_jax.recipes import recipe
 
 
 def main() -> None:

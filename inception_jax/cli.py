@@ -5,18 +5,17 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
-import importlib.util
 import json
 import os
 import signal
 import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax import __version__
-from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
+from inception_jax.config import ConfigError, Experiment
+from inception_jax.recipes import recipe
 
 if TYPE_CHECKING:
     from etils import epath
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 USAGE = 2
 """The exit code of a line that cannot be understood. Errors that a user can mend carry their own as `exit_code`."""
-RECIPES = [Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs"]
-"""Packed inside a wheel, and beside the package in a checkout."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,114 +83,6 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"inception-jax {name}", description=description, allow_abbrev=False)
 
 
-# Recipes and working directories.
-
-
-class Recipe(NamedTuple):
-    name: str
-    description: str
-    config: Experiment
-
-
-def recipe(name: str) -> Recipe:
-    """Reads a recipe: the path of a Python file, a name in `configs/`, or `package.module` of a user's own.
-
-    Raises:
-      ConfigError: there is none, or it sets no `config`.
-    """
-    paths = [Path(name), *(folder / f"{name}.py" for folder in RECIPES)]
-    path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
-    try:
-        module = _module_of(path) if path else importlib.import_module(name)
-    except (ImportError, ValueError) as error:
-        known = sorted(file.stem for folder in RECIPES for file in folder.glob("*.py"))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
-        raise ConfigError(f"no recipe {name!r} ({error}); {hint}") from error
-    config = getattr(module, "config", None)
-    if not isinstance(config, Experiment):
-        raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
-    return Recipe(path.stem if path else name.rpartition(".")[2], (module.__doc__ or "").strip(), config)
-
-
-def _module_of(path: Path) -> types.ModuleType:
-    """A file as a module of a package made of its folder, so that `from .recipes import ...` finds its neighbours."""
-    folder = types.ModuleType("_inception_jax_recipes")
-    folder.__path__ = [str(path.parent)]
-    sys.modules[folder.__name__] = folder
-    spec = importlib.util.spec_from_file_location(f"{folder.__name__}.{path.stem}", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _workdir(path: str) -> "epath.Path":
-    from etils import epath
-
-    # Orbax wants absolute paths; a path with a scheme is one already.
-    return epath.Path(path if "://" in path else os.path.abspath(path))
-
-
-def claim(workdir: "epath.Path", config: Experiment) -> None:
-    """Makes `workdir` this experiment's, and writes the resolved configuration into it.
-
-    Raises:
-      ConfigError: it holds a run of another identity, which stays as it is.
-      StorageError: it cannot be written.
-    """
-    from inception_jax.checkpoint import StorageError
-
-    file = workdir / "experiment.json"
-    if file.exists():
-        changed = differences(_stored(workdir), config)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        unfinished = workdir / "experiment.json.tmp"
-        unfinished.write_text(json.dumps(to_json(config), indent=2) + "\n")
-        unfinished.replace(file)
-    except OSError as error:
-        raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
-
-
-def _stored(workdir: "epath.Path") -> Experiment:
-    try:
-        return from_json(json.loads((workdir / "experiment.json").read_text()))
-    except FileNotFoundError:
-        raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
-
-
-def opened(path: str) -> "tuple[epath.Path, Run, State]":
-    """A workdir, its run in this room, and its newest state.
-
-    Raises:
-      ConfigError: no run, or one without a checkpoint.
-    """
-    from inception_jax.checkpoint import Checkpoints
-    from inception_jax.experiment import Run
-    from inception_jax.loop import resume
-    from inception_jax.mesh import everything
-
-    workdir = _workdir(path)
-    config = _stored(workdir)
-    run = Run(config, everything())
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, leads=False)
-    state = resume(run, checkpoints)
-    checkpoints.close()
-    if state is None:
-        raise ConfigError(f"{workdir} has no finished checkpoint yet: train first, with the same --workdir")
-    return workdir, run, state
-
-
-# The commands.
-
-
 def train(arguments: list[str]) -> None:
     """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
     import tyro
@@ -209,8 +98,9 @@ def train(arguments: list[str]) -> None:
     from inception_jax.logbook import say
     from inception_jax.loop import finished, fit
     from inception_jax.mesh import everything
+    from inception_jax.workdir import absolute, claim
 
-    workdir, run = _workdir(config.workdir), Run(config, everything())
+    workdir, run = absolute(config.workdir), Run(config, everything())
     run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
     headline = run.describe()
     claim(workdir, config)
@@ -282,6 +172,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(arguments)
     from inception_jax.loop import score
+    from inception_jax.workdir import opened
 
     _, run, state = opened(options.workdir)
     results = {"step": int(state.step), **score(run, state)}
@@ -302,6 +193,7 @@ def predict(arguments: list[str]) -> None:
     import numpy as np
 
     from inception_jax.data.sources import DataError, Example
+    from inception_jax.workdir import opened
 
     _, run, state = opened(options.workdir)
     pixels = []

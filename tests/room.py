@@ -16,10 +16,10 @@ def main(devices: int, file: str, precision: str, groups: list[int]) -> None:
 
     chex.set_n_cpu_devices(devices)
     jax.config.update("jax_enable_x64", precision == "float64")
-    from inception_jax.cli import recipe
     from inception_jax.config import Norm
     from inception_jax.experiment import Run
     from inception_jax.mesh import everything
+    from inception_jax.recipes import recipe
 
     assert jax.device_count() == devices
     arrays, losses = {}, {}

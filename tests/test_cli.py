@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.cli import claim, main, recipe
+from inception_jax.cli import main
 from inception_jax.config import ConfigError
+from inception_jax.recipes import recipe
+from inception_jax.workdir import absolute, claim
 from tests.conftest import ROOT
 
 
@@ -74,7 +76,7 @@ def test_a_workdir_that_cannot_be_written(capsys, tmp_path):
 
 def test_a_workdir_of_another_configuration_is_left_alone(capsys, tmp_path):
     config = recipe("digits").config
-    claim(__import__("etils.epath", fromlist=["Path"]).Path(tmp_path), config)
+    claim(absolute(str(tmp_path)), config)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     code, text = refused(["train", "digits", "--workdir", tmp_path, "--optimizer.learning-rate", "0.7", "--seed", "3"], capsys)
     assert code == 78
@@ -84,7 +86,7 @@ def test_a_workdir_of_another_configuration_is_left_alone(capsys, tmp_path):
 
 
 def test_a_workdir_without_a_checkpoint(capsys, tmp_path):
-    claim(__import__("etils.epath", fromlist=["Path"]).Path(tmp_path), recipe("digits").config)
+    claim(absolute(str(tmp_path)), recipe("digits").config)
     code, text = refused(["evaluate", tmp_path], capsys)
     assert (code, "no finished checkpoint" in text) == (78, True)
 

@@ -3,8 +3,8 @@
 import chex
 import pytest
 
-from inception_jax.cli import opened
 from inception_jax.logbook import read_metrics
+from inception_jax.workdir import opened
 
 LINE = ("train", "digits", "--log-every-steps", "1", "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
 

@@ -17,6 +17,7 @@ from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec.geometry import slide
 from inception_jax.spec.measure import expansion
 from inception_jax.spec.vocabulary import (
+    Activation,
     Architecture,
     Concat,
     Conv,
@@ -66,6 +67,9 @@ class Trunk(nn.Module):
         unit = self.architecture.unit
         return self.norm(epsilon=unit.norm_epsilon, use_scale=unit.norm_scale, name=name)(x, train=train)
 
+    def activated(self, x: jax.Array, activation: Activation | None) -> jax.Array:
+        return ACTIVATIONS[activation or self.architecture.unit.activation](x)
+
     @property
     def shared(self) -> dict[str, Any]:
         return {"architecture": self.architecture, "num_classes": self.num_classes, "dtype": self.dtype, "norm": self.norm}
@@ -100,7 +104,7 @@ class Convolution(Trunk):
             x = x + self.param("bias", nn.initializers.zeros, (filters,), self.param_dtype).astype(x.dtype)
         if unit.norm if word.norm is None else word.norm:
             x = self.normed(x, "norm", train)
-        return ACTIVATIONS[word.activation or unit.activation](x)
+        return self.activated(x, word.activation)
 
     def kernel(self, name: str, shape: tuple[int, ...]) -> jax.Array:
         return self.param(name, KERNEL_INIT, shape, self.param_dtype).astype(self.dtype)
@@ -127,7 +131,7 @@ class Classifier(Trunk):
             x = x + self.param("bias", nn.initializers.zeros, (features,), self.param_dtype).astype(dtype)
         if word.norm:
             x = self.normed(x, "norm", train)
-        return ACTIVATIONS[word.activation](x)
+        return self.activated(x, word.activation)
 
 
 class Block(Trunk):
@@ -157,7 +161,7 @@ class Block(Trunk):
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
                     x = nn.Dropout(rate, deterministic=not train)(x)
                 case Norm():
-                    x = ACTIVATIONS[word.activation](self.normed(x, name, train))
+                    x = self.activated(self.normed(x, name, train), word.activation)
                 case LocalResponse():
                     x = local_response(x, word.size, word.alpha, word.beta, word.k)
                 case Layer():
@@ -168,7 +172,7 @@ class Block(Trunk):
         return Block(**self.shared, steps=steps, name=name)(x, train)
 
     def residual(self, word: Residual, x: jax.Array, train: bool) -> jax.Array:
-        inputs = ACTIVATIONS["relu"](self.normed(x, "norm", train)) if word.preactivation else x
+        inputs = self.activated(self.normed(x, "norm", train), None) if word.preactivation else x
         y = self.run(word.branch, inputs, train)
         if word.up:
             y = Convolution(**self.shared, word=expansion(x.shape[-1]), name="up")(y, train)
@@ -177,7 +181,7 @@ class Block(Trunk):
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
         elif word.shortcut is not None:
             x = self.branch("shortcut", word.shortcut, inputs, train)
-        return ACTIVATIONS[word.activation](x + word.scale * y)
+        return self.activated(x + word.scale * y, word.activation)
 
 
 class Network(Trunk):

@@ -105,9 +105,9 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalisation and an activation on their own: the end of a pre-activation network."""
+    """Batch normalisation and an activation (None for the unit's) on their own: the end of a pre-activation network."""
 
-    activation: Activation = "relu"
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ class Residual:
       up: end the branch with a linear 1x1 convolution, with bias and without norm, to the input's width
         (Inception-ResNet's filter expansion).
       preactivation: one norm and activation before the branch; a projection reads it too, an identity reads x.
+      activation: after the sum; None for the unit's.
     """
 
     branch: "Steps"
@@ -145,7 +146,7 @@ class Residual:
     scale: float = 1.0
     up: bool = False
     preactivation: bool = False
-    activation: Activation = "relu"
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Recipes: finding one by name or path, and reading what it says."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import NamedTuple
+
+from inception_jax.config import ConfigError, Experiment
+
+FOLDERS = [Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs"]
+"""Packed inside a wheel, and beside the package in a checkout."""
+
+
+class Recipe(NamedTuple):
+    name: str
+    description: str
+    config: Experiment
+
+
+def recipe(name: str) -> Recipe:
+    """Reads a recipe: the path of a Python file, a name in `configs/`, or `package.module` of a user's own.
+
+    Raises:
+      ConfigError: there is none, or it sets no `config`.
+    """
+    paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
+    path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
+    try:
+        module = _module_of(path) if path else importlib.import_module(name)
+    except (ImportError, ValueError) as error:
+        known = sorted(file.stem for folder in FOLDERS for file in folder.glob("*.py"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
+        raise ConfigError(f"no recipe {name!r} ({error}); {hint}") from error
+    config = getattr(module, "config", None)
+    if not isinstance(config, Experiment):
+        raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
+    return Recipe(path.stem if path else name.rpartition(".")[2], (module.__doc__ or "").strip(), config)
+
+
+def _module_of(path: Path) -> types.ModuleType:
+    """A file as a module of a package made of its folder, so that `from .recipes import ...` finds its neighbours."""
+    folder = types.ModuleType("_inception_jax_recipes")
+    folder.__path__ = [str(path.parent)]
+    sys.modules[folder.__name__] = folder
+    spec = importlib.util.spec_from_file_location(f"{folder.__name__}.{path.stem}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,71 @@
+"""The folder that a run lives in: claimed by one configuration, and opened again from it."""
+
+import json
+import os
+
+from etils import epath
+
+from inception_jax.checkpoint import Checkpoints, StorageError
+from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
+from inception_jax.experiment import Run
+from inception_jax.loop import resume
+from inception_jax.mesh import everything
+from inception_jax.training.state import State
+
+
+def absolute(path: str) -> epath.Path:
+    """Orbax wants absolute paths; one with a scheme (gs://...) is that already."""
+    return epath.Path(path if "://" in path else os.path.abspath(path))
+
+
+def claim(workdir: epath.Path, config: Experiment) -> None:
+    """Makes `workdir` this experiment's, and writes the resolved configuration into it.
+
+    Raises:
+      ConfigError: it holds a run of another identity, which stays as it is.
+      StorageError: it cannot be written.
+    """
+    file = workdir / "experiment.json"
+    if file.exists():
+        changed = differences(stored(workdir), config)
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        unfinished = workdir / "experiment.json.tmp"
+        unfinished.write_text(json.dumps(to_json(config), indent=2) + "\n")
+        unfinished.replace(file)
+    except OSError as error:
+        raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
+
+
+def stored(workdir: epath.Path) -> Experiment:
+    """The configuration that a workdir was claimed with.
+
+    Raises:
+      ConfigError: there is none, or it cannot be read.
+    """
+    try:
+        return from_json(json.loads((workdir / "experiment.json").read_text()))
+    except FileNotFoundError:
+        raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
+
+
+def opened(path: str) -> tuple[epath.Path, Run, State]:
+    """A workdir, its run in this room, and its newest state.
+
+    Raises:
+      ConfigError: no run, or one without a checkpoint.
+    """
+    workdir = absolute(path)
+    config = stored(workdir)
+    run = Run(config, everything())
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, leads=False)
+    state = resume(run, checkpoints)
+    checkpoints.close()
+    if state is None:
+        raise ConfigError(f"{workdir} has no finished checkpoint yet: train first, with the same --workdir")
+    return workdir, run, state
