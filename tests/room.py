@@ -22,12 +22,13 @@ def main(devices: int, file: str, precision: str, groups: list[int]) -> None:
     from inception_jax.recipes import recipe
 
     assert jax.device_count() == devices
-    arrays, losses = {}, {}
+    arrays, losses, start = {}, {}, None
     for group in groups:
         config = recipe("digits").config
         config = replace(config, norm=Norm(examples_per_group=group), model=replace(config.model, dtype=precision), steps=5)
         run = Run(config, everything())
-        state, batches = run.initial_state(), run.train_batches(0)
+        start = start or run.initial_state()  # groups share their statistics, not their weights: it is made once
+        state, batches = jax.tree.map(lambda x: x.copy(), start), run.train_batches(0)
         losses[group] = []
         for _ in range(5 if precision == "float64" else 1):
             state, sums = run.train_step(state, next(batches))
