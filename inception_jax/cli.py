@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inception_jax import __version__
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.recipes import recipe
 
@@ -98,7 +97,7 @@ def train(arguments: list[str]) -> None:
     from inception_jax.logbook import say
     from inception_jax.loop import finished, fit
     from inception_jax.mesh import everything
-    from inception_jax.workdir import absolute, claim
+    from inception_jax.workdir import absolute, claim, record
 
     workdir, run = absolute(config.workdir), Run(config, everything())
     run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
@@ -107,7 +106,8 @@ def train(arguments: list[str]) -> None:
     if (step := finished(run, workdir)) is not None:
         say(f"{_short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs\n{_last_line(workdir)}")
         return
-    (workdir / "run.json").write_text(json.dumps({**run.placement.describe(), **versions(), "command": sys.argv}, indent=2) + "\n")
+    if changed := record(workdir, run.placement):
+        say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
     say(f"{headline}; in {_short(workdir)}")
     state, _ = fit(run, workdir)
     _illustrate(workdir, run, state)
@@ -140,8 +140,10 @@ def _last_line(workdir: "epath.Path") -> str:
     """The score, and where the pictures are."""
     from inception_jax.logbook import read_metrics
 
-    last = [row for row in read_metrics(workdir) if "val/top1" in row][-1]
-    score = "held-out " + _in_words({name.removeprefix("val/"): value for name, value in last.items()})
+    scored = [row for row in read_metrics(workdir) if "val/top1" in row] if (workdir / "metrics.jsonl").exists() else []
+    if not scored:
+        return f"its metrics.jsonl holds no score: inception-jax evaluate {_short(workdir)}"
+    score = "held-out " + _in_words({name.removeprefix("val/"): value for name, value in scored[-1].items()})
     if not (workdir / "report").exists():
         return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {_short(workdir)}"
     return f"{score}; pictures in {_short(workdir / 'report')}"
@@ -150,19 +152,6 @@ def _last_line(workdir: "epath.Path") -> str:
 def _short(path: Any) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
-
-
-def versions() -> dict[str, str]:
-    """Of what a run's numbers hang on."""
-    from importlib.metadata import version
-
-    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
-    return {
-        "inception-jax": __version__,
-        "python": sys.version.split()[0],
-        **{name: version(name) for name in names},
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
 
 
 def evaluate(arguments: list[str]) -> None:

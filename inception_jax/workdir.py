@@ -2,14 +2,20 @@
 
 import json
 import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
 
 from etils import epath
 
+from inception_jax import __version__
 from inception_jax.checkpoint import Checkpoints, StorageError
 from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
 from inception_jax.experiment import Run
 from inception_jax.loop import resume
-from inception_jax.mesh import everything
+from inception_jax.mesh import Placement, everything
 from inception_jax.training.state import State
 
 
@@ -52,6 +58,37 @@ def stored(workdir: epath.Path) -> Experiment:
         raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
+
+
+def record(workdir: epath.Path, placement: Placement) -> list[str]:
+    """Writes `run.json`: what the numbers of a run hang on beside its configuration.
+
+    Returns:
+      What was different when this run last ran: `jax: 0.10.2 -> 0.11.0`.
+    """
+    now = {**placement.describe(), **versions()}
+    file = workdir / "run.json"
+    before = json.loads(file.read_text()) if file.exists() else now
+    file.write_text(json.dumps({**now, "command": sys.argv}, indent=2) + "\n")
+    return [f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value]
+
+
+def versions() -> dict[str, Any]:
+    """Of Python, this package and those below it; the commit, in a checkout; visible cores and compiler flags."""
+    git = ["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except OSError:  # no git here
+        commit = ""
+    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
+    return {
+        "inception-jax": __version__,
+        "commit": commit or None,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
 
 
 def opened(path: str) -> tuple[epath.Path, Run, State]:

@@ -1,5 +1,7 @@
 """Where examples come from: anything with a length whose items are an image and a label."""
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +102,7 @@ def _undecoded() -> dict[str, Any]:
 
 def prepared_builder(name: str, directory: str | None):
     """The TFDS builder of a dataset that is on disk as ArrayRecord; the digits are put there if they are not."""
-    logging.getLogger("absl").setLevel(logging.WARNING)  # TFDS tells each file that it opens
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS tells of each file that it opens or misses
     import tensorflow_datasets as tfds
 
     options: dict[str, Any] = {"data_dir": directory, "file_format": "array_record"}
@@ -122,7 +124,8 @@ def prepared_builder(name: str, directory: str | None):
             )
         tfds.disable_progress_bar()
         try:
-            builder.download_and_prepare()
+            with contextlib.redirect_stdout(io.StringIO()):  # it announces a download; there is none
+                builder.download_and_prepare()
         except OSError as error:
             raise DataError(f"the digits cannot be prepared in {builder.data_dir} ({error}): set data.directory") from error
     return builder
