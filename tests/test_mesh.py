@@ -51,6 +51,7 @@ def test_a_batch_that_the_devices_do_not_divide_says_what_would():
     assert issubclass(ConfigError, ValueError)
 
 
+@pytest.mark.slow
 def test_the_same_pure_step_under_shard_map_gives_the_same_parameters():
     out = subprocess.run([sys.executable, "-m", "tests.shard_map"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)
     assert out.returncode == 0, out.stderr
