@@ -52,8 +52,8 @@ class Norm:
     """Examples that share batch statistics, on any number of devices; 0 for the whole batch."""
     decay: float = 0.9
     """Fraction of the running statistics kept by a step: 0.9997 needs 10,000 steps to forget its start."""
-    running_variance: Literal["unbiased", "biased"] = "unbiased"
-    """unbiased as TF and PyTorch keep it, biased as Keras and Flax do."""
+    running_variance: Literal["unbiased", "biased"] | None = None
+    """unbiased as TF and PyTorch keep it, biased as Keras and Flax do; None for what the model's variant does."""
 
 
 @dataclass(frozen=True)

@@ -14,27 +14,13 @@ import jax.numpy as jnp
 from inception_jax.models import architecture as registered
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
-from inception_jax.spec.geometry import slide
-from inception_jax.spec.measure import expansion
-from inception_jax.spec.vocabulary import (
-    Activation,
-    Architecture,
-    Concat,
-    Conv,
-    Dropout,
-    Layer,
-    Linear,
-    LocalResponse,
-    Norm,
-    Pool,
-    Residual,
-    Steps,
-    named,
-)
+from inception_jax.spec import vocabulary as words
+from inception_jax.spec.geometry import kernel_on, slide
+from inception_jax.spec.measure import expansion, measure
+from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
 from inception_jax.spec.width import widen
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
-KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class Outputs(NamedTuple):
@@ -63,11 +49,18 @@ class Trunk(nn.Module):
     def param_dtype(self):
         return jnp.promote_types(self.dtype, jnp.float32)
 
+    def kernel(self, shape: tuple[int, ...], init: words.Init | None, name: str = "kernel") -> jax.Array:
+        return self.param(name, initializer(init or self.architecture.unit.init), shape, self.param_dtype)
+
+    def biased(self, x: jax.Array, value: float) -> jax.Array:
+        return x + self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype).astype(x.dtype)
+
     def normed(self, x: jax.Array, name: str, train: bool) -> jax.Array:
         unit = self.architecture.unit
-        return self.norm(epsilon=unit.norm_epsilon, use_scale=unit.norm_scale, name=name)(x, train=train)
+        release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
+        return self.norm(**{**release, **self.norm.keywords}, name=name)(x, train=train)
 
-    def activated(self, x: jax.Array, activation: Activation | None) -> jax.Array:
+    def activated(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         return ACTIVATIONS[activation or self.architecture.unit.activation](x)
 
     @property
@@ -87,31 +80,25 @@ class Convolution(Trunk):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         word, unit = self.word, self.architecture.unit
-        filters = word.filters or x.shape[-1]
-        spans = [slide(x.shape[1 + i], word.kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
+        channels, filters = x.shape[-1], word.filters or x.shape[-1]
+        kernel = kernel_on(word, *x.shape[1:3])
+        spans = [slide(x.shape[1 + i], kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
         padding = [(span.before, span.after) for span in spans]
         convolve = partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         if word.depth_multiplier:
-            channels = x.shape[-1]
-            depthwise = self.kernel("depthwise_kernel", (*word.kernel, 1, channels * word.depth_multiplier))
+            depthwise = self.kernel((*kernel, 1, channels * word.depth_multiplier), word.init, "depthwise_kernel").astype(x.dtype)
             x = convolve(x, depthwise, word.stride, padding, feature_group_count=channels)
-            x = pointwise(x, self.kernel("kernel", (1, 1, x.shape[-1], filters)))
-        elif word.kernel == word.stride == (1, 1) and padding == [(0, 0), (0, 0)]:
-            x = pointwise(x, self.kernel("kernel", (1, 1, x.shape[-1], filters)))
+            kernel = (1, 1)
+        weights = self.kernel((*kernel, x.shape[-1], filters), word.init).astype(x.dtype)
+        if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == [(0, 0), (0, 0)]):
+            x = jnp.einsum("bhwc,cd->bhwd", x, weights[0, 0])
         else:
-            x = convolve(x, self.kernel("kernel", (*word.kernel, x.shape[-1], filters)), word.stride, padding)
+            x = convolve(x, weights, word.stride, padding)
         if unit.bias if word.bias is None else word.bias:
-            x = x + self.param("bias", nn.initializers.zeros, (filters,), self.param_dtype).astype(x.dtype)
+            x = self.biased(x, unit.bias_init)
         if unit.norm if word.norm is None else word.norm:
             x = self.normed(x, "norm", train)
         return self.activated(x, word.activation)
-
-    def kernel(self, name: str, shape: tuple[int, ...]) -> jax.Array:
-        return self.param(name, KERNEL_INIT, shape, self.param_dtype).astype(self.dtype)
-
-
-def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
 
 
 class Classifier(Trunk):
@@ -126,9 +113,9 @@ class Classifier(Trunk):
         x = x.reshape(x.shape[0], -1).astype(dtype)
         if not features:
             return x
-        x = x @ self.param("kernel", KERNEL_INIT, (x.shape[-1], features), self.param_dtype).astype(dtype)
+        x = x @ self.kernel((x.shape[-1], features), word.init or self.architecture.unit.linear_init).astype(dtype)
         if word.bias:
-            x = x + self.param("bias", nn.initializers.zeros, (features,), self.param_dtype).astype(dtype)
+            x = self.biased(x, word.bias_init)
         if word.norm:
             x = self.normed(x, "norm", train)
         return self.activated(x, word.activation)
@@ -150,28 +137,30 @@ class Block(Trunk):
                     x = Convolution(**self.shared, word=word, name=name)(x, train)
                 case Linear():
                     x = Classifier(**self.shared, word=word, name=name)(x, train)
-                case Pool():
+                case words.Pool():
                     x = pool(x, word, self.architecture.unit)
-                case Concat():
+                case words.Concat():
                     branches = enumerate(word.branches)
                     x = jnp.concatenate([self.branch(f"branch_{i}", steps, x, train) for i, steps in branches], axis=-1)
-                case Residual():
+                case words.Softmax():
+                    x = nn.softmax(x) if self.num_classes else x
+                case words.Residual():
                     x = self.residual(word, x, train)
-                case Dropout():
+                case words.Dropout():
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
                     x = nn.Dropout(rate, deterministic=not train)(x)
-                case Norm():
+                case words.Norm():
                     x = self.activated(self.normed(x, name, train), word.activation)
-                case LocalResponse():
+                case words.LocalResponse():
                     x = local_response(x, word.size, word.alpha, word.beta, word.k)
-                case Layer():
+                case words.Layer():
                     x = load(word.module)(**dict(word.fields), name=name)(x, train=train)
         return x
 
     def branch(self, name: str, steps: Steps, x: jax.Array, train: bool) -> jax.Array:
         return Block(**self.shared, steps=steps, name=name)(x, train)
 
-    def residual(self, word: Residual, x: jax.Array, train: bool) -> jax.Array:
+    def residual(self, word: words.Residual, x: jax.Array, train: bool) -> jax.Array:
         inputs = self.activated(self.normed(x, "norm", train), None) if word.preactivation else x
         y = self.run(word.branch, inputs, train)
         if word.up:
@@ -181,7 +170,8 @@ class Block(Trunk):
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
         elif word.shortcut is not None:
             x = self.branch("shortcut", word.shortcut, inputs, train)
-        return self.activated(x + word.scale * y, word.activation)
+        total = x + word.scale * y
+        return self.activated(self.normed(total, "sum_norm", train) if word.norm else total, word.activation)
 
 
 class Network(Trunk):
@@ -208,30 +198,33 @@ class Network(Trunk):
           stop: end at the deepest of `end_points`; `logits` is then None.
 
         Raises:
+          TooSmallError: images in which some window does not fit.
           ValueError: an end point the table does not have; `train=True` where `batch_stats` is not mutable.
         """
         chex.assert_rank(images, 4)
-        names = [name for name, _ in self.architecture.layers]
+        measure(
+            self.architecture, image_size=(images.shape[1], images.shape[2]), channels=images.shape[3]
+        )  # names the place of what cannot be
+        names = [name for name, _ in self.architecture.layers] + [head.name for head in self.architecture.aux if self.aux and train]
         if unknown := set(end_points) - set(names):
             raise ValueError(f"{self.architecture.name} has no end point {', '.join(sorted(unknown))}; it has {', '.join(names)}")
-        x, aux, kept = images.astype(self.dtype), [], {}
+        x, aux, kept = images.astype(self.dtype), {}, {}
         for name, steps in self.architecture.layers:
-            x = Block(**self.shared, steps=steps, name=name)(x, train)
-            if name in end_points:
-                kept[name] = x
-                if stop and len(kept) == len(set(end_points)):
-                    return Outputs(None, (), kept)
+            x = kept[name] = Block(**self.shared, steps=steps, name=name)(x, train)
             for head in self.architecture.aux if self.aux and (train or self.is_initializing()) else ():
                 if head.at == name:
-                    aux.append(Block(**self.shared, steps=head.steps, name=head.name)(x, train))
-        return Outputs(x, tuple(aux) if train else (), kept)
+                    aux[head.name] = kept[head.name] = Block(**self.shared, steps=head.steps, name=head.name)(x, train)
+            if stop and end_points and set(end_points) <= set(kept):
+                return Outputs(None, (), {name: kept[name] for name in end_points})
+        logits = kept[self.architecture.logits or name]
+        return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
 
 
 def create(
     name: str,
     *,
     variant: str | None = None,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     aux: bool = False,
     width_multiplier: float = 1.0,
     dropout_rate: float | None = None,
@@ -242,11 +235,12 @@ def create(
 
     Args:
       variant: a form of it (`paper`, `cadene`, ...); the registry's first where not given.
-      num_classes: of the classifier, whatever the variant; 0 for pooled features.
+      num_classes: of the classifier, whatever the variant: 1000, or 10 for the networks of CIFAR and MNIST, where not
+        given; 0 for pooled features.
       aux: with auxiliary heads while training.
       width_multiplier: times the filters of the table.
       dropout_rate: instead of the table's.
-      norm: fields of `BatchNorm`: `examples_per_group`, `decay`, `running_variance`.
+      norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
       UnknownModelError: no such name or variant.
@@ -254,7 +248,15 @@ def create(
     table = widen(registered(name, variant), width_multiplier)
     if dropout_rate is not None:
         table = replace(table, dropout_rate=dropout_rate)
+    num_classes = table.num_classes if num_classes is None else num_classes
     return Network(table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux)
+
+
+def initializer(init: words.Init) -> jax.nn.initializers.Initializer:
+    """The law that `init` names, as a Flax initialiser."""
+    if init.fan:
+        return nn.initializers.variance_scaling(init.scale, init.fan, init.law)
+    return {"truncated_normal": nn.initializers.truncated_normal, "normal": nn.initializers.normal}[init.law](init.scale)
 
 
 def load(path: str) -> type[nn.Module]:

@@ -4,25 +4,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.spec.geometry import slide
+from inception_jax.spec.geometry import adaptive, kernel_on, slide
 from inception_jax.spec.vocabulary import Pool, Unit
 
 
 def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     """Pools `x` of shape [B, H, W, C]; a global pool gives [B, C]."""
+    reduce = jnp.mean if word.kind == "avg" else jnp.max
+    if word.grid:
+        rows, columns = (adaptive(x.shape[1 + i], word.grid[i]) for i in (0, 1))
+        return jnp.stack([jnp.stack([reduce(x[:, row, column], (1, 2)) for column in columns], 1) for row in rows], 1)
     if word.kernel is None:
-        return x.mean((1, 2)) if word.kind == "avg" else x.max((1, 2))
-    spans = [slide(x.shape[1 + i], word.kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
+        return reduce(x, (1, 2))
+    kernel = kernel_on(word, *x.shape[1:3])
+    spans = [slide(x.shape[1 + i], kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
     padding = tuple((span.before, span.after) for span in spans)
     if word.kind == "avg":
         # Caffe's ceil mode hangs the last window over the border, but never counts what hangs over.
         count = unit.count_include_pad and word.padding != "ceil"
-        mean = nn.avg_pool(x, window_shape=word.kernel, strides=word.stride, padding=padding, count_include_pad=count)
+        mean = nn.avg_pool(x, window_shape=kernel, strides=word.stride, padding=padding, count_include_pad=count)
         return mean.astype(x.dtype)  # Flax divides by float32 counts, and so returns float32 for bfloat16
     if word.pad_value is not None:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
         padding = ((0, 0), (0, 0))
-    return nn.max_pool(x, window_shape=word.kernel, strides=word.stride, padding=padding)
+    return nn.max_pool(x, window_shape=kernel, strides=word.stride, padding=padding)
 
 
 def local_response(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:

@@ -1,9 +1,8 @@
 """Where a window falls: output size and padding along one axis, and what part of the image a value has seen."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from inception_jax.spec.vocabulary import Padding
+from inception_jax.spec.vocabulary import Conv, Padding, Pair, Pool, Same
 
 
 @dataclass(frozen=True)
@@ -15,13 +14,21 @@ class Span:
     after: int
 
 
-def slide(length: int, kernel: int, stride: int, padding: Padding, same: Literal["tensorflow", "symmetric"]) -> Span:
+def kernel_on(word: Conv | Pool, height: int, width: int) -> Pair:
+    """The kernel that `word` slides over a map of this size."""
+    rows, columns = word.kernel or (height, width)
+    return (min(rows, height), min(columns, width)) if word.shrink else (rows, columns)
+
+
+def slide(length: int, kernel: int, stride: int, padding: Padding, same: Same) -> Span:
     """Slides a window of `kernel` pixels over `length` pixels.
 
     Raises:
       ValueError: the window does not fit once.
     """
-    if padding == "same" and same == "tensorflow":
+    if padding == "same":
+        padding = same
+    if padding == "tensorflow":
         size = -(-length // stride)
         total = max((size - 1) * stride + kernel - length, 0)
         return Span(size, total // 2, total - total // 2)
@@ -30,11 +37,16 @@ def slide(length: int, kernel: int, stride: int, padding: Padding, same: Literal
         before, after = 0, (size - 1) * stride + kernel - length
     else:
         around = (kernel - 1) // 2
-        before, after = {"same": (around, around), "valid": (0, 0)}[padding] if isinstance(padding, str) else padding
+        before, after = {"symmetric": (around, around), "valid": (0, 0)}[padding] if isinstance(padding, str) else padding
         size = (length + before + after - kernel) // stride + 1
     if size < 1:
         raise ValueError(f"a window of {kernel} does not fit into {length} pixels padded by {before} and {after}")
     return Span(size, before, after)
+
+
+def adaptive(length: int, size: int) -> list[slice]:
+    """The windows of PyTorch's adaptive pooling: of 14 pixels and 4 windows [0, 4), [3, 7), [7, 11) and [10, 14)."""
+    return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
 
 
 @dataclass(frozen=True)

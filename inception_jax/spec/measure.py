@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from inception_jax.spec.geometry import Sight, slide
+from inception_jax.spec.geometry import Sight, adaptive, kernel_on, slide
 from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
@@ -21,10 +21,12 @@ from inception_jax.spec.vocabulary import (
     Pool,
     Residual,
     Shape,
+    Softmax,
     Steps,
     Unit,
     Word,
     named,
+    pair,
 )
 
 
@@ -43,6 +45,11 @@ class Place:
     @property
     def stride(self) -> Pair:
         return self.rows.jump, self.columns.jump
+
+    @property
+    def activations(self) -> int:
+        """Values in the tensor, for one example."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,9 @@ class Measurement:
 
     @property
     def receptive_field(self) -> Pair:
-        """Of the last map before the classifier."""
-        return [place for place in self.end_points.values() if len(place.shape) == 3][-1].receptive_field
+        """Of the last map before the classifier; of the first layer where there are no maps."""
+        places = list(self.end_points.values())
+        return ([place for place in places if len(place.shape) == 3] or places[:1])[-1].receptive_field
 
 
 def _total(counts: Iterable[int | None]) -> int | None:
@@ -100,17 +108,45 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(count for count in known if count is not None)
 
 
-def measure(architecture: Architecture, *, image_size: int | None = None, channels: int = 3, num_classes: int = 1000) -> Measurement:
-    """Measures `architecture` on square images of `image_size` pixels (its own `input_size` where not given).
+class TooSmallError(ValueError):
+    """A window that does not fit into a map once; the message names the place and the smallest legal image."""
+
+
+def measure(
+    architecture: Architecture, *, image_size: int | Pair | None = None, channels: int | None = None, num_classes: int | None = None
+) -> Measurement:
+    """Measures `architecture` on images of `image_size` pixels, (height, width) or square; what is not given is its own.
 
     With `num_classes=0` the linear layer that gives the logits is left out.
 
     Raises:
-      ValueError: a window that does not fit, branches that cannot be joined; the message names the place in the table.
+      TooSmallError: a window that does not fit.
+      ValueError: branches that cannot be joined, a sum of different shapes; the message names the place in the table.
     """
-    size = image_size or architecture.input_size
+    size = pair(image_size or architecture.input_size)
+    try:
+        classes = architecture.num_classes if num_classes is None else num_classes
+        return _measure(architecture, size, channels or architecture.channels, classes)
+    except TooSmallError as error:
+        least = smallest(architecture)
+        limit = f"the smallest image that {architecture.name} takes is {least}x{least}" if least else "no image is large enough"
+        raise TooSmallError(f"{error}; {limit}, this one is {size[0]}x{size[1]}") from None
+
+
+def smallest(architecture: Architecture) -> int | None:
+    """The smallest legal height and width of an image: every window fits at least once. None where no size up to the table's own is."""
+    for size in range(1, architecture.input_size + 1):
+        try:
+            _measure(architecture, (size, size), architecture.channels, 1)
+            return size
+        except TooSmallError:
+            continue
+    return None
+
+
+def _measure(architecture: Architecture, size: Pair, channels: int, num_classes: int) -> Measurement:
     ruler = _Ruler(architecture.unit, num_classes)
-    place = Place((size, size, channels))
+    place = Place((*size, channels))
     end_points = {}
     for name, steps in architecture.layers:
         place = end_points[name] = ruler.steps(steps, place, name)
@@ -135,12 +171,16 @@ class _Ruler:
         match word:
             case Conv():
                 return self.conv(word, place, path)
+            case Pool(kernel=None, grid=None):
+                return self.row(path, f"global {word.kind} pool", place, Place(self.map(place, path)[-1:], *_whole(place)), word)
             case Pool(kernel=None):
-                return self.row(path, f"global {word.kind} pool", place, Place(place.shape[-1:], *_whole(place)))
+                return self.row(path, f"adaptive {word.kind} pool", place, self.adaptive(word, place, path))
             case Pool():
                 return self.row(path, f"{word.kind} pool", place, self.window(word, place, place.shape[-1], path), word)
             case Linear():
                 return self.linear(word, place, path)
+            case Softmax() if not self.num_classes:
+                return place
             case Norm():
                 channels = place.shape[-1]
                 return self.row(path, "norm", place, place, parameters=self.gamma_beta(channels), batch_stats=2 * channels)
@@ -153,7 +193,7 @@ class _Ruler:
         return self.row(path, type(word).__name__.lower(), place, place)
 
     def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
-        kernel, stride = (window.kernel, window.stride) if window else (None, None)
+        kernel, stride = (kernel_on(window, *place.shape[:2]), window.stride) if window else (None, None)
         self.rows.append(Row(path, kind, kernel, stride, place.shape, output, **counts))
         return output
 
@@ -161,17 +201,26 @@ class _Ruler:
         return channels * (1 + self.unit.norm_scale)
 
     def window(self, word: Conv | Pool, place: Place, channels: int, path: str) -> Place:
-        kernel, (height, width, _) = word.kernel or (0, 0), self.map(place, path)
+        height, width, _ = self.map(place, path)
+        kernel = kernel_on(word, height, width)
         try:
             rows = slide(height, kernel[0], word.stride[0], word.padding, self.unit.same)
             columns = slide(width, kernel[1], word.stride[1], word.padding, self.unit.same)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; use a larger image or a smaller window") from None
+            raise TooSmallError(f"{path}: {error}") from None
         return Place(
             (rows.size, columns.size, channels),
             place.rows.through(kernel[0], word.stride[0], rows.before),
             place.columns.through(kernel[1], word.stride[1], columns.before),
         )
+
+    def adaptive(self, word: Pool, place: Place, path: str) -> Place:
+        """The windows differ in size; the widest stands for all."""
+        height, width, channels = self.map(place, path)
+        rows, columns = word.grid or (1, 1)
+        widest = [max(window.stop - window.start for window in adaptive(*axis)) for axis in ((height, rows), (width, columns))]
+        sights = place.rows.through(widest[0], max(height // rows, 1), 0), place.columns.through(widest[1], max(width // columns, 1), 0)
+        return Place((rows, columns, channels), *sights)
 
     def map(self, place: Place, path: str) -> Shape:
         if len(place.shape) != 3:
@@ -182,7 +231,7 @@ class _Ruler:
         inputs = self.map(place, path)[-1]
         filters = word.filters or inputs
         output = self.window(word, place, filters, path)
-        positions, taps = prod(output.shape[:2]), prod(word.kernel)
+        positions, taps = prod(output.shape[:2]), prod(kernel_on(word, *place.shape[:2]))
         if word.depth_multiplier:
             middle = inputs * word.depth_multiplier
             weights = taps * middle + middle * filters
@@ -232,7 +281,8 @@ class _Ruler:
             shortcut = place
         if shortcut.shape != output.shape:
             raise ValueError(f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; a sum needs equal shapes")
-        return Place(output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns))
+        total = Place(output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns))
+        return self.word(Norm(), total, f"{path}/sum_norm") if word.norm else total
 
     def layer(self, word: Layer, place: Place, path: str) -> Place:
         if word.output_shape is None:

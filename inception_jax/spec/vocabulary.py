@@ -22,9 +22,30 @@ from typing import Any, Literal
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 """Of one example: (height, width, channels), or (features,)."""
-Padding = Literal["same", "valid", "ceil"] | Pair
+Same = Literal["tensorflow", "symmetric"]
+"""`tensorflow` puts the odd pixel of padding after, `symmetric` pads (k - 1) // 2 on both sides (Caffe, PyTorch)."""
+Padding = Literal["same", "valid", "ceil"] | Same | Pair
 """`same` as the architecture's unit says, `valid` none, `ceil` Caffe's rounding up, or (before, after) zeros."""
 Activation = Literal["relu", "sigmoid", "linear"]
+
+
+@dataclass(frozen=True)
+class Init:
+    """The law that a kernel is drawn from.
+
+    Attributes:
+      law: a truncated normal is cut at twice the deviation that it was drawn with.
+      scale: without `fan` that deviation; with it, the variance of the kernel (after the cut) times the fan.
+      fan: the inputs of a value, the values that an input feeds, or the mean of the two.
+    """
+
+    law: Literal["truncated_normal", "normal", "uniform"]
+    scale: float
+    fan: Literal["fan_in", "fan_out", "fan_avg"] | None = None
+
+
+HE = Init("truncated_normal", 2.0, "fan_in")  # arXiv:1502.01852; what TF-Slim calls variance scaling has a scale of 2.01
+GLOROT = Init("uniform", 1.0, "fan_avg")
 
 
 @dataclass(frozen=True)
@@ -37,9 +58,11 @@ class Unit:
       activation: after the norm.
       norm_scale: learn gamma; TF-Slim and Keras Inceptions fix it at 1.
       norm_epsilon: added to the variance.
-      same: `tensorflow` puts the odd pixel of padding after, `symmetric` pads (k - 1) // 2 on both sides (Caffe,
-        PyTorch). The output sizes agree at even inputs; the sampling grid is shifted by one pixel.
+      running_variance: kept with the m/(m-1) of algorithm 2 (TF, PyTorch), or without (Keras).
+      same: what "same" padding means. The output sizes agree at even inputs; the sampling grid is shifted by a pixel.
       count_include_pad: average pools divide by the window, not by the real pixels in it.
+      init: of the kernels; `linear_init` of those of `Linear`, where another.
+      bias_init: what the convolutions' biases begin at.
     """
 
     norm: bool = True
@@ -47,8 +70,12 @@ class Unit:
     activation: Activation = "relu"
     norm_scale: bool = True
     norm_epsilon: float = 1e-3
-    same: Literal["tensorflow", "symmetric"] = "tensorflow"
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
+    same: Same = "tensorflow"
     count_include_pad: bool = False
+    init: Init = HE
+    linear_init: Init | None = None
+    bias_init: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +85,7 @@ class Conv:
     Attributes:
       filters: output channels; None for as many as the input has.
       depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
+      shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
     """
 
     filters: int | None
@@ -68,6 +96,8 @@ class Conv:
     norm: bool | None = None
     bias: bool | None = None
     activation: Activation | None = None
+    init: Init | None = None
+    shrink: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,8 @@ class Pool:
     """Max or average pooling; `kernel=None` averages (or takes the maximum of) the whole map and drops its axes.
 
     Attributes:
+      grid: instead of a kernel, the size of what comes out: PyTorch's adaptive average, windows of uneven size.
+      shrink: cut a kernel that is larger than the map to the map.
       pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
         first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
     """
@@ -84,6 +116,8 @@ class Pool:
     stride: Pair = (1, 1)
     padding: Padding = "same"
     pad_value: float | None = None
+    grid: Pair | None = None
+    shrink: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +128,13 @@ class Linear:
     norm: bool = False
     bias: bool = True
     activation: Activation = "linear"
+    init: Init | None = None
+    bias_init: float = 0.0
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Logits to probabilities."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +163,10 @@ class LocalResponse:
 
 @dataclass(frozen=True)
 class Concat:
-    """Branches on one input, joined along the channels in this order."""
+    """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies."""
 
     branches: tuple["Steps", ...]
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +179,9 @@ class Residual:
       up: end the branch with a linear 1x1 convolution, with bias and without norm, to the input's width
         (Inception-ResNet's filter expansion).
       preactivation: one norm and activation before the branch; a projection reads it too, an identity reads x.
+      norm: batch-normalise the sum as well (arXiv:1602.07261, section 3.2, leaves that out to save memory).
       activation: after the sum; None for the unit's.
+      figure: the drawing that it copies.
     """
 
     branch: "Steps"
@@ -146,7 +190,9 @@ class Residual:
     scale: float = 1.0
     up: bool = False
     preactivation: bool = False
+    norm: bool = False
     activation: Activation | None = None
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +212,7 @@ class Layer:
     parameters: Callable[..., int] | None = None
 
 
-Word = Conv | Pool | Linear | Dropout | Norm | LocalResponse | Concat | Residual | Layer
+Word = Conv | Pool | Linear | Softmax | Dropout | Norm | LocalResponse | Concat | Residual | Layer
 Steps = Word | tuple["Steps", ...]
 Table = tuple[tuple[str, Steps], ...]
 
@@ -185,10 +231,13 @@ class Architecture:
     """One network: its table, and the facts that hold for all of its rows.
 
     Attributes:
-      layers: (end point, words) in order; the last one ends in the `Linear` that gives the logits.
+      layers: (end point, words) in order; one row is the `Linear()` that gives the logits.
       input_size: height and width, in pixels, that the source trains and evaluates at.
+      channels, num_classes: of the images and labels of the source's data.
       dropout_rate: what `Dropout()` stands for.
+      class_offset: classes that the released classifier has in front of the first label (TF-Slim's background).
       source: paper and section, or the release that the numbers come from.
+      notes: (end point, what the source prints there and cannot hold).
     """
 
     name: str
@@ -199,6 +248,16 @@ class Architecture:
     unit: Unit = Unit()
     dropout_rate: float = 0.0
     aux: tuple[AuxHead, ...] = ()
+    channels: int = 3
+    num_classes: int = 1000
+    class_offset: int = 0
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def logits(self) -> str | None:
+        """The row that gives the logits."""
+        heads = [name for name, steps in self.layers for word in flatten(steps) if isinstance(word, Linear) and word.features is None]
+        return heads[-1] if heads else None
 
 
 def named(steps: Steps) -> Iterator[tuple[str, Word]]:
@@ -259,16 +318,20 @@ def max_(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", 
     return Pool("max", pair(kernel), pair(stride), padding, pad_value)
 
 
-def avg(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same") -> Pool:
-    return Pool("avg", pair(kernel), pair(stride), padding)
+def avg(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", shrink: bool = False) -> Pool:
+    return Pool("avg", pair(kernel), pair(stride), padding, shrink=shrink)
+
+
+def adaptive_avg(grid: int | Pair) -> Pool:
+    return Pool("avg", None, grid=pair(grid))
 
 
 def global_avg() -> Pool:
     return Pool("avg", None)
 
 
-def concat(*branches: Steps) -> Concat:
-    return Concat(branches)
+def concat(*branches: Steps, figure: str = "") -> Concat:
+    return Concat(branches, figure)
 
 
 def layer(module: str, *, output_shape=None, multiply_adds=None, parameters=None, **fields: Any) -> Layer:
