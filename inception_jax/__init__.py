@@ -5,13 +5,14 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "architecture": "inception_jax.models",
     "create": "inception_jax.nn.network",
     "Outputs": "inception_jax.nn.network",
     "list_models": "inception_jax.models",
     "measure": "inception_jax.spec.measure",
 }
 
-__all__ = ["Outputs", "create", "list_models", "measure"]
+__all__ = ["Outputs", "architecture", "create", "list_models", "measure"]
 
 
 def __getattr__(name: str):

@@ -1,20 +1,141 @@
 """The family, as tables. `REGISTRY` is a plain dict; a user's package adds its own with `register`."""
 
 import difflib
+import fnmatch
 import warnings
 from collections.abc import Callable, Mapping
 
-from inception_jax.models import bn_inception
+from inception_jax.models import (
+    bn_inception,
+    cifar,
+    googlenet,
+    inception_resnet,
+    inception_v2_rethinking,
+    inception_v3,
+    inception_v4,
+    mnist,
+    resnet,
+)
 from inception_jax.spec.vocabulary import Architecture
 
 REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
-    "bn_inception": {"paper": bn_inception.paper, "cadene": bn_inception.cadene},
+    "googlenet": {
+        "paper": googlenet.paper,
+        "caffe": googlenet.caffe,
+        "torchvision": googlenet.torchvision,
+        "tf_slim": googlenet.tf_slim,
+        "batch_norm": googlenet.batch_norm,
+        "separable": googlenet.separable,
+        "naive": googlenet.naive_modules,
+    },
+    "inception": {"paper": bn_inception.inception},
+    "bn_baseline": {"paper": bn_inception.bn_baseline},
+    "bn_x5": {"paper": bn_inception.bn_x5},
+    "bn_x30": {"paper": bn_inception.bn_x30},
+    "bn_x5_sigmoid": {"paper": bn_inception.bn_x5_sigmoid},
+    "bn_inception": {
+        "paper": bn_inception.paper,
+        "printed": bn_inception.printed,
+        "tf_slim": bn_inception.tf_slim,
+        "cadene": bn_inception.cadene,
+    },
     "bn_inception_small": {"paper": bn_inception.small},
+    "inception_v2_rethinking": {
+        "paper": inception_v2_rethinking.paper,
+        "stem_7x7": inception_v2_rethinking.first_rung,
+        "bn_auxiliary": inception_v2_rethinking.bn_auxiliary,
+        "five_17x17": inception_v2_rethinking.five_modules,
+        "double_3x3": inception_v2_rethinking.double_3x3,
+        "released_stem": inception_v2_rethinking.released_stem,
+    },
+    "inception_v3": {
+        "released": inception_v3.released,
+        "tf_slim": inception_v3.tf_slim,
+        "tf_2015": inception_v3.tf_2015,
+        "torchvision": inception_v3.torchvision,
+        "timm": inception_v3.timm,
+        "keras": inception_v3.keras,
+        "fid": inception_v3.fid,
+    },
+    "inception_v4": {
+        "paper": inception_v4.paper,
+        "tf_slim": inception_v4.tf_slim,
+        "timm": inception_v4.timm,
+        "cadene": inception_v4.cadene,
+    },
+    "inception_resnet_v1": {
+        "paper": inception_resnet.v1_paper,
+        "facenet": inception_resnet.v1_facenet,
+        "facenet_embedding": inception_resnet.v1_facenet_embedding,
+    },
+    "inception_resnet_v2": {
+        "released": inception_resnet.v2_released,
+        "paper": inception_resnet.v2_paper,
+        "paper_10_20_10": inception_resnet.v2_paper_deep,
+        "norm_on_sum": inception_resnet.v2_norm_on_sum,
+        "tf_slim": inception_resnet.v2_tf_slim,
+        "keras": inception_resnet.v2_keras,
+        "timm": inception_resnet.v2_timm,
+        "cadene": inception_resnet.v2_cadene,
+    },
+    "resnet18": resnet.variants(18),
+    "resnet34": resnet.variants(34),
+    "resnet50": resnet.variants(50),
+    "resnet101": resnet.variants(101),
+    "resnet152": resnet.variants(152),
+    "plain18": resnet.plain_variants(18),
+    "plain34": resnet.plain_variants(34),
+    "preact_resnet18": resnet.preact_variants(18),
+    "preact_resnet34": resnet.preact_variants(34),
+    "preact_resnet50": resnet.preact_variants(50),
+    "preact_resnet101": resnet.preact_variants(101),
+    "preact_resnet152": resnet.preact_variants(152),
+    "preact_resnet200": resnet.preact_variants(200),
+    "wide_resnet50_2": resnet.wide_variants(50),
+    "wide_resnet101_2": resnet.wide_variants(101),
+    "cifar_resnet20": cifar.resnet(20),
+    "cifar_resnet32": cifar.resnet(32),
+    "cifar_resnet44": cifar.resnet(44),
+    "cifar_resnet56": cifar.resnet(56),
+    "cifar_resnet110": cifar.resnet(110),
+    "cifar_plain20": cifar.plain_network(20),
+    "cifar_plain32": cifar.plain_network(32),
+    "cifar_plain44": cifar.plain_network(44),
+    "cifar_plain56": cifar.plain_network(56),
+    "cifar_plain110": cifar.plain_network(110),
+    "cifar_preact_resnet110": cifar.preact(110),
+    "cifar_preact_resnet164": cifar.preact(164),
+    "wrn_16_8": cifar.wide(16, 8),
+    "wrn_28_10": cifar.wide(28, 10),
+    "wrn_40_4": cifar.wide(40, 4),
+    "mnist": {"paper": mnist.baseline},
+    "mnist_bn": {"paper": mnist.normalised},
 }
 """Name -> variant -> table; the first variant is the default."""
 
-ALIASES = {"inception_v2": "bn_inception"}
-"""What people also call them. Two networks are called Inception-v2; this one is TF-Slim's (arXiv:1502.03167)."""
+ALIASES = {
+    "inception_v1": "googlenet",
+    "inceptionv1": "googlenet",
+    "inception_v2": "bn_inception",
+    "inceptionv2": "bn_inception",
+    "bninception": "bn_inception",
+    "inceptionv3": "inception_v3",
+    "inceptionv4": "inception_v4",
+    "inceptionresnetv1": "inception_resnet_v1",
+    "inceptionresnetv2": "inception_resnet_v2",
+    **{f"resnet_v1_{depth}": f"resnet{depth}" for depth in (50, 101, 152)},
+    **{f"resnet_v2_{depth}": f"preact_resnet{depth}" for depth in (50, 101, 152, 200)},
+    **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+    **{f"resnet{depth}v2": f"preact_resnet{depth}" for depth in (50, 101, 152)},
+}
+"""What people also call them: TF-Slim's, Keras's, timm's and Cadene's names."""
+
+AMBIGUOUS = {
+    "inception_v2": "two networks are called Inception-v2: this is 'bn_inception' (arXiv:1502.03167), as in TF-Slim; the other is "
+    "'inception_v2_rethinking' (arXiv:1512.00567, table 1)",
+}
+AMBIGUOUS["inceptionv2"] = AMBIGUOUS["inception_v2"]
+"""Aliases that name more than one network; using one says so."""
 
 
 class UnknownModelError(ValueError):
@@ -38,9 +159,9 @@ def architecture(name: str, variant: str | None = None) -> Architecture:
     Raises:
       UnknownModelError: no such name or variant.
     """
-    if name in ALIASES:
-        warnings.warn(f"{name!r} names two networks in the literature; this is {ALIASES[name]!r}", stacklevel=2)
-        name = ALIASES[name]
+    if name in AMBIGUOUS:
+        warnings.warn(AMBIGUOUS[name], stacklevel=2)
+    name = ALIASES.get(name, name)
     if name not in REGISTRY:
         raise UnknownModelError(f"no model is called {name!r}{_nearest(name, [*REGISTRY, *ALIASES])}")
     variants = REGISTRY[name]
@@ -50,9 +171,9 @@ def architecture(name: str, variant: str | None = None) -> Architecture:
     return variants[variant]()
 
 
-def list_models() -> list[str]:
-    """The registered names, then the aliases people use for them."""
-    return [*REGISTRY, *ALIASES]
+def list_models(pattern: str = "*") -> list[str]:
+    """The names that match, then the aliases that do: `list_models("*resnet*")`."""
+    return [name for name in (*REGISTRY, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
 
 
 def _nearest(name: str, known: list[str]) -> str:

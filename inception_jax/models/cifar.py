@@ -1,0 +1,64 @@
+"""The ResNets on CIFAR: arXiv:1512.03385, section 4.2; pre-activation, arXiv:1603.05027; Wide ResNets, arXiv:1605.07146."""
+
+from dataclasses import replace
+from functools import partial
+
+from inception_jax.models.resnet import (
+    BARE,
+    MSRA,
+    Shortcut,
+    Unit,
+    Variants,
+    basic,
+    classifier,
+    plain,
+    preact_basic,
+    preact_bottleneck,
+    stages,
+)
+from inception_jax.spec.vocabulary import Architecture, Conv, Dropout, Init, Norm, Residual, Table, conv, pair, same, table
+
+STEM = same(16, 3)
+BARE_STEM = conv(16, 3, **BARE)
+HE1K = replace(MSRA, init=Init("normal", 2.0, "fan_out"))
+
+
+def full(name: str, source: str, stem: Conv, rows: Table, unit=MSRA, dropout_rate: float = 0.0) -> Architecture:
+    return Architecture(name, "paper", table(conv1=stem) + rows + classifier(), source, 32, unit, dropout_rate, num_classes=10)
+
+
+def network(name: str, depth: int, unit: Unit) -> Variants:
+    """3n units of two 3x3 with 16, 32 and 64 filters, depth 6n + 2; shortcuts of option A."""
+    rows = stages(((depth - 2) // 6,) * 3, unit, base=16, stem=16, option="A")
+    return {"paper": partial(full, f"{name}{depth}", "arXiv:1512.03385, section 4.2", STEM, rows)}
+
+
+def resnet(depth: int) -> Variants:
+    return network("cifar_resnet", depth, basic)
+
+
+def plain_network(depth: int) -> Variants:
+    return network("cifar_plain", depth, plain)
+
+
+def preact(depth: int) -> Variants:
+    """Pre-activation: 9n + 2 layers of bottlenecks, or 6n + 2 of two 3x3 (110); projections where the shape changes."""
+    block: Unit
+    if depth % 9 == 2 and depth != 110:
+        block, count, expansion = partial(preact_bottleneck, stride_in="1x1"), (depth - 2) // 9, 4
+    else:
+        block, count, expansion = preact_basic, (depth - 2) // 6, 1
+    rows = stages((count,) * 3, block, base=16, stem=16, expansion=expansion, projection=BARE) + table(postnorm=Norm())
+    return {"paper": partial(full, f"cifar_preact_resnet{depth}", "KaimingHe/resnet-1k-layers", BARE_STEM, rows, HE1K)}
+
+
+def wide_unit(filters: int, stride: int, shortcut: Shortcut) -> Residual:
+    """arXiv:1605.07146, figure 1(d): dropout between the convolutions."""
+    branch = (same(filters, 3, stride), Dropout(), same(filters, 3, **BARE))
+    return Residual(branch, shortcut, pair(stride), preactivation=True, activation="linear")
+
+
+def wide(depth: int, k: int) -> Variants:
+    """WRN-depth-k: depth 6n + 4, k times the filters. The paper drops 30 % on CIFAR where it drops."""
+    rows = stages(((depth - 4) // 6,) * 3, wide_unit, base=16 * k, stem=16, projection=BARE) + table(postnorm=Norm())
+    return {"paper": partial(full, f"wrn_{depth}_{k}", "arXiv:1605.07146, table 1", BARE_STEM, rows)}
