@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"no command is called {name!r}; {hint}", USAGE)
     try:
         commands[name](_imported(rest))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `inception-jax models | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -205,24 +208,38 @@ def predict(arguments: list[str]) -> None:
 
 
 def models(arguments: list[str]) -> None:
-    """List the networks, or print one layer by layer. [NAME] [--variant V] [--image-size N] [--num-classes N]"""
+    """List the networks, or print one layer by layer. [NAME or PATTERN] [--variant V] [--json] [--claims]"""
     parser = _parser("models", models.__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--variant")
     parser.add_argument("--image-size", type=int)
-    parser.add_argument("--num-classes", type=int, default=1000)
+    parser.add_argument("--num-classes", type=int)
+    parser.add_argument("--json", action="store_true", help="for programs: a list with an object for each name and variant")
+    parser.add_argument("--claims", action="store_true", help="what the founding documents say about cost and size, and whether it holds")
     options = parser.parse_args(arguments)
-    from inception_jax.models import REGISTRY, UnknownModelError, architecture
-    from inception_jax.report.tables import family, layers
+    from inception_jax.models import REGISTRY, UnknownModelError, architecture, list_models
+    from inception_jax.models.claims import claims
+    from inception_jax.report.tables import family, layers, printed, record, verdicts
     from inception_jax.spec.measure import measure
 
+    if options.claims:
+        print(verdicts(claims()))
+        return
+    one = options.name and not set("*?[") & set(options.name)
     try:
-        if options.name:
-            print(
-                layers(measure(architecture(options.name, options.variant), image_size=options.image_size, num_classes=options.num_classes))
-            )
+        names = [architecture(options.name).name] if one else [name for name in list_models(options.name or "*") if name in REGISTRY]
+        if not names:
+            raise ConfigError(f"no model matches {options.name!r}: see inception-jax models")
+        variants = [(name, options.variant) for name in names] if options.variant else [(name, v) for name in names for v in REGISTRY[name]]
+        if one and not options.json:
+            variants = variants[:1]
+        measured = [measure(architecture(*key), image_size=options.image_size, num_classes=options.num_classes) for key in variants]
+        if options.json:
+            print(json.dumps([record(measurement) for measurement in measured], indent=1))
+        elif one:
+            print(printed(measured[0]), layers(measured[0]), sep="\n\n")
         else:
-            print(family([measure(architecture(name, variant)) for name, variants in REGISTRY.items() for variant in variants]))
+            print(family(measured))
     except UnknownModelError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:

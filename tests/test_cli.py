@@ -12,6 +12,7 @@ from PIL import Image
 
 from inception_jax.cli import main
 from inception_jax.config import ConfigError
+from inception_jax.models import REGISTRY
 from inception_jax.recipes import recipe
 from inception_jax.workdir import absolute, claim
 from tests.conftest import ROOT
@@ -49,6 +50,9 @@ def refused(arguments, capsys):
         (["report", "nowhere"], 78, "no metrics.jsonl"),
         (["models", "bn_incption"], 78, "did you mean bn_inception"),
         (["models", "bn_inception", "--image-size", "0x8"], 2, "image-size"),
+        (["models", "inception_v3", "--image-size", "74"], 78, "smallest image that inception_v3 takes is 75x75"),
+        (["models", "inception_v3", "--variant", "caffe"], 78, "no variant 'caffe'; there are released"),
+        (["models", "*vgg*"], 78, "no model matches '*vgg*'"),
         (["trian"], 2, "did you mean 'train'"),
     ],
 )
@@ -117,11 +121,28 @@ def test_help_shows_every_field_with_its_meaning_and_its_value_in_this_recipe(ca
 def test_models_need_no_jax(tmp_path):
     code = (
         "import sys; from inception_jax.cli import main; main(['models']); main(['models', 'bn_inception'])\n"
+        "main(['models', 'bn_inception', '--json']); main(['models', '--claims'])\n"
         "assert not {'jax', 'flax', 'tensorflow', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Mixed_5c/branch_3/conv_1x1" in done.stdout
+
+
+def test_models_as_json_is_one_object_for_each_name_and_variant(capsys):
+    assert main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["variant"]) for entry in found] == [(n, v) for n, variants in REGISTRY.items() for v in variants]
+    assert main(["models", "wide_resnet*", "--json"]) == 0
+    assert [entry["parameters"] for entry in json.loads(capsys.readouterr().out)] == 2 * [68_883_240] + 2 * [126_886_696]
+    assert main(["models", "inception_v4", "--json", "--variant", "timm"]) == 0
+    assert [entry["aux_parameters"] for entry in json.loads(capsys.readouterr().out)] == [0]
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    line = f"{sys.executable} -m inception_jax.cli models | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,27 @@
-"""The networks as tables of text, printed as the papers print them."""
+"""The networks as tables of text, printed as the papers print them, and as records for programs."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
+from inception_jax.models.claims import Claim
+from inception_jax.spec.depth import depth
 from inception_jax.spec.measure import Measurement
+from inception_jax.spec.vocabulary import (
+    Concat,
+    Conv,
+    Dropout,
+    Layer,
+    Linear,
+    LocalResponse,
+    Norm,
+    Pool,
+    Residual,
+    Shape,
+    Softmax,
+    Steps,
+    flatten,
+)
 
 
 def family(measured: Iterable[Measurement]) -> str:
@@ -20,6 +39,101 @@ def family(measured: Iterable[Measurement]) -> str:
         for m in measured
     ]
     return _aligned(("model", "variant", "input", "parameters", "multiply-adds", "sees", "source"), rows)
+
+
+class Line(NamedTuple):
+    """A line of a paper's table: what, patch/stride or remarks, the size of what goes in."""
+
+    type: str
+    remarks: str
+    input: Shape
+
+
+def printed(measured: Measurement) -> str:
+    """The table as the papers print it: type, patch size/stride or remarks, input size; equal modules on one line."""
+    table = measured.architecture
+    shape = measured.rows[0].input
+    lines: list[tuple[Line, str, Shape]] = []
+    for name, steps in table.layers:
+        before, shape = shape, measured.end_points[name].shape
+        if any(not isinstance(word, Dropout) for word in flatten(steps)):
+            lines.append((_line(steps, before), name, shape))
+    rows: list[tuple[str, str, str, str]] = []
+    notes = dict(table.notes)
+    for _, same in groupby(lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULES else line):
+        group = list(same)
+        line, names = group[0][0], [name for _, name, _ in group]
+        count = f"{len(group)} x " if len(group) > 1 else ""
+        note = "; ".join(notes[name] for name in names if name in notes)
+        rows.append((count + line.type, line.remarks, _times(line.input if len(line.input) > 1 else (1, 1, *line.input)), note))
+    return _aligned(("type", "patch/stride or remarks", "input size", "note" if table.notes else ""), rows)
+
+
+MODULES = ("Inception", "residual")
+
+
+def _line(steps: Steps, shape: Shape) -> Line:
+    words = [word for word in flatten(steps) if not isinstance(word, Dropout)]
+    types, remarks = [], []
+    for word in words:
+        match word:
+            case Conv():
+                types.append("conv padded" if word.padding != "valid" and word.kernel != (1, 1) else "conv")
+                remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" + (" separable" if word.depth_multiplier else ""))
+            case Pool():
+                types.append("pool")
+                remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2]))
+            case Concat() | Residual():
+                types.append(MODULES[isinstance(word, Residual)])
+                remarks.append(f"as in {word.figure}" if word.figure else "")
+            case Linear():
+                types.append("linear")
+                remarks.append("logits" if word.features is None else str(word.features))
+            case Softmax():
+                types.append("softmax")
+                remarks.append("classifier")
+            case Norm():
+                types.append("norm")
+            case LocalResponse():
+                types.append("local response norm")
+            case Layer():
+                types.append(word.module.rpartition(":")[2])
+    return Line(" + ".join(types), ", ".join(filter(None, remarks)), shape)
+
+
+def record(measured: Measurement) -> dict[str, Any]:
+    """What `models --json` holds of one network and variant; counts are without auxiliary heads."""
+    table = measured.architecture
+    return {
+        "name": table.name,
+        "variant": table.variant,
+        "input_size": table.input_size,
+        "num_classes": table.num_classes,
+        "parameters": measured.parameters,
+        "batch_stats": measured.batch_stats,
+        "aux_parameters": measured.aux_parameters,
+        "multiply_adds": measured.multiply_adds,
+        "receptive_field": measured.receptive_field,
+        "depth": depth(table),
+        "end_points": [
+            {
+                "name": name,
+                "shape": place.shape,
+                "stride": place.stride,
+                "receptive_field": place.receptive_field,
+                "activations": place.activations,
+            }
+            for name, place in measured.end_points.items()
+        ],
+        "source": table.source,
+        "notes": dict(table.notes),
+    }
+
+
+def verdicts(claims: Iterable[Claim]) -> str:
+    """A line for each claim of the founding documents: as quoted, as computed, and whether it holds."""
+    rows = [(claim.quote, claim.computed, "holds" if claim.holds else "does not hold", claim.source) for claim in claims]
+    return _aligned(("claim", "computed from the tables", "verdict", "source"), rows)
 
 
 def layers(measured: Measurement) -> str:

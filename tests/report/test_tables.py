@@ -1,5 +1,7 @@
+import re
+
 from inception_jax.models import architecture
-from inception_jax.report.tables import family, layers
+from inception_jax.report.tables import family, layers, printed, record
 from inception_jax.spec.measure import measure
 
 
@@ -15,3 +17,48 @@ def test_a_network_is_printed_layer_by_layer():
 def test_the_family_is_a_line_each():
     lines = family([measure(architecture("bn_inception", variant)) for variant in ("paper", "cadene")]).splitlines()
     assert lines[2].split()[:6] == ["bn_inception", "cadene", "224", "11,295,240", "2,032,600,064", "699"]
+
+
+# Table 1 of arXiv:1512.00567, and of the founding document that reproduces it: type, patch size/stride, input size.
+TABLE_1 = """
+conv | 3x3/2 | 299x299x3
+conv | 3x3/1 | 149x149x32
+conv padded | 3x3/1 | 147x147x32
+pool | 3x3/2 | 147x147x64
+conv | 3x3/1 | 73x73x64
+conv | 3x3/2 | 71x71x80
+conv | 3x3/1 | 35x35x192
+3 x Inception | as in figure 5 | 35x35x288
+5 x Inception | as in figure 6 | 17x17x768
+2 x Inception | as in figure 7 | 8x8x1280
+pool | 8x8 | 8x8x2048
+linear | logits | 1x1x2048
+softmax | classifier | 1x1x1000
+"""
+
+
+def test_table_1_of_the_rethinking_paper_is_printed_with_a_note_on_what_cannot_hold():
+    def rows(variant):
+        lines = printed(measure(architecture("inception_v2_rethinking", variant))).splitlines()[1:]
+        return [[cell.strip() for cell in re.split(r"  +", line.strip())] for line in lines]
+
+    expected = [line.split(" | ") for line in TABLE_1.strip().splitlines()]
+    unlisted = [["Inception", "as in figure 10", "35x35x288"], ["Inception", "as in figure 10", "17x17x768"]]  # its caption has them
+    found = [row for row in rows("paper") if row not in unlisted]
+    assert len(found) == len(expected) == len(rows("paper")) - 2
+    differ = [(want, got) for want, got in zip(expected, found, strict=True) if want != got]
+    assert [(want[0], got[0], len(got)) for want, got in differ] == [("conv", "conv padded", 4), ("5 x Inception", "4 x Inception", 4)]
+    assert ["5 x Inception", "as in figure 6", "17x17x768"] in rows("five_17x17")
+
+
+def test_a_record_for_programs():
+    found = record(measure(architecture("inception_v3", "tf_slim")))
+    expected = {
+        "name": "inception_v3", "variant": "tf_slim", "input_size": 299, "parameters": 23_817_352, "batch_stats": 34_432,
+        "aux_parameters": 3_325_800, "multiply_adds": 5_713_216_096,
+    }  # fmt: skip
+    assert {key: found[key] for key in expected} == expected
+    assert found["end_points"][0] == {
+        "name": "Conv2d_1a_3x3", "shape": (149, 149, 32), "stride": (2, 2), "receptive_field": (3, 3), "activations": 149 * 149 * 32,
+    }  # fmt: skip
+    assert "inception_v3.py" in found["source"]
