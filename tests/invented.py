@@ -9,7 +9,9 @@ def variables(network, *, image_size=None, seed=0):
     """Kernels of a sensible size, gammas and variances near 1, the rest near 0, in the network's own dtypes."""
     rng = np.random.default_rng(seed)
     size = image_size or network.architecture.input_size
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    shapes = jax.eval_shape(
+        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, network.architecture.channels), jnp.float32)
+    )
 
     def value(path, leaf):
         drawn = rng.normal(size=leaf.shape)

@@ -4,6 +4,7 @@ import pytest
 
 from inception_jax.models import architecture, bn_inception
 from inception_jax.spec.measure import measure
+from inception_jax.spec.vocabulary import max_
 
 # end point: (grid, channels), figure 5; 3c and 4e at their stride-2 output.
 FIGURE_5 = {
@@ -67,14 +68,14 @@ def test_the_small_network_is_figure_5_at_a_quarter_of_its_width():
         branches.append(conv(3, conv(3, conv(1, depth, double_reduce, grid), double, grid), double, grid // stride))
         branches.append(conv(1, depth, projection, grid) if projection else depth)
         depth = sum(branches)
-    measured = measure(architecture("bn_inception_small"), num_classes=10)
+    measured = measure(architecture("bn_inception_small"))
     assert measured.parameters == weights + 2 * normalised + depth * 10 + 10
     assert measured.batch_stats == 2 * normalised
     assert measured.multiply_adds == multiply_adds + depth * 10
 
 
 def test_small_and_full_share_their_row_functions():
-    rows = [name for name, _ in bn_inception.modules(bn_inception.max_(3, 2), 96)]
+    rows = [name for name, _ in bn_inception.modules(max_(3, 2), 96)]
     for name in ("bn_inception", "bn_inception_small"):
         assert set(rows) <= {end_point for end_point, _ in architecture(name).layers}
     assert len(rows) == 10

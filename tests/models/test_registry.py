@@ -1,24 +1,19 @@
 """Every registered network against its reference row: a model without a row fails, and a row without a model."""
 
+import gzip
+from difflib import unified_diff
+from functools import cache
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from inception_jax.models import REGISTRY, UnknownModelError, architecture, list_models, register
+from inception_jax.models import ALIASES, REGISTRY, UnknownModelError, architecture, cifar, list_models, register
 from inception_jax.nn.network import create
 from inception_jax.spec.measure import measure
+from tests.models.reference import BY_CLASSES, OTHER_DEPTHS, REFERENCE
 
-REFERENCE = {
-    # (name, variant): trainable parameters, statistics, multiply-adds; 1000 classes, own input size, no auxiliary heads.
-    # lim0606/caffe-googlenet-bn, deploy.prototxt:
-    ("bn_inception", "paper"): (11_194_984, 19_904, 2_018_851_840),
-    # Cadene/pretrained-models.pytorch, bninception.py:
-    ("bn_inception", "cadene"): (11_295_240, 20_032, 2_032_600_064),
-    # Our own; summed once by hand from figure 5 at a quarter of its width (tests/models/test_bn_inception.py):
-    ("bn_inception_small", "paper"): (896_200, 4_976, 10_059_520),
-}
 ENTRIES = [(name, variant) for name, variants in REGISTRY.items() for variant in variants]
 
 
@@ -28,43 +23,74 @@ def test_every_entry_has_a_row_and_every_row_an_entry():
 
 @pytest.mark.parametrize(("name", "variant"), ENTRIES)
 def test_counts_from_the_table(name, variant):
-    measured = measure(architecture(name, variant))
-    assert (measured.parameters, measured.batch_stats, measured.multiply_adds) == REFERENCE[name, variant]
+    table = architecture(name, variant)
+    measured = measure(table)
+    assert (table.name, table.variant) == (name, variant)
+    assert (measured.parameters, measured.batch_stats, measured.multiply_adds, measured.aux_parameters) == REFERENCE[name, variant]
 
 
+@cache
+def variables(name, variant):
+    """Shapes, auxiliary heads included."""
+    table = architecture(name, variant)
+    image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
+    return jax.eval_shape(create(name, variant=variant, aux=True).init, jax.random.key(0), image)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), ENTRIES)
 def test_counts_from_the_variables(name, variant):
-    table = architecture(name, variant)
-    image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, 3), jnp.float32)
-    for aux in (False, True):
-        variables = jax.eval_shape(create(name, variant=variant, aux=aux).init, jax.random.key(0), image)
-        assert set(variables) == {"params", "batch_stats"}
-        measured = measure(table)
-        count = {kind: sum(leaf.size for leaf in jax.tree.leaves(tree)) for kind, tree in variables.items()}
-        assert count["params"] == measured.parameters + aux * measured.aux_parameters
-        assert count["batch_stats"] == measured.batch_stats + aux * measured.aux_batch_stats
+    tree, table = variables(name, variant), architecture(name, variant)
+    heads = {head.name for head in table.aux}
+    count = {
+        (kind, of_heads): sum(
+            leaf.size for top, branch in tree.get(kind, {}).items() if (top in heads) is of_heads for leaf in jax.tree.leaves(branch)
+        )
+        for kind in ("params", "batch_stats")
+        for of_heads in (False, True)
+    }
+    parameters, statistics, _, auxiliary = REFERENCE[name, variant]
+    assert (count["params", False], count["batch_stats", False], count["params", True]) == (parameters, statistics, auxiliary)
+    assert count["batch_stats", True] == measure(table).aux_batch_stats
+
+
+@pytest.mark.parametrize("key", OTHER_DEPTHS, ids=str)
+def test_other_depths_of_the_families(key):
+    family, *numbers = key
+    measured = measure(getattr(cifar, family)(*numbers)["paper"]())
+    assert (measured.parameters, measured.batch_stats, measured.multiply_adds) == OTHER_DEPTHS[key]
+
+
+@pytest.mark.parametrize("key", BY_CLASSES, ids=str)
+def test_counts_for_other_numbers_of_classes(key):
+    name, variant, classes = key
+    measured = measure(architecture(name, variant), num_classes=classes)
+    (parameters, multiply_adds), (all_parameters, all_statistics) = BY_CLASSES[key]
+    assert (measured.parameters, measured.multiply_adds) == (parameters, multiply_adds)
+    assert measured.parameters + measured.aux_parameters == all_parameters
+    assert measured.batch_stats + measured.aux_batch_stats == all_statistics
 
 
 def paths():
     """All parameter paths of all registered models, auxiliary heads included, a line each."""
     for name, variant in ENTRIES:
-        table = architecture(name, variant)
-        image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, 3), jnp.float32)
-        variables = jax.eval_shape(create(name, variant=variant, aux=True).init, jax.random.key(0), image)
-        for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(variables)[0], key=str):
+        for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(variables(name, variant))[0], key=str):
             shape = "x".join(map(str, leaf.shape))
             yield f"{name} {variant} {'/'.join(key.key for key in path)} {shape}"
 
 
+@pytest.mark.slow
 def test_parameter_paths_are_those_committed():
     """A renamed parameter breaks every checkpoint: it needs a map from the old name, and then this list may change.
 
     To write it: python -m tests.models.test_registry
     """
-    assert list(paths()) == PATHS.read_text().splitlines()
+    committed = gzip.decompress(PATHS.read_bytes()).decode().splitlines()
+    changed = list(unified_diff(committed, list(paths()), "committed", "found", n=0, lineterm=""))
+    assert not changed, "\n".join(changed[:40])
 
 
-PATHS = Path(__file__).parent / "paths.txt"
+PATHS = Path(__file__).parent / "paths.txt.gz"
 
 
 def test_the_nearest_names_are_offered():
@@ -75,9 +101,17 @@ def test_the_nearest_names_are_offered():
 
 
 def test_an_ambiguous_alias_says_what_it_is():
-    with pytest.warns(UserWarning, match="this is 'bn_inception'"):
+    with pytest.warns(UserWarning, match="this is 'bn_inception'.*'inception_v2_rethinking'"):
         assert architecture("inception_v2") == architecture("bn_inception")
-    assert "inception_v2" in list_models()
+
+
+def test_models_are_listed_by_wildcard_aliases_included():
+    assert list_models()[: len(REGISTRY)] == list(REGISTRY)
+    assert {"inception_resnet_v1", "resnet18", "preact_resnet200", "wide_resnet50_2", "resnet_v2_50"} <= set(list_models("*resnet*"))
+    assert not any("resnet" in name for name in list_models("inception_v?"))
+    for alias, name in ALIASES.items():
+        assert alias not in REGISTRY
+        assert name in REGISTRY
 
 
 def test_a_name_is_registered_once():
@@ -86,4 +120,4 @@ def test_a_name_is_registered_once():
 
 
 if __name__ == "__main__":
-    PATHS.write_text("".join(line + "\n" for line in paths()))
+    PATHS.write_bytes(gzip.compress("".join(line + "\n" for line in paths()).encode(), mtime=0))

@@ -1,0 +1,215 @@
+"""Promises that every network of the family keeps: gradients, receptive fields, legal sizes, errors that name the place."""
+
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from inception_jax.models import REGISTRY, architecture
+from inception_jax.models.modules import DRAWINGS
+from inception_jax.nn.network import Network, create
+from inception_jax.nn.pooling import pool
+from inception_jax.spec.geometry import slide
+from inception_jax.spec.measure import TooSmallError, measure, smallest
+from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, Unit, concat, global_avg, same, table, valid
+from inception_jax.spec.width import widen
+from tests.invented import variables
+
+QUICK = {"xla_backend_optimization_level": 0}
+"""These programs run once: compiling is what takes the time."""
+
+
+@cache
+def least(name, variant=None):
+    return smallest(architecture(name, variant))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_gradient_step_at_the_smallest_legal_size(name):
+    """Batch 4, auxiliary heads on: finite everywhere, and no kernel on the path to the loss is left without a gradient."""
+    network = create(name, aux=True, num_classes=5)
+    tree = variables(network, image_size=least(name))
+    images = jax.random.normal(jax.random.key(1), (4, least(name), least(name), network.architecture.channels))
+    labels = jnp.arange(4)
+
+    def loss(params):
+        outputs, _ = network.apply(
+            {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)}
+        )
+        return sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for logits in (outputs.logits, *outputs.aux))
+
+    value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(tree["params"])
+    assert jnp.isfinite(value)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(gradients)[0]:
+        assert jnp.isfinite(leaf).all(), jax.tree_util.keystr(path)
+        assert not path[-1].key.endswith("kernel") or jnp.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+def averaging(part):
+    """The same table with average pools for max pools: what a window sees does not depend on which it is."""
+    if isinstance(part, tuple):
+        return tuple(averaging(item) for item in part)
+    if isinstance(part, Pool):
+        return replace(part, kind="avg", pad_value=None)
+    if is_dataclass(part):
+        return replace(part, **{field.name: averaging(getattr(part, field.name)) for field in fields(part)})
+    return part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "variant", "end_point"),
+    [("googlenet", "torchvision", "Mixed_4b"), ("inception_v3", "released", "Mixed_6b"), ("preact_resnet50", "tf_slim", "block3_unit_1")],
+)
+def test_receptive_fields_by_gradients_of_positive_weights(name, variant, end_point):
+    wide = widen(architecture(name, variant), 0.125)
+    network = Network(replace(averaging(wide), unit=replace(wide.unit, norm=False, bias=False)), num_classes=0)
+    place = measure(wide).end_points[end_point]
+    images = jnp.ones((1, wide.input_size, wide.input_size, 3))
+    options = {"end_points": (end_point,), "stop": True}
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, **options))
+    tree = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1 / max(np.prod(leaf.shape[:-1]), 1)), shapes)
+
+    def centre(images, row, column):
+        return network.apply(tree, images, **options).end_points[end_point][0, row, column].sum()
+
+    row, column = place.shape[0] // 2, place.shape[1] // 3
+    seen = jax.jit(jax.grad(centre), compiler_options=QUICK)(images, row, column)[0].sum(-1) != 0
+    for axis, position, sight in ((1, row, place.rows), (0, column, place.columns)):
+        found = np.flatnonzero(seen.any(axis))
+        expected = np.clip([sight.first + position * sight.jump, sight.last + position * sight.jump], 0, wide.input_size - 1)
+        assert [found[0], found[-1]] == list(expected)
+        assert expected[1] - expected[0] > 40
+
+
+def test_smallest_legal_sizes():
+    """Keras documents 75 for Inception-v3 and InceptionResNetV2."""
+    expected = {"inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75, "resnet50": 1}
+    assert {name: least(name) for name in expected} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in REGISTRY if architecture(name).aux])
+@pytest.mark.parametrize("factor", [0, 0.6, 1, 1.3])
+def test_auxiliary_heads_at_any_legal_size(name, factor):
+    size = max(least(name), round(factor * architecture(name).input_size))
+    network = create(name, aux=True, num_classes=7)
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    key = jax.random.key(0)
+    outputs, _ = jax.eval_shape(lambda x: network.init_with_output({"params": key, "dropout": key}, x, train=True), image)
+    assert [logits.shape for logits in (outputs.logits, *outputs.aux)] == [(2, 7)] * (1 + len(network.architecture.aux))
+
+
+def test_a_smaller_image_is_told_the_least_and_the_place():
+    image = jax.ShapeDtypeStruct((1, 74, 74, 3), jnp.float32)
+    with pytest.raises(
+        TooSmallError, match=r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this one is 74x74"
+    ):
+        jax.eval_shape(create("inception_v3").init, jax.random.key(0), image)
+
+
+def test_branches_of_different_size_are_named_before_any_compile():
+    rows = table(Stem=same(8, 3), Mixed=concat(same(8, 1), valid(8, 3)), Pool=global_avg(), Logits=Linear())
+    image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 \(7, 7, 8\)"):
+        jax.eval_shape(Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image)
+
+
+def test_a_sum_of_different_channels_is_named_before_any_compile():
+    rows = table(Stem=same(8, 3), Unit_1=Residual(same(16, 3)), Pool=global_avg(), Logits=Linear())
+    image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"Unit_1: the shortcut is \(9, 9, 8\) but the branch is \(9, 9, 16\)"):
+        jax.eval_shape(Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image)
+
+
+def test_images_of_other_channels_than_the_weights_are_refused():
+    network = create("bn_inception_small", num_classes=10)
+    tree = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    with pytest.raises(flax.errors.ScopeParamShapeError, match=r"Conv2d_1a_3x3/conv_3x3"):
+        jax.eval_shape(network.apply, tree, jnp.zeros((1, 32, 32, 1)))
+
+
+@pytest.mark.parametrize("scale", [0.17, 1.0])
+def test_without_its_branch_a_block_is_relu_and_the_last_the_identity(scale):
+    """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is ReLU(x)."""
+    blocks = dict(architecture("inception_resnet_v2").layers)
+    name = "block35_1" if scale == 0.17 else "Block8"
+    block, channels = blocks[name], 320 if scale == 0.17 else 2080
+    assert block.scale == scale
+    x = jax.random.normal(jax.random.key(0), (1, 3, 3, channels))
+    network = Network(Architecture("block", "", ((name, block),), "tests", channels=channels), num_classes=0)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), x))
+    tree = jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, 0.0 if "up" in str(path) else 0.1), shapes)
+    output = network.apply(tree, x, end_points=(name,)).end_points[name]
+    np.testing.assert_array_equal(output, jax.nn.relu(x) if scale == 0.17 else x)
+
+
+def test_a_norm_on_the_sum_normalises_it():
+    x = jax.random.normal(jax.random.key(0), (8, 4, 4, 6)) * 3 + 5
+    block = Residual(same(6, 3, norm=False, activation="linear"), norm=True, activation="linear")
+    network = Network(Architecture("sum", "", (("Unit", block),), "tests", channels=6), num_classes=0)
+    tree = network.init(jax.random.key(0), x)
+    output, _ = network.apply(tree, x, train=True, mutable=["batch_stats"], end_points=("Unit",))
+    total = output.end_points["Unit"]
+    np.testing.assert_allclose(total.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(total.std((0, 1, 2)), 1, atol=1e-3)
+    assert "sum_norm" in tree["params"]["Unit"]
+
+
+def test_the_predictions_are_an_end_point():
+    network = create("mnist_bn")
+    x = jax.random.normal(jax.random.key(0), (3, 28, 28, 1))
+    outputs = network.apply(variables(network), x, end_points=("Predictions", "Hidden_3"))
+    np.testing.assert_allclose(outputs.end_points["Predictions"], jax.nn.softmax(outputs.logits), rtol=1e-6)
+    assert outputs.end_points["Hidden_3"].shape == (3, 100)
+
+
+def test_embeddings_are_what_the_classifier_would_read():
+    network = create("inception_resnet_v1", variant="facenet_embedding", num_classes=0)
+    image = jax.ShapeDtypeStruct((2, 160, 160, 3), jnp.float32)
+    outputs, tree = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
+    assert outputs.logits.shape == (2, 512)
+    assert "Logits" not in tree["params"]
+
+
+def test_what_is_not_asked_for_is_not_computed():
+    """The program for an early end point holds the convolutions up to it and no others."""
+    network = create("googlenet", variant="torchvision")
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    tree = jax.eval_shape(network.init, jax.random.key(0), image)
+
+    def early(tree, x):
+        return network.apply(tree, x, end_points=("Conv2d_2c_3x3",), stop=True).end_points
+
+    assert str(jax.make_jaxpr(early)(tree, image)).count("conv_general_dilated[") == 2  # the third is a matrix product
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawings_run_as_they_measure(name):
+    drawing = DRAWINGS[name]
+    image = jax.ShapeDtypeStruct((2, drawing.input_size, drawing.input_size, drawing.channels), jnp.float32)
+    network = Network(drawing, num_classes=0)
+    outputs, tree = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
+    measured = measure(drawing)
+    assert outputs.logits.shape[1:] == measured.end_points["Module"].shape
+    assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == measured.parameters
+
+
+def test_adaptive_windows_are_pytorchs_at_any_size():
+    x = np.random.default_rng(0).normal(size=(1, 5, 11, 2)).astype(np.float32)
+    ours = pool(jnp.asarray(x), Pool("avg", None, grid=(4, 4)), Unit())
+    for i in range(4):
+        for j in range(4):
+            rows, columns = slice(i * 5 // 4, -(-(i + 1) * 5 // 4)), slice(j * 11 // 4, -(-(j + 1) * 11 // 4))
+            np.testing.assert_allclose(ours[0, i, j], x[0, rows, columns].mean((0, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_tensorflows_padding_in_a_symmetric_network():
+    assert slide(112, 3, 2, "tensorflow", "symmetric") == slide(112, 3, 2, "same", "tensorflow")
+    assert slide(112, 3, 2, "same", "symmetric").before == 1

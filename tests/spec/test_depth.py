@@ -1,0 +1,22 @@
+"""The numbers in the ResNets' names are their depths."""
+
+import pytest
+
+from inception_jax.models import REGISTRY, architecture
+from inception_jax.spec.depth import depth
+
+NAMED = [name for name in REGISTRY if "resnet" in name and name[-1].isdigit() and "inception" not in name] + ["plain18", "plain34"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_depth_is_in_the_name(name):
+    if name.startswith("wide"):
+        name = name.removesuffix("_2")
+        assert depth(architecture(f"{name}_2")) == int("".join(filter(str.isdigit, name)))
+    else:
+        assert depth(architecture(name)) == int("".join(filter(str.isdigit, name)))
+
+
+def test_inception():
+    assert [depth(architecture(name)) for name in ("googlenet", "inception_v3")] == [22, 48]
+    assert depth(architecture("googlenet"), pools=True) == 27
