@@ -40,6 +40,8 @@ class Model:
     """Times the filters of the table."""
     dropout_rate: float | None = None
     """Instead of the table's."""
+    zero_init_residual: bool = False
+    """Begin with every residual block at its shortcut: gamma 0 in the norm that ends its branch."""
     aux: bool = False
     """Train with the auxiliary heads."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"

@@ -110,6 +110,7 @@ class Run:
             network = create(
                 model.name, variant=model.variant, num_classes=classes, aux=model.aux,
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
+                zero_init_residual=model.zero_init_residual,
                 examples_per_group=norm.examples_per_group, decay=norm.decay,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip

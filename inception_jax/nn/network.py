@@ -17,6 +17,7 @@ from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, slide
 from inception_jax.spec.measure import expansion, measure
+from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
 from inception_jax.spec.width import widen
 
@@ -55,10 +56,10 @@ class Trunk(nn.Module):
     def biased(self, x: jax.Array, value: float) -> jax.Array:
         return x + self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype).astype(x.dtype)
 
-    def normed(self, x: jax.Array, name: str, train: bool) -> jax.Array:
+    def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0) -> jax.Array:
         unit = self.architecture.unit
         release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
-        return self.norm(**{**release, **self.norm.keywords}, name=name)(x, train=train)
+        return self.norm(**{**release, **self.norm.keywords}, scale_init=gamma, name=name)(x, train=train)
 
     def activated(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         return ACTIVATIONS[activation or self.architecture.unit.activation](x)
@@ -97,7 +98,7 @@ class Convolution(Trunk):
         if unit.bias if word.bias is None else word.bias:
             x = self.biased(x, unit.bias_init)
         if unit.norm if word.norm is None else word.norm:
-            x = self.normed(x, "norm", train)
+            x = self.normed(x, "norm", train, word.gamma_init)
         return self.activated(x, word.activation)
 
 
@@ -228,6 +229,7 @@ def create(
     aux: bool = False,
     width_multiplier: float = 1.0,
     dropout_rate: float | None = None,
+    zero_init_residual: bool = False,
     dtype: Any = jnp.float32,
     **norm: Any,
 ) -> Network:
@@ -240,12 +242,15 @@ def create(
       aux: with auxiliary heads while training.
       width_multiplier: times the filters of the table.
       dropout_rate: instead of the table's.
+      zero_init_residual: begin with every residual block at its shortcut (`spec.residual`).
       norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
       UnknownModelError: no such name or variant.
     """
     table = widen(registered(name, variant), width_multiplier)
+    if zero_init_residual:
+        table = zero_last_gamma(table)
     if dropout_rate is not None:
         table = replace(table, dropout_rate=dropout_rate)
     num_classes = table.num_classes if num_classes is None else num_classes
@@ -260,11 +265,7 @@ def initializer(init: words.Init) -> jax.nn.initializers.Initializer:
 
 
 def load(path: str) -> type[nn.Module]:
-    """The class that an open word names as `package.module:Class`.
-
-    Raises:
-      ValueError: it cannot be imported.
-    """
+    """The class that an open word names as `package.module:Class`; ValueError where it cannot be imported."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

@@ -23,7 +23,7 @@ class BatchNorm(nn.Module):
       examples_per_group: N, the examples that share statistics while training; 0 for the whole batch.
       decay: fraction of the running statistics that a step keeps (PyTorch's momentum is 1 - decay).
       epsilon: added to the variance.
-      use_scale: learn gamma; without it gamma is 1.
+      use_scale: learn gamma, from `scale_init`; without it gamma is 1.
       running_variance: `unbiased` keeps the m/(m-1)-corrected variance (TF, PyTorch, algorithm 2), `biased` the plain
         one (Keras, Flax). The batch itself is always normalised with the biased one.
     """
@@ -32,6 +32,7 @@ class BatchNorm(nn.Module):
     decay: float = 0.9
     epsilon: float = 1e-3
     use_scale: bool = True
+    scale_init: float = 1.0
     running_variance: Literal["unbiased", "biased"] = "unbiased"
 
     @nn.compact
@@ -45,7 +46,9 @@ class BatchNorm(nn.Module):
         channels, dtype = x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
-        scale = self.param("scale", nn.initializers.ones, (channels,), dtype) if self.use_scale else jnp.ones((), dtype)
+        scale = (
+            self.param("scale", nn.initializers.constant(self.scale_init), (channels,), dtype) if self.use_scale else jnp.ones((), dtype)
+        )
         bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
         if not train:
             return self._normalise(x.astype(dtype), running_mean.value, running_var.value, scale, bias).astype(x.dtype)

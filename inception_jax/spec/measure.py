@@ -93,6 +93,10 @@ class Measurement:
         return _total(row.parameters for row in self.aux_rows)
 
     @property
+    def aux_multiply_adds(self) -> int | None:
+        return _total(row.multiply_adds for row in self.aux_rows)
+
+    @property
     def aux_batch_stats(self) -> int:
         return sum(row.batch_stats for row in self.aux_rows)
 

@@ -85,6 +85,7 @@ class Conv:
     Attributes:
       filters: output channels; None for as many as the input has.
       depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
+      gamma_init: what the norm's gamma begins at.
       shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
     """
 
@@ -97,6 +98,7 @@ class Conv:
     bias: bool | None = None
     activation: Activation | None = None
     init: Init | None = None
+    gamma_init: float = 1.0
     shrink: bool = False
 
 

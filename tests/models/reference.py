@@ -194,3 +194,19 @@ BY_CLASSES = {
     ("wrn_28_10", "paper", 100): ((36_536_884, 5_243_386_368), (36_536_884, 17_952)),
     ("inception_resnet_v1", "facenet", 0): ((22_564_096, 6_306_805_856), (22_564_096, 28_576)),
 }
+
+AUX = {
+    # (name, variant): multiply-adds and statistics of the auxiliary heads.
+    ("googlenet", "paper"): (8_372_224, 0),
+    ("googlenet", "torchvision"): (8_372_224, 15_072 - 14_560),
+    ("googlenet", "batch_norm"): (8_372_224, 15_072 - 14_560),
+    ("googlenet", "separable"): (8_372_224, 0),
+    ("inception_v3", "released"): (5_683_200, 36_224 - 34_432),
+    ("inception_v3", "tf_slim"): (5_683_200, 36_224 - 34_432),
+    ("inception_v4", "paper"): (6_502_400, 64_960 - 63_168),
+    ("inception_v4", "tf_slim"): (6_502_400, 64_960 - 63_168),
+    ("inception_resnet_v2", "released"): (6_707_200, 62_336 - 60_544),
+    ("inception_resnet_v2", "tf_slim"): (6_707_200, 62_336 - 60_544),
+    ("inception_resnet_v2", "paper"): (6_912_000, 34_656 - 32_864),
+    ("inception_resnet_v2", "paper_10_20_10"): (6_912_000, 59_136 - 57_344),
+}

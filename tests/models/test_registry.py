@@ -12,7 +12,7 @@ import pytest
 from inception_jax.models import ALIASES, REGISTRY, UnknownModelError, architecture, cifar, list_models, register
 from inception_jax.nn.network import create
 from inception_jax.spec.measure import measure
-from tests.models.reference import BY_CLASSES, OTHER_DEPTHS, REFERENCE
+from tests.models.reference import AUX, BY_CLASSES, OTHER_DEPTHS, REFERENCE
 
 ENTRIES = [(name, variant) for name, variants in REGISTRY.items() for variant in variants]
 
@@ -69,6 +69,12 @@ def test_counts_for_other_numbers_of_classes(key):
     assert (measured.parameters, measured.multiply_adds) == (parameters, multiply_adds)
     assert measured.parameters + measured.aux_parameters == all_parameters
     assert measured.batch_stats + measured.aux_batch_stats == all_statistics
+
+
+@pytest.mark.parametrize("key", AUX, ids="-".join)
+def test_what_auxiliary_heads_cost(key):
+    measured = measure(architecture(*key))
+    assert (measured.aux_multiply_adds, measured.aux_batch_stats) == AUX[key]
 
 
 def paths():
