@@ -52,7 +52,8 @@ def refused(arguments, capsys):
         (["models", "bn_inception", "--image-size", "0x8"], 2, "image-size"),
         (["models", "inception_v3", "--image-size", "74"], 78, "smallest image that inception_v3 takes is 75x75"),
         (["models", "inception_v3", "--variant", "caffe"], 78, "no variant 'caffe'; there are released"),
-        (["models", "*vgg*"], 78, "no model matches '*vgg*'"),
+        (["models", "--image-size", "0"], 78, "--image-size 0: give 1 or more"),
+        (["models", "*vgg*"], 78, "no model and variant match '*vgg*'"),
         (["trian"], 2, "did you mean 'train'"),
     ],
 )
@@ -135,6 +136,8 @@ def test_models_as_json_is_one_object_for_each_name_and_variant(capsys):
     assert [(entry["name"], entry["variant"]) for entry in found] == [(n, v) for n, variants in REGISTRY.items() for v in variants]
     assert main(["models", "wide_resnet*", "--json"]) == 0
     assert [entry["parameters"] for entry in json.loads(capsys.readouterr().out)] == 2 * [68_883_240] + 2 * [126_886_696]
+    assert main(["models", "resnet_v1_*", "--variant", "keras", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["resnet50", "resnet101", "resnet152"]
     assert main(["models", "inception_v4", "--json", "--variant", "timm"]) == 0
     assert [entry["aux_parameters"] for entry in json.loads(capsys.readouterr().out)] == [0]
 

@@ -104,7 +104,7 @@ REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
     "cifar_plain56": cifar.plain_network(56),
     "cifar_plain110": cifar.plain_network(110),
     "cifar_preact_resnet110": cifar.preact(110),
-    "cifar_preact_resnet164": cifar.preact(164),
+    "cifar_preact_resnet164": cifar.preact_bottlenecks(164),
     "wrn_16_8": cifar.wide(16, 8),
     "wrn_28_10": cifar.wide(28, 10),
     "wrn_40_4": cifar.wide(40, 4),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models import googlenet
-from inception_jax.models.releases import PAPER, TF_SLIM, truncated
+from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM, truncated
 from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
@@ -44,7 +44,8 @@ def module(
         same(one, 1),
         (same(three[0], 1, init=narrow), same(three[1], 3)),
         (same(double[0], 1, init=narrow), same(double[1], 3), same(double[1], 3)),
-        (pool, same(projection, 1, init=last)))  # fmt: skip
+        (pool, same(projection, 1, init=last)),
+        figure="figure 5")  # fmt: skip
 
 
 def reduction(three: Pair, double: Pair, pool: Pool, narrow: Init | None = None) -> Concat:
@@ -52,7 +53,8 @@ def reduction(three: Pair, double: Pair, pool: Pool, narrow: Init | None = None)
     return concat(
         (same(three[0], 1, init=narrow), same(three[1], 3, 2)),
         (same(double[0], 1, init=narrow), same(double[1], 3), same(double[1], 3, 2)),
-        pool)  # fmt: skip
+        pool,
+        figure="figure 5")  # fmt: skip
 
 
 def modules(pool: Pool, projection_4cd: int, narrow: Init | None = None, last: Init | None = None) -> Table:
@@ -90,15 +92,10 @@ def full(
     **facts: Any,
 ) -> Architecture:
     """Figure 5. The auxiliary heads are GoogLeNet's; the paper does not list its own."""
-    first = table(
-        Conv2d_1a_7x7=stem,
-        MaxPool_2a_3x3=(pool, normalise),
-        Conv2d_2b_1x1=same(64, 1, init=second),
-        Conv2d_2c_3x3=same(192, 3),
-        MaxPool_3a_3x3=(normalise, pool),
-    )
-    facts = {"aux": googlenet.auxiliary_heads(), **facts}
-    return Architecture(name, variant, first + modules(pool, projection_4cd, *laws) + classifier(), source, 224, **facts)
+    first = googlenet.stem_rows(stem, pool, normalise, second)
+    layers = first + modules(pool, projection_4cd, *laws) + classifier()
+    facts = {"aux": googlenet.auxiliary_heads(), "paper": "arXiv:1502.03167", **facts}
+    return Architecture(name, variant, layers, source, 224, **facts)
 
 
 def paper() -> Architecture:
@@ -123,9 +120,9 @@ def tf_slim() -> Architecture:
 
 def cadene() -> Architecture:
     """The Caffe geometry and 608 channels of the weights in Cadene's pretrained-models.pytorch."""
-    unit = replace(PAPER, bias=True, norm_epsilon=1e-5, same="symmetric", count_include_pad=True)
+    unit = replace(PYTORCH, bias=True, norm_epsilon=1e-5, same="symmetric", count_include_pad=True)
     source = "Cadene/pretrained-models.pytorch, bninception.py"
-    return full("bn_inception", "cadene", source, unit=unit, pool=max_(3, 2, "ceil"), projection_4cd=128)
+    return full("bn_inception", "cadene", source, unit=unit, pool=max_(3, 2, "ceil"), projection_4cd=128, aux=())
 
 
 # The five networks of section 4.2.1. Each is trained with a recipe of its own; x5 and x30 differ in that alone.
@@ -161,4 +158,4 @@ def small() -> Architecture:
     layers = stem + modules(max_(3, 2), 96) + classifier()
     source = "arXiv:1502.03167, figure 5, with a stem for small images"
     heads = googlenet.auxiliary_heads(avg(2, 2, "valid", shrink=True))
-    return widen(Architecture("bn_inception_small", "paper", layers, source, 32, aux=heads, num_classes=10), 0.25)
+    return widen(Architecture("bn_inception_small", "paper", layers, source, 32, aux=heads, num_classes=10, paper="arXiv:1502.03167"), 0.25)

@@ -1,13 +1,13 @@
 """The ResNets on CIFAR: arXiv:1512.03385, section 4.2; pre-activation, arXiv:1603.05027; Wide ResNets, arXiv:1605.07146."""
 
-from dataclasses import replace
 from functools import partial
 
 from inception_jax.models.resnet import (
     BARE,
+    HE1K,
     MSRA,
+    Block,
     Shortcut,
-    Unit,
     Variants,
     basic,
     classifier,
@@ -16,21 +16,20 @@ from inception_jax.models.resnet import (
     preact_bottleneck,
     stages,
 )
-from inception_jax.spec.vocabulary import Architecture, Conv, Dropout, Init, Norm, Residual, Table, conv, pair, same, table
+from inception_jax.spec.vocabulary import Architecture, Conv, Dropout, Norm, Residual, Table, Unit, conv, pair, same, table
 
 STEM = same(16, 3)
 BARE_STEM = conv(16, 3, **BARE)
-HE1K = replace(MSRA, init=Init("normal", 2.0, "fan_out"))
 
 
-def full(name: str, source: str, stem: Conv, rows: Table, unit=MSRA, dropout_rate: float = 0.0) -> Architecture:
-    return Architecture(name, "paper", table(conv1=stem) + rows + classifier(), source, 32, unit, dropout_rate, num_classes=10)
+def full(name: str, source: str, stem: Conv, rows: Table, unit: Unit, paper: str) -> Architecture:
+    return Architecture(name, "paper", table(conv1=stem) + rows + classifier(), source, 32, unit, num_classes=10, paper=paper)
 
 
-def network(name: str, depth: int, unit: Unit) -> Variants:
+def network(name: str, depth: int, block: Block) -> Variants:
     """3n units of two 3x3 with 16, 32 and 64 filters, depth 6n + 2; shortcuts of option A."""
-    rows = stages(((depth - 2) // 6,) * 3, unit, base=16, stem=16, option="A")
-    return {"paper": partial(full, f"{name}{depth}", "arXiv:1512.03385, section 4.2", STEM, rows)}
+    rows = stages(((depth - 2) // 6,) * 3, block, base=16, stem=16, option="A")
+    return {"paper": partial(full, f"{name}{depth}", "arXiv:1512.03385, section 4.2", STEM, rows, MSRA, "arXiv:1512.03385")}
 
 
 def resnet(depth: int) -> Variants:
@@ -41,15 +40,19 @@ def plain_network(depth: int) -> Variants:
     return network("cifar_plain", depth, plain)
 
 
-def preact(depth: int) -> Variants:
-    """Pre-activation: 9n + 2 layers of bottlenecks, or 6n + 2 of two 3x3 (110); projections where the shape changes."""
-    block: Unit
-    if depth % 9 == 2 and depth != 110:
-        block, count, expansion = partial(preact_bottleneck, stride_in="1x1"), (depth - 2) // 9, 4
-    else:
-        block, count, expansion = preact_basic, (depth - 2) // 6, 1
+def preact_network(depth: int, block: Block, count: int, expansion: int) -> Variants:
     rows = stages((count,) * 3, block, base=16, stem=16, expansion=expansion, projection=BARE) + table(postnorm=Norm())
-    return {"paper": partial(full, f"cifar_preact_resnet{depth}", "KaimingHe/resnet-1k-layers", BARE_STEM, rows, HE1K)}
+    return {"paper": partial(full, f"cifar_preact_resnet{depth}", "KaimingHe/resnet-1k-layers", BARE_STEM, rows, HE1K, "arXiv:1603.05027")}
+
+
+def preact(depth: int) -> Variants:
+    """Pre-activation, two 3x3 in each of 3n units: depth 6n + 2."""
+    return preact_network(depth, preact_basic, (depth - 2) // 6, 1)
+
+
+def preact_bottlenecks(depth: int) -> Variants:
+    """Pre-activation, three layers in each of 3n units: depth 9n + 2."""
+    return preact_network(depth, partial(preact_bottleneck, stride_in="1x1"), (depth - 2) // 9, 4)
 
 
 def wide_unit(filters: int, stride: int, shortcut: Shortcut) -> Residual:
@@ -61,4 +64,4 @@ def wide_unit(filters: int, stride: int, shortcut: Shortcut) -> Residual:
 def wide(depth: int, k: int) -> Variants:
     """WRN-depth-k: depth 6n + 4, k times the filters. The paper drops 30 % on CIFAR where it drops."""
     rows = stages(((depth - 4) // 6,) * 3, wide_unit, base=16 * k, stem=16, projection=BARE) + table(postnorm=Norm())
-    return {"paper": partial(full, f"wrn_{depth}_{k}", "arXiv:1605.07146, table 1", BARE_STEM, rows)}
+    return {"paper": partial(full, f"wrn_{depth}_{k}", "arXiv:1605.07146, table 1", BARE_STEM, rows, MSRA, "arXiv:1605.07146")}

@@ -20,6 +20,7 @@ from inception_jax.spec.vocabulary import (
     Pool,
     Softmax,
     Steps,
+    Table,
     adaptive_avg,
     avg,
     concat,
@@ -49,6 +50,17 @@ def naive(one: int, three: Pair, five: Pair, projection: int, kernel: int = 5) -
     return concat(same(one, 1), same(three[1], 3), same(five[1], kernel), max_(3), figure="figure 2(a)")
 
 
+def stem_rows(first: Conv, pool: Pool, normalise: tuple[LocalResponse, ...] = (), second: Init | None = None) -> Table:
+    """224 px to 28x28x192; BN-Inception's too. `second` is the law of the 1x1."""
+    return table(
+        Conv2d_1a_7x7=first,
+        MaxPool_2a_3x3=(pool, normalise),
+        Conv2d_2b_1x1=same(64, 1, init=second),
+        Conv2d_2c_3x3=same(192, 3),
+        MaxPool_3a_3x3=(normalise, pool),
+    )
+
+
 def full(
     variant: str,
     source: str,
@@ -62,12 +74,7 @@ def full(
     **facts: Any,
 ) -> Architecture:
     """Table 1. `halve` and `last` are the pools between the stages, `normalise` what stands in the stem beside them."""
-    layers = table(
-        Conv2d_1a_7x7=stem,
-        MaxPool_2a_3x3=(halve, normalise),
-        Conv2d_2b_1x1=same(64, 1),
-        Conv2d_2c_3x3=same(192, 3),
-        MaxPool_3a_3x3=(normalise, halve),
+    layers = stem_rows(stem, halve, normalise) + table(
         Mixed_3b=block(64, (96, 128), (16, 32), 32, kernel),  # 3a
         Mixed_3c=block(128, (128, 192), (32, 96), 64, kernel),  # 3b
         MaxPool_4a_3x3=halve,
@@ -84,12 +91,12 @@ def full(
         Logits=Linear(),
         Predictions=Softmax(),
     )
-    return Architecture("googlenet", variant, layers, source, **facts)
+    return Architecture("googlenet", variant, layers, source, paper="arXiv:1409.4842", **facts)
 
 
-def auxiliary_heads(pool: Steps = avg(5, 3, "valid", shrink=True), init: Init | None = None, bias_init: float = 0.0) -> tuple[AuxHead, ...]:
+def auxiliary_heads(pool: Steps = avg(5, 3, "ceil", shrink=True), init: Init | None = None, bias_init: float = 0.0) -> tuple[AuxHead, ...]:
     """Section 5: on (4a) and (4d), pool, 1x1 to 128, 1024 units, 70 % dropout, classifier."""
-    hidden = Linear(1024, activation="relu", init=init, bias_init=bias_init)
+    hidden = Linear(1024, activation=None, init=init, bias_init=bias_init)
     head = (pool, same(128, 1), hidden, Dropout(0.7), Linear(init=init))
     return AuxHead("Aux_Mixed_4b", "Mixed_4b", head), AuxHead("Aux_Mixed_4e", "Mixed_4e", head)
 

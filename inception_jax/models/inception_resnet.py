@@ -11,7 +11,7 @@ from inception_jax.models.inception_v3 import auxiliary_head
 from inception_jax.models.inception_v3 import stem as simple_stem
 from inception_jax.models.inception_v4 import classifier, reduction_a
 from inception_jax.models.inception_v4 import stem as stem_of_v4
-from inception_jax.models.releases import KERAS, PAPER, TF_SLIM, TIMM
+from inception_jax.models.releases import KERAS, PAPER, PYTORCH, TF_SLIM
 from inception_jax.spec.vocabulary import (
     GLOROT,
     Activation,
@@ -78,8 +78,8 @@ def v1(variant: str, source: str, last: Table = (), head: Table = classifier(), 
     """Figure 15 with table 1's widths of v1. `last` follows the blocks; the empty rows are facenet's end points."""
     layers = stem_of_v1() + repeat("block35", 5, block35((32, 32))) + table(Mixed_5a=(), Mixed_6a=reduction_a(192, 192, 256, 384))
     layers += repeat("block17", 10, block17(128, (128, 128, 128))) + table(Mixed_6b=(), Mixed_7a=reduction_b(256, (256, 256)))
-    layers += repeat("block8", 5, block8((192, 192))) + table(Mixed_8a=()) + last
-    return Architecture("inception_resnet_v1", variant, layers + head, source, 299, dropout_rate=0.2, **facts)
+    layers += repeat("block8", 5, block8((192, 192))) + table(Mixed_8a=()) + last + table(PrePool=())
+    return Architecture("inception_resnet_v1", variant, layers + head, source, 299, dropout_rate=0.2, paper="arXiv:1602.07261", **facts)
 
 
 def v1_paper() -> Architecture:
@@ -89,7 +89,7 @@ def v1_paper() -> Architecture:
 def v1_facenet() -> Architecture:
     """A sixth block without activation, as v2 has; as timesler/facenet-pytorch keeps it, without the embedding layer."""
     last = table(Mixed_8b=block8((192, 192), 1.0, "linear"))
-    return v1("facenet", "davidsandberg/facenet; timesler/facenet-pytorch, inception_resnet_v1.py", last, unit=PAPER)
+    return v1("facenet", "davidsandberg/facenet; timesler/facenet-pytorch, inception_resnet_v1.py", last, unit=PYTORCH)
 
 
 def v1_facenet_embedding() -> Architecture:
@@ -97,7 +97,7 @@ def v1_facenet_embedding() -> Architecture:
     last = table(Mixed_8b=block8((192, 192), 1.0, "linear"))
     pool, dropout, *logits = classifier()
     head = (pool, dropout, *table(Bottleneck=Linear(512, norm=True, bias=False)), *logits)
-    return v1("facenet_embedding", "davidsandberg/facenet, inception_resnet_v1.py", last, head, unit=replace(TF_SLIM))
+    return v1("facenet_embedding", "davidsandberg/facenet, inception_resnet_v1.py", last, head, unit=replace(TF_SLIM, init=GLOROT))
 
 
 def v2(variant: str, source: str, stem: Table, counts: tuple[int, int, int], last: Table, norm: bool = False, **facts: Any) -> Architecture:
@@ -106,7 +106,7 @@ def v2(variant: str, source: str, stem: Table, counts: tuple[int, int, int], las
     layers += repeat("block17", counts[1], block17(192, (128, 160, 192), norm))
     layers += table(PreAuxLogits=(), Mixed_7a=reduction_b(288, (288, 320)))
     layers += repeat("block8", counts[2], block8((224, 256), norm=norm)) + last
-    return Architecture("inception_resnet_v2", variant, layers + classifier(), source, 299, **facts)
+    return Architecture("inception_resnet_v2", variant, layers + classifier(), source, 299, paper="arXiv:1602.07261", **facts)
 
 
 def v2_released(
@@ -133,12 +133,12 @@ def v2_keras() -> Architecture:
 
 
 def v2_timm() -> Architecture:
-    return v2_released("timm", "timm, inception_resnet_v2.py", unit=TIMM, dropout_rate=0.0, aux=())
+    return v2_released("timm", "timm, inception_resnet_v2.py", unit=PYTORCH, dropout_rate=0.0, aux=())
 
 
 def v2_cadene() -> Architecture:
     source = "Cadene/pretrained-models.pytorch, inceptionresnetv2.py"
-    return v2_released("cadene", source, unit=PAPER, dropout_rate=0.0, aux=(), class_offset=1)
+    return v2_released("cadene", source, unit=PYTORCH, dropout_rate=0.0, aux=(), class_offset=1)
 
 
 def v2_paper(variant: str = "paper", counts: tuple[int, int, int] = (5, 10, 5)) -> Architecture:

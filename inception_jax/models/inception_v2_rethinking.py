@@ -57,7 +57,17 @@ def full(
     head = auxiliary_head(names[-1], norm=bn_auxiliary, bias=not bn_auxiliary)
     source = "arXiv:1512.00567, table 1; widths as released in Inception-v3"
     notes = tuple(note for note in (PADDED, FIVE) if note[0] in dict(rows) and (note is PADDED or len(middle) == 4))
-    return Architecture("inception_v2_rethinking", variant, rows + classifier(), source, 299, dropout_rate=0.2, aux=head, notes=notes)
+    return Architecture(
+        "inception_v2_rethinking",
+        variant,
+        rows + classifier(),
+        source,
+        299,
+        dropout_rate=0.2,
+        aux=head,
+        notes=notes,
+        paper="arXiv:1512.00567",
+    )
 
 
 def paper() -> Architecture:

@@ -6,7 +6,7 @@ The paper's own network, table 1, is `inception_v2_rethinking`, from the same mo
 from dataclasses import replace
 from typing import Any
 
-from inception_jax.models.releases import KERAS, PAPER, TF_SLIM, TIMM, TORCHVISION, truncated
+from inception_jax.models.releases import KERAS, PAPER, PYTORCH, TF_SLIM, TORCHVISION, truncated
 from inception_jax.spec.vocabulary import (
     Architecture,
     AuxHead,
@@ -27,17 +27,17 @@ from inception_jax.spec.vocabulary import (
     valid,
 )
 
-FIGURE_4, FIGURE_5 = (same(48, 1), same(64, 5)), (same(48, 1), same(64, 3))
+RELEASED, FIGURE_5 = (same(48, 1), same(64, 5)), (same(48, 1), same(64, 3))
 
 
-def mixed_35(projection: int, large: Steps = FIGURE_4) -> Concat:
-    """Figure 4; figure 5 where `large` has 3x3 for its 5x5."""
+def mixed_35(projection: int, large: Steps = RELEASED) -> Concat:
+    """Figure 5 where `large` is that; as released it keeps a 5x5, which no figure shows."""
     return concat(
         same(64, 1),
         large,
         (same(64, 1), same(96, 3), same(96, 3)),
         (avg(3), same(projection, 1)),
-        figure="figure 4" if large == FIGURE_4 else "figure 5")  # fmt: skip
+        figure="figure 5" if large == FIGURE_5 else "")  # fmt: skip
 
 
 def mixed_17(f: int) -> Concat:
@@ -114,7 +114,7 @@ def full(variant: str, source: str, last_pool: Pool = avg(3), **facts: Any) -> A
         Mixed_7b=mixed_8(),
         Mixed_7c=mixed_8(last_pool),
     )
-    return Architecture("inception_v3", variant, layers + classifier(), source, 299, **facts)
+    return Architecture("inception_v3", variant, layers + classifier(), source, 299, paper="arXiv:1512.00567", **facts)
 
 
 def released() -> Architecture:
@@ -147,9 +147,11 @@ def torchvision() -> Architecture:
 
 
 def timm() -> Architecture:
-    return full("timm", "timm, inception_v3.py", unit=replace(TIMM, count_include_pad=True), aux=auxiliary_head("Mixed_6e"))
+    heads = auxiliary_head("Mixed_6e", Init("normal", 0.01), Init("normal", 0.001))
+    return full("timm", "timm, inception_v3.py", unit=TORCHVISION, aux=heads)
 
 
 def fid() -> Architecture:
     """The graph of 2015-12-05 that the Frechet Inception Distance is defined on: a max pool in the last module."""
-    return full("fid", "mseitzer/pytorch-fid, inception.py", last_pool=max_(3), unit=PAPER)
+    notes = (("Logits", "the graph has 1008 outputs, the ImageNet classes among them"),)
+    return full("fid", "mseitzer/pytorch-fid, inception.py", last_pool=max_(3), unit=PYTORCH, notes=notes)

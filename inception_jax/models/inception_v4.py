@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models.inception_v3 import auxiliary_head, first_rows
-from inception_jax.models.releases import PAPER, TF_SLIM, TIMM
+from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM
 from inception_jax.spec.vocabulary import (
     GLOROT,
     Architecture,
@@ -88,7 +88,7 @@ def full(variant: str, source: str, **facts: Any) -> Architecture:
     layers += tuple((f"Mixed_6{letter}", block_b()) for letter in "bcdefgh")
     layers += table(Mixed_7a=reduction_b())
     layers += tuple((f"Mixed_7{letter}", block_c()) for letter in "bcd")
-    return Architecture("inception_v4", variant, layers + classifier(), source, 299, **facts)
+    return Architecture("inception_v4", variant, layers + classifier(), source, 299, paper="arXiv:1602.07261", **facts)
 
 
 def paper() -> Architecture:
@@ -103,9 +103,9 @@ def tf_slim() -> Architecture:
 
 
 def timm() -> Architecture:
-    return full("timm", "timm, inception_v4.py", unit=TIMM)
+    return full("timm", "timm, inception_v4.py", unit=PYTORCH)
 
 
 def cadene() -> Architecture:
     """As `timm`; its file holds 1001 classes, the background first."""
-    return full("cadene", "Cadene/pretrained-models.pytorch, inceptionv4.py", unit=PAPER, class_offset=1)
+    return full("cadene", "Cadene/pretrained-models.pytorch, inceptionv4.py", unit=PYTORCH, class_offset=1)

@@ -15,8 +15,9 @@ PAPER = Unit()
 TF_SLIM = Unit(norm_scale=False, init=SLIM_SCALING)
 KERAS = Unit(norm_scale=False, running_variance="biased", init=GLOROT)
 TORCHVISION = Unit(count_include_pad=True, init=Init("normal", 0.1))
-"""`init_weights=True`: a normal truncated at +-2 in absolute units, which is 20 deviations: not at all."""
-TIMM = Unit()
+"""`init_weights=True`: a normal truncated at +-2 in absolute units, which is 20 deviations: not at all. timm's Inception-v3 has it too."""
+PYTORCH = Unit(init=Init("uniform", 1 / 3, "fan_in"))
+"""What PyTorch's convolutions and linear layers begin with where nobody says otherwise: uniform within 1 / sqrt(fan_in)."""
 
 
 def truncated(deviation: float) -> Init:

@@ -1,7 +1,7 @@
 """The ResNets and what they are compared with: "Deep Residual Learning" (He et al. 2015, arXiv:1512.03385), table 1.
 
 Pre-activation is "Identity Mappings" (arXiv:1603.05027), wide bottlenecks "Wide Residual Networks" (arXiv:1605.07146,
-table 8). End points carry TF-Slim's names: `conv1`, `block1_unit_1`, `block1`.
+table 8). End points carry TF-Slim's names with `_` for `/`: `conv1`, `block1_unit_1`, `block1`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ from inception_jax.spec.vocabulary import (
     Softmax,
     Steps,
     Table,
+    Unit,
     conv,
     global_avg,
     max_,
@@ -33,7 +34,8 @@ from inception_jax.spec.vocabulary import (
 UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 """Units in each stage; bottlenecks from 50 layers on. 200 is arXiv:1603.05027's."""
 MSRA = replace(PAPER, norm_epsilon=1e-5, same="symmetric", init=Init("normal", 2.0, "fan_in"))
-FACEBOOK = replace(MSRA, init=Init("normal", 2.0, "fan_out"), linear_init=Init("uniform", 1 / 3, "fan_in"))
+HE1K = replace(MSRA, init=Init("normal", 2.0, "fan_out"))
+FACEBOOK = replace(HE1K, linear_init=Init("uniform", 1 / 3, "fan_in"))
 SLIM = replace(MSRA, init=SLIM_SCALING)
 KERAS = replace(MSRA, norm_epsilon=1.001e-5, running_variance="biased", init=GLOROT)
 
@@ -42,7 +44,7 @@ BARE: dict[str, Any] = {"activation": "linear", "norm": False}
 BARE_BIASED: dict[str, Any] = {"activation": "linear", "norm": False, "bias": True}
 
 Shortcut = Steps | Literal["pad"] | None
-Unit = Callable[[int, int, Shortcut], Steps]
+Block = Callable[[int, int, Shortcut], Steps]
 """(filters, stride, shortcut) -> words."""
 
 
@@ -75,7 +77,7 @@ def preact_bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_i
 
 
 def stages(
-    counts: tuple[int, ...], unit: Unit, *, base: int = 64, stem: int = 64, expansion: int = 1,
+    counts: tuple[int, ...], block: Block, *, base: int = 64, stem: int = 64, expansion: int = 1,
     option: str = "B", projection: Any = LINEAR, stride_in_last: bool = False,
 ) -> Table:  # fmt: skip
     """Units in stages of `base`, 2 `base`, ... filters; each stage but the first halves the grid in its first unit.
@@ -93,7 +95,7 @@ def stages(
             shortcut: Shortcut = "pad" if changes or halves else None
             if projected:
                 shortcut = conv(expansion * filters, 1, stride, **projection)
-            rows += ((f"block{stage + 1}_unit_{i + 1}", unit(filters, stride, shortcut)),)
+            rows += ((f"block{stage + 1}_unit_{i + 1}", block(filters, stride, shortcut)),)
             channels = expansion * filters
         rows += ((f"block{stage + 1}", ()),)
     return rows
@@ -108,18 +110,18 @@ STEM = conv(64, 7, 2)
 
 
 def resnet(
-    depth: int, variant: str, source: str, unit: Any = FACEBOOK, *, stem: Conv = STEM, pool: Pool = TORCH_POOL,
+    depth: int, variant: str, source: str, unit: Unit = FACEBOOK, *, stem: Conv = STEM, pool: Pool = TORCH_POOL,
     stride_in: str = "3x3", option: str = "B", stride_in_last: bool = False, width: int = 1,
 ) -> Architecture:  # fmt: skip
     expansion = 4 if depth >= 50 else 1
     block = partial(bottleneck, stride_in=stride_in, width=width) if depth >= 50 else basic
     units = stages(UNITS[depth], block, expansion=expansion, option=option, stride_in_last=stride_in_last)
     name = f"resnet{depth}" if width == 1 else f"wide_resnet{depth}_{width}"
-    return Architecture(name, variant, table(conv1=stem, pool1=pool) + units + classifier(), source, unit=unit)
+    return Architecture(name, variant, table(conv1=stem, pool1=pool) + units + classifier(), source, unit=unit, paper="arXiv:1512.03385")
 
 
 def preact(
-    depth: int, variant: str, source: str, unit: Any = MSRA, *, stem: Conv = conv(64, 7, 2, **BARE), pool: Pool = TORCH_POOL,
+    depth: int, variant: str, source: str, unit: Unit = HE1K, *, stem: Conv = conv(64, 7, 2, **BARE), pool: Pool = TORCH_POOL,
     linear: Any = BARE, stride_in_last: bool = False, first_preactivation: bool = True, class_offset: int = 0,
 ) -> Architecture:  # fmt: skip
     expansion = 4 if depth >= 50 else 1
@@ -128,7 +130,7 @@ def preact(
     assert isinstance(first, Residual)
     units = ((name, replace(first, preactivation=first_preactivation)), *rest)
     layers = table(conv1=stem, pool1=pool) + units + table(postnorm=Norm()) + classifier()
-    return Architecture(f"preact_resnet{depth}", variant, layers, source, unit=unit, class_offset=class_offset)
+    return Architecture(f"preact_resnet{depth}", variant, layers, source, unit=unit, class_offset=class_offset, paper="arXiv:1603.05027")
 
 
 Variants = Mapping[str, Callable[[], Architecture]]
@@ -157,7 +159,7 @@ def plain_variants(depth: int) -> Variants:
 
     def paper() -> Architecture:
         layers = table(conv1=STEM, pool1=TORCH_POOL) + stages(UNITS[depth], plain) + classifier()
-        return Architecture(f"plain{depth}", "paper", layers, "arXiv:1512.03385, section 4.1", unit=MSRA)
+        return Architecture(f"plain{depth}", "paper", layers, "arXiv:1512.03385, section 4.1", unit=MSRA, paper="arXiv:1512.03385")
 
     return {"paper": paper}
 
@@ -183,5 +185,5 @@ def wide_variants(depth: int) -> Variants:
     """Inner widths doubled."""
     return {
         "torchvision": partial(resnet, depth, "torchvision", "torchvision, resnet.py; arXiv:1605.07146, table 8", width=2),
-        "stride_in_1x1": partial(resnet, depth, "stride_in_1x1", "arXiv:1605.07146, table 8", stride_in="1x1", width=2),
+        "stride_in_1x1": partial(resnet, depth, "stride_in_1x1", "arXiv:1605.07146, table 8", MSRA, stride_in="1x1", width=2),
     }

@@ -95,9 +95,10 @@ class Convolution(Trunk):
             x = jnp.einsum("bhwc,cd->bhwd", x, weights[0, 0])
         else:
             x = convolve(x, weights, word.stride, padding)
-        if unit.bias if word.bias is None else word.bias:
+        norm, bias = unit.of(word)
+        if bias:
             x = self.biased(x, unit.bias_init)
-        if unit.norm if word.norm is None else word.norm:
+        if norm:
             x = self.normed(x, "norm", train, word.gamma_init)
         return self.activated(x, word.activation)
 
@@ -112,8 +113,6 @@ class Classifier(Trunk):
         word, features = self.word, self.num_classes if self.word.features is None else self.word.features
         dtype = self.param_dtype if word.features is None else self.dtype
         x = x.reshape(x.shape[0], -1).astype(dtype)
-        if not features:
-            return x
         x = x @ self.kernel((x.shape[-1], features), word.init or self.architecture.unit.linear_init).astype(dtype)
         if word.bias:
             x = self.biased(x, word.bias_init)
@@ -144,7 +143,7 @@ class Block(Trunk):
                     branches = enumerate(word.branches)
                     x = jnp.concatenate([self.branch(f"branch_{i}", steps, x, train) for i, steps in branches], axis=-1)
                 case words.Softmax():
-                    x = nn.softmax(x) if self.num_classes else x
+                    x = nn.softmax(x)
                 case words.Residual():
                     x = self.residual(word, x, train)
                 case words.Dropout():
@@ -196,28 +195,27 @@ class Network(Trunk):
           train: normalise with the batch's statistics and update the running ones (needs `mutable=["batch_stats"]`),
             drop out (needs a "dropout" key where the table has any), run the auxiliary heads.
           end_points: names of activations to return as well.
-          stop: end at the deepest of `end_points`; `logits` is then None.
+          stop: end at the deepest of `end_points`, legal for images too small for the rest; `logits` is then None.
 
         Raises:
           TooSmallError: images in which some window does not fit.
           ValueError: an end point the table does not have; `train=True` where `batch_stats` is not mutable.
         """
         chex.assert_rank(images, 4)
-        measure(
-            self.architecture, image_size=(images.shape[1], images.shape[2]), channels=images.shape[3]
-        )  # names the place of what cannot be
-        names = [name for name, _ in self.architecture.layers] + [head.name for head in self.architecture.aux if self.aux and train]
-        if unknown := set(end_points) - set(names):
-            raise ValueError(f"{self.architecture.name} has no end point {', '.join(sorted(unknown))}; it has {', '.join(names)}")
+        table = self.architecture if self.num_classes else self.architecture.embedding
+        table = replace(table, aux=table.aux if self.aux and (train or self.is_initializing()) else ())
+        deepest = table.up_to(end_points)
+        if stop and end_points:
+            table = deepest
+        _, height, width, channels = images.shape
+        measure(table, image_size=(height, width), channels=channels)  # names the place of what cannot be
         x, aux, kept = images.astype(self.dtype), {}, {}
-        for name, steps in self.architecture.layers:
+        for name, steps in table.layers:
             x = kept[name] = Block(**self.shared, steps=steps, name=name)(x, train)
-            for head in self.architecture.aux if self.aux and (train or self.is_initializing()) else ():
+            for head in table.aux:
                 if head.at == name:
                     aux[head.name] = kept[head.name] = Block(**self.shared, steps=head.steps, name=head.name)(x, train)
-            if stop and end_points and set(end_points) <= set(kept):
-                return Outputs(None, (), {name: kept[name] for name in end_points})
-        logits = kept[self.architecture.logits or name]
+        logits = None if stop and end_points else kept[table.logits or name]
         return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
 
 

@@ -34,11 +34,12 @@ def family(measured: Iterable[Measurement]) -> str:
             m.parameters,
             m.multiply_adds,
             m.receptive_field[0],
+            m.architecture.paper,
             m.architecture.source,
         )
         for m in measured
     ]
-    return _aligned(("model", "variant", "input", "parameters", "multiply-adds", "sees", "source"), rows)
+    return _aligned(("model", "variant", "input", "parameters", "multiply-adds", "receptive field", "paper", "source"), rows)
 
 
 class Line(NamedTuple):
@@ -57,7 +58,7 @@ def printed(measured: Measurement) -> str:
     for name, steps in table.layers:
         before, shape = shape, measured.end_points[name].shape
         if any(not isinstance(word, Dropout) for word in flatten(steps)):
-            lines.append((_line(steps, before), name, shape))
+            lines.append((_line(steps, before, shape), name, shape))
     rows: list[tuple[str, str, str, str]] = []
     notes = dict(table.notes)
     for _, same in groupby(lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULES else line):
@@ -72,7 +73,7 @@ def printed(measured: Measurement) -> str:
 MODULES = ("Inception", "residual")
 
 
-def _line(steps: Steps, shape: Shape) -> Line:
+def _line(steps: Steps, shape: Shape, after: Shape) -> Line:
     words = [word for word in flatten(steps) if not isinstance(word, Dropout)]
     types, remarks = [], []
     for word in words:
@@ -85,7 +86,7 @@ def _line(steps: Steps, shape: Shape) -> Line:
                 remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2]))
             case Concat() | Residual():
                 types.append(MODULES[isinstance(word, Residual)])
-                remarks.append(f"as in {word.figure}" if word.figure else "")
+                remarks += [f"as in {word.figure}" if word.figure else "", "stride 2" if after[0] < shape[0] else ""]
             case Linear():
                 types.append("linear")
                 remarks.append("logits" if word.features is None else str(word.features))
@@ -125,6 +126,9 @@ def record(measured: Measurement) -> dict[str, Any]:
             }
             for name, place in measured.end_points.items()
         ],
+        "aux_end_points": {name: place.shape for name, place in measured.aux_end_points.items()},
+        "class_offset": table.class_offset,
+        "paper": table.paper,
         "source": table.source,
         "notes": dict(table.notes),
     }
@@ -171,7 +175,7 @@ def _number(count: int | None) -> str:
 def _aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
     cells = [list(header), *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    right = [header[i] in ("parameters", "multiply-adds", "input", "sees") for i in range(len(header))]
+    right = [header[i] in ("parameters", "multiply-adds", "input", "receptive field") for i in range(len(header))]
     lines = [
         "  ".join(
             cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(line, widths, right, strict=True)

@@ -21,7 +21,6 @@ from inception_jax.spec.vocabulary import (
     Pool,
     Residual,
     Shape,
-    Softmax,
     Steps,
     Unit,
     Word,
@@ -75,6 +74,7 @@ class Measurement:
     rows: tuple[Row, ...]
     end_points: dict[str, Place]
     aux_rows: tuple[Row, ...]
+    aux_end_points: dict[str, Place]
 
     @property
     def parameters(self) -> int | None:
@@ -121,7 +121,7 @@ def measure(
 ) -> Measurement:
     """Measures `architecture` on images of `image_size` pixels, (height, width) or square; what is not given is its own.
 
-    With `num_classes=0` the linear layer that gives the logits is left out.
+    With `num_classes=0` the classifier is left out.
 
     Raises:
       TooSmallError: a window that does not fit.
@@ -133,31 +133,31 @@ def measure(
         return _measure(architecture, size, channels or architecture.channels, classes)
     except TooSmallError as error:
         least = smallest(architecture)
-        limit = f"the smallest image that {architecture.name} takes is {least}x{least}" if least else "no image is large enough"
+        limit = f"the smallest image that {architecture.name} takes is {least}x{least}" if least else "not even its own input size fits"
         raise TooSmallError(f"{error}; {limit}, this one is {size[0]}x{size[1]}") from None
 
 
 def smallest(architecture: Architecture) -> int | None:
-    """The smallest legal height and width of an image: every window fits at least once. None where no size up to the table's own is."""
+    """The smallest legal height and width of an image: windows fit and branches join. None where no size up to the table's own is."""
     for size in range(1, architecture.input_size + 1):
         try:
             _measure(architecture, (size, size), architecture.channels, 1)
             return size
-        except TooSmallError:
+        except ValueError:
             continue
     return None
 
 
 def _measure(architecture: Architecture, size: Pair, channels: int, num_classes: int) -> Measurement:
+    architecture = architecture if num_classes else architecture.embedding
     ruler = _Ruler(architecture.unit, num_classes)
     place = Place((*size, channels))
     end_points = {}
     for name, steps in architecture.layers:
         place = end_points[name] = ruler.steps(steps, place, name)
     aux = _Ruler(architecture.unit, num_classes)
-    for head in architecture.aux:
-        aux.steps(head.steps, end_points[head.at], head.name)
-    return Measurement(architecture, tuple(ruler.rows), end_points, tuple(aux.rows))
+    heads = {head.name: aux.steps(head.steps, end_points[head.at], head.name) for head in architecture.aux}
+    return Measurement(architecture, tuple(ruler.rows), end_points, tuple(aux.rows), heads)
 
 
 class _Ruler:
@@ -183,8 +183,6 @@ class _Ruler:
                 return self.row(path, f"{word.kind} pool", place, self.window(word, place, place.shape[-1], path), word)
             case Linear():
                 return self.linear(word, place, path)
-            case Softmax() if not self.num_classes:
-                return place
             case Norm():
                 channels = place.shape[-1]
                 return self.row(path, "norm", place, place, parameters=self.gamma_beta(channels), batch_stats=2 * channels)
@@ -241,8 +239,7 @@ class _Ruler:
             weights = taps * middle + middle * filters
         else:
             weights = taps * inputs * filters
-        norm = self.unit.norm if word.norm is None else word.norm
-        bias = self.unit.bias if word.bias is None else word.bias
+        norm, bias = self.unit.of(word)
         return self.row(
             path, "separable conv" if word.depth_multiplier else "conv", place, output, word,
             parameters=weights + bias * filters + norm * self.gamma_beta(filters),
@@ -252,8 +249,6 @@ class _Ruler:
 
     def linear(self, word: Linear, place: Place, path: str) -> Place:
         inputs, features = prod(place.shape), self.num_classes if word.features is None else word.features
-        if not features:
-            return place
         return self.row(
             path, "linear", place, Place((features,), *_whole(place)),
             parameters=inputs * features + word.bias * features + word.norm * self.gamma_beta(features),
@@ -265,7 +260,9 @@ class _Ruler:
         outputs = [self.steps(branch, place, f"{path}/branch_{i}") for i, branch in enumerate(word.branches)]
         if len({output.shape[:-1] for output in outputs}) > 1:
             shapes = ", ".join(f"branch_{i} {output.shape}" for i, output in enumerate(outputs))
-            raise ValueError(f"{path}: branches of different size cannot be joined: {shapes}; give them equal strides and padding")
+            raise ValueError(
+                f"{path}: branches of different size cannot be joined: {shapes}; give them equal strides and padding, or another image size"
+            )
         rows, columns = outputs[0].rows, outputs[0].columns
         for output in outputs[1:]:
             rows, columns = rows.joined(output.rows), columns.joined(output.columns)

@@ -15,8 +15,8 @@ by value, and none of them knows whether the network is being trained or evaluat
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 Pair = tuple[int, int]
@@ -42,6 +42,10 @@ class Init:
     law: Literal["truncated_normal", "normal", "uniform"]
     scale: float
     fan: Literal["fan_in", "fan_out", "fan_avg"] | None = None
+
+    def __post_init__(self):
+        if self.law == "uniform" and self.fan is None:
+            raise ValueError("a uniform law takes its width from a fan: give fan_in, fan_out or fan_avg")
 
 
 HE = Init("truncated_normal", 2.0, "fan_in")  # arXiv:1502.01852; what TF-Slim calls variance scaling has a scale of 2.01
@@ -76,6 +80,10 @@ class Unit:
     init: Init = HE
     linear_init: Init | None = None
     bias_init: float = 0.0
+
+    def of(self, word: "Conv") -> tuple[bool, bool]:
+        """Whether this convolution has (a norm, a bias)."""
+        return self.norm if word.norm is None else word.norm, self.bias if word.bias is None else word.bias
 
 
 @dataclass(frozen=True)
@@ -124,12 +132,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Linear:
-    """Flatten, matrix product, then norm and activation. `features=None` is the number of classes."""
+    """Flatten, matrix product, then norm and activation (None for the unit's). `features=None` is the number of classes."""
 
     features: int | None = None
     norm: bool = False
     bias: bool = True
-    activation: Activation = "linear"
+    activation: Activation | None = "linear"
     init: Init | None = None
     bias_init: float = 0.0
 
@@ -234,12 +242,13 @@ class Architecture:
 
     Attributes:
       layers: (end point, words) in order; one row is the `Linear()` that gives the logits.
-      input_size: height and width, in pixels, that the source trains and evaluates at.
-      channels, num_classes: of the images and labels of the source's data.
+      input_size: height and width, in pixels, that counts are quoted at.
+      channels, num_classes: of the images and labels of the paper's data.
       dropout_rate: what `Dropout()` stands for.
       class_offset: classes that the released classifier has in front of the first label (TF-Slim's background).
-      source: paper and section, or the release that the numbers come from.
-      notes: (end point, what the source prints there and cannot hold).
+      paper: the arXiv number of the paper that the network is from.
+      source: its section or figure, or the release that the numbers come from.
+      notes: (end point, what the source has there that this table has not).
     """
 
     name: str
@@ -253,13 +262,43 @@ class Architecture:
     channels: int = 3
     num_classes: int = 1000
     class_offset: int = 0
+    paper: str = ""
     notes: tuple[tuple[str, str], ...] = ()
 
     @property
     def logits(self) -> str | None:
         """The row that gives the logits."""
-        heads = [name for name, steps in self.layers for word in flatten(steps) if isinstance(word, Linear) and word.features is None]
+        heads = [name for name, steps in self.layers if any(map(_classifies, flatten(steps)))]
         return heads[-1] if heads else None
+
+    @property
+    def embedding(self) -> "Architecture":
+        """The table without what classifies: it ends in the features that the classifier would read."""
+        layers = tuple((name, _features(steps)) for name, steps in self.layers if not steps or _features(steps))
+        return replace(self, layers=layers, aux=tuple(replace(head, steps=_features(head.steps)) for head in self.aux))
+
+    def up_to(self, end_points: Sequence[str]) -> "Architecture":
+        """The table up to the deepest of these end points, with the auxiliary heads on what is left.
+
+        Raises:
+          ValueError: a name that is neither a row nor a head.
+        """
+        names = [name for name, _ in self.layers]
+        places = {name: name for name in names} | {head.name: head.at for head in self.aux}
+        if unknown := set(end_points) - set(places):
+            heads = "" if self.aux else "; auxiliary heads are end points while training with aux=True"
+            raise ValueError(f"{self.name} has no end point {', '.join(sorted(unknown))}; it has {', '.join(places)}{heads}")
+        last = max((names.index(places[name]) for name in end_points), default=-1)
+        layers = self.layers[: last + 1]
+        return replace(self, layers=layers, aux=tuple(head for head in self.aux if head.at in dict(layers)))
+
+
+def _classifies(word: Word) -> bool:
+    return isinstance(word, Linear) and word.features is None
+
+
+def _features(steps: Steps) -> Steps:
+    return tuple(word for word in flatten(steps) if not (_classifies(word) or isinstance(word, Softmax)))
 
 
 def named(steps: Steps) -> Iterator[tuple[str, Word]]:
@@ -295,6 +334,15 @@ def flatten(steps: Steps) -> Iterator[Word]:
             yield from flatten(step)
     else:
         yield steps
+
+
+def rewritten(part: Any, change: Callable[[Any], Any]) -> Any:
+    """The same words with `change` applied to each of them, parts before wholes."""
+    if isinstance(part, tuple):
+        return tuple(rewritten(item, change) for item in part)
+    if not is_dataclass(part):
+        return part
+    return change(replace(part, **{field.name: rewritten(getattr(part, field.name), change) for field in fields(part)}))  # type: ignore
 
 
 # The short forms that tables are written in.

@@ -1,9 +1,9 @@
 """The width multiplier: any table, with every filter count scaled."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from inception_jax.spec.vocabulary import Architecture
+from inception_jax.spec.vocabulary import Architecture, Conv, Linear, rewritten
 
 DIVISOR = 8
 
@@ -18,21 +18,15 @@ def widen(architecture: Architecture, multiplier: float) -> Architecture:
     """
     if not multiplier > 0:
         raise ValueError(f"a width multiplier of {multiplier} leaves no filters: give a number above 0")
-    if multiplier == 1:
-        return architecture
-    return replace(architecture, layers=_scaled(architecture.layers, multiplier), aux=_scaled(architecture.aux, multiplier))
 
+    def scaled(count: int) -> int:
+        return max(DIVISOR, round(count * multiplier / DIVISOR) * DIVISOR)
 
-def _scaled(part: Any, multiplier: float) -> Any:
-    if isinstance(part, tuple):
-        return tuple(_scaled(item, multiplier) for item in part)
-    if not is_dataclass(part):
-        return part
-    changes: dict[str, Any] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if field.name in ("filters", "features") and value is not None:
-            changes[field.name] = max(DIVISOR, round(value * multiplier / DIVISOR) * DIVISOR)
-        elif field.name in ("branches", "branch", "shortcut", "steps"):
-            changes[field.name] = _scaled(value, multiplier)
-    return replace(part, **changes)  # type: ignore[type-var]
+    def change(word: Any) -> Any:
+        if isinstance(word, Conv) and word.filters:
+            return replace(word, filters=scaled(word.filters))
+        if isinstance(word, Linear) and word.features:
+            return replace(word, features=scaled(word.features))
+        return word
+
+    return architecture if multiplier == 1 else rewritten(architecture, change)

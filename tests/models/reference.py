@@ -63,9 +63,9 @@ REFERENCE = {
     # Derived from figure 5 as printed; tensorflow/models slim inception_v2.py; Cadene bninception.py
     ("bn_inception", "printed"): (11_278_528, 20_032, 1_948_605_440, BN_AUX + 32 * 128),
     ("bn_inception", "tf_slim"): (11_178_336, 19_776, 1_934_857_216, 0),
-    ("bn_inception", "cadene"): (11_295_240, 20_032, 2_032_600_064, BN_AUX + 32 * 128 + 2 * 128),
-    # Our own; summed in test_bn_inception.py.
-    ("bn_inception_small", "paper"): (641_770, 4_976, 9_806_080, 80_532),
+    ("bn_inception", "cadene"): (11_295_240, 20_032, 2_032_600_064, 0),
+    # Our own; summed in test_bn_inception.py. Its heads: 144 channels on 4x4, pooled to 2x2, 1x1 to 32, 256 units.
+    ("bn_inception_small", "paper"): (641_770, 4_976, 9_806_080, 2 * (144 * 32 + 2 * 32 + 4 * 32 * 256 + 256 + 256 * 10 + 10)),
     # Derived from table 1 of arXiv:1512.00567 at the released widths; a bias for gamma and beta in the head's last layer.
     ("inception_v2_rethinking", "paper"): (24_263_240, 35_072, 5_864_860_256, V3_AUX - 768),
     ("inception_v2_rethinking", "bn_auxiliary"): (24_263_240, 35_072, 5_864_860_256, V3_AUX),
@@ -181,7 +181,7 @@ OTHER_DEPTHS = {
     ("wide", 28, 2): (1_467_610, 3_616, 214_353_152),
     ("wide", 16, 1): (175_066, 928, 26_657_408),
     ("resnet", 1202): (19_421_274, 89_632, 2_829_238_912),
-    ("preact", 1001): (10_327_706, 149_216, 1_487_849_984),
+    ("preact_bottlenecks", 1001): (10_327_706, 149_216, 1_487_849_984),
 }
 
 BY_CLASSES = {

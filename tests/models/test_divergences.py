@@ -17,7 +17,7 @@ from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec.depth import depth
 from inception_jax.spec.geometry import slide
 from inception_jax.spec.measure import measure
-from inception_jax.spec.vocabulary import Architecture, Conv, Norm, Pool, Unit, avg, flatten, max_
+from inception_jax.spec.vocabulary import Architecture, Norm, Pool, Residual, Unit, avg, flatten, max_, same
 from tests.conftest import ROOT
 
 ROWS = {}
@@ -306,6 +306,11 @@ def numbers_of_blocks():
 def residual_scales():
     blocks = dict(architecture("inception_resnet_v2").layers)
     assert [blocks[name].scale for name in ("block35_1", "block17_1", "block8_1", "Block8")] == [0.17, 0.10, 0.20, 1.0]
+    x, added = jax.random.normal(jax.random.key(0), (1, 3, 3, 4)), {}
+    for scale in (0.17, 0.34):
+        block = Residual(same(2, 1), scale=scale, up=True, activation="linear")
+        added[scale] = activations(Architecture("block", "", (("Block", block),), "tests", channels=4), "Block", x) - x
+    np.testing.assert_allclose(added[0.34], 2 * added[0.17], atol=1e-5)
 
 
 @row(33)
@@ -352,11 +357,19 @@ def the_stem_before_pre_activation():
 def epsilon():
     values = {"torchvision": 1e-5, "tf_slim": 1e-5, "keras": 1.001e-5}
     assert {variant: architecture("resnet50", variant).unit.norm_epsilon for variant in values} == values
+    x, scaled = jnp.ones((1, 1, 1, 1)), {}
+    for variant, epsilon in values.items():
+        table = Architecture("norm", "", (("Norm", Norm(activation="linear")),), "tests", unit=Unit(norm_epsilon=epsilon), channels=1)
+        tree = {"params": {"Norm": {"norm": {"scale": jnp.ones(1), "bias": jnp.zeros(1)}}}}
+        tree["batch_stats"] = {"Norm": {"norm": {"mean": jnp.zeros(1), "var": jnp.full(1, 1e-5)}}}
+        scaled[variant] = float(Network(table, num_classes=0).apply(tree, x).logits.squeeze())
+    assert scaled["torchvision"] / scaled["keras"] == pytest.approx((2.001 / 2) ** 0.5, rel=1e-6)
 
 
 @row(44)
 def the_background_class():
     offsets = {(name, "tf_slim"): 1 for name in ("googlenet", "bn_inception", "inception_v3", "inception_v4", "preact_resnet50")}
+    offsets |= {("inception_v3", "tf_2015"): 1, ("inception_v4", "cadene"): 1, ("inception_resnet_v2", "cadene"): 1}
     offsets |= {("resnet50", "tf_slim"): 0, ("inception_v3", "torchvision"): 0, ("inception_v3", "keras"): 0}
     assert {key: architecture(*key).class_offset for key in offsets} == offsets
     assert measure(architecture("inception_v3", "tf_slim")).end_points["Logits"].shape == (1000,)
@@ -407,12 +420,3 @@ def test_row(number):
     assert (number in ROWS) != (number in QUOTED), f"D{number} is tested, or it is about what is printed: one of the two"
     if number in ROWS:
         ROWS[number]()
-
-
-def test_every_word_of_a_convolution_is_covered():
-    """A field that a release can switch is in a row above; a new one needs a row of its own."""
-    assert set(Unit.__dataclass_fields__) == {
-        "norm", "bias", "activation", "norm_scale", "norm_epsilon", "running_variance", "same", "count_include_pad", "init",
-        "linear_init", "bias_init",
-    }  # fmt: skip
-    assert isinstance(words("googlenet", "paper", "Conv2d_1a_7x7")[0], Conv)

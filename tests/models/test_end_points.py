@@ -55,6 +55,7 @@ SLIM = {
         **grid(8, 2048, "Mixed_7b", "Mixed_7c"),
         "AvgPool_1a": (2048,),
         "PreLogits": (2048,),
+        "AuxLogits": (1001,),
         **HEADS,
     },
     ("inception_v4", "tf_slim"): {
@@ -68,6 +69,7 @@ SLIM = {
         **grid(8, 1536, "Mixed_7a", "Mixed_7b", "Mixed_7c", "Mixed_7d"),
         "global_pool": (1536,),
         "PreLogitsFlatten": (1536,),
+        "AuxLogits": (1001,),
         **HEADS,
     },
     ("inception_resnet_v2", "tf_slim"): {
@@ -84,12 +86,13 @@ SLIM = {
         **grid(8, 1536, "Conv2d_7b_1x1"),
         "global_pool": (1536,),
         "PreLogitsFlatten": (1536,),
+        "AuxLogits": (1001,),
         **HEADS,
     },
     ("inception_resnet_v1", "facenet"): {
         **grid(35, 256, "Conv2d_4b_3x3", "Mixed_5a"),
         **grid(17, 896, "Mixed_6a", "Mixed_6b"),
-        **grid(8, 1792, "Mixed_7a", "Mixed_8a", "Mixed_8b"),
+        **grid(8, 1792, "Mixed_7a", "Mixed_8a", "Mixed_8b", "PrePool"),
     },
     ("resnet50", "tf_slim"): {
         **grid(112, 64, "conv1"),
@@ -106,7 +109,8 @@ SLIM = {
 
 @pytest.mark.parametrize("key", SLIM, ids="-".join)
 def test_shapes(key):
-    places = measure(architecture(*key), num_classes=1001).end_points
+    measured = measure(architecture(*key), num_classes=1001)
+    places = measured.end_points | measured.aux_end_points
     assert {name: places[name].shape for name in SLIM[key]} == SLIM[key]
 
 

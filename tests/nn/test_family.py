@@ -1,6 +1,6 @@
 """Promises that every network of the family keeps: gradients, receptive fields, legal sizes, errors that name the place."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import flax
@@ -16,7 +16,7 @@ from inception_jax.nn.network import Network, create
 from inception_jax.nn.pooling import pool
 from inception_jax.spec.geometry import slide
 from inception_jax.spec.measure import TooSmallError, measure, smallest
-from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, Unit, concat, global_avg, same, table, valid
+from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, Unit, concat, global_avg, rewritten, same, table, valid
 from inception_jax.spec.width import widen
 from tests.invented import variables
 
@@ -51,15 +51,9 @@ def test_a_gradient_step_at_the_smallest_legal_size(name):
         assert not path[-1].key.endswith("kernel") or jnp.any(leaf != 0), jax.tree_util.keystr(path)
 
 
-def averaging(part):
-    """The same table with average pools for max pools: what a window sees does not depend on which it is."""
-    if isinstance(part, tuple):
-        return tuple(averaging(item) for item in part)
-    if isinstance(part, Pool):
-        return replace(part, kind="avg", pad_value=None)
-    if is_dataclass(part):
-        return replace(part, **{field.name: averaging(getattr(part, field.name)) for field in fields(part)})
-    return part
+def averaging(word):
+    """An average pool for a max pool: what a window sees does not depend on which it is."""
+    return replace(word, kind="avg", pad_value=None) if isinstance(word, Pool) else word
 
 
 @pytest.mark.slow
@@ -69,7 +63,7 @@ def averaging(part):
 )
 def test_receptive_fields_by_gradients_of_positive_weights(name, variant, end_point):
     wide = widen(architecture(name, variant), 0.125)
-    network = Network(replace(averaging(wide), unit=replace(wide.unit, norm=False, bias=False)), num_classes=0)
+    network = Network(replace(rewritten(wide, averaging), unit=replace(wide.unit, norm=False, bias=False)), num_classes=0)
     place = measure(wide).end_points[end_point]
     images = jnp.ones((1, wide.input_size, wide.input_size, 3))
     options = {"end_points": (end_point,), "stop": True}
@@ -86,6 +80,20 @@ def test_receptive_fields_by_gradients_of_positive_weights(name, variant, end_po
         expected = np.clip([sight.first + position * sight.jump, sight.last + position * sight.jump], 0, wide.input_size - 1)
         assert [found[0], found[-1]] == list(expected)
         assert expected[1] - expected[0] > 40
+
+
+GEOMETRIES = ("googlenet", "bn_inception", "resnet50", "preact_resnet50")
+"""Their variants pad differently."""
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_smallest_legal_size_is_legal_and_the_least(name):
+    for variant in REGISTRY[name] if name in GEOMETRIES else (None,):
+        table, size = architecture(name, variant), least(name, variant)
+        measure(table, image_size=size)
+        if size > 1:
+            with pytest.raises(ValueError, match=f"smallest image that {name} takes is {size}x{size}|branches of different size"):
+                measure(table, image_size=size - 1)
 
 
 def test_smallest_legal_sizes():
@@ -168,6 +176,34 @@ def test_the_predictions_are_an_end_point():
     outputs = network.apply(variables(network), x, end_points=("Predictions", "Hidden_3"))
     np.testing.assert_allclose(outputs.end_points["Predictions"], jax.nn.softmax(outputs.logits), rtol=1e-6)
     assert outputs.end_points["Hidden_3"].shape == (3, 100)
+
+
+def test_an_early_end_point_is_legal_for_an_image_too_small_for_the_rest():
+    image = jax.ShapeDtypeStruct((1, 40, 40, 3), jnp.float32)
+    network, options = create("inception_v3"), {"end_points": ("Mixed_5d",), "stop": True}
+    outputs, _ = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x, **options), image)
+    assert outputs.end_points["Mixed_5d"].shape == (1, 2, 2, 288)
+    assert outputs.logits is None
+
+
+def test_without_classes_there_is_no_classifier_to_ask_for():
+    network, image = create("googlenet", num_classes=0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    assert not {"Logits", "Predictions"} & set(measure(architecture("googlenet"), num_classes=0).end_points)
+    with pytest.raises(ValueError, match="no end point Logits"):
+        jax.eval_shape(lambda x: network.init(jax.random.key(0), x, end_points=("Logits",)), image)
+
+
+def test_auxiliary_heads_are_end_points_while_training():
+    network = create("bn_inception_small", aux=True)
+    x, key = jnp.ones((2, 32, 32, 3)), jax.random.key(0)
+
+    def head(train):
+        options = {"train": train, "mutable": ["batch_stats"], "end_points": ("Aux_Mixed_4e",), "rngs": {"dropout": key}}
+        return jax.eval_shape(lambda: network.apply(variables(network), x, **options))[0]
+
+    assert head(True).end_points["Aux_Mixed_4e"].shape == (2, 10)
+    with pytest.raises(ValueError, match=r"no end point Aux_Mixed_4e.*while training with aux=True"):
+        head(False)
 
 
 def test_embeddings_are_what_the_classifier_would_read():

@@ -20,17 +20,22 @@ from inception_jax.nn.network import Network, Trunk, initializer
 @cache
 def kernels(name, variant):
     """Path -> (law, shape) of every kernel, auxiliary heads included, as the network asks for them."""
-    found = {}
-    original = Trunk.kernel
+    found, path = {}, []
+    ask, answer = Trunk.kernel, initializer
 
     def kernel(self, shape, init, name="kernel"):
-        found["/".join(self.path) + ("/depthwise" if name == "depthwise_kernel" else "")] = (init or self.architecture.unit.init, shape)
-        return original(self, shape, init, name)
+        path[:] = ["/".join(self.path) + ("/depthwise" if name == "depthwise_kernel" else ""), shape]
+        return ask(self, shape, init, name)
+
+    def drawn_from(law):
+        found[path[0]] = (law, path[1])
+        return answer(law)
 
     table = architecture(name, variant)
     image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trunk, "kernel", kernel)
+        patch.setattr(home, "initializer", drawn_from)
         jax.eval_shape(Network(table, num_classes=table.num_classes, aux=True).init, jax.random.key(0), image)
     return found
 
@@ -115,6 +120,10 @@ LAWS = [
     ("inception_v3", "torchvision", "AuxLogits/linear", normal(0.001)),
     ("inception_v3", "torchvision", "Logits/linear", normal(0.1)),
     ("googlenet", "torchvision", "Mixed_5c/branch_1/conv_3x3", normal(0.01)),
+    # timm inception_v3.py does the same; PyTorch's own law where a release says nothing
+    ("inception_v3", "timm", "AuxLogits/conv_5x5", normal(0.01)),
+    ("inception_v4", "timm", "Logits/linear", torch_linear),
+    ("bn_inception", "cadene", "Mixed_4b/branch_1/conv_3x3", torch_linear),
     # Caffe "xavier"
     ("googlenet", "caffe", "Mixed_5c/branch_1/conv_3x3", caffe_xavier),
     ("googlenet", "caffe", "Aux_Mixed_4b/linear", caffe_xavier),

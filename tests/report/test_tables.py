@@ -43,12 +43,19 @@ def test_table_1_of_the_rethinking_paper_is_printed_with_a_note_on_what_cannot_h
         return [[cell.strip() for cell in re.split(r"  +", line.strip())] for line in lines]
 
     expected = [line.split(" | ") for line in TABLE_1.strip().splitlines()]
-    unlisted = [["Inception", "as in figure 10", "35x35x288"], ["Inception", "as in figure 10", "17x17x768"]]  # its caption has them
+    unlisted = [["Inception", "as in figure 10, stride 2", size] for size in ("35x35x288", "17x17x768")]  # its caption has them
     found = [row for row in rows("paper") if row not in unlisted]
     assert len(found) == len(expected) == len(rows("paper")) - 2
     differ = [(want, got) for want, got in zip(expected, found, strict=True) if want != got]
     assert [(want[0], got[0], len(got)) for want, got in differ] == [("conv", "conv padded", 4), ("5 x Inception", "4 x Inception", 4)]
     assert ["5 x Inception", "as in figure 6", "17x17x768"] in rows("five_17x17")
+
+
+def test_figure_5_of_the_batch_normalisation_paper_is_printed_module_by_module():
+    lines = [line for line in printed(measure(architecture("bn_inception"))).splitlines() if "Inception" in line]
+    assert [line.split()[-1] for line in lines if "stride 2" in line] == ["28x28x320", "14x14x576"]  # 3c, 4e
+    assert [line.split("Inception")[0] for line in lines] == ["", "", "", "4 x ", "", "2 x "]
+    assert lines[3].endswith("14x14x576")
 
 
 def test_a_record_for_programs():
