@@ -16,7 +16,7 @@ from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, slide
-from inception_jax.spec.measure import expansion, measure
+from inception_jax.spec.measure import check, expansion
 from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
 from inception_jax.spec.width import widen
@@ -92,7 +92,7 @@ class Convolution(Trunk):
             kernel = (1, 1)
         weights = self.kernel((*kernel, x.shape[-1], filters), word.init).astype(x.dtype)
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == [(0, 0), (0, 0)]):
-            x = jnp.einsum("bhwc,cd->bhwd", x, weights[0, 0])
+            x = x @ weights.reshape(weights.shape[2:])
         else:
             x = convolve(x, weights, word.stride, padding)
         norm, bias = unit.of(word)
@@ -208,7 +208,7 @@ class Network(Trunk):
         if stop and end_points:
             table = deepest
         _, height, width, channels = images.shape
-        measure(table, image_size=(height, width), channels=channels)  # names the place of what cannot be
+        check(table, (height, width), channels)  # names the place of what cannot be
         x, aux, kept = images.astype(self.dtype), {}, {}
         for name, steps in table.layers:
             x = kept[name] = Block(**self.shared, steps=steps, name=name)(x, train)

@@ -51,7 +51,7 @@ class BatchNorm(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
         if not train:
-            return self._normalise(x.astype(dtype), running_mean.value, running_var.value, scale, bias).astype(x.dtype)
+            return _normalise(x.astype(dtype), running_mean.value, running_var.value + self.epsilon, scale, bias).astype(x.dtype)
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(
                 "train=True updates the running statistics, but the collection 'batch_stats' is not mutable: call "
@@ -66,7 +66,7 @@ class BatchNorm(nn.Module):
             bessel = m / max(m - 1, 1) if self.running_variance == "unbiased" else 1.0
             self._follow(running_mean, mean)
             self._follow(running_var, var * bessel)
-        return self._normalise(grouped, mean, var, scale, bias).reshape(x.shape).astype(x.dtype)
+        return _normalise(grouped, mean, var + self.epsilon, scale, bias).reshape(x.shape).astype(x.dtype)
 
     def _grouped(self, x: jax.Array) -> jax.Array:
         batch = x.shape[0]
@@ -78,9 +78,10 @@ class BatchNorm(nn.Module):
             )
         return x.reshape(batch // group, group, *x.shape[1:])
 
-    def _normalise(self, x, mean, var, scale, bias):
-        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
-
     def _follow(self, running: nn.Variable, of_groups: jax.Array) -> None:
         average = of_groups.mean(tuple(range(of_groups.ndim - 1)))
         running.value = self.decay * running.value + (1 - self.decay) * average
+
+
+def _normalise(x, mean, var, scale, bias):
+    return (x - mean) * (jax.lax.rsqrt(var) * scale) + bias

@@ -6,6 +6,7 @@ the running mean and variance of a norm are counted apart, as `batch_stats`.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
@@ -135,6 +136,16 @@ def measure(
         least = smallest(architecture)
         limit = f"the smallest image that {architecture.name} takes is {least}x{least}" if least else "not even its own input size fits"
         raise TooSmallError(f"{error}; {limit}, this one is {size[0]}x{size[1]}") from None
+
+
+class UnknownShapeError(ValueError):
+    """An open word that does not tell its output shape: nothing behind it can be measured."""
+
+
+def check(architecture: Architecture, image_size: Pair, channels: int) -> None:
+    """Raises what `measure` raises; what stands behind an open word of unknown shape is taken on trust."""
+    with suppress(UnknownShapeError):
+        measure(architecture, image_size=image_size, channels=channels)
 
 
 def smallest(architecture: Architecture) -> int | None:
@@ -287,7 +298,7 @@ class _Ruler:
 
     def layer(self, word: Layer, place: Place, path: str) -> Place:
         if word.output_shape is None:
-            raise ValueError(f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)")
+            raise UnknownShapeError(f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)")
         fields = dict(word.fields)
         return self.row(
             path, word.module.rpartition(":")[2], place, Place(word.output_shape(place.shape, **fields), place.rows, place.columns),
