@@ -44,6 +44,8 @@ BARE: dict[str, Any] = {"activation": "linear", "norm": False}
 BARE_BIASED: dict[str, Any] = {"activation": "linear", "norm": False, "bias": True}
 
 Shortcut = Steps | Literal["pad"] | None
+Option = Literal["A", "B", "C"]
+Strided = Literal["1x1", "3x3"]
 Block = Callable[[int, int, Shortcut], Steps]
 """(filters, stride, shortcut) -> words."""
 
@@ -58,7 +60,7 @@ def basic(filters: int, stride: int, shortcut: Shortcut) -> Residual:
     return Residual((same(filters, 3, stride), same(filters, 3, **LINEAR)), shortcut, pair(stride))
 
 
-def bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: str = "3x3", width: int = 1) -> Residual:
+def bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", width: int = 1) -> Residual:
     """Figure 5, right. The paper's networks stride in the first 1x1, torchvision's ("v1.5") in the 3x3."""
     first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     inner = width * filters
@@ -70,7 +72,8 @@ def preact_basic(filters: int, stride: int, shortcut: Shortcut) -> Residual:
     return Residual((same(filters, 3, stride), same(filters, 3, **BARE)), shortcut, pair(stride), preactivation=True, activation="linear")
 
 
-def preact_bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: str = "3x3", last: Any = BARE) -> Residual:
+def preact_bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", last: Any = BARE) -> Residual:
+    """Figure 1(b) as a bottleneck; `last` is what the 1x1 that ends it has beside its kernel."""
     first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     branch = (same(filters, 1, first), same(filters, 3, second), same(4 * filters, 1, **last))
     return Residual(branch, shortcut, pair(stride), preactivation=True, activation="linear")
@@ -78,7 +81,7 @@ def preact_bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_i
 
 def stages(
     counts: tuple[int, ...], block: Block, *, base: int = 64, stem: int = 64, expansion: int = 1,
-    option: str = "B", projection: Any = LINEAR, stride_in_last: bool = False,
+    option: Option = "B", projection: Any = LINEAR, stride_in_last: bool = False,
 ) -> Table:  # fmt: skip
     """Units in stages of `base`, 2 `base`, ... filters; each stage but the first halves the grid in its first unit.
 
@@ -111,13 +114,13 @@ STEM = conv(64, 7, 2)
 
 def resnet(
     depth: int, variant: str, source: str, unit: Unit = FACEBOOK, *, stem: Conv = STEM, pool: Pool = TORCH_POOL,
-    stride_in: str = "3x3", option: str = "B", stride_in_last: bool = False, width: int = 1,
+    stride_in: Strided = "3x3", option: Option = "B", stride_in_last: bool = False, width: int = 1,
 ) -> Architecture:  # fmt: skip
     expansion = 4 if depth >= 50 else 1
     block = partial(bottleneck, stride_in=stride_in, width=width) if depth >= 50 else basic
     units = stages(UNITS[depth], block, expansion=expansion, option=option, stride_in_last=stride_in_last)
-    name = f"resnet{depth}" if width == 1 else f"wide_resnet{depth}_{width}"
-    return Architecture(name, variant, table(conv1=stem, pool1=pool) + units + classifier(), source, unit=unit, paper="arXiv:1512.03385")
+    name, paper = (f"resnet{depth}", "arXiv:1512.03385") if width == 1 else (f"wide_resnet{depth}_{width}", "arXiv:1605.07146")
+    return Architecture(name, variant, table(conv1=stem, pool1=pool) + units + classifier(), source, unit=unit, paper=paper)
 
 
 def preact(
@@ -184,6 +187,6 @@ def preact_variants(depth: int) -> Variants:
 def wide_variants(depth: int) -> Variants:
     """Inner widths doubled."""
     return {
-        "torchvision": partial(resnet, depth, "torchvision", "torchvision, resnet.py; arXiv:1605.07146, table 8", width=2),
+        "torchvision": partial(resnet, depth, "torchvision", "torchvision, resnet.py", width=2),
         "stride_in_1x1": partial(resnet, depth, "stride_in_1x1", "arXiv:1605.07146, table 8", MSRA, stride_in="1x1", width=2),
     }

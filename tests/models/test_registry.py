@@ -12,6 +12,7 @@ import pytest
 from inception_jax.models import ALIASES, REGISTRY, UnknownModelError, architecture, cifar, list_models, register
 from inception_jax.nn.network import create
 from inception_jax.spec.measure import measure
+from tests.conftest import ROOT
 from tests.models.reference import AUX, BY_CLASSES, OTHER_DEPTHS, REFERENCE
 
 ENTRIES = [(name, variant) for name, variants in REGISTRY.items() for variant in variants]
@@ -35,6 +36,13 @@ def variables(name, variant):
     table = architecture(name, variant)
     image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
     return jax.eval_shape(create(name, variant=variant, aux=True).init, jax.random.key(0), image)
+
+
+def test_every_name_and_variant_is_explained():
+    page = (ROOT / "docs" / "which_inception.md").read_text()
+    assert [variant for variant in dict.fromkeys(variant for _, variant in ENTRIES) if f"`{variant}`" not in page] == []
+    for name in ("googlenet", "inception", "bn_inception", "inception_v2_rethinking", "inception_v3", "inception_v4", "resnet50"):
+        assert f"`{name}`" in page
 
 
 @pytest.mark.slow
