@@ -36,7 +36,7 @@ from inception_jax.training.steps import train_step
 class FromArrays(Run):
     """A run whose images need no decoding."""
 
-    def pixels(self, example):
+    def training_pixels(self, example, position):
         return example.image
 
 

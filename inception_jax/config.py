@@ -66,8 +66,16 @@ class Data:
     test_split: str = "test"
     image_size: int = 32
     """Height and width in pixels that the network sees."""
-    resize: Literal["bilinear", "area", "antialias"] = "bilinear"
-    """OpenCV's bilinear or area filter, or Pillow's antialiased bilinear one."""
+    resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"] = "bilinear"
+    """OpenCV's bilinear or area filter, Pillow's antialiased ones, or TensorFlow 1's bilinear."""
+    crop: Literal["none", "area", "height"] = "none"
+    """The part of each training image: area uniform (GoogLeNet, torchvision), or height uniform (TensorFlow)."""
+    crop_min_area: float = 0.08
+    """Of the image: 0.08 in GoogLeNet, torchvision and the ResNets on TPU, 0.05 in TF-Slim."""
+    test_crop: Literal["none", "central", "square"] = "none"
+    """The part of each held-out image: of both sides (TF-Slim), or a square of the shorter side (torchvision, timm)."""
+    test_crop_fraction: float = 0.875
+    """Of each side that test_crop keeps: 299 / 342 with torchvision's Inception-v3."""
     shift: float = 0.0
     """Move each training image by up to so many pixels, up or down and left or right."""
     stretch: float = 0.0
@@ -189,6 +197,9 @@ class Experiment:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be below 1")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
             raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
+        for name in ("data.crop_min_area", "data.test_crop_fraction"):
+            if not 0 < _reach(self, name) <= 1:
+                raise ConfigError(f"{name} is {_reach(self, name)}: it is a fraction, above 0 and at most 1")
         if self.optimizer.clip_norm == 0:
             raise ConfigError("optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping")
         group = self.norm.examples_per_group

@@ -1,18 +1,18 @@
 """The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from inception_jax.config import ConfigError, Experiment
-from inception_jax.data import augment, order
-from inception_jax.data.batches import Batch, batch, stream
+from inception_jax.data import augment, crop, order
+from inception_jax.data.batches import Batch, Pixels, batch, stream
 from inception_jax.data.sources import DataError, Example, Source, open_source
 from inception_jax.mesh import Placement
 from inception_jax.models import UnknownModelError
@@ -80,24 +80,42 @@ class Run:
     def train_batches(self, start: int) -> Iterator[Batch]:
         """The global batches of steps `start` to the last, laid out."""
         ids = order.shuffled(len(self.train_source), self.config.seed)
-        return self._batches(self.train_source, ids, start, self.steps)
+        return self._batches(self.train_source, ids, start, self.steps, self.training_pixels)
 
     def test_batches(self) -> Iterator[Batch]:
         """Every held-out example once, the last batch filled up with weight 0."""
         examples = len(self.test_source)
-        return self._batches(self.test_source, order.once(examples), 0, -(-examples // self.config.batch_size))
+        stop = -(-examples // self.config.batch_size)
+        return self._batches(self.test_source, order.once(examples), 0, stop, lambda example, _: self.pixels(example))
 
-    def _batches(self, source: Source, ids: order.Order, start: int, stop: int) -> Iterator[Batch]:
+    def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
         size = self.config.batch_size
-        one = partial(batch, rows=self.placement.rows(size), batch_size=size, order=ids, source=source, pixels=self.pixels)
+        one = partial(batch, rows=self.placement.rows(size), batch_size=size, order=ids, source=source, pixels=pixels)
         for local in stream(one, start, stop, self.config.data.threads):
             yield self.placement.lay_out(local, size)
 
-    def pixels(self, example: Example) -> Any:
-        """What the network sees of one example: [size, size, 3] uint8."""
+    def training_pixels(self, example: Example, position: int) -> np.ndarray:
+        """What the network sees of one example at a position of the stream: [size, size, 3] uint8."""
+        data = self.config.data
+        if data.crop == "none":
+            return self._seen(example, None)
+        draws = crop.Draws(self.config.seed, position)
+        return self._seen(example, partial(crop.TRAINING[data.crop], draws, min_area=data.crop_min_area))
+
+    def pixels(self, example: Example) -> np.ndarray:
+        """What the network sees of one example in evaluation: [size, size, 3] uint8."""
+        data = self.config.data
+        part = None if data.test_crop == "none" else partial(crop.EVALUATION[data.test_crop], fraction=data.test_crop_fraction)
+        return self._seen(example, part)
+
+    def _seen(self, example: Example, part: Callable[[int, int], crop.Box] | None) -> np.ndarray:
         from inception_jax.data.decode import decode, resize  # the door at which an image library is needed
 
-        return resize(decode(example.image), self.config.data.image_size, self.config.data.resize)
+        image = decode(example.image)
+        if part:
+            top, left, height, width = part(*image.shape[:2])
+            image = image[top : top + height, left : left + width]
+        return resize(image, self.config.data.image_size, self.config.data.resize)
 
     # What learns.
 

@@ -12,6 +12,9 @@ from inception_jax.data.sources import DataError, Example, Source
 Rows = Any
 """A NumPy array on the host, a `jax.Array` once laid out."""
 
+Pixels = Callable[[Example, int], np.ndarray]
+"""What the network sees of an example at a position of the stream: [H, W, 3] uint8."""
+
 
 class Batch(NamedTuple):
     """Some rows of one global batch.
@@ -29,7 +32,7 @@ class Batch(NamedTuple):
     position: Rows
 
 
-def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source: Source, pixels: Callable[[Example], np.ndarray]) -> Batch:
+def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source: Source, pixels: Pixels) -> Batch:
     """Rows `rows` of global batch `step`; rows after the stream's end are zeros of weight 0.
 
     Raises:
@@ -37,10 +40,10 @@ def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source:
     """
     positions = step * np.int64(batch_size) + rows
     images, labels, weights = [], [], []
-    for index in order(positions).tolist():
+    for index, position in zip(order(positions).tolist(), positions.tolist(), strict=True):
         example = source[max(index, 0)]
         try:
-            images.append(pixels(example))
+            images.append(pixels(example, position))
         except DataError as error:
             raise DataError(f"example {index}: {error}") from error
         if not 0 <= example.label < len(source.class_names):

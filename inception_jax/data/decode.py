@@ -14,20 +14,47 @@ except ImportError:  # Pillow alone reads everything, at about half the speed
     cv2 = simplejpeg = None  # type: ignore[assignment]
 
 
+MAX_PIXELS = 2**26
+"""8192 x 8192: what ImageNet's largest image has twice over, and 200 MB once decoded."""
+
+
 def decode(image: bytes | np.ndarray) -> np.ndarray:
-    """Pixels [H, W, 3] uint8 of an encoded image, or of pixels that are grey or colour already.
+    """Pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
+
+    CMYK and YCCK become RGB, grey is repeated, 16 bits are rounded to 8, transparency is dropped.
 
     Raises:
-      DataError: bytes that are no readable image, or pixels that are not uint8 of 1 or 3 channels.
+      DataError: bytes that are no readable image, that are cut off, an animation, or of more than `MAX_PIXELS` (read
+        from the header, before anything is decoded); pixels that are not uint8 of 1 or 3 channels.
     """
     if isinstance(image, np.ndarray):
         return _colour(image)
     try:
         if simplejpeg is not None and simplejpeg.is_jpeg(image):
-            return simplejpeg.decode_jpeg(image)
-        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
+            _checked(height, width)
+            if colours not in ("CMYK", "YCCK"):  # libjpeg-turbo does not turn those into RGB
+                return simplejpeg.decode_jpeg(image)
+        return _by_pillow(image)
+    except DataError:
+        raise
     except Exception as error:  # each decoder raises a class of its own
         raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({error})") from error
+
+
+def _by_pillow(image: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(image)) as opened:
+        _checked(opened.height, opened.width)
+        if (frames := getattr(opened, "n_frames", 1)) > 1:
+            raise DataError(f"an animation of {frames} frames ({opened.format}): give one image")
+        if opened.mode.startswith("I"):  # 16 bits, which `convert` cuts off at 255
+            return _colour(np.rint(np.asarray(opened) / 257).astype(np.uint8))
+        return np.asarray(opened.convert("RGB"))
+
+
+def _checked(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise DataError(f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,}: shrink it before training on it")
 
 
 def _colour(pixels: np.ndarray) -> np.ndarray:
@@ -42,11 +69,29 @@ def resize(pixels: np.ndarray, size: int, rule: str) -> np.ndarray:
     """Pixels [size, size, 3], whatever their shape was.
 
     Args:
-      rule: `bilinear` (four neighbours, half-pixel centres) or `area` (mean when shrinking) as OpenCV has them, or
-        `antialias`, Pillow's bilinear filter widened when shrinking. Without OpenCV the first two are Pillow's.
+      rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2's) or `area` (mean when shrinking) as OpenCV
+        has them; `antialias` or `bicubic_antialias`, Pillow's filters, widened when shrinking (torchvision's, timm's, and
+        TensorFlow 2's with antialias=True); `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
+        Google's checkpoints were scored with. Without OpenCV the first two are Pillow's.
     """
+    if rule == "tf1_bilinear":
+        return _from_the_corner(pixels, size)
+    if rule == "bicubic_antialias":
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
     if cv2 is not None and rule != "antialias":
         how = cv2.INTER_AREA if rule == "area" and size < min(pixels.shape[:2]) else cv2.INTER_LINEAR
         return cv2.resize(pixels, (size, size), interpolation=how)
     how = Image.Resampling.BOX if rule == "area" and size < min(pixels.shape[:2]) else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize((size, size), how))
+
+
+def _from_the_corner(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Output pixel i reads input coordinate i * length / size, with no half pixel added."""
+    values = pixels.astype(np.float32)
+    for axis in (0, 1):
+        places = np.arange(size, dtype=np.float32) * np.float32(pixels.shape[axis] / size)
+        low = places.astype(np.int64)
+        share = (places - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        high = np.minimum(low + 1, pixels.shape[axis] - 1)
+        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    return np.rint(values).astype(np.uint8)

@@ -12,7 +12,7 @@ SOURCE = ArraySource(IMAGES, np.arange(21) % 5, tuple("abcde"))
 
 
 def make(order, rows=np.arange(8), source=SOURCE):
-    return partial(batch, rows=rows, batch_size=8, order=order, source=source, pixels=lambda example: example.image)
+    return partial(batch, rows=rows, batch_size=8, order=order, source=source, pixels=lambda example, position: example.image)
 
 
 def test_rows_are_stream_positions():
