@@ -61,7 +61,8 @@ class Norm:
 @dataclass(frozen=True)
 class Data:
     name: str = "digits"
-    """digits, any image-classification set of TFDS, or one that an imported package registers."""
+    """digits, folder (a folder for each class), synthetic, any image-classification set of TFDS, or one that an imported
+    package registers."""
     train_split: str = "train"
     test_split: str = "test"
     image_size: int = 32
@@ -87,7 +88,7 @@ class Data:
     flip: bool = False
     """Mirror every other training image."""
     directory: str | None = may_change(None)
-    """Where TFDS keeps its datasets; its own default where not given."""
+    """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
     threads: int = may_change(2)
     """Decoding threads, through Grain; 0 decodes in the training loop's own thread, without Grain."""
 

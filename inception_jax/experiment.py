@@ -46,7 +46,14 @@ class Run:
 
     @cached_property
     def test_source(self) -> Source:
-        return self._source(self.config.data.test_split)
+        source = self._source(self.config.data.test_split)
+        if source.class_names != self.class_names:
+            odd = sorted(set(source.class_names) ^ set(self.class_names))
+            raise DataError(
+                f"{self.config.data.test_split} has {len(source.class_names)} classes and {self.config.data.train_split} "
+                f"{len(self.class_names)}; not in both: {', '.join(odd[:5])}"
+            )
+        return source
 
     def _source(self, split: str) -> Source:
         return open_source(self.config.data.name, split, self.config.data.directory)

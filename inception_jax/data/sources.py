@@ -3,8 +3,10 @@
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,10 +19,11 @@ class DataError(ValueError):
 
 
 class Example(NamedTuple):
-    """An encoded image (JPEG, PNG, ...), or its pixels as uint8 [H, W] or [H, W, C]; and its class."""
+    """An encoded image (JPEG, PNG, ...), or its pixels as uint8 [H, W] or [H, W, C]; its class; and its file, if it has one."""
 
     image: bytes | np.ndarray
     label: int
+    name: str = ""
 
 
 class Source(Protocol):
@@ -35,9 +38,6 @@ class Source(Protocol):
 
 Open = Callable[[str, str | None], Source]
 """(split, directory) -> source."""
-
-SOURCES: dict[str, Open] = {}
-"""What users' packages add; every other name is TFDS's."""
 
 
 def register(name: str, open_source: Open) -> None:
@@ -73,6 +73,71 @@ class ArraySource:
         return Example(self.images[index], int(self.labels[index]))
 
 
+class FolderSource:
+    """A folder for each class: `<directory>/<split>/<class>/<image>`, classes and images in the order of their names.
+
+    What an image is called does not matter, only what it holds. Names that begin with a dot are passed over.
+    """
+
+    def __init__(self, split: str, directory: str | None):
+        if directory is None:
+            raise DataError("data.name is folder: set data.directory to the folder that holds <split>/<class>/<image>")
+        root = Path(directory).expanduser() / split
+        if not root.is_dir():
+            raise DataError(f"{root} is no folder: wanted is <data.directory>/{split}/<class>/<image>")
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        self.class_names = tuple(folder.name for folder in folders)
+        self._files = [
+            (file, label)
+            for label, folder in enumerate(folders)
+            for file in sorted(folder.iterdir())
+            if file.is_file() and not file.name.startswith(".")
+        ]
+        filled = {label for _, label in self._files}
+        if empty := [name for label, name in enumerate(self.class_names) if label not in filled]:
+            raise DataError(f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders ({len(empty)} of them)")
+        if not folders:
+            raise DataError(f"{root} holds no folders: wanted is one for each class")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Example:
+        file, label = self._files[index]
+        try:
+            return Example(file.read_bytes(), label, str(file))
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error})") from error
+
+
+class SyntheticSource:
+    """Stripes in ten directions under noise, 64x64 pixels: learnable, the same for ever, and as many as are asked for.
+
+    The splits are `train` (10,000) and `test` (1,000), or `train[:N]` for N of them.
+    """
+
+    class_names = tuple(f"{18 * label} degrees" for label in range(10))
+
+    def __init__(self, split: str, directory: str | None):
+        found = re.fullmatch(r"(train|test)(?:\[:(\d+)\])?", split)
+        if not found:
+            raise DataError(f"synthetic has no split {split!r}; it has train, test, and slices like train[:5000]")
+        self._length = int(found[2] or {"train": 10_000, "test": 1_000}[found[1]])
+        self._split = ("train", "test").index(found[1])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Example:
+        words = np.random.Philox(key=[self._split, index]).random_raw(1 + 64 * 64 // 8)
+        label, phase = int(words[0] % np.uint64(10)), float(words[0] >> np.uint64(32)) / 2**32
+        rows, columns = np.mgrid[:64, :64]
+        angle = np.pi * label / 10
+        wave = np.sin(2 * np.pi * ((rows * np.cos(angle) + columns * np.sin(angle)) / 8 + phase))
+        noise = words[1:].view(np.uint8).reshape(64, 64)
+        return Example((0.5 * noise + 63 * (1 + wave)).astype(np.uint8), label)
+
+
 class TfdsSource:
     """A TFDS dataset in ArrayRecord, read without TensorFlow. The digits are prepared when first asked for."""
 
@@ -92,6 +157,10 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Example:
         record = self._records[index]
         return Example(record["image"], int(record["label"]))
+
+
+SOURCES: dict[str, Open] = {"folder": FolderSource, "synthetic": SyntheticSource}
+"""What is no TFDS dataset; users' packages add theirs. Every other name is TFDS's."""
 
 
 def _undecoded() -> dict[str, Any]:

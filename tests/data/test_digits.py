@@ -27,6 +27,6 @@ def test_they_come_back_from_array_record_bit_for_bit():
         assert source.class_names == CLASS_NAMES
         assert len(source) == len(images)
         for index in range(len(source)):
-            image, label = source[index]
+            image, label, _ = source[index]
             np.testing.assert_array_equal(decode(image)[..., 0], images[index])
             assert label == labels[index]

@@ -1,9 +1,14 @@
+import io
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inception_jax.data import sources
+from inception_jax.data.batches import batch
+from inception_jax.data.decode import decode
+from inception_jax.data.order import once
 from inception_jax.data.sources import ArraySource, DataError, open_source
 
 
@@ -41,3 +46,68 @@ def test_users_register_their_own(monkeypatch):
     assert open_source("mine", "train")[2].label == 2
     with pytest.raises(ValueError, match="registered already"):
         sources.register("mine", lambda split, directory: mine)
+
+
+def photograph(seed, kind="JPEG"):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for split, count in (("train", 3), ("test", 1)):
+        for name in ("cat", "ant"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{i}.jpg").write_bytes(photograph(i))
+        (tmp_path / split / "cat" / ".DS_Store").write_text("")
+    return tmp_path
+
+
+def test_a_folder_for_each_class(tree):
+    source = open_source("folder", "train", str(tree))
+    assert (source.class_names, len(source)) == (("ant", "cat"), 6)
+    assert [source[i].label for i in range(6)] == [0, 0, 0, 1, 1, 1]
+    assert source[4].name.endswith("cat/1.jpg")
+    assert decode(source[4].image).shape == (12, 16, 3)
+
+
+def test_a_png_that_is_called_jpeg_is_read_for_what_it_is(tree):
+    (tree / "train" / "ant" / "0.jpg").write_bytes(photograph(0, "PNG"))
+    assert decode(open_source("folder", "train", str(tree))[0].image).shape == (12, 16, 3)
+
+
+@pytest.mark.parametrize("broken", [b"", photograph(0)[:150]])
+def test_a_broken_file_is_named(tree, broken):
+    (tree / "train" / "ant" / "1.jpg").write_bytes(broken)
+    source = open_source("folder", "train", str(tree))
+    with pytest.raises(DataError, match=r"example 1 \(.*ant/1\.jpg\)"):
+        batch(0, rows=np.arange(3), batch_size=3, order=once(6), source=source, pixels=lambda example, _: decode(example.image))
+
+
+def test_folders_that_are_not_there_or_empty_say_so(tree):
+    with pytest.raises(DataError, match=r"set data\.directory"):
+        open_source("folder", "train")
+    with pytest.raises(DataError, match="val is no folder"):
+        open_source("folder", "val", str(tree))
+    (tree / "train" / "bee").mkdir()
+    with pytest.raises(DataError, match="no images of bee"):
+        open_source("folder", "train", str(tree))
+
+
+def test_synthetic_images_are_the_same_for_ever_and_separable():
+    source = open_source("synthetic", "train[:300]")
+    assert len(source) == 300
+    np.testing.assert_array_equal(source[7].image, open_source("synthetic", "train")[7].image)
+    assert (source[7].image != open_source("synthetic", "test")[7].image).any()
+    # The strongest frequency of the spectrum tells the class.
+    angles = []
+    for i in range(300):
+        spectrum = np.abs(np.fft.fft2(source[i].image - source[i].image.mean()))
+        row, column = np.unravel_index(spectrum[:33].argmax(), (33, 64))
+        angles.append(round(np.degrees(np.arctan2(column if column < 32 else column - 64, row)) / 18) % 10)
+    assert np.mean([angle == source[i].label for i, angle in enumerate(angles)]) > 0.95
+    with pytest.raises(DataError, match="no split 'validation'"):
+        open_source("synthetic", "validation")
