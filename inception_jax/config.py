@@ -87,6 +87,12 @@ class Data:
     """Lean upright lines of each training image by up to so many degrees, either way."""
     flip: bool = False
     """Mirror every other training image."""
+    colour: Literal["none", "slim", "slim_fast", "tpu"] = "none"
+    """Photometric distortion: TF-Slim's four orders of four operations, its fast mode, or the TPU's offsets in YCbCr."""
+    colour_strength: float = 1.0
+    """Times the ranges of the distortion; the batch normalisation paper distorts less."""
+    lighting: float = 0.0
+    """Deviation of AlexNet's steps along the principal components of ImageNet's colours; 0.1 in its successors."""
     directory: str | None = may_change(None)
     """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
     threads: int = may_change(2)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from inception_jax.config import ConfigError, Experiment
-from inception_jax.data import augment, crop, order
+from inception_jax.data import augment, colour, crop, order
 from inception_jax.data.batches import Batch, Pixels, batch, stream
 from inception_jax.data.sources import DataError, Example, Source, open_source
 from inception_jax.mesh import Placement
@@ -173,9 +173,8 @@ class Run:
         """On the accelerator: augmentation, each example under its own key, and scaling."""
         self._assert_pixels(images)
         data = self.config.data
-        return augment.scale(
-            augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip)
-        )
+        images = augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip)
+        return augment.scale(colour.distort(images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting))
 
     def prepare_evaluation(self, images: jax.Array) -> jax.Array:
         """On the accelerator: scaling alone."""

@@ -1,0 +1,107 @@
+"""Photometric distortion against NumPy and the standard library's colorsys."""
+
+import colorsys
+from itertools import permutations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.data import colour
+
+IMAGE = np.random.default_rng(0).uniform(0, 1, (7, 9, 3)).astype(np.float32)
+GREY = np.repeat(IMAGE[..., :1], 3, -1)
+TOLERANCE = 1 / 255 / 100
+
+
+def by_colorsys(image, change):
+    return np.array([[colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*map(float, pixel)))) for pixel in row] for row in image])
+
+
+@pytest.mark.parametrize("image", [IMAGE, GREY], ids=["colour", "grey"])
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
+def test_saturation(image, factor):
+    expected = by_colorsys(image, lambda h, s, v: (h, min(s * factor, 1), v))
+    np.testing.assert_allclose(colour.saturation(image, factor), expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("image", [IMAGE, GREY], ids=["colour", "grey"])
+@pytest.mark.parametrize("delta", [-0.2, 0.0, 0.15])
+def test_hue(image, delta):
+    expected = by_colorsys(image, lambda h, s, v: ((h + delta) % 1, s, v))
+    np.testing.assert_allclose(colour.hue(image, delta), expected, atol=TOLERANCE)
+
+
+def test_brightness_and_contrast_do_not_clip():
+    np.testing.assert_allclose(colour.brightness(IMAGE, 0.5), IMAGE + 0.5, atol=TOLERANCE)
+    mean = IMAGE.reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(colour.contrast(IMAGE, 1.5), (IMAGE - mean) * 1.5 + mean, atol=TOLERANCE)
+    assert np.asarray(colour.contrast(IMAGE, 1.5)).min() < 0
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_slim_takes_each_of_its_orders(fast, monkeypatch):
+    """What ran is written down by four operations of our own: each appends its digit to the first pixel."""
+    for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
+        monkeypatch.setattr(colour, name, lambda image, amount, digit=digit: image * 10 + digit * 1e-4)
+    keys = jax.random.split(jax.random.key(0), 400)
+    ran = np.rint(np.asarray(jax.vmap(lambda key: colour.slim(jnp.zeros((1, 1, 3)), key, fast=fast))(keys))[:, 0, 0, 0] * 1e4)
+    orders, counts = np.unique(ran, return_counts=True)
+    if fast:
+        assert dict(zip(orders.tolist(), counts / 400, strict=True)).keys() == {12, 21}
+        assert counts[1] / 400 == pytest.approx(3 / 4, abs=0.07)
+    else:
+        assert orders.tolist() == [1234, 2143, 3241, 4312]
+        assert counts.min() / 400 == pytest.approx(1 / 4, abs=0.07)
+
+
+@pytest.mark.slow
+def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
+    key = jax.random.key(3)
+    _, *keys = jax.random.split(key, 5)
+    low = jnp.array([-32 / 255, 0.5, -0.2, 0.5])
+    high = jnp.array([32 / 255, 1.5, 0.2, 1.5])
+    amounts = [jax.random.uniform(k, minval=a, maxval=b) for k, a, b in zip(keys, low, high, strict=True)]
+    steps = (colour.brightness, colour.saturation, colour.hue, colour.contrast)
+    found, least = np.asarray(colour.slim(IMAGE, key)), np.inf
+    for order in permutations(range(4)):
+        image = jnp.asarray(IMAGE)
+        for i in order:
+            image = steps[i](image, amounts[i])
+        least = min(least, np.abs(np.clip(image, 0, 1) - found).max())
+    assert least < TOLERANCE
+
+
+def test_no_strength_is_no_distortion():
+    for name, distortion in colour.DISTORTIONS.items():
+        np.testing.assert_allclose(distortion(IMAGE, jax.random.key(0), strength=0.0), IMAGE, atol=TOLERANCE, err_msg=name)
+
+
+def test_tpu_offsets_are_ycbcrs():
+    """BT.601: what is added is one luma and two chroma offsets; read back from the difference."""
+    middle = np.full((2, 2, 3), 0.5, np.float32)
+    for seed in range(50):
+        red, green, blue = np.asarray(colour.tpu(middle, jax.random.key(seed)) - middle)[0, 0]
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
+        assert abs(luma) <= 32 / 255 + 1e-6
+        assert abs((blue - luma) / 1.772) <= 0.1 + 1e-4
+        assert abs((red - luma) / 1.402) <= 0.1 + 1e-4
+
+
+def test_lighting_moves_along_imagenets_components():
+    moves = np.array([np.asarray(colour.lighting(IMAGE, jax.random.key(seed)) - IMAGE)[0, 0] for seed in range(2000)])
+    np.testing.assert_allclose(moves[0], np.asarray(colour.lighting(IMAGE, jax.random.key(0)) - IMAGE)[3, 4], atol=1e-6)
+    along = moves @ colour.EIGENVECTORS
+    np.testing.assert_allclose(along.std(0), 0.1 * colour.EIGENVALUES, rtol=0.06)
+    np.testing.assert_allclose(colour.EIGENVECTORS.T @ colour.EIGENVECTORS, np.eye(3), atol=1e-3)
+
+
+def test_each_example_hangs_on_its_own_key():
+    images = jnp.asarray(np.stack([IMAGE, IMAGE, IMAGE]) * 255)
+    keys = jax.random.split(jax.random.key(5), 3)
+    options = {"colour": "tpu", "light": 0.1}
+    whole = colour.distort(images, keys, **options)
+    np.testing.assert_allclose(colour.distort(images[1:2], keys[1:2], **options)[0], whole[1], atol=1e-3)
+    assert jnp.abs(whole[0] - whole[1]).max() > 1
+    assert colour.distort(images, keys) is images
