@@ -1,4 +1,4 @@
-"""The command `inception-jax`: train, evaluate, predict, models, report."""
+"""The command `inception-jax`: train, evaluate, predict, models, data, report."""
 
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], None]] = {
-        "train": train, "evaluate": evaluate, "predict": predict, "models": models, "report": report,
+        "train": train, "evaluate": evaluate, "predict": predict, "models": models, "data": data, "report": report,
     }  # fmt: skip
     if not arguments or arguments[0] in ("-h", "--help"):
         print("\n".join(["usage: inception-jax COMMAND ... [--import PACKAGE]", "", *_summaries(commands)]))
@@ -87,15 +87,8 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 def train(arguments: list[str]) -> None:
     """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
-    import tyro
-
-    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "digits"
-    found = recipe(name)
-    config = tyro.cli(Experiment, default=found.config, args=arguments, prog=f"inception-jax train {name}", description=found.description)
-    config = dataclasses.replace(config, workdir=config.workdir or f"runs/{found.name}")
-    config.check()
+    config = _configured("train", arguments)
     assert config.workdir
-
     from inception_jax.experiment import Run
     from inception_jax.logbook import say
     from inception_jax.loop import finished, fit
@@ -116,6 +109,19 @@ def train(arguments: list[str]) -> None:
     _illustrate(workdir, run, state)
     if run.placement.leads:
         say(_last_line(workdir))
+
+
+def _configured(command: str, arguments: list[str]) -> Experiment:
+    """[RECIPE] [--field value ...] as an experiment that keeps the rules; the recipe is the digits where none is named."""
+    import tyro
+
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "digits"
+    found = recipe(name)
+    prog = f"inception-jax {command} {name}"
+    config = tyro.cli(Experiment, default=found.config, args=arguments, prog=prog, description=found.description)
+    config = dataclasses.replace(config, workdir=config.workdir or f"runs/{found.name}")
+    config.check()
+    return config
 
 
 def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
@@ -256,6 +262,29 @@ def models(arguments: list[str]) -> None:
         print(printed(measured[0]), layers(measured[0]), sep="\n\n")
     else:
         print(family(measured))
+
+
+def data(arguments: list[str]) -> None:
+    """Look at a recipe's data before training. check|show [RECIPE] [--field value ...]; show draws contact_sheet.png"""
+    action = arguments.pop(0) if arguments else ""
+    if action not in ("check", "show"):
+        raise ConfigError(f"data {action}: say data check (count and decode) or data show (draw what the network sees)".replace("  ", " "))
+    config = _configured(f"data {action}", arguments)
+    from inception_jax import survey
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+
+    run = Run(config, everything())
+    if action == "check":
+        for line in survey.check(run):
+            print(line)
+        return
+    try:
+        from inception_jax.report.figures import contact_sheet
+    except ImportError as error:
+        raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
+    seen = survey.seen(run, 32)
+    print(_short(contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))
 
 
 def report(arguments: list[str]) -> None:

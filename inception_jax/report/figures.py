@@ -46,6 +46,24 @@ def curves(rows: list[dict[str, float]], file: Path) -> Path:
     return file
 
 
+def contact_sheet(before: np.ndarray, after: np.ndarray, names: list[str], file: Path) -> Path:
+    """What the network sees: each example as it leaves the host, and under it as it enters the network."""
+    columns = 8
+    rows = -(-len(names) // columns)
+    figure, axes = pyplot.subplots(2 * rows, columns, figsize=(1.35 * columns, 2.9 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, name in enumerate(names):
+        row, column = divmod(i, columns)
+        axes[2 * row, column].imshow(before[i])
+        axes[2 * row, column].set_title(name, fontsize=8, color="#444444")
+        axes[2 * row + 1, column].imshow(after[i])
+    figure.suptitle("Training examples before, and under them after augmentation", fontsize=10)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file
+
+
 def mistakes(worst: dict[str, Any], file: Path) -> Path:
     """The held-out examples that cost most, the costliest first: what they are, and what the network says."""
     images, labels, predictions, names = worst["image"], worst["label"], worst["prediction"], worst["class_names"]

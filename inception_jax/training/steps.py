@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from inception_jax.data.batches import Batch
 
 
+def example_keys(seed: int, positions: jax.Array) -> jax.Array:
+    """A key [B] for each position in the stream: what is done to an example hangs on (seed, position) alone."""
+    examples, _ = jax.random.split(jax.random.key(seed))
+    return jax.vmap(lambda position: jax.random.fold_in(examples, position))(positions)
+
+
 def train_step(
     state: State,
     batch: "Batch",
@@ -29,8 +35,8 @@ def train_step(
     average_decay: float = 0.0,
 ) -> tuple[State, Sums]:
     """One update of the parameters; a step whose numbers are not finite changes none of them and is counted."""
-    examples, dropout = jax.random.split(jax.random.key(seed))
-    images = prepare(batch.image, jax.vmap(lambda position: jax.random.fold_in(examples, position))(batch.position))
+    _, dropout = jax.random.split(jax.random.key(seed))
+    images = prepare(batch.image, example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
 
     def loss(params):
