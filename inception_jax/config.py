@@ -69,6 +69,8 @@ class Data:
     """Height and width in pixels that the network sees."""
     resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"] = "bilinear"
     """OpenCV's bilinear or area filter, Pillow's antialiased ones, or TensorFlow 1's bilinear."""
+    margin: int = 0
+    """Black pixels around each image, within image_size: room for what augmentation moves and turns."""
     crop: Literal["none", "area", "height"] = "none"
     """The part of each training image: area uniform (GoogLeNet, torchvision), or height uniform (TensorFlow)."""
     crop_min_area: float = 0.08
@@ -207,6 +209,8 @@ class Experiment:
         for name in ("data.crop_min_area", "data.test_crop_fraction"):
             if not 0 < _reach(self, name) <= 1:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it is a fraction, above 0 and at most 1")
+        if 2 * self.data.margin >= self.data.image_size:
+            raise ConfigError(f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}")
         if self.optimizer.clip_norm == 0:
             raise ConfigError("optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping")
         group = self.norm.examples_per_group

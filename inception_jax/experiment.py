@@ -122,7 +122,9 @@ class Run:
         if part:
             top, left, height, width = part(*image.shape[:2])
             image = image[top : top + height, left : left + width]
-        return resize(image, self.config.data.image_size, self.config.data.resize)
+        data = self.config.data
+        inner = resize(image, data.image_size - 2 * data.margin, data.resize)
+        return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0)))
 
     # What learns.
 
