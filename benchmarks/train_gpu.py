@@ -36,14 +36,20 @@ from inception_jax.training.steps import train_step
 class FromArrays(Run):
     """A run whose images need no decoding."""
 
+    def pixels(self, example):
+        return example.image
+
     def training_pixels(self, example, position):
         return example.image
 
 
 def enlarged(split: str, directory: str | None) -> sources.ArraySource:
+    data = recipe("digits").config.data
     images, labels = digits(split)
-    large = jax.image.resize(images.astype(np.float32), (len(images), 32, 32), "linear")
-    pixels = np.repeat(np.asarray(jnp.rint(large), np.uint8)[..., None], 3, axis=-1)
+    inner = data.image_size - 2 * data.margin
+    large = jax.image.resize(images.astype(np.float32), (len(images), inner, inner), "linear")
+    framed = np.pad(np.asarray(jnp.rint(large), np.uint8), ((0, 0), (data.margin, data.margin), (data.margin, data.margin)))
+    pixels = np.repeat(framed[..., None], 3, axis=-1)
     return sources.ArraySource(pixels, labels, CLASS_NAMES)
 
 
