@@ -60,6 +60,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
         list(check(run_on(name="folder", directory=str(tmp_path))))
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_what_the_step_sees():
     run = run_on(name="synthetic", crop="area", colour="tpu")
     shown = seen(run, 12)

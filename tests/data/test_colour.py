@@ -40,6 +40,7 @@ def test_brightness_and_contrast_do_not_clip():
     assert np.asarray(colour.contrast(IMAGE, 1.5)).min() < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [False, True])
 def test_slim_takes_each_of_its_orders(fast, monkeypatch):
     """What ran is written down by four operations of our own: each appends its digit to the first pixel."""
@@ -73,6 +74,7 @@ def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
     assert least < TOLERANCE
 
 
+@pytest.mark.slow
 def test_no_strength_is_no_distortion():
     for name, distortion in colour.DISTORTIONS.items():
         np.testing.assert_allclose(distortion(IMAGE, jax.random.key(0), strength=0.0), IMAGE, atol=TOLERANCE, err_msg=name)

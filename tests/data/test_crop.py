@@ -62,7 +62,7 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
     from inception_jax.recipes import recipe
 
     config = recipe("digits").config
-    data = replace(config.data, crop="area", test_crop="square", test_crop_fraction=0.5)
+    data = replace(config.data, margin=0, crop="area", test_crop="square", test_crop_fraction=0.5)
     run = Run(replace(config, data=data), everything())
     pixels = np.arange(64 * 96 * 3, dtype=np.uint32).reshape(64, 96, 3) % 251
     example = Example(pixels.astype(np.uint8), 0)

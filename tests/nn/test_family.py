@@ -143,6 +143,7 @@ def test_images_of_other_channels_than_the_weights_are_refused():
         jax.eval_shape(network.apply, tree, jnp.zeros((1, 32, 32, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.17, 1.0])
 def test_without_its_branch_a_block_is_relu_and_the_last_the_identity(scale):
     """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is ReLU(x)."""
@@ -158,6 +159,7 @@ def test_without_its_branch_a_block_is_relu_and_the_last_the_identity(scale):
     np.testing.assert_array_equal(output, jax.nn.relu(x) if scale == 0.17 else x)
 
 
+@pytest.mark.slow
 def test_a_norm_on_the_sum_normalises_it():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 6)) * 3 + 5
     block = Residual(same(6, 3, norm=False, activation="linear"), norm=True, activation="linear")

@@ -214,6 +214,7 @@ def test_islands_of_float32(dtype):
     assert outputs.end_points["Mixed_5c"].dtype == dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [PREACTIVATION, CEIL, LRN], ids=lambda table: table.name)
 def test_bfloat16_stays_close_to_float32(table):
     network = Network(table, num_classes=10)
