@@ -279,12 +279,18 @@ def data(arguments: list[str]) -> None:
         for line in survey.check(run):
             print(line)
         return
+    figures = _figures()
+    seen = survey.seen(run, 32)
+    print(_short(figures.contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))
+
+
+def _figures() -> Any:
+    """The module that draws, where matplotlib is installed."""
     try:
-        from inception_jax.report.figures import contact_sheet
+        from inception_jax.report import figures
     except ImportError as error:
         raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
-    seen = survey.seen(run, 32)
-    print(_short(contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))
+    return figures
 
 
 def report(arguments: list[str]) -> None:
@@ -294,11 +300,8 @@ def report(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if not (Path(options.workdir) / "metrics.jsonl").exists():
         raise ConfigError(f"{options.workdir} holds no metrics.jsonl: give the folder of a run")
-    try:
-        from inception_jax.report.figures import draw
-    except ImportError as error:
-        raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
-    for file in draw(Path(options.workdir)):
+    figures = _figures()
+    for file in figures.draw(Path(options.workdir)):
         print(_short(file))
 
 

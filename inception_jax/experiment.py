@@ -124,7 +124,7 @@ class Run:
             image = image[top : top + height, left : left + width]
         data = self.config.data
         inner = resize(image, data.image_size - 2 * data.margin, data.resize)
-        return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0)))
+        return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0))) if data.margin else inner
 
     # What learns.
 

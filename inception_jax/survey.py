@@ -28,13 +28,14 @@ def check(run: Run) -> Iterator[str]:
         counts: Counter[int] = Counter()
         stride = max(1, len(source) // SAMPLE)
         for index in range(len(source)):
+            example = None
             try:
                 example = source[index]
                 counts[example.label] += 1
                 if index % stride == 0:
                     run.pixels(example)
             except DataError as error:
-                faults.append(f"{split}, example {index}{f' ({example.name})' if example.name else ''}: {error}")
+                faults.append(f"{split}, {example.at(index) if example else f'example {index}'}: {error}")
         yield _described(split, source, counts)
         faults += _counted(split, source, counts)
     if faults:

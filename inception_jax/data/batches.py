@@ -45,7 +45,7 @@ def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source:
         try:
             images.append(pixels(example, position))
         except DataError as error:
-            raise DataError(f"example {index}{f' ({example.name})' if example.name else ''}: {error}") from error
+            raise DataError(f"{example.at(index)}: {error}") from error
         if not 0 <= example.label < len(source.class_names):
             raise DataError(f"example {index}: label {example.label}, but there are {len(source.class_names)} classes, from 0")
         labels.append(example.label)

@@ -25,6 +25,10 @@ class Example(NamedTuple):
     label: int
     name: str = ""
 
+    def at(self, index: int) -> str:
+        """What an error calls it."""
+        return f"example {index} ({self.name})" if self.name else f"example {index}"
+
 
 class Source(Protocol):
     """Random access to examples. Reading item i twice gives the same example."""
