@@ -95,7 +95,7 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         ),
         batch_size,
     )
-    prepare = lambda images, keys: scale(images)  # noqa: E731
+    prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
     step = room.compile(
         partial(train_step, network=network, optimizer=rule, objective=classification, prepare=prepare, seed=0), donate=(0,)
     )

@@ -177,7 +177,8 @@ def evaluate(arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(results))
         return
-    print(f"step {results['step']}: {_in_words(results)} ({results['count']:.0f} examples)")
+    unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
+    print(f"step {results['step']}: {_in_words(results)} ({results['count']:.0f} examples{unread})")
 
 
 def predict(arguments: list[str]) -> None:
@@ -190,7 +191,7 @@ def predict(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     import numpy as np
 
-    from inception_jax.data.sources import DataError, Example
+    from inception_jax.data.source import DataError, Example
     from inception_jax.workdir import opened
 
     _, run, state = opened(options.workdir)
@@ -265,23 +266,52 @@ def models(arguments: list[str]) -> None:
 
 
 def data(arguments: list[str]) -> None:
-    """Look at a recipe's data before training. check|show [RECIPE] [--field value ...]; show draws contact_sheet.png"""
+    """Prepare data, and look at a recipe's. prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]"""
     action = arguments.pop(0) if arguments else ""
-    if action not in ("check", "show"):
-        raise ConfigError(f"data {action}: say data check (count and decode) or data show (draw what the network sees)".replace("  ", " "))
+    if action == "prepare":
+        _prepare(arguments)
+        return
+    if action not in ("check", "show", "benchmark"):
+        raise ConfigError(
+            (f"data {action}" if action else "data") + ": say data prepare (put it on disk for random access), data check (count and "
+            "decode), data show (draw what the network sees) or data benchmark (time the input pipeline)"
+        )
     config = _configured(f"data {action}", arguments)
     from inception_jax import survey
     from inception_jax.experiment import Run
     from inception_jax.mesh import everything
 
     run = Run(config, everything())
-    if action == "check":
-        for line in survey.check(run):
-            print(line)
+    if action != "show":
+        for line in survey.check(run) if action == "check" else survey.benchmark(run):
+            print(line, flush=True)
         return
     figures = _figures()
     seen = survey.seen(run, 32)
     print(_short(figures.contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))
+
+
+def _prepare(arguments: list[str]) -> None:
+    parser = _parser("data prepare", "Put data on disk as ArrayRecord, for random access. What is there already is kept.")
+    parser.add_argument("source", help="a folder of <split>/<class>/<image>, one of TFRecords (of TFDS or TF-Slim), or a TFDS dataset")
+    parser.add_argument("target", nargs="?", help="where to; for a TFDS dataset its data directory (TFDS_DATA_DIR where not given)")
+    options = parser.parse_args(arguments)
+    from inception_jax.data.prepare import Preparation
+    from inception_jax.data.tfds import download
+    from inception_jax.logbook import tracked
+
+    source = Path(options.source).expanduser()
+    if not source.exists() and os.sep not in options.source:
+        print(f"{options.source} is in {download(options.source, options.target)}: train with --data.name {options.source}")
+        return
+    if options.target is None:
+        raise ConfigError(f"data prepare {options.source}: say also where to put the records")
+    preparation = Preparation(source, Path(options.target).expanduser())
+    for shard in tracked(preparation.shards, "preparing"):
+        preparation.write(shard)
+    for split, count in preparation.finish().items():
+        print(f"{split}: {count:,} examples")
+    print(f"train with --data.name records --data.directory {options.target}")
 
 
 def _figures() -> Any:

@@ -61,9 +61,10 @@ class Norm:
 @dataclass(frozen=True)
 class Data:
     name: str = "digits"
-    """digits, folder (a folder for each class), synthetic, any image-classification set of TFDS, or one that an imported
-    package registers."""
+    """digits, folder (a folder for each class), records (what `inception-jax data prepare` wrote), synthetic, any
+    image-classification set of TFDS, or one that an imported package registers."""
     train_split: str = "train"
+    """Or a part of it: train[:1000], train[:90%]."""
     test_split: str = "test"
     image_size: int = 32
     """Height and width in pixels that the network sees."""
@@ -89,12 +90,23 @@ class Data:
     """Lean upright lines of each training image by up to so many degrees, either way."""
     flip: bool = False
     """Mirror every other training image."""
-    colour: Literal["none", "slim", "slim_fast", "tpu"] = "none"
-    """Photometric distortion: TF-Slim's four orders of four operations, its fast mode, or the TPU's offsets in YCbCr."""
+    pad_and_crop: int = 0
+    """Pad each training image by so many pixels and crop it at random: 4 on CIFAR."""
+    pad_with: Literal["zeros", "reflection"] = "zeros"
+    """Zeros as in the ResNets, reflection as in the wide ones."""
+    colour: Literal["none", "slim", "slim_fast", "original", "tpu", "jitter"] = "none"
+    """Photometric distortion: TF-Slim's four orders of four operations, its fast mode, the two orders of the first release,
+    the TPU's offsets in YCbCr, or torchvision's jitter."""
     colour_strength: float = 1.0
     """Times the ranges of the distortion; the batch normalisation paper distorts less."""
     lighting: float = 0.0
     """Deviation of AlexNet's steps along the principal components of ImageNet's colours; 0.1 in its successors."""
+    mixup: float = 0.0
+    """Blend training images in pairs, with shares from Beta(mixup, mixup); 0 for none."""
+    scaling: Literal["inception", "imagenet", "cifar10", "cifar100"] = "inception"
+    """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels."""
+    on_bad_example: Literal["stop", "skip_and_count"] = may_change("stop")
+    """What an image that cannot be read does to the run: ends it with its name, or weighs 0, is named and counted."""
     directory: str | None = may_change(None)
     """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
     threads: int = may_change(2)

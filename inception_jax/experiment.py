@@ -1,7 +1,7 @@
 """The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import chex
@@ -13,7 +13,9 @@ import optax
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, colour, crop, order
 from inception_jax.data.batches import Batch, Pixels, batch, stream
-from inception_jax.data.sources import DataError, Example, Source, open_source
+from inception_jax.data.source import DataError, Example, Source
+from inception_jax.data.sources import open_source
+from inception_jax.data.stopwatch import Stopwatch
 from inception_jax.mesh import Placement
 from inception_jax.models import UnknownModelError
 from inception_jax.nn.network import Network, create
@@ -34,6 +36,8 @@ class Run:
 
     config: Experiment
     placement: Placement
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    """What the host's work on the data takes, by stage."""
 
     # What is learned from.
 
@@ -96,10 +100,20 @@ class Run:
         return self._batches(self.test_source, order.once(examples), 0, stop, lambda example, _: self.pixels(example))
 
     def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
-        size = self.config.batch_size
-        one = partial(batch, rows=self.placement.rows(size), batch_size=size, order=ids, source=source, pixels=pixels)
-        for local in stream(one, start, stop, self.config.data.threads):
-            yield self.placement.lay_out(local, size)
+        size, data = self.config.batch_size, self.config.data
+        part = partial(
+            batch, batch_size=size, order=ids, source=source, pixels=pixels, image_size=data.image_size,
+            skip_bad=self.may_skip, watch=self.watch,
+        )  # fmt: skip
+        for local in stream(part, self.placement.rows(size), start, stop, data.threads, self.watch):
+            with self.watch("transfer"):
+                laid = self.placement.lay_out(local, size)
+            yield laid
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether an example that cannot be read is left out, and counted, instead of ending the run."""
+        return self.config.data.on_bad_example == "skip_and_count"
 
     def training_pixels(self, example: Example, position: int) -> np.ndarray:
         """What the network sees of one example at a position of the stream: [size, size, 3] uint8."""
@@ -118,13 +132,15 @@ class Run:
     def _seen(self, example: Example, part: Callable[[int, int], crop.Box] | None) -> np.ndarray:
         from inception_jax.data.decode import decode, resize  # the door at which an image library is needed
 
-        image = decode(example.image)
-        if part:
-            top, left, height, width = part(*image.shape[:2])
-            image = image[top : top + height, left : left + width]
         data = self.config.data
-        inner = resize(image, data.image_size - 2 * data.margin, data.resize)
-        return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0))) if data.margin else inner
+        with self.watch("decode"):
+            image = decode(example.image)
+        with self.watch("crop and resize"):
+            if part:
+                top, left, height, width = part(*image.shape[:2])
+                image = image[top : top + height, left : left + width]
+            inner = resize(image, data.image_size - 2 * data.margin, data.resize)
+            return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0))) if data.margin else inner
 
     # What learns.
 
@@ -171,17 +187,28 @@ class Run:
             l2=rule.l2, clip_norm=rule.clip_norm,
         )  # fmt: skip
 
-    def prepare_training(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """On the accelerator: augmentation, each example under its own key, and scaling."""
-        self._assert_pixels(images)
+    def prepare_training(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """On the accelerator: images augmented, each under its own key, and scaled; and the targets, blended where images are."""
+        self._assert_pixels(batch.image)
         data = self.config.data
-        images = augment.augment(images, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip)
-        return augment.scale(colour.distort(images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting))
+        images = augment.augment(
+            batch.image, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip,
+            pad=data.pad_and_crop, reflect=data.pad_with == "reflection",
+        )  # fmt: skip
+        images = colour.distort(images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting)
+        images = augment.scale(images, data.scaling)
+        if not data.mixup:
+            return images, batch.label
+        return augment.mixup(images, batch.label, batch.weight, keys, alpha=data.mixup, classes=len(self.class_names))
 
     def prepare_evaluation(self, images: jax.Array) -> jax.Array:
         """On the accelerator: scaling alone."""
         self._assert_pixels(images)
-        return augment.scale(images)
+        return augment.scale(images, self.config.data.scaling)
+
+    def unscaled(self, images: jax.Array) -> jax.Array:
+        """Prepared images as uint8 again, to be looked at."""
+        return augment.unscaled(images, self.config.data.scaling)
 
     def _assert_pixels(self, images: jax.Array) -> None:
         size = self.config.data.image_size

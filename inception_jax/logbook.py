@@ -3,11 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from etils import epath
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 class Logbook:
@@ -94,6 +96,20 @@ def say(text: str) -> None:
     """Prints a line, above the bar where one is shown."""
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
+
+
+def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """`items`, with a bar on a terminal, and elsewhere a line every ten seconds."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, dynamic_ncols=True)
+        return
+    began = told = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - told > 10:
+            told = now
+            say(f"{what}: {done:,} of {len(items):,}, {duration((now - began) / done * (len(items) - done))} left")
+        yield item
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from etils import epath
 
 from inception_jax.checkpoint import Checkpoints
+from inception_jax.data.stopwatch import input_bound
 from inception_jax.evaluation.scoring import evaluate, means, totals
 from inception_jax.experiment import Run
 from inception_jax.logbook import Logbook, duration, say
 from inception_jax.training.state import State
+
+INPUT_BOUND = 0.2
+"""The fraction of the time spent waiting for data from which on a run is told of it."""
 
 
 class DivergedError(ArithmeticError):
@@ -57,7 +61,8 @@ def fit(run: Run, workdir: epath.Path, *, initial: State | None = None) -> tuple
             log.write(step, metrics)
             if due(step, run, config.evaluate_every_epochs):
                 results = score(run, state)
-                log.write(step, {f"val/{name}": value for name, value in results.items() if name != "count"})
+                counts = {"count"} if run.may_skip else {"count", "skipped"}
+                log.write(step, {f"val/{name}": value for name, value in results.items() if name not in counts})
                 log.say(f"step {step}/{run.steps} held out: top-1 {results['top1']:.2%}, loss {results['loss']:.4f}")
             if due(step, run, config.checkpoint_every_epochs):
                 checkpoints.save(step, state)
@@ -76,13 +81,15 @@ def due(step: int, run: Run, every_epochs: float) -> bool:
 
 
 def score(run: Run, state: State) -> dict[str, float]:
-    return evaluate(run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source))
+    examples = len(run.test_source)
+    return evaluate(run.eval_step, state.variables, run.test_batches(), examples=examples, may_skip=run.may_skip)
 
 
 def training(run: Run, state: State, start: int, log: Logbook) -> Iterator[tuple[int, State, dict[str, float]]]:
     """Steps the run and yields (step, state, metrics) wherever something is due: figures to log, a score, a save."""
     config, pending = run.config, []
     seconds = waited = 0.0
+    warned = False
     log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
     batches = run.train_batches(start)
     clock = time.monotonic()
@@ -106,6 +113,8 @@ def training(run: Run, state: State, start: int, log: Logbook) -> Iterator[tuple
             )
         rate = total["count"] / seconds
         metrics = {f"train/{name}": value for name, value in means(total).items()}
+        if run.may_skip:
+            metrics["train/skipped"] = config.batch_size * len(pending) - total["count"]
         metrics |= {"train/epoch": step / run.steps_per_epoch, "train/learning_rate": float(run.schedule(step - 1))}
         if first:
             log.say(f"compiled, and made the first step, in {duration(seconds)}")
@@ -116,6 +125,9 @@ def training(run: Run, state: State, start: int, log: Logbook) -> Iterator[tuple
                 "perf/images_per_second_per_device": rate / run.placement.devices,
                 "perf/data_wait_fraction": waited / seconds,
             }
+            if waited > INPUT_BOUND * seconds and not warned:
+                warned = True
+                log.say(input_bound(waited / seconds, run.watch.read(), config.data.threads))
             log.advance(step, {"epoch": f"{metrics['train/epoch']:.1f}", "loss": f"{metrics['train/loss']:.4f}",
                                "top1": f"{metrics['train/top1']:.3f}", "img/s": f"{rate:.0f}"})  # fmt: skip
         yield step, state, metrics

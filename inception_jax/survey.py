@@ -1,20 +1,24 @@
-"""What the data of a run look like before anything is trained: counted, decoded, and seen as the network sees them."""
+"""What the data of a run look like before anything is trained: counted, decoded, timed, and seen as the network sees them."""
 
+import dataclasses
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from inception_jax.data.sources import DataError, Source
+from inception_jax.data.source import DataError, Source
+from inception_jax.data.stopwatch import cores
+from inception_jax.data.tfds import wordnet_ids
 from inception_jax.experiment import Run
+from inception_jax.logbook import read_metrics, tracked
 from inception_jax.training.steps import example_keys
 
-SAMPLE = 1000
-"""Examples of a split that are decoded, at equal distances."""
+SAMPLE = 4096
+"""Examples of a split that are decoded, at equal distances: four of each of ImageNet's 1,024 shards."""
 
 
 def check(run: Run) -> Iterator[str]:
@@ -27,7 +31,7 @@ def check(run: Run) -> Iterator[str]:
     for split, source in ((run.config.data.train_split, run.train_source), (run.config.data.test_split, run.test_source)):
         counts: Counter[int] = Counter()
         stride = max(1, len(source) // SAMPLE)
-        for index in range(len(source)):
+        for index in tracked(range(len(source)), f"checking {split}"):
             example = None
             try:
                 example = source[index]
@@ -57,10 +61,22 @@ def _counted(split: str, source: Source, counts: Counter[int]) -> Iterator[str]:
 
 
 def _order_of_classes(names: tuple[str, ...]) -> Iterator[str]:
-    """ImageNet's labels are its WordNet ids in order."""
-    if names and all(re.fullmatch(r"n\d{8}", name) for name in names) and list(names) != sorted(names):
-        first = next(i for i, (name, right) in enumerate(zip(names, sorted(names), strict=True)) if name != right)
-        yield f"class {first} is {names[first]} where ImageNet has {sorted(names)[first]}: weights from elsewhere will not fit these labels"
+    """ImageNet's labels are its WordNet ids in order; a part of them keeps that order."""
+    if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        return
+    right = sorted(names)
+    if list(names) != right:
+        first = next(i for i, name in enumerate(names) if name != right[i])
+        yield (
+            f"class {first} is {names[first]} where ImageNet has {right[first]}: weights from elsewhere will not fit these labels; "
+            "name the folders by WordNet ids, or prepare the records again"
+        )
+    imagenet = wordnet_ids()
+    if strangers := sorted(set(names) - set(imagenet)):
+        yield f"{', '.join(strangers[:5])}: {len(strangers)} of these WordNet ids are none of ImageNet's 1,000; remove those classes"
+    elif 950 < len(names) < len(imagenet):
+        lost = sorted(set(imagenet) - set(names))
+        yield f"{len(names)} of ImageNet's 1,000 classes; missing are {', '.join(lost[:5])}: extract their archives"
 
 
 class Seen(NamedTuple):
@@ -74,12 +90,71 @@ class Seen(NamedTuple):
 def seen(run: Run, count: int) -> Seen:
     """The first `count` training examples of the run, before and after what is done to them on the accelerator."""
     before, after, names = [], [], []
-    for batch in run.train_batches(0):
-        images, positions, labels = run.placement.gather((batch.image, batch.position, batch.label))
-        prepared = run.prepare_training(images, example_keys(run.config.seed, positions))
-        before.append(np.asarray(images))
-        after.append(np.asarray(jnp.clip(jnp.rint((prepared + 1) * 127.5), 0, 255).astype(jnp.uint8)))
-        names += [run.class_names[label] for label in jax.device_get(labels)]
+    for batch in map(run.placement.gather, run.train_batches(0)):
+        prepared, _ = run.prepare_training(batch, example_keys(run.config.seed, batch.position))
+        before.append(np.asarray(batch.image))
+        after.append(np.asarray(run.unscaled(prepared)))
+        names += [run.class_names[label] for label in jax.device_get(batch.label)]
         if len(names) >= count:
             break
     return Seen(np.concatenate(before)[:count], np.concatenate(after)[:count], names[:count])
+
+
+MEASURED_SECONDS = 5.0
+
+
+def benchmark(run: Run) -> Iterator[str]:
+    """Times the input pipeline, by stage on one thread and whole on `data.threads`; yields a table and a verdict."""
+    alone, threads = _timed(run, 0), run.config.data.threads
+    yield f"{'stage of one thread':24}{'images/s':>10}{'share':>8}"
+    for stage, seconds in alone.stages.items():
+        yield f"{stage:24}{alone.images / seconds:10,.0f}{seconds / alone.seconds:8.0%}"
+    yield f"{'all':24}{alone.rate:10,.0f}"
+    rate = alone.rate
+    if threads:
+        together = _timed(run, threads)
+        rate = together.rate
+        yield f"{f'{threads} threads, {cores()} cores':24}{rate:10,.0f}   {rate / alone.rate:.2f} times one thread"
+    per_core = rate / min(max(threads, 1), cores())
+    yield f"a core feeds {per_core:,.0f} images/s: an accelerator that trains 1,000 images/s needs {1000 / per_core:.1f} cores"
+    yield from _verdict(run, rate, per_core)
+
+
+class _Timing(NamedTuple):
+    images: int
+    seconds: float
+    stages: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
+
+
+def _timed(run: Run, threads: int) -> _Timing:
+    config = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, threads=threads), steps=2**31)
+    timed = Run(config, run.placement)
+    batches, images = timed.train_batches(0), 0
+    next(batches)  # what is done once, and what is read ahead
+    before, began = timed.watch.read(), time.perf_counter()
+    while time.perf_counter() - began < MEASURED_SECONDS:
+        batch = next(batches)
+        with timed.watch("transfer"):
+            jax.block_until_ready(batch)
+        images += config.batch_size
+    seconds = time.perf_counter() - began
+    return _Timing(images, seconds, {stage: spent - before.get(stage, 0) for stage, spent in timed.watch.read().items()})
+
+
+def _verdict(run: Run, rate: float, per_core: float) -> Iterator[str]:
+    """What this means for the accelerators of this run, where it has been trained already."""
+    try:
+        rows = [row for row in read_metrics(run.config.workdir) if "perf/images_per_second" in row]
+    except FileNotFoundError:
+        rows = []
+    if not rows:
+        yield f"(train {run.config.workdir} for some steps, and this says how many cores its accelerators need)"
+        return
+    wanted = max(row["perf/images_per_second"] / (1 - row["perf/data_wait_fraction"]) for row in rows)
+    needed = wanted / per_core
+    verdict = "the host keeps up" if rate >= wanted else f"input-bound: wanted is {wanted / rate:.1f} times as much"
+    yield f"{run.placement.devices} device(s) of {run.config.workdir} train {wanted:,.0f} images/s and need {needed:.1f} cores: {verdict}"

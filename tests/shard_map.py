@@ -50,7 +50,7 @@ def main() -> None:
         return optax.chain(averaged, optax.sgd(0.1, momentum=0.9))
 
     def step(axis_name):
-        prepare = lambda images, keys: scale(images)  # noqa: E731
+        prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
         return partial(train_step, network=network, optimizer=over(axis_name), objective=classification, prepare=prepare, seed=0)
 
     first = partial(initial_state, network=network, optimizer=over(None), image_shape=(8, 8, 3), averaged=False)

@@ -68,7 +68,7 @@ def refused(arguments, capsys):
         (["models", "inception_v3", "--image-size", "74"], 78, "smallest image that inception_v3 takes is 75x75"),
         (["models", "inception_v3", "--variant", "caffe"], 78, "no variant 'caffe'; there are released"),
         (["models", "--image-size", "0"], 78, "--image-size 0: give 1 or more"),
-        (["data"], 78, "say data check"),
+        (["data"], 78, "say data prepare"),
         (["data", "check", "--data.name", "folder"], 65, "set data.directory"),
         (["train", "digits", "--data.margin", "16"], 78, "leaves nothing of data.image_size 32"),
         (["train", "digits", "--data.test-crop-fraction", "0"], 78, "data.test_crop_fraction is 0"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.data.sources import ArraySource, DataError
+from inception_jax.data.batches import Batch
+from inception_jax.data.source import ArraySource, DataError
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.recipes import recipe
@@ -70,6 +71,7 @@ def test_what_is_shown_is_what_the_step_sees():
     np.testing.assert_array_equal(shown.before[:8], first.image)
     examples, _ = jax.random.split(jax.random.key(run.config.seed))
     keys = jnp.stack([jax.random.fold_in(examples, position) for position in range(8, 12)])
-    entered = (run.prepare_training(second.image[:4], keys) + 1) * 127.5
+    entered, _ = run.prepare_training(Batch(*(rows[:4] for rows in second)), keys)
+    entered = (entered + 1) * 127.5
     assert np.abs(shown.after[8:] - np.clip(entered, 0, 255)).max() <= 1
     assert (shown.after != shown.before).any()

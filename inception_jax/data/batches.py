@@ -1,19 +1,24 @@
 """Batches: the rows of one step that this process holds, read, decoded and stacked."""
 
+import logging
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
-import chex
 import numpy as np
 
 from inception_jax.data.order import Order
-from inception_jax.data.sources import DataError, Example, Source
+from inception_jax.data.source import DataError, Example, Source
+from inception_jax.data.stopwatch import Stopwatch
 
 Rows = Any
 """A NumPy array on the host, a `jax.Array` once laid out."""
 
 Pixels = Callable[[Example, int], np.ndarray]
 """What the network sees of an example at a position of the stream: [H, W, 3] uint8."""
+
+PART = 8
+"""Examples that a thread reads at a time: few, so that what is read ahead stays small, and many enough to hide its cost."""
 
 
 class Batch(NamedTuple):
@@ -32,38 +37,69 @@ class Batch(NamedTuple):
     position: Rows
 
 
-def batch(step: int, *, rows: np.ndarray, batch_size: int, order: Order, source: Source, pixels: Pixels) -> Batch:
+def batch(
+    step: int,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    order: Order,
+    source: Source,
+    pixels: Pixels,
+    image_size: int,
+    skip_bad: bool = False,
+    watch: Stopwatch | None = None,
+) -> Batch:
     """Rows `rows` of global batch `step`; rows after the stream's end are zeros of weight 0.
+
+    Args:
+      skip_bad: an example that cannot be used is told of, and becomes zeros of weight 0, instead of an error.
 
     Raises:
       DataError: an example that cannot be read; the message says which.
     """
+    watch = watch or Stopwatch()
     positions = step * np.int64(batch_size) + rows
-    images, labels, weights = [], [], []
-    for index, position in zip(order(positions).tolist(), positions.tolist(), strict=True):
-        example = source[max(index, 0)]
+    image = np.zeros((len(rows), image_size, image_size, 3), np.uint8)
+    label, weight = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.float32)
+    for row, (index, position) in enumerate(zip(order(positions).tolist(), positions.tolist(), strict=True)):
+        if index < 0:
+            continue
+        example = None
         try:
-            images.append(pixels(example, position))
+            with watch("read"):
+                example = source[index]
+            if not 0 <= example.label < len(source.class_names):
+                raise DataError(f"label {example.label}, but there are {len(source.class_names)} classes, from 0")
+            image[row] = pixels(example, position)
+            label[row], weight[row] = example.label, 1
         except DataError as error:
-            raise DataError(f"{example.at(index)}: {error}") from error
-        if not 0 <= example.label < len(source.class_names):
-            raise DataError(f"example {index}: label {example.label}, but there are {len(source.class_names)} classes, from 0")
-        labels.append(example.label)
-        weights.append(index >= 0)
-    weight = np.array(weights, np.float32)
-    image = np.stack(images)
-    chex.assert_type(image, np.uint8)
-    if not weight.all():
-        image = image * weight.astype(np.uint8)[:, None, None, None]
-    return Batch(image, np.array(labels, np.int32), weight, positions)
+            told = f"{example.at(index) if example else f'example {index}'}: {error}"
+            if not skip_bad:
+                raise DataError(told) from error
+            logging.getLogger(__name__).warning("skipped %s", told)
+    return Batch(image, label, weight, positions)
 
 
-def stream(one: Callable[[int], Batch], start: int, stop: int, threads: int) -> Iterator[Batch]:
-    """Batches `start` to `stop`, read ahead by `threads` threads of Grain's; with 0 by the caller's own, without Grain."""
+def stream(
+    part: Callable[[int, np.ndarray], Batch], rows: np.ndarray, start: int, stop: int, threads: int, watch: Stopwatch | None = None
+) -> Iterator[Batch]:
+    """Batches `start` to `stop`, one batch and a little more read ahead by `threads` threads of Grain's.
+
+    Threads share a batch: each makes a few of its rows at a time. With 0 threads the caller's own makes it, without Grain.
+    """
     if not threads:
-        return map(one, range(start, stop))
+        yield from (part(step, rows) for step in range(start, stop))
+        return
     import grain
 
-    steps = grain.MapDataset.range(start, stop).map(one)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)  # counts batches
-    return iter(steps.to_iter_dataset(options))
+    watch = watch or Stopwatch()
+    pieces = np.array_split(rows, -(-len(rows) // PART))
+    tasks = grain.MapDataset.range(start * len(pieces), stop * len(pieces))
+    tasks = tasks.map(lambda task: part(task // len(pieces), pieces[task % len(pieces)]))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=len(pieces) + 2 * threads)  # counts tasks
+    parts = iter(tasks.to_iter_dataset(options))
+    for _ in range(start, stop):
+        ready = list(islice(parts, len(pieces)))
+        with watch("batch"):
+            joined = Batch(*map(np.concatenate, zip(*ready, strict=True)))
+        yield joined

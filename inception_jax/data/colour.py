@@ -4,7 +4,7 @@ The operations are TensorFlow's (`tf.image.adjust_*`): none clips but saturation
 distortion is clipped once, at its end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -66,11 +66,17 @@ def _to_rgb(angle: jax.Array, chroma: jax.Array, value: jax.Array) -> jax.Array:
     return ((1 - chroma)[..., None] + chroma[..., None] * jnp.clip(wheel, 0, 1)) * value[..., None]
 
 
-def slim(image: jax.Array, key: jax.Array, *, strength: float = 1.0, fast: bool = False) -> jax.Array:
-    """TF-Slim's: brightness, saturation, hue and contrast in one of four orders; `fast` leaves out hue and contrast.
+SLIM = ((0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 0, 1), (2, 1, 3, 0))
+SLIM_FAST = ((0, 1), (1, 0), (1, 0), (1, 0))
+ORIGINAL = ((0, 1, 2, 3), (0, 3, 1, 2))
+"""Orders of brightness 0, saturation 1, hue 2 and contrast 3: tensorflow/models, slim/preprocessing/inception_preprocessing.py,
+its fast mode, and inception/image_processing.py, where the parity of the reading thread chose."""
 
-    tensorflow/models, slim/preprocessing/inception_preprocessing.py. `strength` times the ranges: less photometric
-    distortion (arXiv:1502.03167, section 4.2.1) is a strength below 1.
+
+def in_an_order(image: jax.Array, key: jax.Array, *, strength: float = 1.0, orders: Sequence[tuple[int, ...]] = SLIM) -> jax.Array:
+    """Brightness, saturation, hue and contrast by random amounts, in one of `orders`.
+
+    `strength` times the ranges: less photometric distortion (arXiv:1502.03167, section 4.2.1) is a strength below 1.
     """
     which, *keys = jax.random.split(key, 5)
     amounts = [
@@ -80,14 +86,30 @@ def slim(image: jax.Array, key: jax.Array, *, strength: float = 1.0, fast: bool 
         jax.random.uniform(keys[3], minval=1 - 0.5 * strength, maxval=1 + 0.5 * strength),
     ]
     steps = (brightness, saturation, hue, contrast)
-    orders = ((0, 1), (1, 0), (1, 0), (1, 0)) if fast else ((0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 0, 1), (2, 1, 3, 0))
 
     def in_order(order: tuple[int, ...], image: jax.Array) -> jax.Array:
         for i in order:
             image = steps[i](image, amounts[i])
         return jnp.clip(image, 0, 1)
 
-    return jax.lax.switch(jax.random.randint(which, (), 0, 4), [partial(in_order, order) for order in orders], image)
+    return jax.lax.switch(jax.random.randint(which, (), 0, len(orders)), [partial(in_order, order) for order in orders], image)
+
+
+def jitter(image: jax.Array, key: jax.Array, *, strength: float = 1.0) -> jax.Array:
+    """Brightness, contrast and saturation by factors of 0.6 to 1.4, in any order: torchvision's ColorJitter(0.4, 0.4, 0.4)."""
+    places, amounts = jax.random.split(key)
+    first, second, third = jax.random.uniform(amounts, (3,), minval=1 - 0.4 * strength, maxval=1 + 0.4 * strength)
+
+    def grey(image: jax.Array) -> jax.Array:
+        return (image @ jnp.array([0.299, 0.587, 0.114]))[..., None]
+
+    def towards(other: Callable[[jax.Array], jax.Array | float], factor: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        return lambda image: jnp.clip(factor * image + (1 - factor) * other(image), 0, 1)
+
+    steps = [towards(lambda image: 0.0, first), towards(lambda image: grey(image).mean(), second), towards(grey, third)]
+    for step in jax.random.permutation(places, 3):
+        image = jax.lax.switch(step, steps, image)
+    return image
 
 
 def tpu(image: jax.Array, key: jax.Array, *, strength: float = 1.0) -> jax.Array:
@@ -107,4 +129,10 @@ def lighting(image: jax.Array, key: jax.Array, *, deviation: float = 0.1) -> jax
     return image + EIGENVECTORS @ (deviation * jax.random.normal(key, (3,)) * EIGENVALUES)
 
 
-DISTORTIONS: dict[str, Callable[..., jax.Array]] = {"slim": slim, "slim_fast": partial(slim, fast=True), "tpu": tpu}
+DISTORTIONS: dict[str, Callable[..., jax.Array]] = {
+    "slim": in_an_order,
+    "slim_fast": partial(in_an_order, orders=SLIM_FAST),
+    "original": partial(in_an_order, orders=ORIGINAL),
+    "tpu": tpu,
+    "jitter": jitter,
+}

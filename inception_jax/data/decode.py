@@ -5,11 +5,13 @@ import io
 import numpy as np
 from PIL import Image
 
-from inception_jax.data.sources import DataError
+from inception_jax.data.source import DataError
 
 try:
     import cv2
     import simplejpeg
+
+    cv2.setNumThreads(0)  # the parallel work is one image per thread; two threads within each image cost more than they gain
 except ImportError:  # Pillow alone reads everything, at about half the speed
     cv2 = simplejpeg = None  # type: ignore[assignment]
 
@@ -78,7 +80,8 @@ def resize(pixels: np.ndarray, size: int, rule: str) -> np.ndarray:
         return _from_the_corner(pixels, size)
     if rule == "bicubic_antialias":
         return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
-    if cv2 is not None and rule != "antialias":
+    shrinks = size < max(pixels.shape[:2])
+    if cv2 is not None and (rule != "antialias" or not shrinks):  # growing, all three are the same to a grey level
         how = cv2.INTER_AREA if rule == "area" and size < min(pixels.shape[:2]) else cv2.INTER_LINEAR
         return cv2.resize(pixels, (size, size), interpolation=how)
     how = Image.Resampling.BOX if rule == "area" and size < min(pixels.shape[:2]) else Image.Resampling.BILINEAR

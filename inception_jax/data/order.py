@@ -3,6 +3,7 @@
 Row r of global batch k is stream position k * B + r, on any number of hosts and after any resume.
 """
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ Order = Callable[[np.ndarray], np.ndarray]
 def shuffled(examples: int, seed: int) -> Order:
     """An endless stream in which each epoch is a permutation of all examples, another one each time."""
 
+    lock = threading.Lock()  # without it each reading thread would sort each epoch: 0.15 s for ImageNet
+
     @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
     def permutation(epoch: int) -> np.ndarray:
         # Sorting raw Philox words: NumPy guarantees those for ever, and not what its Generator.permutation returns.
@@ -25,7 +28,9 @@ def shuffled(examples: int, seed: int) -> Order:
         epochs, places = np.divmod(positions, examples)
         found = np.empty_like(positions)
         for epoch in np.unique(epochs):
-            found[epochs == epoch] = permutation(int(epoch))[places[epochs == epoch]]
+            with lock:
+                ordered = permutation(int(epoch))
+            found[epochs == epoch] = ordered[places[epochs == epoch]]
         return found
 
     return ids

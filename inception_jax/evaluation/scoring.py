@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from inception_jax.data.source import DataError
 from inception_jax.training.steps import Scores
 
 
@@ -19,16 +20,25 @@ def totals(sums: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def means(total: Mapping[str, float]) -> dict[str, float]:
-    """Divides by the count, once."""
+    """Divides by the count, once.
+
+    Raises:
+      DataError: nothing was counted.
+    """
+    if not total["count"]:
+        raise DataError("not one of these examples could be read")
     return {name: value / total["count"] for name, value in total.items() if name != "count"}
 
 
-def evaluate(step: Callable[[Any, Any], Scores], variables: Any, batches: Iterator[Any], *, examples: int) -> dict[str, float]:
-    """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, and their `count`.
+def evaluate(
+    step: Callable[[Any, Any], Scores], variables: Any, batches: Iterator[Any], *, examples: int, may_skip: bool = False
+) -> dict[str, float]:
+    """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, their `count`, and how many were `skipped`.
 
     Raises:
-      AssertionError: the batches held not exactly `examples` examples.
+      AssertionError: the batches held not exactly `examples` examples, or, with `may_skip`, more than that.
     """
     total = totals(step(variables, batch).sums for batch in batches)
-    assert total["count"] == examples, f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
-    return {**means(total), "count": total["count"]}
+    skipped = examples - total["count"]
+    assert skipped >= 0 if may_skip else skipped == 0, f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
+    return {**means(total), "count": total["count"], "skipped": skipped}

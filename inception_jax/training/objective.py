@@ -33,19 +33,20 @@ def top_k(k: int) -> Metric:
 METRICS: Mapping[str, Metric] = MappingProxyType({"top1": top_k(1), "top5": top_k(5)})
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy [B] in nats, of `logits` [B, K] in at least float32.
+def cross_entropy(logits: jax.Array, targets: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy [B] in nats, of `logits` [B, K] in at least float32; `targets` are classes [B] or probabilities [B, K].
 
     With smoothing e the target is (1 - e) one-hot + e / K (arXiv:1512.00567, section 7).
     """
-    chex.assert_rank([logits, labels], [2, 1])
-    chex.assert_equal_shape_prefix((logits, labels), 1)
+    chex.assert_rank([logits, targets], [2, {1, 2}])
+    chex.assert_equal_shape_prefix((logits, targets), targets.ndim)
     if logits.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"logits are {logits.dtype}: a softmax over them needs at least float32")
-    if not label_smoothing:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    return optax.softmax_cross_entropy(logits, optax.smooth_labels(target, label_smoothing))
+    if targets.ndim == 1:
+        if not label_smoothing:
+            return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
 def score(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array, metrics: Mapping[str, Metric] = METRICS) -> Sums:
@@ -59,17 +60,20 @@ def classification(
     labels: jax.Array,
     weights: jax.Array,
     *,
+    targets: jax.Array | None = None,
     label_smoothing: float = 0.0,
     aux_weight: float = 0.3,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> tuple[jax.Array, Sums]:
     """Mean cross-entropy, each auxiliary head's added with `aux_weight`; and the sums of the main classifier.
 
-    L2 is not part of this number: the optimizer adds its gradient.
+    L2 is not part of this number: the optimizer adds its gradient. `targets` take the place of the labels in the loss,
+    where images are blends.
     """
+    targets = labels if targets is None else targets
     logits = outputs.logits
     assert logits is not None, "the network stopped before its classifier"
-    losses = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    losses = cross_entropy(logits, targets, label_smoothing=label_smoothing)
     for aux in outputs.aux:
-        losses = losses + aux_weight * cross_entropy(aux, labels, label_smoothing=label_smoothing)
-    return (weights * losses).sum() / weights.sum(), score(logits, labels, weights, losses, metrics)
+        losses = losses + aux_weight * cross_entropy(aux, targets, label_smoothing=label_smoothing)
+    return (weights * losses).sum() / jnp.maximum(weights.sum(), 1), score(logits, labels, weights, losses, metrics)

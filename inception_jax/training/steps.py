@@ -30,19 +30,19 @@ def train_step(
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     objective: Callable[..., tuple[jax.Array, Sums]],
-    prepare: Callable[[jax.Array, jax.Array], jax.Array],
+    prepare: Callable[["Batch", jax.Array], tuple[jax.Array, jax.Array]],
     seed: int,
     average_decay: float = 0.0,
 ) -> tuple[State, Sums]:
     """One update of the parameters; a step whose numbers are not finite changes none of them and is counted."""
     _, dropout = jax.random.split(jax.random.key(seed))
-    images = prepare(batch.image, example_keys(seed, batch.position))
+    images, targets = prepare(batch, example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
 
     def loss(params):
         variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, state.step)}
         outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
-        value, sums = objective(outputs, batch.label, batch.weight)
+        value, sums = objective(outputs, batch.label, batch.weight, targets=targets)
         return value, (sums, updated.get("batch_stats", {}))
 
     (value, (sums, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)

@@ -11,7 +11,7 @@ KEYS = jax.random.split(jax.random.key(0), 6)
 
 
 def test_scaling_ends_at_one():
-    np.testing.assert_allclose(scale(jnp.array([0, 255], jnp.uint8)), [-1, 1])
+    np.testing.assert_allclose(scale(jnp.array([[0, 0, 0], [255, 255, 255]], jnp.uint8)), [[-1] * 3, [1] * 3])
 
 
 def test_nothing_asked_is_nothing_done():

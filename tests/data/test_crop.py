@@ -56,7 +56,7 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
     """The same example at two positions is seen differently, at one position always the same."""
     from dataclasses import replace
 
-    from inception_jax.data.sources import Example
+    from inception_jax.data.source import Example
     from inception_jax.experiment import Run
     from inception_jax.mesh import everything
     from inception_jax.recipes import recipe

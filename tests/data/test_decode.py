@@ -6,7 +6,7 @@ from PIL import Image
 
 from inception_jax.data import decode as module
 from inception_jax.data.decode import decode, resize
-from inception_jax.data.sources import DataError
+from inception_jax.data.source import DataError
 
 RNG = np.random.default_rng(0)
 PHOTO = np.asarray(Image.fromarray(RNG.integers(0, 256, (24, 32, 3), np.uint8)).resize((160, 120), Image.Resampling.BICUBIC))

@@ -1,5 +1,6 @@
 import io
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,14 +8,15 @@ from PIL import Image
 
 from inception_jax.data import sources
 from inception_jax.data.batches import batch
-from inception_jax.data.decode import decode
+from inception_jax.data.decode import decode, resize
 from inception_jax.data.order import once
-from inception_jax.data.sources import ArraySource, DataError, open_source
+from inception_jax.data.source import ArraySource, DataError
+from inception_jax.data.sources import open_source
 
 
 def test_data_that_is_not_there_is_answered_at_once_with_the_command_to_run(tmp_path):
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"imagenet2012 is not prepared[\s\S]*download_and_prepare"):
+    with pytest.raises(DataError, match=r"imagenet2012 is not prepared[\s\S]*inception-jax data prepare imagenet2012"):
         open_source("imagenet2012", "train", str(tmp_path))
     assert time.monotonic() - began < 5
 
@@ -46,6 +48,11 @@ def test_users_register_their_own(monkeypatch):
     assert open_source("mine", "train")[2].label == 2
     with pytest.raises(ValueError, match="registered already"):
         sources.register("mine", lambda split, directory: mine)
+
+
+def make(source, **options):
+    pixels = lambda example, _: resize(decode(example.image), 8, "bilinear")  # noqa: E731
+    return partial(batch, batch_size=3, order=once(len(source)), source=source, pixels=pixels, image_size=8, **options)
 
 
 def photograph(seed, kind="JPEG"):
@@ -84,7 +91,7 @@ def test_a_broken_file_is_named(tree, broken):
     (tree / "train" / "ant" / "1.jpg").write_bytes(broken)
     source = open_source("folder", "train", str(tree))
     with pytest.raises(DataError, match=r"example 1 \(.*ant/1\.jpg\)"):
-        batch(0, rows=np.arange(3), batch_size=3, order=once(6), source=source, pixels=lambda example, _: decode(example.image))
+        make(source)(0, np.arange(3))
 
 
 def test_folders_that_are_not_there_or_empty_say_so(tree):
@@ -111,3 +118,28 @@ def test_synthetic_images_are_the_same_for_ever_and_separable():
     assert np.mean([angle == source[i].label for i, angle in enumerate(angles)]) > 0.95
     with pytest.raises(DataError, match="no split 'validation'"):
         open_source("synthetic", "validation")
+
+
+def test_a_bad_example_is_skipped_and_counted_where_that_is_asked(tree, caplog):
+    (tree / "train" / "ant" / "1.jpg").write_bytes(b"broken")
+    (tree / "train" / "cat" / "0.jpg").unlink()
+    source = open_source("folder", "train", str(tree))
+    (tree / "train" / "cat" / "1.jpg").unlink()
+    found = [make(source, skip_bad=True)(step, np.arange(3)) for step in range(2)]
+    assert np.concatenate([part.weight for part in found]).tolist() == [1, 0, 1, 0, 1, 0]
+    assert not found[0].image[1].any()
+    assert [text for text in ("ant/1.jpg", "cat/1.jpg") if text in caplog.text] == ["ant/1.jpg", "cat/1.jpg"]
+    assert caplog.text.count("skipped example") == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "length"), [("train[:4]", 0, 4), ("train[2:]", 2, 4), ("train[50%:]", 3, 3), ("train[1:3]", 1, 2), ("train[:99]", 0, 6)]
+)
+def test_parts_of_a_split(tree, part, first, length):
+    whole, found = open_source("folder", "train", str(tree)), open_source("folder", part, str(tree))
+    assert [found[i].name for i in range(len(found))] == [whole[first + i].name for i in range(length)]
+
+
+def test_a_part_that_is_none_says_so(tree):
+    with pytest.raises(DataError, match=r"train\[x\]"):
+        open_source("folder", "train[x]", str(tree))

@@ -23,7 +23,12 @@ TABLE = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), sam
 NETWORK = Network(TABLE, num_classes=10, norm=partial(BatchNorm, examples_per_group=4))
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 STEP = partial(
-    train_step, network=NETWORK, optimizer=OPTIMIZER, objective=classification, prepare=lambda images, keys: scale(images), seed=0
+    train_step,
+    network=NETWORK,
+    optimizer=OPTIMIZER,
+    objective=classification,
+    prepare=lambda batch, keys: (scale(batch.image), batch.label),
+    seed=0,
 )
 
 
@@ -79,8 +84,8 @@ def test_the_average_follows(start):
 
 
 def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
-    def infinite(outputs, labels, weights):
-        loss, sums = classification(outputs, labels, weights)
+    def infinite(outputs, labels, weights, targets):
+        loss, sums = classification(outputs, labels, weights, targets=targets)
         return loss * jnp.inf, sums
 
     after, sums = jax.jit(partial(STEP, objective=infinite, average_decay=0.9))(start, batch())
@@ -93,7 +98,7 @@ def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
     again, later = step(start, batch())[1], step(start.replace(step=start.step + 1), batch())[1]
     assert float(step(start, batch())[1]["loss"]) == float(again["loss"]) != float(later["loss"])
     keys = []
-    jax.eval_shape(partial(STEP, prepare=lambda images, given: (keys.append(given), scale(images))[1]), start, batch())
+    jax.eval_shape(partial(STEP, prepare=lambda batch, given: (keys.append(given), (scale(batch.image), batch.label))[1]), start, batch())
     assert keys[0].shape == (16,)
 
 

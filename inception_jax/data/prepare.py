@@ -1,0 +1,160 @@
+"""Prepares data for random access: a tree of images, or TFRecords of TFDS or TF-Slim, as ArrayRecord. No TensorFlow is needed.
+
+The bytes of images and of records are copied as they are.
+"""
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from inception_jax.data import records
+from inception_jax.data.folder import FolderSource
+from inception_jax.data.source import DataError, Example
+
+SHARD = 10_000
+"""Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
+
+TFRECORD = re.compile(r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?")
+"""`imagenet2012-train.tfrecord-00000-of-01024` is TFDS's, `train-00000-of-01024` TF-Slim's."""
+
+
+class Shard(NamedTuple):
+    """A file to be written, and what it will hold."""
+
+    split: str
+    name: str
+    records: Callable[[], Iterator[bytes]]
+
+
+class Preparation:
+    """`source` in ArrayRecord in `target`: `write` each of `shards`, then `finish`.
+
+    Shards that are there already are kept, so an interrupted preparation goes on where it ended.
+
+    Raises:
+      DataError: a source that is no tree of images and holds no TFRecords, or not all of them; records that cannot be read.
+    """
+
+    def __init__(self, source: Path, target: Path):
+        if not source.is_dir():
+            raise DataError(f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or the name of a TFDS dataset")
+        files = sorted(file for file in source.iterdir() if TFRECORD.fullmatch(file.name))
+        self.shards, self._class_names = _of_tfrecords(files, source) if files else _of_tree(source)
+        self._source, self._target = source, target
+        self._counts: dict[str, dict[str, int]] = {}
+        self._labels: dict[int, str] = {}
+        target.mkdir(parents=True, exist_ok=True)
+
+    def write(self, shard: Shard) -> None:
+        file = self._target / shard.name
+        if not file.exists():
+            records.write(shard.records(), file)
+        written = records.opened([file])
+        self._counts.setdefault(shard.split, {})[shard.name] = len(written)
+        if self._class_names is None:
+            _note_classes(written, self._labels)
+
+    def finish(self) -> dict[str, int]:
+        """Writes `records.json`, by which the folder is known to be whole; returns the examples of each split."""
+        first, names = (0, self._class_names) if self._class_names is not None else _named(self._labels)
+        _keep_for_tfds(self._source, self._target)
+        unfinished = self._target / (records.INDEX + ".unfinished")
+        unfinished.write_text(json.dumps({"class_names": names, "first_label": first, "splits": self._counts}, indent=1))
+        unfinished.replace(self._target / records.INDEX)
+        return {split: sum(files.values()) for split, files in self._counts.items()}
+
+
+def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
+    splits = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not splits:
+        raise DataError(f"{root} holds neither <split>/<class>/<image> nor TFRecords")
+    shards, names = [], {}
+    for split in splits:
+        source = FolderSource(split, str(root))
+        names[split] = source.class_names
+        count = -(-len(source) // SHARD)
+        bounds = [round(i * len(source) / count) for i in range(count + 1)]
+        shards += [
+            Shard(
+                split,
+                f"{split}-{i:05d}-of-{count:05d}.array_record",
+                partial(_made, source, range(bounds[i], bounds[i + 1]), root),
+            )
+            for i in range(count)
+        ]
+    first, *others = splits
+    for split in others:
+        if odd := sorted(set(names[split]) ^ set(names[first])):
+            found = f"{first} has {len(names[first])} classes and {split} {len(names[split])}"
+            raise DataError(f"{root}: {found}; not in both: {', '.join(odd[:5])}")
+    return shards, list(names[first])
+
+
+def _made(source: FolderSource, part: range, root: Path) -> Iterator[bytes]:
+    for i in part:
+        example = source[i]
+        yield records.serialized(Example(example.image, example.label, str(Path(example.name).relative_to(root))))
+
+
+def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str] | None]:
+    shards, numbers = [], defaultdict[tuple[str, int], set[int]](set)
+    for file in files:
+        part = TFRECORD.fullmatch(file.name)
+        assert part
+        split, count = part["split"], int(part["shards"])
+        numbers[split, count].add(int(part["shard"]))
+        name = file.name.replace(".tfrecord-", ".array_record-") if ".tfrecord-" in file.name else f"{file.name}.array_record"
+        shards.append(Shard(split, name, partial(_read, file)))
+    for (split, count), there in numbers.items():
+        if missing := sorted(set(range(count)) - there):
+            raise DataError(
+                f"{root} holds {len(there)} of {count} shards of {split}; missing are {missing[:5]}: copy or download them again"
+            )
+    labels = root / "label.labels.txt"
+    return shards, labels.read_text().splitlines() if labels.exists() else None
+
+
+def _read(file: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file. Grain compares lengths, not checksums."""
+    import grain
+
+    try:
+        yield from grain.experimental.TFRecordIterDataset(str(file))
+    except ValueError as error:
+        raise DataError(f"{file} is no whole TFRecord file: copy or download it again") from error
+
+
+def _note_classes(written: Any, seen: dict[int, str]) -> None:
+    """Notes what each stored label is called: by its WordNet id, else its text, else its number."""
+    for i in range(len(written)):
+        record = written[i]
+        label = records.parsed(record).label
+        if label not in seen:
+            features = records.features_of(record)
+            names = (features[key].bytes_list.value for key in ("image/class/synset", "image/class/text") if key in features)
+            seen[label] = next((name[0].decode() for name in names if name), str(label))
+
+
+def _named(seen: dict[int, str]) -> tuple[int, list[str]]:
+    labels = sorted(seen)
+    first = labels[0]
+    if first not in (0, 1) or labels != list(range(first, first + len(labels))):
+        gaps = sorted(set(range(labels[-1])) - set(labels) - {0})
+        raise DataError(
+            f"the records hold {len(labels)} labels from {first} to {labels[-1]}, and none of {gaps[:5]}: labels must be without gaps"
+        )
+    return first, [seen[label] for label in labels]
+
+
+def _keep_for_tfds(source: Path, target: Path) -> None:
+    """What TFDS itself needs to read these files by the name of the dataset."""
+    for file in [*source.glob("features.json"), *source.glob("*.labels.txt")]:
+        shutil.copy(file, target)
+    if (source / "dataset_info.json").exists():
+        described = json.loads((source / "dataset_info.json").read_text())
+        (target / "dataset_info.json").write_text(json.dumps({**described, "fileFormat": "array_record"}, indent=2))

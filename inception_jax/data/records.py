@@ -1,0 +1,130 @@
+"""ArrayRecord files of `tf.train.Example`, and the `records.json` beside them that says what should be there.
+
+    DIRECTORY/records.json
+    DIRECTORY/train-00000-of-00129.array_record ...
+
+`records.json` is {"class_names": [...], "first_label": 0, "splits": {"train": {"train-00000-of-00129.array_record": 9932, ...}}}.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from inception_jax.data.source import DataError, Example
+
+INDEX = "records.json"
+UNCOMPRESSED = "group_size:1,uncompressed"
+"""One record a group, for random access; JPEGs do not get smaller."""
+
+IMAGE, LABEL, NAME = (
+    ("image", "image/encoded"),
+    ("label", "image/class/label"),
+    ("name", "file_name", "image/filename"),
+)
+"""What TFDS and TF-Slim call them."""
+
+
+class RecordSource:
+    """What `inception-jax data prepare` wrote. Labels count from `first_label`: TF-Slim's ImageNet begins at 1."""
+
+    def __init__(self, split: str, directory: str | None):
+        if directory is None:
+            raise DataError("data.name is records: set data.directory to a folder that inception-jax data prepare wrote")
+        root = Path(directory).expanduser()
+        if not (root / INDEX).exists():
+            raise DataError(
+                f"{root} holds no {INDEX}: run\n  inception-jax data prepare SOURCE {root}\nwith the images or TFRecords as SOURCE"
+            )
+        index = json.loads((root / INDEX).read_text())
+        if split not in index["splits"]:
+            raise DataError(f"{root} has no split {split!r}; it has {', '.join(index['splits'])}")
+        files: dict[str, int] = index["splits"][split]
+        if missing := [name for name in files if not (root / name).exists()]:
+            raise DataError(f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again")
+        self.class_names = tuple(index["class_names"])
+        self._first_label = index["first_label"]
+        self._records = opened([root / name for name in files])
+        if len(self) != sum(files.values()):
+            wrong = next(f"{name} holds {len(opened([root / name]))} and not {count}" for name, count in files.items()
+                         if len(opened([root / name])) != count)  # fmt: skip
+            raise DataError(f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: {wrong}; prepare it again")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        try:
+            example = parsed(self._records[index])
+        except RuntimeError as error:  # ArrayRecord has a hash of each chunk
+            raise DataError(f"record {index} is damaged ({error}); prepare its shard again") from error
+        return example._replace(label=example.label - self._first_label)
+
+
+def opened(files: list[Path]) -> Any:
+    """The records of `files` as a sequence of bytes.
+
+    Raises:
+      DataError: a file that cannot be opened.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    try:
+        return ArrayRecordDataSource([str(file) for file in files])
+    except RuntimeError as error:
+        raise DataError(f"of {files[0]} ... {files[-1]}, one cannot be opened ({error}); prepare it again") from error
+
+
+def parsed(record: bytes) -> Example:
+    """The image, the label as it is stored, and the name, of a `tf.train.Example` as TFDS, TF-Slim or we write it.
+
+    Raises:
+      DataError: bytes that are none, or that hold no image and label.
+    """
+    features = features_of(record)
+    image, label, name = (next((features[key] for key in keys if key in features), None) for keys in (IMAGE, LABEL, NAME))
+    if image is None or label is None or not image.bytes_list.value or not label.int64_list.value:
+        raise DataError(f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of {LABEL}")
+    return Example(image.bytes_list.value[0], label.int64_list.value[0], name.bytes_list.value[0].decode() if name else "")
+
+
+def features_of(record: bytes) -> Any:
+    """Feature by name.
+
+    Raises:
+      DataError: bytes that are no `tf.train.Example`.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    try:
+        return tf_example_pb2.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise DataError(f"{len(record)} bytes that begin with {record[:8]!r} are no tf.train.Example") from error
+
+
+def serialized(example: Example) -> bytes:
+    """`example`, whose image is encoded, as a `tf.train.Example`."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    message = tf_example_pb2.Example()
+    message.features.feature["image"].bytes_list.value.append(example.image)
+    message.features.feature["label"].int64_list.value.append(example.label)
+    message.features.feature["name"].bytes_list.value.append(example.name.encode())
+    return message.SerializeToString(deterministic=True)
+
+
+def write(records: Iterable[bytes], file: Path) -> int:
+    """Writes `records` to `file`, which appears when it is whole; returns how many there were."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    unfinished, count = file.with_name(file.name + ".unfinished"), 0
+    writer = ArrayRecordWriter(str(unfinished), UNCOMPRESSED)
+    try:
+        for record in records:
+            writer.write(record)
+            count += 1
+    finally:
+        writer.close()
+    unfinished.replace(file)
+    return count

@@ -1,0 +1,128 @@
+"""Datasets of TFDS, in ArrayRecord, without TensorFlow."""
+
+import contextlib
+import io
+import logging
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from inception_jax.data.source import DataError, Example
+
+
+class TfdsSource:
+    """A TFDS dataset in ArrayRecord, read without TensorFlow. The digits are prepared when first asked for."""
+
+    def __init__(self, name: str, split: str, directory: str | None):
+        builder = prepared_builder(name, directory)
+        if split.partition("[")[0] not in builder.info.splits:
+            raise DataError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+        features = builder.info.features
+        if not {"image", "label"} <= set(features):
+            raise DataError(f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'")
+        self.class_names = tuple(features["label"].names)
+        try:
+            self._records = builder.as_data_source(split=split, decoders=_undecoded())
+            self._length = len(self._records)
+        except (RuntimeError, OSError) as error:  # ArrayRecord's and the system's: a shard is missing or cut off
+            raise DataError(f"{split} of {name} in {builder.data_dir} cannot be opened ({error}): prepare it again") from error
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Example:
+        try:
+            record = self._records[index]
+        except RuntimeError as error:  # ArrayRecord has a hash of each chunk
+            raise DataError(f"record {index} is damaged ({error}); prepare its shard again") from error
+        return Example(record["image"], int(record["label"]), os.fsdecode(record.get("file_name", b"")))
+
+
+def _undecoded() -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+
+    return {"image": tfds.decode.SkipDecoding()}
+
+
+def builder_of(name: str, directory: str | None) -> Any:
+    """The TFDS builder of a dataset as ArrayRecord, prepared or not.
+
+    Raises:
+      DataError: TFDS does not know it.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS tells of each file that it opens or misses
+    import tensorflow_datasets as tfds
+
+    options: dict[str, Any] = {"data_dir": directory, "file_format": "array_record"}
+    try:
+        if name == "digits":
+            from inception_jax.data.digits_builder import InceptionJaxDigits
+
+            return InceptionJaxDigits(**options)
+        return tfds.builder(name, **options)
+    except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
+        raise DataError(f"no dataset is called {name!r}: TFDS does not know it, and no imported package registers it") from error
+
+
+def prepared_builder(name: str, directory: str | None) -> Any:
+    """The TFDS builder of a dataset that is on disk as ArrayRecord; the digits are put there if they are not.
+
+    Raises:
+      DataError: another dataset that is not there; the message has the command that puts it there.
+    """
+    builder = builder_of(name, directory)
+    if builder.is_prepared():
+        return builder
+    if name != "digits":
+        where = f" {directory}" if directory else ""
+        raise DataError(
+            f"{name} is not prepared in {builder.data_dir}: run\n  inception-jax data prepare {name}{where}\n"
+            "or set data.directory to where it is"
+        )
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces a download; there is none
+            builder.download_and_prepare()
+    except OSError as error:
+        raise DataError(f"the digits cannot be prepared in {builder.data_dir} ({error}): set data.directory") from error
+    return builder
+
+
+def wordnet_ids() -> list[str]:
+    """ImageNet's 1,000 classes, in the order of its labels."""
+    return builder_of("imagenet2012", None).info.features["label"].names
+
+
+def download(name: str, directory: str | None) -> str:
+    """Has TFDS download and prepare a dataset; returns the folder.
+
+    Raises:
+      DataError: no network, no room, or files that must be fetched by hand are not there.
+    """
+    builder = builder_of(name, directory)
+    if builder.is_prepared():
+        return str(builder.data_dir)
+    unreachable = _unreachable(sorted({urllib.parse.urlsplit(url).netloc for url in getattr(builder, "url_infos", {})}))
+    if unreachable:  # TFDS would try for minutes, and say nothing
+        raise DataError(f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and copy {builder.data_dir}")
+    try:
+        builder.download_and_prepare()
+    except (AssertionError, OSError, ImportError, ValueError) as error:  # what TFDS raises for missing files, disks, packages, checksums
+        raise DataError(f"TFDS cannot prepare {name} in {builder.data_dir}: {error}") from error
+    return str(builder.data_dir)
+
+
+def _unreachable(hosts: list[str]) -> str:
+    """What is wrong with the first of `hosts` that does not answer; nothing where each does."""
+    for host in hosts:
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"https://{host}", method="HEAD"), timeout=4).close()
+        except urllib.error.HTTPError:
+            continue  # it answers
+        except OSError as error:
+            return f"{host} cannot be reached ({error})"
+    return ""
