@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import jax
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> dict[str, Any]:
-    """Device, cores, versions and commit."""
+def machine(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Device, cores, versions (of `packages` too) and commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
@@ -25,14 +26,14 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": platform.machine(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", *packages)},
         "commit": commit or "unknown",
     }
 
 
-def publish(name: str, figures: dict[str, Any]) -> None:
-    """Prints the figures as one JSON object, and keeps them in `results/<name>.json`."""
-    text = json.dumps({"benchmark": name, **figures, "machine": machine()}, indent=2)
+def publish(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
+    """Prints the figures as one JSON object, and keeps them in `results/<name>.json`, with the versions of `packages` too."""
+    text = json.dumps({"benchmark": name, **figures, "machine": machine(packages)}, indent=2)
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n")

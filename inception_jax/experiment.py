@@ -1,6 +1,6 @@
 """The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -12,7 +12,7 @@ import optax
 
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, colour, crop, order
-from inception_jax.data.batches import Batch, Pixels, batch, stream
+from inception_jax.data.batches import Batch, Pixels, fill, stream
 from inception_jax.data.source import DataError, Example, Source
 from inception_jax.data.sources import open_source
 from inception_jax.data.stopwatch import Stopwatch
@@ -97,15 +97,17 @@ class Run:
         """Every held-out example once, the last batch filled up with weight 0."""
         examples = len(self.test_source)
         stop = -(-examples // self.config.batch_size)
-        return self._batches(self.test_source, order.once(examples), 0, stop, lambda example, _: self.pixels(example))
+        return self._batches(
+            self.test_source, order.once(examples), 0, stop, lambda example, _, into: self._see(example, into, self._test_part)
+        )
 
     def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
         size, data = self.config.batch_size, self.config.data
-        part = partial(
-            batch, batch_size=size, order=ids, source=source, pixels=pixels, image_size=data.image_size,
-            skip_bad=self.may_skip, watch=self.watch,
+        filling = partial(
+            fill, batch_size=size, order=ids, source=source, pixels=pixels, skip_bad=self.may_skip, watch=self.watch
         )  # fmt: skip
-        for local in stream(part, self.placement.rows(size), start, stop, data.threads, self.watch):
+        rows = self.placement.rows(size)
+        for local in stream(filling, rows, start, stop, image_size=data.image_size, threads=data.threads, watch=self.watch):
             with self.watch("transfer"):
                 laid = self.placement.lay_out(local, size)
             yield laid
@@ -115,32 +117,35 @@ class Run:
         """Whether an example that cannot be read is left out, and counted, instead of ending the run."""
         return self.config.data.on_bad_example == "skip_and_count"
 
-    def training_pixels(self, example: Example, position: int) -> np.ndarray:
-        """What the network sees of one example at a position of the stream: [size, size, 3] uint8."""
+    def training_pixels(self, example: Example, position: int, into: np.ndarray) -> None:
+        """Writes what the network sees of one example at a position of the stream into [size, size, 3] uint8."""
         data = self.config.data
         if data.crop == "none":
-            return self._seen(example, None)
+            return self._see(example, into, None)
         draws = crop.Draws(self.config.seed, position)
-        return self._seen(example, partial(crop.TRAINING[data.crop], draws, min_area=data.crop_min_area))
+        self._see(example, into, partial(crop.TRAINING[data.crop], draws, min_area=data.crop_min_area))
 
     def pixels(self, example: Example) -> np.ndarray:
         """What the network sees of one example in evaluation: [size, size, 3] uint8."""
-        data = self.config.data
-        part = None if data.test_crop == "none" else partial(crop.EVALUATION[data.test_crop], fraction=data.test_crop_fraction)
-        return self._seen(example, part)
+        into = np.empty((self.config.data.image_size, self.config.data.image_size, 3), np.uint8)
+        self._see(example, into, self._test_part)
+        return into
 
-    def _seen(self, example: Example, part: Callable[[int, int], crop.Box] | None) -> np.ndarray:
+    @property
+    def _test_part(self) -> crop.Part | None:
+        data = self.config.data
+        return None if data.test_crop == "none" else partial(crop.EVALUATION[data.test_crop], fraction=data.test_crop_fraction)
+
+    def _see(self, example: Example, into: np.ndarray, part: crop.Part | None) -> None:
         from inception_jax.data.decode import decode, resize  # the door at which an image library is needed
 
         data = self.config.data
         with self.watch("decode"):
-            image = decode(example.image)
-        with self.watch("crop and resize"):
-            if part:
-                top, left, height, width = part(*image.shape[:2])
-                image = image[top : top + height, left : left + width]
-            inner = resize(image, data.image_size - 2 * data.margin, data.resize)
-            return np.pad(inner, ((data.margin, data.margin), (data.margin, data.margin), (0, 0))) if data.margin else inner
+            image = decode(example.image, part)
+        with self.watch("resize"):
+            if data.margin:
+                into[:] = 0
+            resize(image, into[data.margin : len(into) - data.margin, data.margin : len(into) - data.margin], data.resize)
 
     # What learns.
 

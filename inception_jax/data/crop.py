@@ -16,6 +16,10 @@ class Box(NamedTuple):
     width: int
 
 
+Part = Callable[[int, int], Box]
+"""(height, width) of an image -> the part that the network sees."""
+
+
 class Draws:
     """Uniform numbers that hang on (seed, position in the stream) alone, whatever host or thread asks for them.
 

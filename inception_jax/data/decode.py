@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from inception_jax.data.crop import Part
 from inception_jax.data.source import DataError
 
 try:
@@ -20,28 +21,69 @@ MAX_PIXELS = 2**26
 """8192 x 8192: what ImageNet's largest image has twice over, and 200 MB once decoded."""
 
 
-def decode(image: bytes | np.ndarray) -> np.ndarray:
+def decode(image: bytes | np.ndarray, part: Part | None = None) -> np.ndarray:
     """Pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
 
     CMYK and YCCK become RGB, grey is repeated, 16 bits are rounded to 8, transparency is dropped.
+
+    Args:
+      part: (height, width) -> the part that is wanted, to which [H, W, 3] is cut. What lies below it is not decoded where
+        the format allows that.
 
     Raises:
       DataError: bytes that are no readable image, that are cut off, an animation, or of more than `MAX_PIXELS` (read
         from the header, before anything is decoded); pixels that are not uint8 of 1 or 3 channels.
     """
     if isinstance(image, np.ndarray):
-        return _colour(image)
+        return _cut(_colour(image), part)
     try:
+        found = None
         if simplejpeg is not None and simplejpeg.is_jpeg(image):
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
-            _checked(height, width)
-            if colours not in ("CMYK", "YCCK"):  # libjpeg-turbo does not turn those into RGB
-                return simplejpeg.decode_jpeg(image)
-        return _by_pillow(image)
+            found = _by_simplejpeg(image, part)
+        return _cut(_by_pillow(image), part) if found is None else found
     except DataError:
         raise
     except Exception as error:  # each decoder raises a class of its own
         raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({error})") from error
+
+
+def _cut(pixels: np.ndarray, part: Part | None) -> np.ndarray:
+    if part is None:
+        return pixels
+    top, left, height, width = part(*pixels.shape[:2])
+    return pixels[top : top + height, left : left + width]
+
+
+def _by_simplejpeg(image: bytes, part: Part | None) -> np.ndarray | None:
+    """None where Pillow shall decide: libjpeg-turbo warns, as of stray bytes that some of ImageNet's files have."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
+        _checked(height, width)
+        if colours in ("CMYK", "YCCK"):  # libjpeg-turbo does not turn those into RGB
+            return None
+        if part is None:
+            return simplejpeg.decode_jpeg(image)
+        top, left, tall, wide = part(height, width)
+        needed = -(-(top + tall) // 16) * 16 + 16  # whole blocks, and one more since their chroma is smoothed
+        shortened = _ending_at(image, needed) if needed < height else None
+        # The rest of a shortened image looks like stray bytes; that it is there, its last two say.
+        pixels = simplejpeg.decode_jpeg(image) if shortened is None else simplejpeg.decode_jpeg(shortened, strict=False)
+        return pixels[top : top + tall, left : left + wide]
+    except ValueError:
+        return None
+
+
+def _ending_at(jpeg: bytes, rows: int) -> bytes | None:
+    """`jpeg` with a header that gives it so many rows; None for one that is not baseline, or not whole.
+
+    Huffman codes are read from the top down, so rows below the crop cost a fifth of all decoding for nothing.
+    """
+    at = 2
+    while jpeg.endswith(b"\xff\xd9") and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
+        if jpeg[at + 1] in (0xC0, 0xC1):
+            return jpeg[: at + 5] + rows.to_bytes(2, "big") + jpeg[at + 7 :]
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return None
 
 
 def _by_pillow(image: bytes) -> np.ndarray:
@@ -67,8 +109,8 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1)
 
 
-def resize(pixels: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """Pixels [size, size, 3], whatever their shape was.
+def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
+    """Writes pixels [size, size, 3] into `into`, whatever their shape was.
 
     Args:
       rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2's) or `area` (mean when shrinking) as OpenCV
@@ -76,16 +118,20 @@ def resize(pixels: np.ndarray, size: int, rule: str) -> np.ndarray:
         TensorFlow 2's with antialias=True); `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
         Google's checkpoints were scored with. Without OpenCV the first two are Pillow's.
     """
+    size = len(into)
     if rule == "tf1_bilinear":
-        return _from_the_corner(pixels, size)
-    if rule == "bicubic_antialias":
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+        into[:] = _from_the_corner(pixels, size)
+        return
     shrinks = size < max(pixels.shape[:2])
-    if cv2 is not None and (rule != "antialias" or not shrinks):  # growing, all three are the same to a grey level
+    if cv2 is not None and rule != "bicubic_antialias" and (rule != "antialias" or not shrinks):  # growing, three are the same
         how = cv2.INTER_AREA if rule == "area" and size < min(pixels.shape[:2]) else cv2.INTER_LINEAR
-        return cv2.resize(pixels, (size, size), interpolation=how)
-    how = Image.Resampling.BOX if rule == "area" and size < min(pixels.shape[:2]) else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(pixels).resize((size, size), how))
+        if into.flags.c_contiguous:
+            cv2.resize(pixels, (size, size), dst=into, interpolation=how)
+        else:
+            into[:] = cv2.resize(pixels, (size, size), interpolation=how)
+        return
+    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "area": Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR}
+    into[:] = Image.fromarray(pixels).resize((size, size), filters.get(rule, Image.Resampling.BILINEAR))
 
 
 def _from_the_corner(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -133,7 +133,8 @@ def test_a_bad_example_is_skipped_and_counted_where_that_is_asked(tree, caplog):
 
 
 @pytest.mark.parametrize(
-    ("part", "first", "length"), [("train[:4]", 0, 4), ("train[2:]", 2, 4), ("train[50%:]", 3, 3), ("train[1:3]", 1, 2), ("train[:99]", 0, 6)]
+    ("part", "first", "length"),
+    [("train[:4]", 0, 4), ("train[2:]", 2, 4), ("train[50%:]", 3, 3), ("train[1:3]", 1, 2), ("train[:99]", 0, 6)],
 )
 def test_parts_of_a_split(tree, part, first, length):
     whole, found = open_source("folder", "train", str(tree)), open_source("folder", part, str(tree))
