@@ -33,9 +33,6 @@ SIDES = ("ours", "tf_data", "tf_lean", "pytorch")
 
 
 def ours(folder: Path, rule: str, cores: int) -> Iterator[Any]:
-    import functools
-
-    import numpy as np
 
     import numpy as np
 

@@ -201,7 +201,7 @@ class Run:
             pad=data.pad_and_crop, reflect=data.pad_with == "reflection",
         )  # fmt: skip
         images = colour.distort(images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting)
-        images = augment.scale(images, data.scaling)
+        images = self._scaled(images)
         if not data.mixup:
             return images, batch.label
         return augment.mixup(images, batch.label, batch.weight, keys, alpha=data.mixup, classes=len(self.class_names))
@@ -209,7 +209,11 @@ class Run:
     def prepare_evaluation(self, images: jax.Array) -> jax.Array:
         """On the accelerator: scaling alone."""
         self._assert_pixels(images)
-        return augment.scale(images, self.config.data.scaling)
+        return self._scaled(images)
+
+    def _scaled(self, images: jax.Array) -> jax.Array:
+        """A network of one channel sees the first: grey is the same in all three."""
+        return augment.scale(images, self.config.data.scaling)[..., : self.network.architecture.channels]
 
     def unscaled(self, images: jax.Array) -> jax.Array:
         """Prepared images as uint8 again, to be looked at."""
@@ -248,7 +252,7 @@ class Run:
     def _initialise(self):
         size = self.config.data.image_size
         return partial(
-            initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, 3),
+            initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, self.network.architecture.channels),
             averaged=self.config.optimizer.average_decay > 0,
         )  # fmt: skip
 

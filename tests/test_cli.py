@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -69,6 +70,13 @@ def refused(arguments, capsys):
         (["models", "inception_v3", "--variant", "caffe"], 78, "no variant 'caffe'; there are released"),
         (["models", "--image-size", "0"], 78, "--image-size 0: give 1 or more"),
         (["data"], 78, "say data prepare"),
+        (["data", "prepare"], 2, "source"),
+        (["data", "prepare", "digitz"], 65, "no dataset is called 'digitz'"),
+        (["data", "prepare", "no/where", "records"], 65, "no/where is no folder: give one of <split>/<class>/<image> or of TFRecords"),
+        (["data", "prepare", "."], 78, "say also where to put the records"),
+        (["data", "check", "--data.name", "records", "--data.directory", "."], 65, "holds no records.json: run"),
+        (["train", "digits", "--data.on-bad-example", "ignore"], 2, "skip_and_count"),
+        (["train", "digits", "--data.name", "synthetic", "--data.train-split", "train[a:b]"], 65, "say train, train[:1000] or train[90%:]"),
         (["data", "check", "--data.name", "folder"], 65, "set data.directory"),
         (["train", "digits", "--data.margin", "16"], 78, "leaves nothing of data.image_size 32"),
         (["train", "digits", "--data.test-crop-fraction", "0"], 78, "data.test_crop_fraction is 0"),
@@ -167,6 +175,19 @@ def test_a_reader_that_has_read_enough_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_data_is_prepared_and_checked(capsys, tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "tree" / split / name / "0.png")
+    assert main(["data", "prepare", str(tmp_path / "tree"), str(tmp_path / "records")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "test: 2 examples", "train: 2 examples", f"train with --data.name records --data.directory {tmp_path / 'records'}",
+    ]  # fmt: skip
+    assert main(["data", "check", "digits", "--data.name", "records", "--data.directory", str(tmp_path / "records")]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{split}: 2 examples of 2 classes, 1 to 1 of each" for split in ("train", "test")]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The shortest run that there is."""
@@ -194,6 +215,57 @@ def test_a_run_tells_what_it_does_and_leaves_its_files(trained):
     }  # fmt: skip
     assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png"}
     assert json.loads((workdir / "run.json").read_text())["backend"] == "cpu"
+
+
+SLOW = """
+import time
+from inception_jax.data.sources import open_source, register
+
+class Slow:
+    def __init__(self, split, directory):
+        self.digits = open_source("digits", split)
+        self.class_names = self.digits.class_names
+    def __len__(self): return len(self.digits)
+    def __getitem__(self, index):
+        time.sleep(0.2)
+        return self.digits[index]
+
+register("slow", Slow)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(command, tmp_path):
+    """Three of the images are no images; the source is slow."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    short = ["--steps", "6", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
+    waits = command(
+        "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"
+    )
+    assert waits.returncode == 0, waits.stderr
+    assert re.search(r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read", waits.stdout)
+
+    png = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(png, "PNG")
+    for split, count in (("train", 20), ("test", 5)):
+        for name in ("a", "b"):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / "tree" / split / name / f"{i:02d}.png").write_bytes(png.getvalue())
+    for broken in ("train/a/03.png", "train/b/07.png", "test/b/01.png"):
+        (tmp_path / "tree" / broken).write_bytes(b"broken")
+    line = ["train", "digits", *short, "--data.name", "folder", "--data.directory", tmp_path / "tree", "--workdir", "bad"]
+    stops = command(*line)
+    assert stops.returncode == 65
+    assert re.search(r"example \d+ \(.*\.png\): 6 bytes that begin with b'broken'", stops.stderr)
+    skips = command(*line, "--data.on-bad-example", "skip_and_count")
+    assert skips.returncode == 0, skips.stderr
+    assert "train/a/03.png" in skips.stderr
+    assert "test/b/01.png" in skips.stderr
+    rows = [json.loads(row) for row in (tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row.get("train/skipped", 0) for row in rows) >= 2  # six steps of eight are more than an epoch of forty
+    assert rows[-1]["val/skipped"] == 1
+    assert "(9 examples, 1 could not be read)" in command("evaluate", "bad").stdout
 
 
 @pytest.mark.slow

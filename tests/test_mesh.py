@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 
@@ -62,3 +63,32 @@ def test_one_off_programs_give_what_others_give():
     room = everything()
     draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
     np.testing.assert_allclose(room.build(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_feeds_the_same_batches_under_the_same_keys(tmp_path):
+    """1,000 steps, in real processes, eight devices in all."""
+    from inception_jax.data.order import shuffled
+    from tests.processes import BATCH, EXAMPLES, SEED, STEPS
+
+    wanted = shuffled(EXAMPLES, SEED)(np.arange(STEPS * BATCH)).reshape(STEPS, BATCH)
+    assert all(len(set(epoch)) == EXAMPLES for epoch in np.array_split(wanted.ravel()[: 6 * EXAMPLES], 6))
+    keys = []
+    for count in (1, 2, 4):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        files = [tmp_path / f"{number}-of-{count}.npz" for number in range(count)]
+        started = [
+            subprocess.Popen([sys.executable, "-m", "tests.processes", str(port), str(count), str(number), str(file)], cwd=ROOT)
+            for number, file in enumerate(files)
+        ]
+        assert [process.wait(timeout=300) for process in started] == [0] * count
+        found = [np.load(file) for file in files]
+        np.testing.assert_array_equal(np.concatenate([one["rows"] for one in found]), np.arange(BATCH))
+        np.testing.assert_array_equal(np.concatenate([one["ids"] for one in found], 1), wanted)
+        for one in found:
+            np.testing.assert_array_equal(one["given"][:, :, 0], wanted)
+            keys.append(one["given"][:, :, 1:])
+    assert all((other == keys[0]).all() for other in keys)
+    assert len(np.unique(keys[0].reshape(-1, keys[0].shape[-1]), axis=0)) == STEPS * BATCH

@@ -1,6 +1,7 @@
 """Data looked at before training: faults are named, and what is shown is what the step sees."""
 
 import io
+import json
 from dataclasses import replace
 
 import jax
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inception_jax import survey
 from inception_jax.data.batches import Batch
 from inception_jax.data.source import ArraySource, DataError
+from inception_jax.data.stopwatch import cores, input_bound
+from inception_jax.data.tfds import wordnet_ids
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.recipes import recipe
-from inception_jax.survey import check, seen
+from inception_jax.survey import benchmark, check, seen
 
 
 def run_on(**data):
@@ -75,3 +79,46 @@ def test_what_is_shown_is_what_the_step_sees():
     entered = (entered + 1) * 127.5
     assert np.abs(shown.after[8:] - np.clip(entered, 0, 255)).max() <= 1
     assert (shown.after != shown.before).any()
+
+
+def test_imagenets_classes_are_compared_with_tfdss():
+    imagenet = wordnet_ids()
+    assert (len(imagenet), imagenet[:2], imagenet == sorted(imagenet)) == (1000, ["n01440764", "n01443537"], True)
+
+    def faults(names):
+        images, labels = np.zeros((len(names), 8, 8), np.uint8), np.arange(len(names))
+        try:
+            list(check(holding(images, labels, tuple(names))))
+        except DataError as error:
+            return str(error)
+        return ""
+
+    assert faults(imagenet) == ""
+    assert faults(imagenet[:100]) == ""  # a hundred of them are a set of its own
+    assert "999 of ImageNet's 1,000 classes; missing are n01440764: extract" in faults(imagenet[1:])
+    assert "n99999999: 1 of these WordNet ids are none of ImageNet's" in faults([*imagenet[:5], "n99999999"])
+
+
+def test_the_input_pipeline_is_timed_by_stage(monkeypatch, tmp_path):
+    monkeypatch.setattr(survey, "MEASURED_SECONDS", 0.2)
+    run = run_on(name="synthetic", crop="area")
+    run = Run(replace(run.config, workdir=str(tmp_path)), run.placement)
+    lines = list(benchmark(run))
+    stages = {line[:24].strip() for line in lines[1:-4]}
+    assert {"read", "decode", "resize", "batch", "transfer"} <= stages
+    assert f"2 threads, {cores()} cores" in lines[-3]
+    assert "an accelerator that trains 1,000 images/s needs" in lines[-2]
+    assert lines[-1].startswith("(train ")
+    for rate, verdict in ((1.0, "the host keeps up"), (1e9, "input-bound: wanted is")):
+        row = {"step": 20, "perf/images_per_second": rate, "perf/data_wait_fraction": 0.5}
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(row))
+        assert f"train {2 * rate:,.0f} images/s and need" in (said := list(benchmark(run))[-1])
+        assert verdict in said
+
+
+def test_a_run_that_waits_is_told_for_which_stage():
+    text = input_bound(0.43, {"decode": 6.1, "resize": 2.0, "read": 1.9}, threads=0)
+    assert "43% of the time" in text
+    assert "61% of the host's work on it is decode" in text
+    assert f"of {cores()} cores raise data.threads from 0" in text
+    assert "they are all at work" in input_bound(0.43, {"decode": 1.0}, threads=4096)

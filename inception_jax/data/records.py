@@ -57,7 +57,7 @@ class RecordSource:
         try:
             example = parsed(self._records[index])
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
-            raise DataError(f"record {index} is damaged ({error}); prepare its shard again") from error
+            raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
         return example._replace(label=example.label - self._first_label)
 
 

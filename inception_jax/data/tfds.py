@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from inception_jax.data.source import DataError, Example
@@ -23,20 +24,21 @@ class TfdsSource:
         if not {"image", "label"} <= set(features):
             raise DataError(f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'")
         self.class_names = tuple(features["label"].names)
-        try:
-            self._records = builder.as_data_source(split=split, decoders=_undecoded())
-            self._length = len(self._records)
-        except (RuntimeError, OSError) as error:  # ArrayRecord's and the system's: a shard is missing or cut off
-            raise DataError(f"{split} of {name} in {builder.data_dir} cannot be opened ({error}): prepare it again") from error
+        files = [Path(file) for file in builder.info.splits[split.partition("[")[0]].filepaths]
+        if missing := [file.name for file in files if not file.exists()]:  # TFDS would notice when it reads there
+            raise DataError(
+                f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: {', '.join(missing[:3])}; prepare {name} again"
+            )
+        self._records = builder.as_data_source(split=split, decoders=_undecoded())
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
         try:
             record = self._records[index]
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
-            raise DataError(f"record {index} is damaged ({error}); prepare its shard again") from error
+            raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
         return Example(record["image"], int(record["label"]), os.fsdecode(record.get("file_name", b"")))
 
 
@@ -106,8 +108,9 @@ def download(name: str, directory: str | None) -> str:
     builder = builder_of(name, directory)
     if builder.is_prepared():
         return str(builder.data_dir)
-    unreachable = _unreachable(sorted({urllib.parse.urlsplit(url).netloc for url in getattr(builder, "url_infos", {})}))
-    if unreachable:  # TFDS would try for minutes, and say nothing
+    by_hand = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+    hosts = [] if by_hand else sorted({urllib.parse.urlsplit(url).netloc for url in builder.url_infos})
+    if unreachable := _unreachable(hosts):  # TFDS would try for minutes, and say nothing
         raise DataError(f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and copy {builder.data_dir}")
     try:
         builder.download_and_prepare()

@@ -57,23 +57,22 @@ def score(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.
 
 def classification(
     outputs: "Outputs",
-    labels: jax.Array,
+    targets: jax.Array,
     weights: jax.Array,
     *,
-    targets: jax.Array | None = None,
     label_smoothing: float = 0.0,
     aux_weight: float = 0.3,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> tuple[jax.Array, Sums]:
     """Mean cross-entropy, each auxiliary head's added with `aux_weight`; and the sums of the main classifier.
 
-    L2 is not part of this number: the optimizer adds its gradient. `targets` take the place of the labels in the loss,
-    where images are blends.
+    L2 is not part of this number: the optimizer adds its gradient. `targets` are classes [B], or probabilities [B, K]
+    where images are blends; metrics then take the likelier class for the label.
     """
-    targets = labels if targets is None else targets
     logits = outputs.logits
     assert logits is not None, "the network stopped before its classifier"
     losses = cross_entropy(logits, targets, label_smoothing=label_smoothing)
     for aux in outputs.aux:
         losses = losses + aux_weight * cross_entropy(aux, targets, label_smoothing=label_smoothing)
+    labels = targets if targets.ndim == 1 else targets.argmax(-1)
     return (weights * losses).sum() / jnp.maximum(weights.sum(), 1), score(logits, labels, weights, losses, metrics)

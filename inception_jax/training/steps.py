@@ -42,7 +42,7 @@ def train_step(
     def loss(params):
         variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, state.step)}
         outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
-        value, sums = objective(outputs, batch.label, batch.weight, targets=targets)
+        value, sums = objective(outputs, targets, batch.weight)
         return value, (sums, updated.get("batch_stats", {}))
 
     (value, (sums, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from inception_jax.data.augment import augment, scale
+from inception_jax.data.augment import SCALINGS, augment, mixup, scale, unscaled
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
 KEYS = jax.random.split(jax.random.key(0), 6)
@@ -58,3 +58,50 @@ def test_moves_are_scipys_affine_maps_within_their_bounds(options):
         for channel in range(3):
             reference = ndimage.affine_transform(wanted[..., channel].astype(float), matrix, offset, order=1)
             np.testing.assert_allclose(image[inside][:, channel], reference[inside], atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [("imagenet", [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.4 - 0.406) / 0.225]), ("cifar10", [-125.3 / 63, 132 / 62.1, -11.9 / 66.7])],
+)
+def test_scaling_by_mean_and_deviation(scaling, expected):
+    np.testing.assert_allclose(scale(jnp.array([0, 255, 102], jnp.uint8), scaling), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_what_is_unscaled_is_what_was_scaled(scaling):
+    pixels = jnp.repeat(jnp.arange(256, dtype=jnp.uint8)[:, None], 3, 1)
+    np.testing.assert_array_equal(unscaled(scale(pixels, scaling), scaling), pixels)
+
+
+@pytest.mark.parametrize(("reflect", "mode"), [(False, "constant"), (True, "reflect")])
+def test_padding_and_cropping_is_numpys(reflect, mode):
+    """Each result is one of the 81 crops of the padded image, and each place is drawn about as often."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 256, (1, 12, 10, 3), np.uint8), 2000, 0)
+    found = np.asarray(augment(jnp.asarray(images), jax.random.split(jax.random.key(0), 2000), pad=4, reflect=reflect))
+    wide = np.pad(images[0], ((4, 4), (4, 4), (0, 0)), mode=mode)
+    crops = {wide[i : i + 12, j : j + 10].tobytes(): (i, j) for i in range(9) for j in range(9)}
+    places = np.array([crops[image.tobytes()] for image in found])
+    counts = np.histogram2d(*places.T, bins=[range(10), range(10)])[0]
+    assert counts.min() > 5
+    assert (np.abs(counts.sum(0) - 2000 / 9) < 60).all()
+    assert (np.abs(counts.sum(1) - 2000 / 9) < 60).all()
+
+
+def test_mixup_blends_neighbours_and_their_labels_by_the_same_share():
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(-1, 1, (512, 2, 2, 3)).astype(np.float32), rng.integers(0, 10, 512)
+    weights = np.ones(512, np.float32)
+    weights[7] = 0
+    keys = jax.random.split(jax.random.key(1), 512)
+    blends, targets = map(np.asarray, mixup(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(weights), keys, alpha=0.2, classes=10))
+    np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
+    own, other = images, np.roll(images, -1, 0)
+    share = ((blends - other) * (own - other)).sum((1, 2, 3)) / ((own - other) ** 2).sum((1, 2, 3))
+    np.testing.assert_allclose(blends, share[:, None, None, None] * own + (1 - share)[:, None, None, None] * other, atol=1e-5)
+    expected = share[:, None] * np.eye(10)[labels] + (1 - share)[:, None] * np.eye(10)[np.roll(labels, -1)]
+    np.testing.assert_allclose(targets, expected, atol=1e-4)
+    assert share[6] == pytest.approx(1, abs=1e-6)  # what follows it weighs nothing
+    assert share.mean() == pytest.approx(0.5, abs=0.07)
+    assert share.var() == pytest.approx(0.25 / (2 * 0.2 + 1), abs=0.03)  # of Beta(a, a)

@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from inception_jax.data.batches import batch, stream
+from inception_jax.data.batches import blank, fill, stream
 from inception_jax.data.order import once, shuffled
 from inception_jax.data.source import ArraySource, DataError
 
@@ -15,12 +15,24 @@ EIGHT = np.arange(8)
 
 
 def make(order, source=SOURCE, **options):
-    return partial(batch, batch_size=8, order=order, source=source, pixels=lambda example, position: example.image, image_size=4, **options)
+    return partial(
+        fill, batch_size=8, order=order, source=source, pixels=lambda example, _, into: np.copyto(into, example.image), **options
+    )
+
+
+def made(filling, step, rows=EIGHT):
+    whole = blank(len(rows), 4)
+    filling(whole, step, rows)
+    return whole
+
+
+def read(filling, start, stop, threads):
+    return stream(filling, EIGHT, start, stop, image_size=4, threads=threads)
 
 
 def test_rows_are_stream_positions():
     order = shuffled(21, seed=0)
-    found = make(order)(5, EIGHT)
+    found = made(make(order), 5)
     np.testing.assert_array_equal(found.position, 40 + np.arange(8))
     np.testing.assert_array_equal(found.image, IMAGES[order(found.position)])
     np.testing.assert_array_equal(found.label, order(found.position) % 5)
@@ -30,13 +42,13 @@ def test_rows_are_stream_positions():
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_any_number_of_processes_holds_the_same_global_batch(processes):
     order = shuffled(21, seed=0)
-    parts = [make(order)(3, rows) for rows in np.split(np.arange(8), processes)]
-    for whole, pieces in zip(make(order)(3, EIGHT), zip(*parts, strict=True), strict=True):
+    parts = [made(make(order), 3, rows) for rows in np.split(np.arange(8), processes)]
+    for whole, pieces in zip(made(make(order), 3), zip(*parts, strict=True), strict=True):
         np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
 def test_an_evaluation_sees_each_example_once_and_pads_with_nothing():
-    batches = [make(once(21))(step, EIGHT) for step in range(3)]
+    batches = [made(make(once(21)), step) for step in range(3)]
     weights = np.concatenate([found.weight for found in batches])
     np.testing.assert_array_equal(np.concatenate([found.image for found in batches])[weights > 0], IMAGES)
     assert weights.sum() == 21
@@ -46,14 +58,14 @@ def test_an_evaluation_sees_each_example_once_and_pads_with_nothing():
 @pytest.mark.parametrize("threads", [1, 4])
 def test_reading_ahead_changes_nothing(threads):
     one = make(shuffled(21, seed=0))
-    for found, wanted in zip(stream(one, EIGHT, 2, 40, threads), stream(one, EIGHT, 2, 40, 0), strict=True):
+    for found, wanted in zip(read(one, 2, 40, threads), read(one, 2, 40, 0), strict=True):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_starting_late_gives_the_rest():
     one = make(shuffled(21, seed=0))
-    late, whole = list(stream(one, EIGHT, 7, 10, 2)), list(stream(one, EIGHT, 0, 10, 2))
+    late, whole = list(read(one, 7, 10, 2)), list(read(one, 0, 10, 2))
     np.testing.assert_array_equal(late[0].image, whole[7].image)
     assert len(late) == 3
 
@@ -62,4 +74,4 @@ def test_starting_late_gives_the_rest():
 def test_a_label_out_of_range_names_its_example(threads):
     broken = ArraySource(IMAGES, np.where(np.arange(21) == 13, 9, 0), tuple("abcde"))
     with pytest.raises(DataError, match="example 13: label 9, but there are 5 classes"):
-        list(stream(make(once(21), broken), EIGHT, 0, 3, threads))
+        list(read(make(once(21), broken), 0, 3, threads))

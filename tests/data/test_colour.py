@@ -1,4 +1,4 @@
-"""Photometric distortion against NumPy and the standard library's colorsys."""
+"""Photometric distortion against TensorFlow's operations, Pillow's, NumPy and the standard library's colorsys."""
 
 import colorsys
 from itertools import permutations
@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from inception_jax.data import colour
+from tests.data.record_tensorflow import AMOUNTS, FILE, ORDERS
 
 IMAGE = np.random.default_rng(0).uniform(0, 1, (7, 9, 3)).astype(np.float32)
 GREY = np.repeat(IMAGE[..., :1], 3, -1)
@@ -112,3 +114,44 @@ def test_each_example_hangs_on_its_own_key():
     np.testing.assert_allclose(colour.distort(images[1:2], keys[1:2], **options)[0], whole[1], atol=1e-3)
     assert jnp.abs(whole[0] - whole[1]).max() > 1
     assert colour.distort(images, keys) is images
+
+
+TENSORFLOW = np.load(FILE)
+STEPS = dict(zip("BSHC", (colour.brightness, colour.saturation, colour.hue, colour.contrast), strict=True))
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+def test_operations_are_tensorflows(name):
+    found = getattr(colour, name)(TENSORFLOW["small"], AMOUNTS[name])
+    assert np.abs(found - TENSORFLOW[name]).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_operations_in_order_are_tensorflows(name):
+    image, amounts = TENSORFLOW["small"], dict(zip("BSHC", AMOUNTS.values(), strict=True))
+    for letter in ORDERS[name]:
+        image = STEPS[letter](image, amounts[letter])
+    assert np.abs(np.clip(image, 0, 1) - TENSORFLOW[name]).max() < TOLERANCE
+    numbers = tuple("BSHC".index(letter) for letter in ORDERS[name])
+    assert numbers in (colour.SLIM if name.startswith("slim") else colour.ORIGINAL)
+
+
+def test_jitter_is_pillows_enhancers_in_some_order():
+    """torchvision's jitter of Pillow images; each enhancer rounds to bytes, so that three differ by up to three halves."""
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    orders = set()
+    for seed in range(24):
+        key = jax.random.key(seed)
+        found = np.asarray(colour.jitter(pixels / np.float32(255), key)) * 255
+        factors = np.asarray(jax.random.uniform(jax.random.split(key)[1], (3,), minval=0.6, maxval=1.4))
+        differences = {}
+        for order in permutations(range(3)):
+            image = Image.fromarray(pixels)
+            for i in order:
+                image = enhancers[i](image).enhance(float(factors[i]))
+            differences[order] = np.abs(np.asarray(image) - found).max()
+        best = min(differences, key=differences.get)
+        orders.add(best)
+        assert differences[best] <= 2.5
+    assert len(orders) == 6

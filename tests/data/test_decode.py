@@ -3,13 +3,22 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from inception_jax.data import decode as module
-from inception_jax.data.decode import decode, resize
+from inception_jax.data.crop import Box
+from inception_jax.data.decode import decode
 from inception_jax.data.source import DataError
+from tests.data.record_tensorflow import FILE, FIXED, SIZES
 
 RNG = np.random.default_rng(0)
 PHOTO = np.asarray(Image.fromarray(RNG.integers(0, 256, (24, 32, 3), np.uint8)).resize((160, 120), Image.Resampling.BICUBIC))
+
+
+def resize(pixels, size, rule):
+    into = np.zeros((size, size, 3), np.uint8)
+    module.resize(pixels, into, rule)
+    return into
 
 
 def encoded(kind, pixels=PHOTO, **options):
@@ -48,6 +57,98 @@ def test_without_opencv_pillow_does_it(monkeypatch):
     monkeypatch.setattr(module, "cv2", None)
     monkeypatch.setattr(module, "simplejpeg", None)
     assert resize(decode(encoded("JPEG")), 32, "bilinear").shape == (32, 32, 3)
+
+
+def test_resizing_into_a_part_writes_that_part_alone():
+    for rule in ("bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"):
+        whole = np.full((40, 40, 3), 7, np.uint8)
+        module.resize(PHOTO, whole[4:36, 4:36], rule)
+        np.testing.assert_array_equal(whole[4:36, 4:36], resize(PHOTO, 32, rule))
+        whole[4:36, 4:36] = 7
+        assert (whole == 7).all()
+
+
+TENSORFLOW = np.load(FILE)
+
+
+@pytest.mark.parametrize(
+    ("rule", "worst"), [("bilinear", 1), ("antialias", 1), ("tf1_bilinear", 0.51), ("area", 0.51), ("bicubic_antialias", 1.05)]
+)
+def test_resizing_is_tensorflows(rule, worst):
+    """Within the rounding to bytes; Pillow rounds after the rows and again after the columns."""
+    for size in SIZES if rule != "area" else SIZES[:1]:  # growing, TensorFlow's area repeats pixels
+        expected = np.clip(TENSORFLOW[f"{rule}_{size}"] / FIXED, 0, 255)
+        difference = np.abs(resize(TENSORFLOW["large"], size, rule) - expected)
+        assert difference.max() <= worst
+        assert difference.mean() < 0.3
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return [Image.fromarray(image[20:395, 70:570]) for image in load_sample_images().images]
+
+
+@pytest.mark.parametrize(
+    ("size", "rule"), [(299, "bilinear"), (299, "area"), *((size, "antialias") for size in (32, 75, 128, 224, 299, 448))]
+)
+def test_photographs_are_pillows_to_a_grey_level(photographs, size, rule):
+    for photograph in photographs:
+        file = io.BytesIO()
+        photograph.save(file, "JPEG", quality=92)
+        reference = np.asarray(Image.open(file).convert("RGB").resize((size, size), Image.Resampling.BILINEAR), np.int32)
+        assert np.abs(resize(decode(file.getvalue()), size, rule) - reference).mean() < 1
+
+
+KINDS = [
+    {"subsampling": 0},
+    {"subsampling": 1},
+    {"subsampling": 2},
+    {"subsampling": 2, "progressive": True},
+    {"subsampling": 2, "restart_marker_blocks": 3},
+    {"subsampling": 2, "optimize": True, "comment": b"an \xff\xc0 in a comment"},
+]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_a_part_is_what_is_cut_from_the_whole(photographs, options):
+    """Bit for bit, though what lies below it is not decoded."""
+    rng = np.random.default_rng(0)
+    for photograph in (photographs[0], photographs[1].resize((333, 251)), photographs[1].convert("L")):
+        file = io.BytesIO()
+        photograph.save(file, "JPEG", quality=92, **options)
+        for trailer in (b"", b"trailing"):
+            data = file.getvalue() + trailer
+            whole = decode(data)
+            for _ in range(20):
+                height, width = rng.integers(1, whole.shape[0]), rng.integers(1, whole.shape[1])
+                box = Box(int(rng.integers(whole.shape[0] - height)), int(rng.integers(whole.shape[1] - width)), int(height), int(width))
+                expected = whole[box.top : box.top + height, box.left : box.left + width]
+                np.testing.assert_array_equal(decode(data, lambda *_, box=box: box), expected)
+
+
+def test_rows_below_a_part_are_not_decoded(photographs, monkeypatch):
+    file = io.BytesIO()
+    photographs[0].save(file, "JPEG", quality=92)
+    heights = []
+    original = module.simplejpeg.decode_jpeg
+    monkeypatch.setattr(module.simplejpeg, "decode_jpeg", lambda *args, **kw: heights.append(len(found := original(*args, **kw))) or found)
+    assert decode(file.getvalue(), lambda *_: Box(10, 20, 100, 200)).shape == (100, 200, 3)
+    assert heights == [128]
+
+
+def test_a_file_that_is_cut_off_is_refused_even_where_the_part_is_whole():
+    data = encoded("JPEG")
+    with pytest.raises(DataError, match="no readable image"):
+        decode(data[:-200], lambda *_: Box(0, 0, 16, 16))
+
+
+def test_stray_bytes_that_libjpeg_warns_of_do_not_end_a_run():
+    """Some of ImageNet's files have them; each reader of the field passes over them."""
+    data = encoded("JPEG")
+    strayed = data[:-2] + b"stray" + data[-2:]
+    with pytest.raises(ValueError, match="xtraneous"):
+        module.simplejpeg.decode_jpeg(strayed)
+    assert np.abs(decode(strayed).astype(int) - decode(data)).mean() < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encoded("JPEG")[:200], encoded("PNG")[:100]])

@@ -1,13 +1,12 @@
 import io
 import time
-from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inception_jax.data import sources
-from inception_jax.data.batches import batch
+from inception_jax.data.batches import blank, fill
 from inception_jax.data.decode import decode, resize
 from inception_jax.data.order import once
 from inception_jax.data.source import ArraySource, DataError
@@ -51,8 +50,13 @@ def test_users_register_their_own(monkeypatch):
 
 
 def make(source, **options):
-    pixels = lambda example, _: resize(decode(example.image), 8, "bilinear")  # noqa: E731
-    return partial(batch, batch_size=3, order=once(len(source)), source=source, pixels=pixels, image_size=8, **options)
+    def made(step, rows):
+        pixels = lambda example, _, into: resize(decode(example.image), into, "bilinear")  # noqa: E731
+        whole = blank(len(rows), 8)
+        fill(whole, step, rows, batch_size=3, order=once(len(source)), source=source, pixels=pixels, **options)
+        return whole
+
+    return made
 
 
 def photograph(seed, kind="JPEG"):

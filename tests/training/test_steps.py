@@ -84,8 +84,8 @@ def test_the_average_follows(start):
 
 
 def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
-    def infinite(outputs, labels, weights, targets):
-        loss, sums = classification(outputs, labels, weights, targets=targets)
+    def infinite(outputs, labels, weights):
+        loss, sums = classification(outputs, labels, weights)
         return loss * jnp.inf, sums
 
     after, sums = jax.jit(partial(STEP, objective=infinite, average_decay=0.9))(start, batch())

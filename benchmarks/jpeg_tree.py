@@ -1,0 +1,67 @@
+"""A tree of 10,000 JPEGs from end to end: `python benchmarks/jpeg_tree.py`.
+
+Makes 9,000 training and 1,000 held-out photographs in two classes, prepares them, checks them, trains a small network on them
+for an epoch with `train.py`, and evaluates: each step by its command, each timed, and every held-out image counted once.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import publish
+from photographs import photographs
+
+ROOT = Path(__file__).parent.parent
+SPLITS = {"train": 9_000, "test": 1_000}
+
+
+def command(*arguments: Any) -> tuple[str, float]:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return done.stdout, round(time.perf_counter() - began, 1)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, seconds = Path(name), {}
+        for seed, (split, count) in enumerate(SPLITS.items()):
+            for i, (image, label) in enumerate(photographs(count, seed)):
+                file = folder / "tree" / split / ("temple", "flower")[label] / f"{i:05d}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(image)
+        module = ("-m", "inception_jax.cli")
+        said, seconds["prepare"] = command(*module, "data", "prepare", folder / "tree", folder / "records")
+        assert "train: 9,000 examples" in said, said
+        data = [
+            "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip", "True",
+            "--data.test-crop", "square", "--data.margin", 0, "--data.shift", 0, "--data.stretch", 0, "--data.turn", 0, "--data.slant", 0,
+        ]  # fmt: skip
+        said, seconds["check"] = command(*module, "data", "check", *data)
+        assert "train: 9,000 examples of 2 classes" in said, said
+        run = ["--epochs", 1, "--workdir", folder / "run"]
+        said, seconds["train one epoch"] = command("train.py", *data, *run)
+        steps = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        said, seconds["evaluate"] = command(*module, "evaluate", folder / "run", "--json")
+        found = json.loads(said)
+        assert found["count"] == SPLITS["test"], found
+        publish(
+            "jpeg_tree",
+            {
+                "images": SPLITS,
+                "seconds": seconds,
+                "steps": steps[-1]["step"],
+                "held_out_evaluated": found["count"],
+                "held_out_top1": found["top1"],
+                "data_wait_fraction": [round(row["perf/data_wait_fraction"], 3) for row in steps if "perf/data_wait_fraction" in row][-5:],
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+import time
+import types
+
+import pytest
+
+from inception_jax.data import tfds
+from inception_jax.data.source import DataError
+from inception_jax.data.sources import open_source
+
+
+def shard(directory):
+    return next(directory.glob("*/*/*-train.array_record-00000-of-00001"))
+
+
+def test_a_missing_shard_is_bad_data_and_named(tmp_path):
+    assert len(open_source("digits", "train", str(tmp_path))) == 1347
+    shard(tmp_path).unlink()
+    with pytest.raises(DataError, match=r"1 of 1 shards are missing in .*train\.array_record-00000-of-00001"):
+        open_source("digits", "train", str(tmp_path))
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    source = open_source("digits", "train", str(tmp_path))
+    file = shard(tmp_path)
+    data = bytearray(file.read_bytes())
+    at = data.index(source[0].image) + 40
+    data[at] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DataError, match="record 0 cannot be read"):
+        open_source("digits", "train", str(tmp_path))[0]
+
+
+def test_what_is_prepared_is_not_prepared_again(tmp_path):
+    open_source("digits", "train", str(tmp_path))
+    assert tfds.download("digits", str(tmp_path)) == str(shard(tmp_path).parent)
+
+
+def test_no_network_is_said_at_once(monkeypatch):
+    def never():
+        pytest.fail("TFDS was asked, and would try for minutes")
+
+    url_infos = {"https://nowhere.invalid/train.gz": None}
+    builder = types.SimpleNamespace(
+        is_prepared=lambda: False, url_infos=url_infos, data_dir="/data/mnist/3.0.1", download_and_prepare=never
+    )
+    monkeypatch.setattr(tfds, "builder_of", lambda name, directory: builder)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded, nowhere\.invalid cannot be reached .*copy /data/mnist/3\.0\.1"):
+        tfds.download("mnist", None)
+    assert time.monotonic() - began < 5
+
+
+def test_files_that_must_be_fetched_by_hand_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"TFDS cannot prepare imagenet2012 in [\s\S]*ILSVRC2012_img_train\.tar"):
+        tfds.download("imagenet2012", str(tmp_path))
