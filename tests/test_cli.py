@@ -238,7 +238,7 @@ register("slow", Slow)
 def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(command, tmp_path):
     """Three of the images are no images; the source is slow."""
     (tmp_path / "slow.py").write_text(SLOW)
-    short = ["--steps", "6", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
+    short = ["--steps", "12", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
     waits = command(
         "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"
     )
@@ -263,7 +263,7 @@ def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(comm
     assert "train/a/03.png" in skips.stderr
     assert "test/b/01.png" in skips.stderr
     rows = [json.loads(row) for row in (tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()]
-    assert sum(row.get("train/skipped", 0) for row in rows) >= 2  # six steps of eight are more than an epoch of forty
+    assert sum(row.get("train/skipped", 0) for row in rows) >= 4  # twelve steps of eight are more than two epochs of forty
     assert rows[-1]["val/skipped"] == 1
     assert "(9 examples, 1 could not be read)" in command("evaluate", "bad").stdout
 

@@ -112,7 +112,8 @@ def stream(
     watch = watch or Stopwatch()
     if not threads:
         for step in range(start, stop):
-            whole = blank(len(rows), image_size)
+            with watch("batch"):
+                whole = blank(len(rows), image_size)
             fill(whole, step, rows)
             yield whole
         return

@@ -66,7 +66,9 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
     run = Run(replace(config, data=data), everything())
     pixels = np.arange(64 * 96 * 3, dtype=np.uint32).reshape(64, 96, 3) % 251
     example = Example(pixels.astype(np.uint8), 0)
-    first, again, other = (run.training_pixels(example, position) for position in (7, 7, 8))
+    first, again, other = images = np.zeros((3, 32, 32, 3), np.uint8)
+    for image, position in zip(images, (7, 7, 8), strict=True):
+        run.training_pixels(example, position, image)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     np.testing.assert_array_equal(run.pixels(example), example.image[16:48, 32:64])
