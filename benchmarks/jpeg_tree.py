@@ -39,7 +39,7 @@ def main() -> None:
         said, seconds["prepare"] = command(*module, "data", "prepare", folder / "tree", folder / "records")
         assert "train: 9,000 examples" in said, said
         data = [
-            "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip", "True",
+            "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip",
             "--data.test-crop", "square", "--data.margin", 0, "--data.shift", 0, "--data.stretch", 0, "--data.turn", 0, "--data.slant", 0,
         ]  # fmt: skip
         said, seconds["check"] = command(*module, "data", "check", *data)
@@ -58,7 +58,7 @@ def main() -> None:
                 "steps": steps[-1]["step"],
                 "held_out_evaluated": found["count"],
                 "held_out_top1": found["top1"],
-                "data_wait_fraction": [round(row["perf/data_wait_fraction"], 3) for row in steps if "perf/data_wait_fraction" in row][-5:],
+                "data_wait_fractions": [round(row["perf/data_wait_fraction"], 3) for row in steps if "perf/data_wait_fraction" in row][-5:],
             },
         )
 
