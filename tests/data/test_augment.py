@@ -89,6 +89,7 @@ def test_padding_and_cropping_is_numpys(reflect, mode):
     assert (np.abs(counts.sum(1) - 2000 / 9) < 60).all()
 
 
+@pytest.mark.slow
 def test_mixup_blends_neighbours_and_their_labels_by_the_same_share():
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(-1, 1, (512, 2, 2, 3)).astype(np.float32), rng.integers(0, 10, 512)

@@ -60,6 +60,7 @@ def test_local_response_is_caffes_formula():
     np.testing.assert_allclose(found, wanted, rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_one_preactivation_feeds_branch_and_projection():
     """With the branch's last kernel at zero, unit 1 is the projection of the norm's output, and unit 2 the identity."""
     network = Network(PREACTIVATION, num_classes=10)

@@ -21,6 +21,7 @@ def test_the_last_gamma_of_each_unit_begins_at_zero_and_no_other():
     assert len(units) == 16
 
 
+@pytest.mark.slow
 def test_a_unit_is_then_its_shortcut():
     network = create("cifar_resnet20", zero_init_residual=True)
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))

@@ -65,6 +65,7 @@ def test_steps_are_traced_once(start):
     assert int(state.step) == 3
 
 
+@pytest.mark.slow
 def test_training_learns_what_it_sees(start):
     step, state, losses = jax.jit(STEP), start.replace(average={}), []
     for _ in range(60):
@@ -73,6 +74,7 @@ def test_training_learns_what_it_sees(start):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_average_follows(start):
     step = jax.jit(partial(STEP, average_decay=0.9))
     after, _ = step(start, batch())
