@@ -21,6 +21,7 @@ def run(arguments, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [index for index, kind, _ in RUNS if kind == "python"])
 def test_python_blocks_print_what_stands_below_them(index, tmp_path):
     assert BLOCKS[index + 1][0] == "text"

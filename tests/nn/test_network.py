@@ -30,6 +30,7 @@ def digits():
     return network, invented.variables(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", EXPECTED, ids=lambda table: table.name)
 def test_probe_blocks_run_as_they_measure(table):
     network, measured = Network(table, num_classes=10), measure(table, num_classes=10)
@@ -76,6 +77,7 @@ def test_one_preactivation_feeds_branch_and_projection():
     np.testing.assert_array_equal(points["Unit_2"], points["Unit_1"])
 
 
+@pytest.mark.slow
 def test_option_a_subsamples_and_fills_with_zeros():
     network = Network(OPTION_A, num_classes=10)
     variables = invented.variables(network)

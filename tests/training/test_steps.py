@@ -95,6 +95,7 @@ def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
     chex.assert_trees_all_equal(after.replace(step=start.step, skipped=start.skipped), start)
 
 
+@pytest.mark.slow
 def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
     step = jax.jit(STEP)
     again, later = step(start, batch())[1], step(start.replace(step=start.step + 1), batch())[1]
