@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from machine import publish
 
 from inception_jax.models import REGISTRY, architecture
-from inception_jax.nn.network import create
+from inception_jax.nn.create import create
 
 
 def shapes() -> dict[str, float]:

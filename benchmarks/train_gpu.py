@@ -25,7 +25,7 @@ from inception_jax.data.digits import CLASS_NAMES, digits
 from inception_jax.evaluation.scoring import evaluate
 from inception_jax.experiment import Run
 from inception_jax.mesh import Placement, everything
-from inception_jax.nn.network import create
+from inception_jax.nn.create import create
 from inception_jax.recipes import recipe
 from inception_jax.training.objective import classification
 from inception_jax.training.optimizer import optimizer

@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "architecture": "inception_jax.models",
-    "create": "inception_jax.nn.network",
+    "create": "inception_jax.nn.create",
     "Outputs": "inception_jax.nn.network",
     "list_models": "inception_jax.models",
     "measure": "inception_jax.spec.measure",

@@ -1,4 +1,4 @@
-"""The command `inception-jax`: train, evaluate, predict, models, data, report."""
+"""The command `inception-jax`: train, evaluate, predict, models, data, plan, report."""
 
 import argparse
 import contextlib
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], None]] = {
-        "train": train, "evaluate": evaluate, "predict": predict, "models": models, "data": data, "report": report,
+        "train": train, "evaluate": evaluate, "predict": predict, "models": models, "data": data, "plan": plan,
+        "report": report,
     }  # fmt: skip
     if not arguments or arguments[0] in ("-h", "--help"):
         print("\n".join(["usage: inception-jax COMMAND ... [--import PACKAGE]", "", *_summaries(commands)]))
@@ -164,21 +165,76 @@ def _short(path: Any) -> str:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Score a run's newest checkpoint on every held-out example. WORKDIR [--json]"""
+    """Score newest checkpoints on every held-out example; several runs make an ensemble. WORKDIR... [--crops N] [--json] [--help]"""
     parser = _parser("evaluate", evaluate.__doc__)
-    parser.add_argument("workdir")
+    parser.add_argument("workdirs", nargs="+", metavar="workdir")
+    parser.add_argument("--crops", type=int, default=1, help="views of each image, whose probabilities are averaged: 1, 10, 12 or 144")
+    parser.add_argument("--parameters", choices=("averaged", "raw"), default="averaged", help="the moving averages, where there are any")
+    parser.add_argument(
+        "--statistics", choices=("running", "population", "pooled", "batch"), default="running",
+        help="of batch normalisation: as training left them, of the population (algorithm 2 of its paper, or pooled), of each batch",
+    )  # fmt: skip
+    parser.add_argument("--batches", type=int, default=100, help="training batches that population statistics are taken from")
+    parser.add_argument("--health", action="store_true", help="say how far running statistics are from the population's, layer by layer")
+    parser.add_argument("--per-class", action="store_true", help="a line for each class, the worst first")
+    parser.add_argument("--output", type=Path, help="an .npz with the probabilities and labels of all examples")
+    parser.add_argument("--csv", type=Path, help="append the results to this table, in timm's columns")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(arguments)
-    from inception_jax.loop import score
+    from inception_jax.evaluation.predictions import append, ensemble, figures, per_class
+    from inception_jax.evaluation.protocol import Protocol, ailments, scored
     from inception_jax.workdir import opened
 
-    _, run, state = opened(options.workdir)
-    results = {"step": int(state.step), **score(run, state)}
+    protocol = Protocol(options.crops, options.parameters, options.statistics, options.batches)
+    opened_runs = [opened(workdir)[1:] for workdir in options.workdirs]
+    found = ensemble([scored(run, state, protocol) for run, state in opened_runs])
+    (run, state), *_ = opened_runs
+    results = {"step": int(state.step), **figures(found)}
+    if options.output:
+        import numpy as np
+
+        with options.output.open("wb") as file:
+            np.savez_compressed(file, **cast(Any, found._asdict()), class_names=np.array(run.class_names))
+    if options.csv:
+        append(options.csv, _row(opened_runs, results, options))
     if options.json:
         print(json.dumps(results))
-        return
-    unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
-    print(f"step {results['step']}: {_in_words(results)} ({results['count']:.0f} examples{unread})")
+    else:
+        unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
+        of = f"{len(opened_runs)} networks" if len(opened_runs) > 1 else f"step {results['step']}"
+        print(
+            f"{of}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}, top-5 {results['top5']:.2%} +- "
+            f"{results['top5_interval']:.2%}, loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
+            f"({results['count']} examples{unread}; 95 % intervals)"
+        )
+    if options.per_class:
+        for line in per_class(found, run.class_names):
+            mistaken = f", {line['times']} taken for {line['taken_for']}" if line["times"] else ""
+            print(f"{line['top1']:7.2%} of {line['count']:6,} {line['class']}{mistaken}")
+    if options.health:
+        for one in ailments(run, state, protocol):
+            print(f"{one.name}: means off by {one.mean:.3f} deviations, variances by a factor of {one.factor:.3f}")
+
+
+def _row(runs: Sequence[tuple["Run", "State"]], results: Mapping[str, float], options: argparse.Namespace) -> dict[str, Any]:
+    """A line of timm's results table."""
+    data = runs[0][0].config.data
+    percent = {name: round(100 * results[name], 3) for name in ("top1", "top5")}
+    return {
+        "model": "+".join(run.config.model.name for run, _ in runs),
+        "img_size": data.image_size,
+        **percent,
+        "top1_err": round(100 - percent["top1"], 3),
+        "top5_err": round(100 - percent["top5"], 3),
+        "param_count": round(sum(run.measured.parameters or 0 for run, _ in runs) / 1e6, 2),
+        "crop_pct": data.test_crop_fraction if data.test_crop != "none" else 1.0,
+        "interpolation": data.resize,
+        "crops": options.crops,
+        "parameters": options.parameters,
+        "statistics": options.statistics,
+        "examples": results["count"],
+        "step": results["step"],
+    }
 
 
 def predict(arguments: list[str]) -> None:
@@ -312,6 +368,18 @@ def _prepare(arguments: list[str]) -> None:
     for split, count in preparation.finish().items():
         print(f"{split}: {count:,} examples")
     print(f"train with --data.name records --data.directory {options.target}")
+
+
+def plan(arguments: list[str]) -> None:
+    """Say what a recipe will do, and which of its values were never published. RECIPE [--field value ...]"""
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else "digits"
+    config = _configured("plan", arguments)
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+    from inception_jax.plan.outline import outline
+
+    for line in outline(Run(config, everything()), recipe(name).stand_in):
+        print(line)
 
 
 def _figures() -> Any:

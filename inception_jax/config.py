@@ -38,6 +38,10 @@ class Model:
     """Which form of it (paper, cadene, ...); the registry's first where not given."""
     width_multiplier: float = 1.0
     """Times the filters of the table."""
+    local_response_norm: bool = True
+    """False leaves out the table's local response normalisation."""
+    init_scale: float = 1.0
+    """Times the deviation of the initial kernels of convolutions."""
     dropout_rate: float | None = None
     """Instead of the table's."""
     zero_init_residual: bool = False
@@ -56,6 +60,8 @@ class Norm:
     """Fraction of the running statistics kept by a step: 0.9997 needs 10,000 steps to forget its start."""
     running_variance: Literal["unbiased", "biased"] | None = None
     """unbiased as TF and PyTorch keep it, biased as Keras and Flax do; None for what the model's variant does."""
+    per_activation_in: tuple[str, ...] = ()
+    """End points whose norms keep statistics, gamma and beta for each position too, and not only for each channel."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,17 @@ class Data:
     train_split: str = "train"
     """Or a part of it: train[:1000], train[:90%]."""
     test_split: str = "test"
+    shuffle_block: int = 1
+    """Examples that stay together and in order when the set is shuffled: 1 shuffles it thoroughly."""
     image_size: int = 32
     """Height and width in pixels that the network sees."""
     resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"] = "bilinear"
     """OpenCV's bilinear or area filter, Pillow's antialiased ones, or TensorFlow 1's bilinear."""
     margin: int = 0
     """Black pixels around each image, within image_size: room for what augmentation moves and turns."""
-    crop: Literal["none", "area", "height"] = "none"
-    """The part of each training image: area uniform (GoogLeNet, torchvision), or height uniform (TensorFlow)."""
+    crop: Literal["none", "area", "height", "scale"] = "none"
+    """The part of each training image: area uniform (GoogLeNet, torchvision), height uniform (TensorFlow), or image_size
+    pixels out of a shorter side of 256 to 480, in proportion to 224 (ResNet)."""
     crop_min_area: float = 0.08
     """Of the image: 0.08 in GoogLeNet, torchvision and the ResNets on TPU, 0.05 in TF-Slim."""
     test_crop: Literal["none", "central", "square"] = "none"
@@ -101,6 +110,8 @@ class Data:
     """Times the ranges of the distortion; the batch normalisation paper distorts less."""
     lighting: float = 0.0
     """Deviation of AlexNet's steps along the principal components of ImageNet's colours; 0.1 in its successors."""
+    binarize: bool = False
+    """Pixels above half to white, the others to black."""
     mixup: float = 0.0
     """Blend training images in pairs, with shares from Beta(mixup, mixup); 0 for none."""
     scaling: Literal["inception", "imagenet", "cifar10", "cifar100"] = "inception"
@@ -135,13 +146,19 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    name: Literal["constant", "exponential", "cosine"] = "constant"
-    """cosine ends at the run's last step, so the run's length is then part of its identity."""
-    decay_rate: float = only(0.94, "exponential")
+    name: Literal["constant", "exponential", "piecewise", "polynomial", "cosine"] = "constant"
+    """polynomial and cosine end at the run's last step, so the run's length is then part of its identity."""
+    decay_rate: float = only(0.94, "exponential", "piecewise")
     decay_epochs: float = only(2.0, "exponential")
     """Multiply by decay_rate once in so many epochs."""
     staircase: bool = only(True, "exponential")
     """All at once at the end of decay_epochs, not a little at each step."""
+    floor: float = only(0.0, "exponential")
+    """The fraction of the rate that it does not fall below."""
+    at_epochs: tuple[float, ...] = only((), "piecewise")
+    """Multiply by decay_rate at these epochs of the run."""
+    power: float = only(1.0, "polynomial")
+    """(1 - the part of the run that is over) to this power."""
     warmup_epochs: float = 0.0
     """Rise linearly from 0 first."""
 
@@ -185,7 +202,7 @@ class Experiment:
     @property
     def lasting(self) -> bool:
         """Whether the length of the run may be changed on resume: nothing but its end depends on it."""
-        return self.schedule.name != "cosine"
+        return self.schedule.name not in ("polynomial", "cosine")
 
     def check(self) -> None:
         """Holds every field against the rules.
@@ -216,6 +233,8 @@ class Experiment:
         ):
             if (_reach(self, name) or 0) >= 1:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be below 1")
+        if self.schedule.name == "piecewise" and not self.schedule.at_epochs:
+            raise ConfigError("schedule.at_epochs is empty: give the epochs at which the rate drops")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
             raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
         for name in ("data.crop_min_area", "data.test_crop_fraction"):
@@ -223,6 +242,8 @@ class Experiment:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it is a fraction, above 0 and at most 1")
         if 2 * self.data.margin >= self.data.image_size:
             raise ConfigError(f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}")
+        if self.data.shuffle_block < 1:
+            raise ConfigError("data.shuffle_block is 0: give the examples that stay together, 1 for a thorough shuffle")
         if self.optimizer.clip_norm == 0:
             raise ConfigError("optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping")
         group = self.norm.examples_per_group
@@ -282,7 +303,9 @@ def _build(kind: Any, stored: dict[str, Any], path: str) -> Any:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?")
         nested = known[name].type
-        values[name] = _build(nested, value, f"{path}{name}.") if dataclasses.is_dataclass(nested) else value
+        if dataclasses.is_dataclass(nested):
+            value = _build(nested, value, f"{path}{name}.")
+        values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
 

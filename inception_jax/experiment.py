@@ -18,7 +18,8 @@ from inception_jax.data.sources import open_source
 from inception_jax.data.stopwatch import Stopwatch
 from inception_jax.mesh import Placement
 from inception_jax.models import UnknownModelError
-from inception_jax.nn.network import Network, create
+from inception_jax.nn.create import create
+from inception_jax.nn.network import Network
 from inception_jax.spec.measure import Measurement, measure
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
@@ -38,6 +39,8 @@ class Run:
     placement: Placement
     watch: Stopwatch = field(default_factory=Stopwatch)
     """What the host's work on the data takes, by stage."""
+    given_source: Source | None = None
+    """Read instead of what the configuration names."""
 
     # What is learned from.
 
@@ -60,7 +63,7 @@ class Run:
         return source
 
     def _source(self, split: str) -> Source:
-        return open_source(self.config.data.name, split, self.config.data.directory)
+        return self.given_source or open_source(self.config.data.name, split, self.config.data.directory)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -88,18 +91,29 @@ class Run:
             f"on {room['devices']} {room['backend']} device(s)"
         )
 
-    def train_batches(self, start: int) -> Iterator[Batch]:
-        """The global batches of steps `start` to the last, laid out."""
-        ids = order.shuffled(len(self.train_source), self.config.seed)
-        return self._batches(self.train_source, ids, start, self.steps, self.training_pixels)
+    def train_batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
+        """The global batches of steps `start` to `stop`, or to the run's last, laid out."""
+        ids = order.shuffled(len(self.train_source), self.config.seed, self.config.data.shuffle_block)
+        return self._batches(self.train_source, ids, start, self.steps if stop is None else stop, self.training_pixels)
 
-    def test_batches(self) -> Iterator[Batch]:
-        """Every held-out example once, the last batch filled up with weight 0."""
-        examples = len(self.test_source)
-        stop = -(-examples // self.config.batch_size)
-        return self._batches(
-            self.test_source, order.once(examples), 0, stop, lambda example, _, into: self._see(example, into, self._test_part)
-        )
+    def test_batches(self, crops: int = 1) -> Iterator[Batch]:
+        """Every held-out example once, or `crops` views of each (10, 12, 144), the last batch filled up with weight 0.
+
+        Raises:
+          ConfigError: another number of crops, or images with a margin.
+        """
+        examples, data = len(self.test_source), self.config.data
+        stop = -(-examples * crops // self.config.batch_size)
+        if crops == 1:
+            whole = lambda example, _, into: self._see(example, into, self._test_part)  # noqa: E731
+            return self._batches(self.test_source, order.once(examples), 0, stop, whole)
+        from inception_jax.data.views import VIEWS, Viewer  # the door at which an image library is needed
+
+        if crops not in VIEWS:
+            raise ConfigError(f"{crops} crops: there are protocols of 1, {', '.join(map(str, VIEWS))}")
+        if data.margin:
+            raise ConfigError(f"data.margin is {data.margin}, and {crops} crops have none: train with --data.margin 0 for them")
+        return self._batches(self.test_source, order.once(examples, crops), 0, stop, Viewer(crops, data.image_size, data.resize))
 
     def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
         size, data = self.config.batch_size, self.config.data
@@ -158,8 +172,8 @@ class Run:
             network = create(
                 model.name, variant=model.variant, num_classes=classes, aux=model.aux,
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
-                zero_init_residual=model.zero_init_residual,
-                examples_per_group=norm.examples_per_group, decay=norm.decay,
+                zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
+                examples_per_group=norm.examples_per_group, decay=norm.decay, per_activation_in=norm.per_activation_in,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
             measure(network.architecture, image_size=self.config.data.image_size)
@@ -181,7 +195,8 @@ class Run:
         rule, rate = self.config.schedule, self.config.optimizer.learning_rate
         return optimizer.schedule(
             rule.name, rate, steps=self.steps, decay_steps=self.in_steps(rule.decay_epochs), decay_rate=rule.decay_rate,
-            staircase=rule.staircase, warmup_steps=self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
+            staircase=rule.staircase, floor=rule.floor, boundaries=[self.in_steps(epochs) for epochs in rule.at_epochs], power=rule.power,
+            warmup_steps=self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
         )  # fmt: skip
 
     @cached_property
@@ -213,6 +228,8 @@ class Run:
 
     def _scaled(self, images: jax.Array) -> jax.Array:
         """A network of one channel sees the first: grey is the same in all three."""
+        if self.config.data.binarize:
+            images = jnp.where(images > 127, 255, 0)
         return augment.scale(images, self.config.data.scaling)[..., : self.network.architecture.channels]
 
     def unscaled(self, images: jax.Array) -> jax.Array:

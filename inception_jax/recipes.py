@@ -5,7 +5,9 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from inception_jax.config import ConfigError, Experiment
@@ -15,9 +17,16 @@ FOLDERS = [Path(__file__).parent / "configs", Path(__file__).parent.parent / "co
 
 
 class Recipe(NamedTuple):
+    """What a file in `configs/` says.
+
+    Attributes:
+      stand_in: field -> why it has the value that it has, where the recipe's source published none.
+    """
+
     name: str
     description: str
     config: Experiment
+    stand_in: Mapping[str, str] = MappingProxyType({})
 
 
 def recipe(name: str) -> Recipe:
@@ -31,14 +40,20 @@ def recipe(name: str) -> Recipe:
     try:
         module = _module_of(path) if path else importlib.import_module(name)
     except (ImportError, ValueError) as error:
-        known = sorted(file.stem for folder in FOLDERS for file in folder.glob("*.py"))
+        known = names()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
         raise ConfigError(f"no recipe {name!r} ({error}); {hint}") from error
     config = getattr(module, "config", None)
     if not isinstance(config, Experiment):
         raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
-    return Recipe(path.stem if path else name.rpartition(".")[2], (module.__doc__ or "").strip(), config)
+    title = path.stem if path else name.rpartition(".")[2]
+    return Recipe(title, (module.__doc__ or "").strip(), config, getattr(module, "stand_in", {}))
+
+
+def names() -> list[str]:
+    """The recipes in `configs/`; `recipes.py` there holds what they share."""
+    return sorted({file.stem for folder in FOLDERS for file in folder.glob("*.py")} - {"recipes"})
 
 
 def _module_of(path: Path) -> types.ModuleType:

@@ -81,6 +81,10 @@ def refused(arguments, capsys):
         (["train", "digits", "--data.margin", "16"], 78, "leaves nothing of data.image_size 32"),
         (["train", "digits", "--data.test-crop-fraction", "0"], 78, "data.test_crop_fraction is 0"),
         (["models", "*vgg*"], 78, "no model and variant match '*vgg*'"),
+        (["plan", "bn_x31"], 78, "did you mean 'bn_x30'"),
+        (["evaluate", "nowhere", "--crops", "144"], 78, "is no workdir"),
+        (["train", "digits", "--data.shuffle-block", "0"], 78, "data.shuffle_block is 0"),
+        (["train", "digits", "--schedule.name", "piecewise", "--schedule.decay-epochs", "2.0"], 78, "schedule.at_epochs is empty"),
         (["trian"], 2, "did you mean 'train'"),
     ],
 )
@@ -266,6 +270,27 @@ def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(comm
     assert sum(row.get("train/skipped", 0) for row in rows) >= 4  # twelve steps of eight are more than two epochs of forty
     assert rows[-1]["val/skipped"] == 1
     assert "(9 examples, 1 could not be read)" in command("evaluate", "bad").stdout
+
+
+@pytest.mark.slow
+def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
+    workdir, _ = trained
+    assert main(["evaluate", str(workdir), "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert (alone["count"], alone["skipped"]) == (20, 0)
+    line = ["evaluate", str(workdir), str(workdir), "--csv", str(tmp_path / "r.csv"), "--output", str(tmp_path / "p.npz"), "--json"]
+    assert main(line) == 0
+    assert json.loads(capsys.readouterr().out) == alone  # an ensemble of one network twice is that network
+    with np.load(tmp_path / "p.npz") as saved:
+        assert saved["probabilities"].shape == (20, 10)
+        assert alone["top1"] == pytest.approx((saved["probabilities"].argmax(-1) == saved["labels"]).mean())
+    assert (tmp_path / "r.csv").read_text().splitlines()[1].startswith("bn_inception_small+bn_inception_small,32,")
+    assert main(["evaluate", str(workdir), "--statistics", "population", "--batches", "2", "--per-class", "--health"]) == 0
+    text = capsys.readouterr().out
+    assert "95 % intervals" in text
+    assert text.count("means off by") == 69
+    assert refused(["evaluate", workdir, "--crops", "144"], capsys)[0] == 78
+    assert refused(["evaluate", workdir, "--crops", "7"], capsys)[0] == 78
 
 
 @pytest.mark.slow

@@ -77,6 +77,16 @@ def by_height(
     return Box(0, 0, height, width)
 
 
+def by_scale(draws: Draws, height: int, width: int, min_area: float, *, sides: tuple[int, int] = (256, 480), size: int = 224) -> Box:
+    """A square of `size` pixels out of the image whose shorter side is resized to a length drawn from `sides`.
+
+    "Deep Residual Learning" (arXiv:1512.03385, section 3.4). `min_area` has no part in it.
+    """
+    shorter = sides[0] + draws.below(sides[1] - sides[0] + 1)
+    side = min(round(min(height, width) * size / shorter), height, width)
+    return Box(draws.below(height - side + 1), draws.below(width - side + 1), side, side)
+
+
 def central(height: int, width: int, fraction: float) -> Box:
     """`fraction` of each side about the centre: of the area it is the square. TF-Slim's evaluation takes 0.875."""
     top, left = int(height * (1 - fraction) / 2), int(width * (1 - fraction) / 2)
@@ -89,5 +99,5 @@ def square(height: int, width: int, fraction: float) -> Box:
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
-TRAINING: dict[str, Callable[..., Box]] = {"area": by_area, "height": by_height}
+TRAINING: dict[str, Callable[..., Box]] = {"area": by_area, "height": by_height, "scale": by_scale}
 EVALUATION: dict[str, Callable[..., Box]] = {"central": central, "square": square}

@@ -110,7 +110,7 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
-    """Writes pixels [size, size, 3] into `into`, whatever their shape was.
+    """Writes `pixels` [H, W, 3] into `into` [h, w, 3], whatever their shape was.
 
     Args:
       rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2's) or `area` (mean when shrinking) as OpenCV
@@ -118,26 +118,28 @@ def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
         TensorFlow 2's with antialias=True); `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
         Google's checkpoints were scored with. Without OpenCV the first two are Pillow's.
     """
-    size = len(into)
+    height, width = into.shape[:2]
     if rule == "tf1_bilinear":
-        into[:] = _from_the_corner(pixels, size)
+        into[:] = _from_the_corner(pixels, height, width)
         return
-    shrinks = size < max(pixels.shape[:2])
+    shrinks = height < pixels.shape[0] or width < pixels.shape[1]
+    by_area = rule == "area" and height < pixels.shape[0] and width < pixels.shape[1]
     if cv2 is not None and rule != "bicubic_antialias" and (rule != "antialias" or not shrinks):  # growing, three are the same
-        how = cv2.INTER_AREA if rule == "area" and size < min(pixels.shape[:2]) else cv2.INTER_LINEAR
+        how = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
         if into.flags.c_contiguous:
-            cv2.resize(pixels, (size, size), dst=into, interpolation=how)
+            cv2.resize(pixels, (width, height), dst=into, interpolation=how)
         else:
-            into[:] = cv2.resize(pixels, (size, size), interpolation=how)
+            into[:] = cv2.resize(pixels, (width, height), interpolation=how)
         return
-    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "area": Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR}
-    into[:] = Image.fromarray(pixels).resize((size, size), filters.get(rule, Image.Resampling.BILINEAR))
+    box = Image.Resampling.BOX if by_area else Image.Resampling.BILINEAR
+    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "area": box}
+    into[:] = Image.fromarray(pixels).resize((width, height), filters.get(rule, Image.Resampling.BILINEAR))
 
 
-def _from_the_corner(pixels: np.ndarray, size: int) -> np.ndarray:
+def _from_the_corner(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Output pixel i reads input coordinate i * length / size, with no half pixel added."""
     values = pixels.astype(np.float32)
-    for axis in (0, 1):
+    for axis, size in enumerate((height, width)):
         places = np.arange(size, dtype=np.float32) * np.float32(pixels.shape[axis] / size)
         low = places.astype(np.int64)
         share = (places - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))

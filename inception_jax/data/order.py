@@ -13,16 +13,25 @@ Order = Callable[[np.ndarray], np.ndarray]
 """Positions [N] int64 -> example ids [N] int64; -1 where the stream has ended."""
 
 
-def shuffled(examples: int, seed: int) -> Order:
-    """An endless stream in which each epoch is a permutation of all examples, another one each time."""
+def shuffled(examples: int, seed: int, block: int = 1) -> Order:
+    """An endless stream in which each epoch is a permutation of all examples, another one each time.
+
+    Args:
+      block: examples that stay together and in order. The batch normalisation paper gains about a point of accuracy by
+        shuffling within shards too (arXiv:1502.03167, section 4.2.1): above 1 is what it came from.
+    """
 
     lock = threading.Lock()  # without it each reading thread would sort each epoch: 0.15 s for ImageNet
 
     @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
     def permutation(epoch: int) -> np.ndarray:
         # Sorting raw Philox words: NumPy guarantees those for ever, and not what its Generator.permutation returns.
-        words = np.random.Philox(key=[seed, epoch]).random_raw(examples)
-        return np.argsort(words, kind="stable")
+        words = np.random.Philox(key=[seed, epoch]).random_raw(-(-examples // block))
+        order = np.argsort(words, kind="stable")
+        if block == 1:
+            return order
+        ids = (order[:, None] * block + np.arange(block)).ravel()
+        return ids[ids < examples]
 
     def ids(positions: np.ndarray) -> np.ndarray:
         epochs, places = np.divmod(positions, examples)
@@ -36,6 +45,6 @@ def shuffled(examples: int, seed: int) -> Order:
     return ids
 
 
-def once(examples: int) -> Order:
-    """Every example once, in order."""
-    return lambda positions: np.where(positions < examples, positions, -1)
+def once(examples: int, views: int = 1) -> Order:
+    """Every example, in order, `views` times each: position e * views + v is view v of example e."""
+    return lambda positions: np.where(positions < examples * views, positions // views, -1)

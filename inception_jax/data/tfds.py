@@ -94,6 +94,27 @@ def prepared_builder(name: str, directory: str | None) -> Any:
     return builder
 
 
+SIZES = {
+    "imagenet2012": {"train": 1_281_167, "validation": 50_000},
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+    "mnist": {"train": 60_000, "test": 10_000},
+}
+"""Of what the recipes train on; TFDS knows them only once a dataset is prepared."""
+
+
+def described(name: str, split: str) -> tuple[int, tuple[str, ...]]:
+    """(examples, class names) of a split of a dataset that need not be here.
+
+    Raises:
+      DataError: neither here nor among `SIZES`.
+    """
+    sizes = SIZES.get(name, {})
+    if split not in sizes:
+        raise DataError(f"{name} {split} is not here, and its size is not known: there are {', '.join(SIZES)}")
+    return sizes[split], tuple(builder_of(name, None).info.features["label"].names)
+
+
 def wordnet_ids() -> list[str]:
     """ImageNet's 1,000 classes, in the order of its labels."""
     return builder_of("imagenet2012", None).info.features["label"].names

@@ -11,15 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.models import architecture as registered
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, slide
 from inception_jax.spec.measure import check, expansion
-from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
-from inception_jax.spec.width import widen
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
 
@@ -45,6 +42,7 @@ class Trunk(nn.Module):
     num_classes: int = 1000
     dtype: Any = jnp.float32
     norm: partial[BatchNorm] = partial(BatchNorm)
+    per_activation_in: tuple[str, ...] = ()
 
     @property
     def param_dtype(self):
@@ -59,14 +57,16 @@ class Trunk(nn.Module):
     def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0) -> jax.Array:
         unit = self.architecture.unit
         release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
-        return self.norm(**{**release, **self.norm.keywords}, scale_init=gamma, name=name)(x, train=train)
+        positions = self.path[0] in self.per_activation_in
+        return self.norm(**{**release, **self.norm.keywords}, scale_init=gamma, per_activation=positions, name=name)(x, train=train)
 
     def activated(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         return ACTIVATIONS[activation or self.architecture.unit.activation](x)
 
     @property
     def shared(self) -> dict[str, Any]:
-        return {"architecture": self.architecture, "num_classes": self.num_classes, "dtype": self.dtype, "norm": self.norm}
+        names = ("architecture", "num_classes", "dtype", "norm", "per_activation_in")
+        return {name: getattr(self, name) for name in names}
 
 
 class Convolution(Trunk):
@@ -183,6 +183,7 @@ class Network(Trunk):
       aux: run the auxiliary heads while training. They have no part in evaluation.
       dtype: of the activations; parameters and statistics are at least float32.
       norm: `BatchNorm` with the recipe's fields set: `functools.partial(BatchNorm, examples_per_group=32)`.
+      per_activation_in: end points whose norms keep statistics, gamma and beta for each position too.
     """
 
     aux: bool = False
@@ -217,42 +218,6 @@ class Network(Trunk):
                     aux[head.name] = kept[head.name] = Block(**self.shared, steps=head.steps, name=head.name)(x, train)
         logits = None if stop and end_points else kept[table.logits or name]
         return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
-
-
-def create(
-    name: str,
-    *,
-    variant: str | None = None,
-    num_classes: int | None = None,
-    aux: bool = False,
-    width_multiplier: float = 1.0,
-    dropout_rate: float | None = None,
-    zero_init_residual: bool = False,
-    dtype: Any = jnp.float32,
-    **norm: Any,
-) -> Network:
-    """The network registered under `name`, as a Flax module.
-
-    Args:
-      variant: a form of it (`paper`, `cadene`, ...); the registry's first where not given.
-      num_classes: of the classifier, whatever the variant: 1000, or 10 for the networks of CIFAR and MNIST, where not
-        given; 0 for pooled features.
-      aux: with auxiliary heads while training.
-      width_multiplier: times the filters of the table.
-      dropout_rate: instead of the table's.
-      zero_init_residual: begin with every residual block at its shortcut (`spec.residual`).
-      norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
-
-    Raises:
-      UnknownModelError: no such name or variant.
-    """
-    table = widen(registered(name, variant), width_multiplier)
-    if zero_init_residual:
-        table = zero_last_gamma(table)
-    if dropout_rate is not None:
-        table = replace(table, dropout_rate=dropout_rate)
-    num_classes = table.num_classes if num_classes is None else num_classes
-    return Network(table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux)
 
 
 def initializer(init: words.Init) -> jax.nn.initializers.Initializer:

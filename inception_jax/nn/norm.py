@@ -26,6 +26,8 @@ class BatchNorm(nn.Module):
       use_scale: learn gamma, from `scale_init`; without it gamma is 1.
       running_variance: `unbiased` keeps the m/(m-1)-corrected variance (TF, PyTorch, algorithm 2), `biased` the plain
         one (Keras, Flax). The batch itself is always normalised with the biased one.
+      per_activation: statistics, gamma and beta for each position, over the examples alone (section 3.2's contrast to the
+        convolutional form; the last layers of the paper's ensemble).
     """
 
     examples_per_group: int = 0
@@ -34,6 +36,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     scale_init: float = 1.0
     running_variance: Literal["unbiased", "biased"] = "unbiased"
+    per_activation: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -43,13 +46,11 @@ class BatchNorm(nn.Module):
           ValueError: `train=True` where `batch_stats` is not mutable, or a batch that groups do not divide.
         """
         chex.assert_type(x, float)
-        channels, dtype = x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
-        scale = (
-            self.param("scale", nn.initializers.constant(self.scale_init), (channels,), dtype) if self.use_scale else jnp.ones((), dtype)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        shape, dtype = x.shape[1 if self.per_activation else -1 :], jnp.promote_types(x.dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
+        scale = self.param("scale", nn.initializers.constant(self.scale_init), shape, dtype) if self.use_scale else jnp.ones((), dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
         if not train:
             return _normalise(x.astype(dtype), running_mean.value, running_var.value + self.epsilon, scale, bias).astype(x.dtype)
         if not self.is_mutable_collection("batch_stats"):
@@ -58,11 +59,11 @@ class BatchNorm(nn.Module):
                 "network.apply(..., train=True, mutable=['batch_stats']) and keep what it returns, or pass train=False"
             )
         grouped = self._grouped(x).astype(dtype)
-        axes = tuple(range(1, grouped.ndim - 1))
+        axes = tuple(range(1, grouped.ndim - len(shape)))
         mean = grouped.mean(axes, keepdims=True)
         var = jnp.square(grouped - mean).mean(axes, keepdims=True)
         if not self.is_initializing():
-            m = grouped[0, ..., 0].size
+            m = grouped[0].size // mean[0].size
             bessel = m / max(m - 1, 1) if self.running_variance == "unbiased" else 1.0
             self._follow(running_mean, mean)
             self._follow(running_var, var * bessel)
@@ -79,7 +80,7 @@ class BatchNorm(nn.Module):
         return x.reshape(batch // group, group, *x.shape[1:])
 
     def _follow(self, running: nn.Variable, of_groups: jax.Array) -> None:
-        average = of_groups.mean(tuple(range(of_groups.ndim - 1)))
+        average = of_groups.mean(tuple(range(of_groups.ndim - running.value.ndim)))
         running.value = self.decay * running.value + (1 - self.decay) * average
 
 

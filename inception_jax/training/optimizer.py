@@ -1,5 +1,6 @@
 """The optimizer and its schedule, made of Optax's own parts."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -8,22 +9,39 @@ import optax
 
 
 def schedule(
-    name: Literal["constant", "exponential", "cosine"],
+    name: Literal["constant", "exponential", "piecewise", "polynomial", "cosine"],
     learning_rate: float,
     *,
     steps: int,
     decay_steps: int = 1,
     decay_rate: float = 1.0,
     staircase: bool = True,
+    floor: float = 0.0,
+    boundaries: Sequence[int] = (),
+    power: float = 1.0,
     warmup_steps: int = 0,
 ) -> optax.Schedule:
-    """Step -> learning rate. After `warmup_steps` of a linear rise, decay counts from there; `cosine` ends at `steps`."""
+    """Step -> learning rate, after `warmup_steps` of a linear rise. `polynomial` and `cosine` end at `steps`.
+
+    Steps count from the beginning of the run for `piecewise`, whose papers drop the rate at given epochs of it, and from
+    the end of the warm-up for the others.
+
+    Args:
+      floor: the fraction of the rate that `exponential` does not fall below.
+      boundaries: steps at which `piecewise` multiplies by `decay_rate`.
+    """
+    left = max(steps - warmup_steps, 1)
     if name == "constant":
         decay = optax.constant_schedule(learning_rate)
     elif name == "exponential":
-        decay = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase)
+        end = floor * learning_rate or None
+        decay = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase, end_value=end)
+    elif name == "piecewise":
+        decay = optax.piecewise_constant_schedule(learning_rate, {boundary - warmup_steps: decay_rate for boundary in boundaries})
+    elif name == "polynomial":
+        decay = optax.polynomial_schedule(learning_rate, 0.0, power, left)
     else:
-        decay = optax.cosine_decay_schedule(learning_rate, max(steps - warmup_steps, 1))
+        decay = optax.cosine_decay_schedule(learning_rate, left)
     if not warmup_steps:
         return decay
     return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), decay], [warmup_steps])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inception_jax.data.crop import Box, Draws, by_area, by_height, central, square
+from inception_jax.data.crop import Box, Draws, by_area, by_height, by_scale, central, square
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MEASURED = {
@@ -72,3 +72,13 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     np.testing.assert_array_equal(run.pixels(example), example.image[16:48, 32:64])
+
+
+def test_the_scale_law_is_the_resnets():
+    """A square of 224 pixels out of a shorter side drawn from 256 to 480, whatever the image's size (arXiv:1512.03385)."""
+    boxes = [by_scale(Draws(0, i), 375, 500, 1.0) for i in range(20_000)]
+    sides = 224 * 375 / np.array([box.height for box in boxes])
+    assert all(box.height == box.width for box in boxes)
+    np.testing.assert_allclose(np.quantile(sides, [0.0, 0.25, 0.5, 0.75, 1.0]), [256, 312, 368, 424, 480], atol=3)
+    places = np.array([(box.top / (375 - box.height), box.left / (500 - box.width)) for box in boxes])
+    np.testing.assert_allclose(np.quantile(places, [0.1, 0.5, 0.9], axis=0), [[0.1] * 2, [0.5] * 2, [0.9] * 2], atol=0.015)

@@ -27,3 +27,19 @@ def test_it_does_not_change_between_versions():
 
 def test_once_ends():
     np.testing.assert_array_equal(once(5)(np.arange(8)), [0, 1, 2, 3, 4, -1, -1, -1])
+
+
+def test_each_view_of_an_example_in_a_row():
+    np.testing.assert_array_equal(once(2, views=3)(np.arange(8)), [0, 0, 0, 1, 1, 1, -1, -1])
+
+
+@pytest.mark.parametrize(("examples", "block"), [(12, 4), (14, 4), (3, 8)])
+def test_a_coarse_shuffle_keeps_blocks_together(examples, block):
+    epochs = shuffled(examples, seed=0, block=block)(np.arange(20 * examples)).reshape(20, examples)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(examples))
+        starts = [i for i, example in enumerate(epoch) if example % block == 0]
+        for start, stop in zip(starts, [*starts[1:], examples], strict=True):
+            np.testing.assert_array_equal(np.diff(epoch[start:stop]), 1)
+    if examples > block:
+        assert len({tuple(epoch) for epoch in epochs}) > 1

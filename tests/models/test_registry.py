@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from inception_jax.models import ALIASES, REGISTRY, UnknownModelError, architecture, cifar, list_models, register
-from inception_jax.nn.network import create
+from inception_jax.nn.create import create
 from inception_jax.spec.measure import measure
 from tests.conftest import ROOT
 from tests.models.reference import AUX, BY_CLASSES, OTHER_DEPTHS, REFERENCE

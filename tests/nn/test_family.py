@@ -12,7 +12,8 @@ import pytest
 
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.models.modules import DRAWINGS
-from inception_jax.nn.network import Network, create
+from inception_jax.nn.create import create
+from inception_jax.nn.network import Network
 from inception_jax.nn.pooling import pool
 from inception_jax.spec.geometry import slide
 from inception_jax.spec.measure import TooSmallError, measure, smallest

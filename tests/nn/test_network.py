@@ -10,7 +10,8 @@ import pytest
 
 import inception_jax
 from inception_jax.models import architecture
-from inception_jax.nn.network import Network, create
+from inception_jax.nn.create import create
+from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.measure import measure
 from inception_jax.spec.vocabulary import Conv, LocalResponse, Residual, layer, named, same

@@ -174,3 +174,24 @@ def test_training_without_mutable_statistics_says_so():
 def test_without_scale_there_is_no_gamma():
     variables = BatchNorm(use_scale=False).init(jax.random.key(0), jnp.ones((2, 3)), train=False)
     assert set(variables["params"]) == {"bias"}
+
+
+def test_per_activation_normalises_each_position_over_the_examples_alone(x64):
+    """As if each position of each channel were a unit of a fully connected layer."""
+    x = RNG.normal(1.5, 2.0, (12, 4, 3, 5))
+    gamma, beta = RNG.normal(1, 0.3, (4, 3, 5)), RNG.normal(0, 1, (4, 3, 5))
+    flat = lambda values: values.reshape(*values.shape[:-3], -1)  # noqa: E731
+    for group in (0, 4):
+        options = {"epsilon": EPSILON, "examples_per_group": group, "decay": 0.5}
+        stats = {"mean": jnp.zeros((4, 3, 5)), "var": jnp.ones((4, 3, 5))}
+        found, running = apply(x, gamma, beta, BatchNorm(**options, per_activation=True), stats)
+        flat_stats = {"mean": jnp.zeros(60), "var": jnp.ones(60)}
+        expected, expected_running = apply(flat(x), flat(gamma), flat(beta), BatchNorm(**options), flat_stats)
+        np.testing.assert_allclose(flat(found), expected, atol=1e-12)
+        for name in running:
+            np.testing.assert_allclose(flat(running[name]), expected_running[name], atol=1e-12)
+        evaluated = BatchNorm(**options, per_activation=True).apply(
+            {"params": {"scale": gamma, "bias": beta}, "batch_stats": running}, jnp.asarray(x), train=False
+        )
+        by_hand = (x - running["mean"]) / np.sqrt(running["var"] + EPSILON) * gamma + beta
+        np.testing.assert_allclose(evaluated, by_hand, atol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inception_jax.models import architecture
-from inception_jax.nn.network import create
+from inception_jax.nn.create import create
 from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.vocabulary import Conv, flatten
 

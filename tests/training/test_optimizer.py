@@ -9,7 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from inception_jax.training.objective import cross_entropy
 from inception_jax.training.optimizer import follow, kernels, optimizer, schedule
+from tests.training.record_tensorflow import EPSILONS, FILE
 
 RNG = np.random.default_rng(0)
 STEPS = 40
@@ -127,3 +129,46 @@ def test_jit_agrees():
     eager, _ = rule.update({"kernel": jnp.ones(6)}, rule.init(params), params)
     compiled, _ = jax.jit(rule.update)({"kernel": jnp.ones(6)}, rule.init(params), params)
     np.testing.assert_allclose(eager["kernel"], compiled["kernel"], rtol=1e-6)
+
+
+RECORDED = np.load(FILE)
+
+
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_clipped_rmsprop_under_a_staircase_is_what_tensorflow_recorded(x64, epsilon):
+    rate = schedule("exponential", 0.05, **STAIRCASE)
+    np.testing.assert_allclose([rate(step) for step in range(STEPS)], RECORDED[f"rates_{epsilon}"], atol=1e-8)
+    rule = optimizer("rmsprop", rate, decay=0.9, momentum=0.9, epsilon=epsilon, clip_norm=2.0)
+    for steps in (1, 8, STEPS):
+        weights = run(rule, RECORDED["start"], RECORDED["gradients"][:steps])
+        np.testing.assert_allclose(weights, RECORDED[f"rmsprop_{epsilon}"][steps - 1], rtol=1e-6)
+
+
+def test_label_smoothing_is_what_tensorflow_recorded(x64):
+    losses = cross_entropy(jnp.asarray(RECORDED["logits"]), jnp.asarray(RECORDED["labels"]), label_smoothing=0.1)
+    np.testing.assert_allclose(losses, RECORDED["smoothed"], atol=1e-6)
+
+
+def test_the_average_with_its_ramp_is_what_tensorflow_recorded(x64):
+    average = jnp.asarray(RECORDED["start"])
+    for step, gradient in enumerate(RECORDED["gradients"]):
+        average = follow(average, RECORDED["start"] + gradient, decay=0.999, step=jnp.asarray(step))
+        np.testing.assert_allclose(average, RECORDED["followed"][step], atol=1e-6)
+
+
+def test_a_floor_ends_the_decay():
+    rate = schedule("exponential", 0.66, steps=1000, decay_steps=10, decay_rate=0.5, floor=0.01)
+    assert float(rate(10)) == pytest.approx(0.33)
+    assert float(rate(999)) == pytest.approx(0.0066)
+
+
+def test_piecewise_drops_at_epochs_of_the_run():
+    rate = schedule("piecewise", 0.1, steps=90, boundaries=[30, 60], decay_rate=0.1, warmup_steps=5)
+    assert [round(float(rate(step)), 6) for step in (0, 5, 29, 31, 59, 61)] == [0.0, 0.1, 0.1, 0.01, 0.01, 0.001]
+
+
+def test_polynomial_is_caffes():
+    """base_lr * (1 - iter / max_iter)^power, of the quick solver of bvlc_googlenet."""
+    rate = schedule("polynomial", 0.01, steps=2_400_000, power=0.5)
+    for step in (0, 600_000, 2_399_999):
+        assert float(rate(step)) == pytest.approx(0.01 * (1 - step / 2_400_000) ** 0.5, rel=1e-3)

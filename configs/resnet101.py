@@ -1,0 +1,19 @@
+"""ResNet-101, 90 epochs on ImageNet.
+
+    inception-jax train resnet101
+
+Source: arXiv:1512.03385, and facebook/fb.resnet.torch
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000 validation images.
+Hardware: eight GPUs.
+Published: 22.44 % top-1, 6.21 % top-5 error, single crop (fb.resnet.torch).
+Measured here: not yet run.
+"""
+
+from dataclasses import replace
+
+from inception_jax.config import Model
+
+from .recipes import RESNET, RESNET_STAND_IN
+
+config = replace(RESNET, model=Model("resnet101"))
+stand_in = RESNET_STAND_IN

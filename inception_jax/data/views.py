@@ -1,0 +1,128 @@
+"""The views of one image that a multi-crop evaluation averages over."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from inception_jax.data.crop import Box
+from inception_jax.data.decode import decode, resize
+from inception_jax.data.source import Example
+
+
+class View(NamedTuple):
+    """What to cut from the image whose shorter side was resized to `side`, and whether to mirror it.
+
+    A box that is not of the network's size is resized to it.
+    """
+
+    side: int
+    box: Box
+    mirrored: bool
+
+
+def resized(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width with the shorter of them at `side`; the longer is rounded."""
+    if height <= width:
+        return side, round(width * side / height)
+    return round(height * side / width), side
+
+
+def _squares(height: int, width: int) -> Iterator[Box]:
+    """Left, middle and right of a landscape; top, middle and bottom of a portrait."""
+    side, spare = min(height, width), abs(height - width)
+    for offset in (0, spare // 2, spare):
+        yield Box(offset, 0, side, side) if height > width else Box(0, offset, side, side)
+
+
+def _five(box: Box, size: int) -> Iterator[Box]:
+    """Four corners of `box`, and its centre."""
+    down, right = box.height - size, box.width - size
+    for top, left in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
+        yield Box(box.top + top, box.left + left, size, size)
+
+
+def _both(side: int, boxes: Iterator[Box]) -> Iterator[View]:
+    for box in boxes:
+        yield View(side, box, False)
+        yield View(side, box, True)
+
+
+def ten(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
+    """Four corners and the centre of the image, mirrored: AlexNet's, as torchvision's TenCrop has them."""
+    side = round(size / fraction)
+    return list(_both(side, _five(Box(0, 0, *resized(height, width, side)), size)))
+
+
+def twelve(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
+    """Six views of the central square, mirrored.
+
+    arXiv:1512.00567 and arXiv:1602.07261 print results for 12 crops without saying which; this is the reading that fits
+    GoogLeNet's 144.
+    """
+    side = round(size / fraction)
+    square = list(_squares(*resized(height, width, side)))[1]
+    return list(_both(side, iter([*_five(square, size), square])))
+
+
+def many(height: int, width: int, size: int) -> list[View]:
+    """GoogLeNet's 144: four scales, three squares, six views of each, mirrored (arXiv:1409.4842, section 7).
+
+    The scales are 256, 288, 320 and 352 for 224 pixels, and in proportion for others (299: 342, 384, 427, 470), which no
+    paper spells out.
+    """
+    found: list[View] = []
+    for base in (256, 288, 320, 352):
+        side = round(base * size / 224)
+        for square in _squares(*resized(height, width, side)):
+            found += _both(side, iter([*_five(square, size), square]))
+    return found
+
+
+VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {10: ten, 12: twelve, 144: many}
+"""Number of views -> (height, width, size) -> views."""
+
+
+class Viewer:
+    """Writes view `position % views` of an example: what `batches.fill` asks of a function from example to pixels.
+
+    An image is decoded once, and resized once for each scale, for all of its views that are asked for in a row.
+    """
+
+    def __init__(self, views: int, size: int, rule: str):
+        self._views, self._size, self._rule = views, size, rule
+        self._enumerated = lru_cache(maxsize=64)(VIEWS[views])
+        self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, example: Example, position: int, into: np.ndarray) -> None:
+        number, which = divmod(position, self._views)
+        image = self._once((number, 0), lambda: decode(example.image))
+        tall, wide, _ = image.shape
+        side, (top, left, height, width), mirrored = self._enumerated(tall, wide, self._size)[which]
+        scaled = self._once((number, side), lambda: self._resized(image, *resized(tall, wide, side)))
+        cut = scaled[top : top + height, left : left + width]
+        cut = np.ascontiguousarray(cut[:, ::-1] if mirrored else cut)
+        if cut.shape == into.shape:
+            into[:] = cut
+        else:
+            resize(cut, into, self._rule)
+
+    def _resized(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        into = np.empty((height, width, 3), np.uint8)
+        resize(image, into, self._rule)
+        return into
+
+    def _once(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = make()  # two threads may both make it; neither waits
+            with self._lock:
+                self._kept[key] = found
+                while len(self._kept) > 64:
+                    self._kept.popitem(last=False)
+        return found

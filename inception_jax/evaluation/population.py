@@ -1,0 +1,118 @@
+"""Population statistics: batch normalisation for inference as its paper has it (arXiv:1502.03167, algorithm 2).
+
+The parameters stay as they are; training batches go through the network once more, and what each normalisation saw is
+averaged over all of them, instead of followed by a moving average while the parameters changed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import exp
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.data.batches import Batch
+from inception_jax.nn.network import Network
+from inception_jax.spec.vocabulary import Dropout, rewritten
+
+Kind = Literal["population", "pooled"]
+
+
+class Moments(NamedTuple):
+    """What the normalisations of a network saw in one batch: trees like `batch_stats`, and the mean's square beside it."""
+
+    stats: Any
+    squares: Any
+
+
+def observing(network: Network, kind: Kind) -> Network:
+    """`network` such that a training pass leaves the batch's own moments in `batch_stats`; it drops nothing out.
+
+    `population` keeps the groups and the m/(m-1) of algorithm 2; `pooled` normalises over whole batches and keeps the plain
+    variance, to which that of the means is added.
+    """
+    norm: dict[str, Any] = {"decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
+    if kind == "pooled":
+        norm["examples_per_group"] = 0
+    return quiet(network).clone(norm=partial(network.norm, **norm))
+
+
+def quiet(network: Network) -> Network:
+    """`network` without dropout and auxiliary heads, whose training pass draws nothing."""
+    table = rewritten(network.architecture, lambda word: replace(word, rate=0.0) if isinstance(word, Dropout) else word)
+    return network.clone(architecture=replace(table, aux=()), aux=False)
+
+
+def moments(variables: Mapping[str, Any], batch: Batch, keys: jax.Array, *, network: Network, prepare: Callable[..., Any]) -> Moments:
+    """One training batch through `network`, which is an `observing` one."""
+    images, _ = prepare(batch, keys)
+    _, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    stats = updated["batch_stats"]
+    return Moments(stats, jax.tree.map(jnp.square, stats))
+
+
+def averaged(seen: Iterable[Moments], kind: Kind) -> Any:
+    """`batch_stats` from the moments of many batches, averaged in float64 on the host.
+
+    Raises:
+      ValueError: no batches.
+    """
+    total, count = None, 0
+    for one in seen:
+        host = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(one))
+        total = host if total is None else jax.tree.map(np.add, total, host)
+        count += 1
+    if total is None:
+        raise ValueError("population statistics need at least one batch")
+    stats, squares = (jax.tree.map(lambda x: x / count, tree) for tree in total)
+    if kind == "pooled":  # the variance of the means between batches
+        between = jax.tree.map(lambda square, mean: square - mean**2, squares, stats)
+        stats = jax.tree_util.tree_map_with_path(
+            lambda path, value, _: value + _sibling(between, path) if path[-1].key == "var" else value, stats, between
+        )
+    return jax.tree.map(np.float32, stats)
+
+
+def _sibling(tree: Any, path: tuple[Any, ...]) -> np.ndarray:
+    """The `mean` beside the `var` at `path`."""
+    for key in path[:-1]:
+        tree = tree[key.key]
+    return tree["mean"]
+
+
+class Health(NamedTuple):
+    """How far the running statistics of one normalisation are from those of the population."""
+
+    name: str
+    mean: float
+    """The largest |difference of means|, in deviations of the population."""
+    variance: float
+    """The largest |log of the ratio of variances|."""
+
+    @property
+    def factor(self) -> float:
+        """By which the worst variance is off."""
+        return exp(self.variance)
+
+
+def health(running: Any, population: Any) -> list[Health]:
+    """A line for each normalisation, the worst first."""
+    seen, known = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (running, population))
+    found = []
+    for path in seen:
+        if path[-1].key != "mean":
+            continue
+        spread = (*path[:-1], jax.tree_util.DictKey("var"))
+        mean, var, true_mean, true_var = (np.asarray(x, np.float64) for x in (seen[path], seen[spread], known[path], known[spread]))
+        true_var = np.maximum(true_var, 1e-12)
+        found.append(
+            Health(
+                "/".join(key.key for key in path[:-1]),
+                float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))),
+                float(np.max(np.abs(np.log(np.maximum(var, 1e-12) / true_var)))),
+            )
+        )
+    return sorted(found, key=lambda one: -max(one.mean, one.variance))

@@ -1,0 +1,153 @@
+"""Class probabilities of every held-out example, averaged over crops and over networks, and what they are worth."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inception_jax.data.batches import Batch
+from inception_jax.data.source import DataError
+from inception_jax.training.steps import Scores
+
+
+class Predictions(NamedTuple):
+    """Of N examples.
+
+    Attributes:
+      probabilities: [N, K] float64.
+      labels: [N] int.
+      seen: [N] bool; not those whose image could not be read.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    seen: np.ndarray
+
+
+def predictions(
+    step: Callable[[Any, Any], Scores],
+    variables: Any,
+    batches: Iterable[Batch],
+    *,
+    examples: int,
+    crops: int = 1,
+    gather: Callable[[Any], Any],
+    may_skip: bool = False,
+) -> Predictions:
+    """Probabilities of `examples` examples, each the mean over its `crops`, which are positions e * crops to (e + 1) * crops.
+
+    Raises:
+      AssertionError: an example of which not every crop came exactly once.
+    """
+    total = np.zeros((examples, 0))
+    counts, labels = np.zeros(examples, np.int64), np.zeros(examples, np.int64)
+    for batch in batches:
+        found, position, label, weight = gather((step(variables, batch).probabilities, batch.position, batch.label, batch.weight))
+        real = np.asarray(weight) > 0
+        example = np.asarray(position)[real].astype(np.int64) // crops
+        if not total.shape[1]:
+            total = np.zeros((examples, found.shape[-1]))
+        np.add.at(total, example, np.asarray(found, np.float64)[real])
+        np.add.at(counts, example, 1)
+        labels[example] = np.asarray(label)[real]
+    seen = counts == crops
+    for odd in np.flatnonzero(~seen):
+        assert may_skip and counts[odd] == 0, f"example {odd} came {counts[odd]} times, not {crops}: the batches are wrong"  # noqa: PT018
+    return Predictions(total / crops, labels, seen)
+
+
+def ensemble(members: Sequence[Predictions]) -> Predictions:
+    """The arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3).
+
+    Raises:
+      DataError: members of other examples or classes.
+    """
+    first = members[0]
+    for i, member in enumerate(members[1:], 1):
+        if member.probabilities.shape != first.probabilities.shape or (member.labels != first.labels).any():
+            shapes = [" examples of ".join(map(str, one.probabilities.shape)) + " classes" for one in (first, member)]
+            raise DataError(f"members 0 and {i} scored {shapes[0]} and {shapes[1]}, or other labels: give runs on the same held-out data")
+    mean = np.mean([member.probabilities for member in members], 0)
+    return Predictions(mean, first.labels, np.all([member.seen for member in members], 0))
+
+
+def figures(found: Predictions) -> dict[str, float]:
+    """Accuracies with the half width of their 95 % interval, mean negative log-likelihood, calibration error, and counts."""
+    probabilities, labels = found.probabilities[found.seen], found.labels[found.seen]
+    count = len(labels)
+    if not count:
+        raise DataError("not one of these examples could be read")
+    rank = ranks(probabilities, labels)
+    result: dict[str, float] = {}
+    for name, limit in (("top1", 1), ("top5", 5)):
+        result[name] = float((rank < limit).mean())
+        result[f"{name}_interval"] = interval(result[name], count)
+    own = np.maximum(probabilities[np.arange(count), labels], 1e-300)
+    result["nll"] = float(-np.log(own).mean())
+    result["calibration_error"] = calibration_error(probabilities, rank == 0)
+    return {**result, "count": count, "skipped": len(found.labels) - count}
+
+
+def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the label [N]; of equal ones the lower class does, and NaN before any."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
+    return ((probabilities > own) | ((probabilities == own) & earlier) | ~np.isfinite(probabilities)).sum(-1)
+
+
+def interval(share: float, count: int) -> float:
+    """Half the width of Wilson's 95 % interval of a share among `count`."""
+    z = 1.959963984540054
+    return z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+
+
+def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over `bins` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
+    confidence = probabilities.max(-1)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[place == i].sum() - right[place == i].sum()) for i in range(bins)]
+    return float(sum(gaps) / len(right))
+
+
+def confusion(found: Predictions) -> np.ndarray:
+    """[K, K]: examples of the row's class that were taken for the column's."""
+    classes = found.probabilities.shape[1]
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (found.labels[found.seen], found.probabilities[found.seen].argmax(-1)), 1)
+    return table
+
+
+def per_class(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy of each class, the worst first, and what it was most often taken for instead."""
+    table = confusion(found)
+    rows = []
+    for i, name in enumerate(class_names):
+        others = np.where(np.arange(len(class_names)) == i, 0, table[i])
+        count, mistaken = int(table[i].sum()), int(others.argmax())
+        rows.append({
+            "class": name, "count": count, "top1": table[i, i] / count if count else float("nan"),
+            "taken_for": class_names[mistaken] if others[mistaken] else "", "times": int(others[mistaken]),
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: (row["top1"], row["class"]))
+
+
+COLUMNS = ("model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation")
+
+
+def append(file: Path, row: dict[str, Any]) -> None:
+    """Adds a line to a table of results with timm's columns, and ours after them; a new file gets a heading."""
+    names = [*COLUMNS, *(name for name in row if name not in COLUMNS)]
+    fresh = not file.exists()
+    if not fresh:
+        with file.open(newline="") as opened:
+            names = next(csv.reader(opened))
+        if unknown := [name for name in row if name not in names]:
+            raise DataError(f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give another file")
+    with file.open("a", newline="") as opened:
+        writer = csv.DictWriter(opened, names)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)

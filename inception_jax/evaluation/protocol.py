@@ -1,0 +1,84 @@
+"""How a run is scored: crops, parameters, and the statistics that normalisation uses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+
+from inception_jax.config import ConfigError
+from inception_jax.data.batches import Batch
+from inception_jax.evaluation.population import Health, Kind, Moments, averaged, health, moments, observing, quiet
+from inception_jax.evaluation.predictions import Predictions, predictions
+from inception_jax.experiment import Run
+from inception_jax.training.objective import cross_entropy, score
+from inception_jax.training.state import State
+from inception_jax.training.steps import Scores, example_keys
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is averaged, and by which statistics it is normalised.
+
+    Attributes:
+      crops: views of each image whose probabilities are averaged: 1, 10, 12 or 144.
+      parameters: `averaged` are the moving averages, where the run keeps them.
+      statistics: `running` as training left them; `population` and `pooled` (see `population`) from `batches` training
+        batches; `batch`, the statistics of the evaluated batch itself.
+    """
+
+    crops: int = 1
+    parameters: Literal["averaged", "raw"] = "averaged"
+    statistics: Literal["running", "population", "pooled", "batch"] = "running"
+    batches: int = 100
+
+
+def scored(run: Run, state: State, protocol: Protocol) -> Predictions:
+    """Every held-out example of `run`, by `protocol`; one program is compiled, and one more where statistics are taken.
+
+    Raises:
+      ConfigError: a protocol that this run cannot be scored by.
+    """
+    variables = chosen(run, state, protocol)
+    step = run.placement.compile(partial(batch_step, run=run)) if protocol.statistics == "batch" else run.eval_step
+    return predictions(
+        step, variables, run.test_batches(protocol.crops), examples=len(run.test_source), crops=protocol.crops,
+        gather=run.placement.gather, may_skip=run.may_skip,
+    )  # fmt: skip
+
+
+def chosen(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
+    """The variables that `protocol` scores."""
+    variables = state.variables if protocol.parameters == "averaged" else {"params": state.params, "batch_stats": state.batch_stats}
+    if protocol.statistics in ("running", "batch"):
+        return variables
+    kind: Kind = "population" if protocol.statistics == "population" else "pooled"
+    return {**variables, "batch_stats": population_statistics(run, variables, kind, protocol.batches)}
+
+
+def population_statistics(run: Run, variables: Mapping[str, Any], kind: Kind, batches: int) -> Any:
+    """`batch_stats` from the first `batches` training batches of `run`, augmented as in training."""
+    if not variables.get("batch_stats"):
+        raise ConfigError(f"{run.config.model.name} has no batch normalisation: its statistics are none")
+    network = observing(run.network, kind)
+
+    def look(variables: Mapping[str, Any], batch: Batch) -> Moments:
+        return moments(variables, batch, example_keys(run.config.seed, batch.position), network=network, prepare=run.prepare_training)
+
+    look = run.placement.compile(look)
+    stats = averaged((look(variables, batch) for batch in run.train_batches(0, batches)), kind)
+    return jax.device_put(stats, run.placement.replicated)  # as training left its own, or evaluation would compile again
+
+
+def ailments(run: Run, state: State, protocol: Protocol) -> list[Health]:
+    """How far each normalisation's running statistics are from the population's, under the same parameters; the worst first."""
+    variables = chosen(run, state, replace(protocol, statistics="running"))
+    return health(variables["batch_stats"], population_statistics(run, variables, "population", protocol.batches))
+
+
+def batch_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> Scores:
+    """`eval_step` under the statistics of the batch itself, padding included: what a network that is never frozen would say."""
+    outputs, _ = quiet(run.network).apply(variables, run.prepare_evaluation(batch.image), train=True, mutable=["batch_stats"])
+    losses = cross_entropy(outputs.logits, batch.label)
+    return Scores(score(outputs.logits, batch.label, batch.weight, losses), losses, jax.nn.softmax(outputs.logits))

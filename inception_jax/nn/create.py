@@ -1,0 +1,64 @@
+"""A network by its name, with what a recipe changes about it."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from inception_jax.models import architecture
+from inception_jax.nn.network import Network
+from inception_jax.nn.norm import BatchNorm
+from inception_jax.spec.residual import zero_last_gamma
+from inception_jax.spec.variation import with_scaled_kernels, without_local_response
+from inception_jax.spec.width import widen
+
+
+def create(
+    name: str,
+    *,
+    variant: str | None = None,
+    num_classes: int | None = None,
+    aux: bool = False,
+    width_multiplier: float = 1.0,
+    dropout_rate: float | None = None,
+    zero_init_residual: bool = False,
+    local_response_norm: bool = True,
+    init_scale: float = 1.0,
+    per_activation_in: tuple[str, ...] = (),
+    dtype: Any = jnp.float32,
+    **norm: Any,
+) -> Network:
+    """The network registered under `name`, as a Flax module.
+
+    Args:
+      variant: a form of it (`paper`, `cadene`, ...); the registry's first where not given.
+      num_classes: of the classifier, whatever the variant: 1000, or 10 for the networks of CIFAR and MNIST, where not
+        given; 0 for pooled features.
+      aux: with auxiliary heads while training.
+      width_multiplier: times the filters of the table.
+      dropout_rate: instead of the table's.
+      zero_init_residual: begin with every residual block at its shortcut (`spec.residual`).
+      local_response_norm: False leaves it out of the table.
+      init_scale: times the deviation of the initial kernels of convolutions.
+      per_activation_in: end points whose norms keep statistics for each position too.
+      norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
+
+    Raises:
+      UnknownModelError: no such name or variant.
+      ValueError: something to change that this network has not.
+    """
+    table = widen(architecture(name, variant), width_multiplier)
+    if zero_init_residual:
+        table = zero_last_gamma(table)
+    if not local_response_norm:
+        table = without_local_response(table)
+    if init_scale != 1:
+        table = with_scaled_kernels(table, init_scale)
+    if dropout_rate is not None:
+        table = replace(table, dropout_rate=dropout_rate)
+    if unknown := set(per_activation_in) - {place for place, _ in table.layers}:
+        raise ValueError(f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}")
+    num_classes = table.num_classes if num_classes is None else num_classes
+    norms = partial(BatchNorm, **norm)
+    return Network(table, num_classes=num_classes, dtype=dtype, norm=norms, aux=aux, per_activation_in=per_activation_in)

@@ -1,0 +1,53 @@
+"""A recipe in ten lines: its steps, its learning rate, what shares statistics, and which values stand in for unpublished ones."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from inception_jax.data.source import ArraySource, DataError
+from inception_jax.data.tfds import described
+from inception_jax.experiment import Run
+
+
+def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
+    """Lines of text. Data that are not here are taken to be as large as TFDS or its own documentation says.
+
+    Raises:
+      DataError: data that are not here, of a size that is not known.
+      ConfigError: a configuration that cannot be run.
+    """
+    try:
+        _ = run.train_source
+    except DataError:
+        run = replace(run, given_source=absent(run.config.data.name, run.config.data.train_split))
+    config, steps, per_epoch = run.config, run.steps, run.steps_per_epoch
+    measured = run.measured
+    yield f"model: {config.model.name}, {measured.parameters or 0:,} parameters, {measured.multiply_adds or 0:,} multiply-adds an image"
+    yield f"data: {len(run.train_source):,} examples of {config.data.name}, {len(run.class_names):,} classes, {config.data.image_size} px"
+    yield f"steps: {steps:,} of {config.batch_size:,} examples, {steps / per_epoch:,.1f} epochs of {per_epoch:,.1f} steps"
+    rates = {f"epoch {epoch}": round(epoch * per_epoch) for epoch in (0, 1, 10)} | {"the last step": steps - 1}
+    yield f"learning rate ({config.schedule.name}): " + ", ".join(
+        f"{float(run.schedule(step)):.4g} at {when}" for when, step in rates.items() if step < steps
+    )
+    group = config.norm.examples_per_group or config.batch_size
+    window = 1 / (1 - config.norm.decay)
+    short = "; longer than the run: evaluate with population statistics" if window > steps else ""
+    yield f"batch norm: over {group:,} examples, running statistics over about {window:,.0f} steps{short}"
+    rule = config.optimizer
+    yield f"optimizer: {rule.name}, momentum {rule.momentum}, L2 {rule.l2}, clipping {rule.clip_norm}, moving average {rule.average_decay}"
+    for name, reason in stand_in.items():
+        yield f"stand-in: {name} = {value(config, name)}: {reason}"
+
+
+def absent(name: str, split: str) -> ArraySource:
+    """A source without images, as large as `split` of the TFDS dataset `name`."""
+    examples, class_names = described(name, split)
+    return ArraySource(np.empty((0,)), np.broadcast_to(np.int32(0), (examples,)), class_names)
+
+
+def value(config: object, name: str) -> object:
+    """The field of dotted `name`."""
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config

@@ -1,0 +1,72 @@
+"""Multi-crop geometry against an enumeration of its own: GoogLeNet's section 7 written out with loops and slices."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_jax.data.decode import resize
+from inception_jax.data.source import Example
+from inception_jax.data.views import VIEWS, Viewer, many, resized, ten, twelve
+
+SHAPES = [(375, 500), (500, 375), (400, 400), (301, 977)]
+
+
+def enumerated(height, width, size):
+    """(scale, rows, columns, mirrored, needs resizing) of GoogLeNet's 144."""
+    for scale in (round(s * size / 224) for s in (256, 288, 320, 352)):
+        tall, wide = (scale, round(width * scale / height)) if height <= width else (round(height * scale / width), scale)
+        for third in range(3):
+            spare = max(tall, wide) - scale
+            along = (0, spare // 2, spare)[third]
+            top, left = (along, 0) if tall > wide else (0, along)
+            margin = scale - size
+            corners = [(0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)]
+            for mirrored in (False, True):
+                for down, right in corners:
+                    yield scale, top + down, left + right, size, mirrored
+                yield scale, top, left, scale, mirrored
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [224, 299])
+def test_the_144_views_are_googlenets(shape, size):
+    found = [(view.side, view.box.top, view.box.left, view.box.height, view.mirrored) for view in many(*shape, size)]
+    assert len(found) == 144
+    assert all(view.box.height == view.box.width for view in many(*shape, size))
+    assert sorted(found) == sorted(enumerated(*shape, size))
+    assert len(set(found)) == (48 if shape[0] == shape[1] else 144)
+
+
+def test_offsets_and_scales_are_the_published_ones():
+    offsets = {view.box.top for view in many(400, 400, 224) if view.box.height == 224}
+    assert offsets == {0, 16, 32, 48, 64, 96, 128}
+    assert sorted({view.side for view in many(400, 400, 299)}) == [342, 384, 427, 470]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ten_and_twelve(shape):
+    tall, wide = resized(*shape, 256)
+    corners = {(0, 0), (0, wide - 224), (tall - 224, 0), (tall - 224, wide - 224), ((tall - 224) // 2, (wide - 224) // 2)}
+    assert {(view.box.top, view.box.left) for view in ten(*shape, 224)} == corners
+    assert len(ten(*shape, 224)) == 10
+    views = twelve(*shape, 224)
+    assert len(views) == 12
+    assert sum(view.box.height == 256 for view in views) == 2
+    middle = abs(tall - wide) // 2
+    assert min(view.box.top + view.box.left for view in views) == middle
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_viewer_cuts_what_is_enumerated(views):
+    image = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120), 3))
+    viewer = Viewer(views, 64, "antialias")
+    into = np.empty((64, 64, 3), np.uint8)
+    for which, view in enumerate(VIEWS[views](120, 160, 64)):
+        viewer(Example(image, 0), 7 * views + which, into)
+        scaled = np.empty((*resized(120, 160, view.side), 3), np.uint8)
+        resize(image, scaled, "antialias")
+        top, left, height, width = view.box
+        cut = scaled[top : top + height, left : left + width]
+        expected = np.empty((64, 64, 3), np.uint8)
+        resize(np.ascontiguousarray(cut[:, ::-1] if view.mirrored else cut), expected, "antialias")
+        np.testing.assert_array_equal(into, expected)

@@ -1,0 +1,76 @@
+"""Population statistics against NumPy, on a network of two normalised convolutions."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.data.batches import Batch
+from inception_jax.evaluation.population import averaged, health, moments, observing
+from inception_jax.nn.network import Network
+from inception_jax.nn.norm import BatchNorm
+from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, global_avg, same, table
+from tests.invented import variables as invented
+
+TABLE = Architecture(
+    "two", "paper", table(A=same(4, 1), B=same(6, 1), Pool=global_avg(), Dropout=Dropout(0.5), Logits=Linear()), source="", input_size=5
+)
+NETWORK = Network(TABLE, num_classes=3, norm=partial(BatchNorm, examples_per_group=4, decay=0.9))
+VARIABLES = invented(NETWORK)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(1, 2, (6, 8, 5, 5, 3)).astype(np.float32)  # six batches of eight
+
+
+def batches():
+    for step, image in enumerate(IMAGES):
+        yield Batch(image, np.zeros(8, np.int32), np.ones(8, np.float32), 8 * step + np.arange(8))
+
+
+def found(kind):
+    look = jax.jit(partial(moments, network=observing(NETWORK, kind), prepare=lambda batch, keys: (batch.image, batch.label)))
+    return averaged((look(VARIABLES, batch, None) for batch in batches()), kind)
+
+
+def numpys(group, kind):
+    """1x1 convolutions are matrix products; groups of `group` examples are normalised by their own statistics."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), VARIABLES["params"])
+    x, stats = IMAGES.reshape(-1, group, 5, 5, 3).astype(np.float64), {}
+    for name in "AB":
+        layer = params[name]["conv_1x1"]
+        x = x @ layer["kernel"][0, 0]
+        mean, var, m = x.mean((1, 2, 3)), x.var((1, 2, 3)), group * 25
+        whole = x.reshape(-1, x.shape[-1])
+        stats[name] = (mean.mean(0), var.mean(0) * m / (m - 1)) if kind == "population" else (whole.mean(0), whole.var(0))
+        norm = layer["norm"]
+        x = (x - mean[:, None, None, None]) / np.sqrt(var + TABLE.unit.norm_epsilon)[:, None, None, None]
+        x = np.maximum(x * norm.get("scale", 1) + norm["bias"], 0)
+    return stats
+
+
+@pytest.mark.parametrize(("kind", "group"), [("population", 4), ("pooled", 8)])
+def test_they_are_numpys_of_all_batches(kind, group):
+    stats = found(kind)
+    for name, (mean, var) in numpys(group, kind).items():
+        norm = stats[name]["conv_1x1"]["norm"]
+        np.testing.assert_allclose(norm["mean"], mean, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(norm["var"], var, rtol=1e-5)
+
+
+def test_no_batches_are_refused():
+    with pytest.raises(ValueError, match="at least one batch"):
+        averaged([], "population")
+
+
+@pytest.mark.parametrize("what", ["mean", "var"])
+def test_stale_statistics_name_their_layer(what):
+    population = found("population")
+    stale = jax.tree.map(jnp.asarray, population)
+    norm = stale["B"]["conv_1x1"]["norm"]
+    norm[what] = norm[what].at[2].add(2 * jnp.sqrt(norm["var"][2]) if what == "mean" else norm["var"][2])
+    first, second = health(stale, population)
+    assert first.name == "B/conv_1x1/norm"
+    assert first.mean == pytest.approx(2 if what == "mean" else 0, abs=1e-4)
+    assert first.factor == pytest.approx(2 if what == "var" else 1, abs=1e-4)
+    assert (second.mean, second.variance) == (0, 0)

@@ -1,0 +1,122 @@
+import csv
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.data.batches import Batch
+from inception_jax.data.source import DataError
+from inception_jax.evaluation.predictions import (
+    Predictions,
+    append,
+    calibration_error,
+    confusion,
+    ensemble,
+    figures,
+    interval,
+    per_class,
+    predictions,
+)
+from inception_jax.training.steps import Scores
+
+RNG = np.random.default_rng(0)
+PROBABILITIES = RNG.dirichlet(np.ones(10), (21, 4))  # of 21 examples, 4 views each
+LABELS = RNG.integers(0, 10, 21)
+
+
+def batches(size, views=4, count=21 * 4):
+    for start in range(0, count, size):
+        position = np.arange(start, start + size)
+        real = position < count
+        example = np.where(real, position, 0) // views
+        yield Batch(position[:, None, None, None], LABELS[example] * real, real.astype(np.float32), position)
+
+
+def step(variables, batch):
+    rows = np.minimum(batch.image[:, 0, 0, 0], 83)
+    return Scores({}, jnp.zeros(len(rows)), jnp.asarray(PROBABILITIES.reshape(84, 10)[rows]))
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 84, 100])
+def test_views_are_averaged_whatever_the_batch_size(size):
+    found = predictions(step, {}, batches(size), examples=21, crops=4, gather=lambda tree: tree)
+    np.testing.assert_allclose(found.probabilities, PROBABILITIES.mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    assert found.seen.all()
+
+
+def test_each_view_comes_exactly_once():
+    short = list(batches(8))[:-2]
+    with pytest.raises(AssertionError, match="example 18 came 0 times, not 4"):
+        predictions(step, {}, short, examples=21, crops=4, gather=lambda tree: tree)
+    twice = [*batches(84), next(batches(84))]
+    with pytest.raises(AssertionError, match="example 0 came 8 times, not 4"):
+        predictions(step, {}, twice, examples=21, crops=4, gather=lambda tree: tree)
+
+
+ALONE = Predictions(PROBABILITIES[:, 0], LABELS, np.ones(21, bool))
+
+
+def test_an_ensemble_of_one_is_that_one_and_of_two_is_their_mean():
+    other = Predictions(PROBABILITIES[:, 1], LABELS, np.ones(21, bool))
+    np.testing.assert_array_equal(ensemble([ALONE]).probabilities, ALONE.probabilities)
+    np.testing.assert_allclose(ensemble([ALONE, other]).probabilities, PROBABILITIES[:, :2].mean(1))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Predictions(PROBABILITIES[:20, 0], LABELS[:20], np.ones(20, bool)),
+        Predictions(PROBABILITIES[:, 0, :9], LABELS, np.ones(21, bool)),
+        Predictions(PROBABILITIES[:, 0], (LABELS + 1) % 10, np.ones(21, bool)),
+    ],
+)
+def test_members_that_do_not_fit_are_refused(other):
+    with pytest.raises(DataError, match="members 0 and 1 scored 21 examples of 10 classes and"):
+        ensemble([ALONE, other])
+
+
+def test_figures_are_numpys():
+    found = figures(ALONE)
+    order = np.argsort(-ALONE.probabilities, axis=-1, kind="stable")
+    assert found["top1"] == pytest.approx((order[:, 0] == LABELS).mean())
+    assert found["top5"] == pytest.approx((order[:, :5] == LABELS[:, None]).any(-1).mean())
+    assert found["nll"] == pytest.approx(-np.log(ALONE.probabilities[np.arange(21), LABELS]).mean())
+    assert (found["count"], found["skipped"]) == (21, 0)
+
+
+def test_wilsons_interval():
+    """Of 450 with 0.97 right the 95 % interval is 0.9498 to 0.9822 (statsmodels' proportion_confint)."""
+    assert 2 * interval(0.97, 450) == pytest.approx(0.98215 - 0.94982, abs=1e-4)
+    assert interval(1.0, 10) > 0.1
+
+
+def test_calibration_error_of_the_sure_and_the_honest():
+    sure = np.eye(2)[np.zeros(100, int)]
+    assert calibration_error(sure, np.arange(100) < 70) == pytest.approx(0.3)
+    honest = np.tile([0.7, 0.3], (100, 1))
+    assert calibration_error(honest, np.arange(100) < 70) == pytest.approx(0, abs=1e-9)
+
+
+def test_each_class_and_what_it_is_taken_for():
+    table = confusion(ALONE)
+    assert table.sum() == 21
+    names = [f"class {i}" for i in range(10)]
+    rows = per_class(ALONE, names)
+    assert [row["top1"] for row in rows if row["count"]] == sorted(row["top1"] for row in rows if row["count"])
+    for row in rows:
+        i = names.index(row["class"])
+        assert row["count"] == (i == LABELS).sum()
+        if row["times"]:
+            assert table[i, names.index(row["taken_for"])] == row["times"] == max(np.delete(table[i], i))
+
+
+def test_results_are_appended_to_timms_columns(tmp_path):
+    file = tmp_path / "results.csv"
+    for top1 in (70.1, 71.2):
+        append(file, {"model": "inception_v3", "img_size": 299, "top1": top1, "crops": 144})
+    rows = list(csv.DictReader(file.open()))
+    assert [row["top1"] for row in rows] == ["70.1", "71.2"]
+    assert list(rows[0])[:4] == ["model", "img_size", "top1", "top1_err"]
+    with pytest.raises(DataError, match="no column colour"):
+        append(file, {"model": "x", "colour": "blue"})

@@ -1,0 +1,154 @@
+"""Each recipe in `configs/` says what its source says, builds, and can be stepped."""
+
+import re
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from inception_jax.config import from_json, to_json
+from inception_jax.experiment import Run
+from inception_jax.mesh import everything
+from inception_jax.plan.outline import absent, outline, value
+from inception_jax.recipes import names, recipe
+
+# optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN decay, group | clipping
+PUBLISHED = """
+digits                        rmsprop 0.1 x0.85/2ep warm-up 1ep     | 64   | 30 ep       | 5e-4 | 0.1 | -   | 0.99   | 0.9, 8      | 2
+googlenet                     momentum 0.01 x0.96/8ep               | 32   | 250 ep      | 2e-4 | 0   | 0.3 | 0.9999 | none        | -
+googlenet_caffe               momentum 0.01 polynomial 0.5          | 32   | 2400000     | 2e-4 | 0   | 0.3 | 0      | none        | -
+inception                     momentum 0.0015 x0.96/8ep             | 32   | 31000000    | 2e-4 | 0   | -   | 0      | none        | -
+bn_baseline                   momentum 0.0015 x0.96/8ep             | 32   | 31000000    | 2e-4 | 0   | -   | 0      | 0.9997, 32  | -
+bn_x5                         momentum 0.0075 x0.96/1.3333ep        | 32   | 6000000     | 4e-5 | 0   | -   | 0      | 0.9997, 32  | -
+bn_x30                        momentum 0.045 x0.96/1.3333ep         | 32   | 6000000     | 4e-5 | 0   | -   | 0      | 0.9997, 32  | -
+bn_x5_sigmoid                 momentum 0.0075 x0.96/1.3333ep        | 32   | 6000000     | 4e-5 | 0   | -   | 0      | 0.9997, 32  | -
+inception_v2_rethinking       momentum 0.045 x0.94/2ep              | 1600 | 100 ep      | 4e-5 | 0   | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v2_rmsprop          rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0   | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v2_label_smoothing  rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v2_factorized_7x7   rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v2_bn_auxiliary     rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v3                  rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v3_tpu              rmsprop 0.66 x0.94/3ep floor 0.0001   | 1024 | 213000      | 4e-5 | 0.1 | 0.4 | 0.995  | 0.996, 128  | -
+inception_v3_large_batch      momentum 0.4 cosine warm-up 5ep       | 1024 | 200 ep      | 1e-4 | 0.1 | -   | 0      | 0.9, 128    | -
+inception_v4                  rmsprop 0.045 x0.94/2ep               | 640  | 160 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_resnet_v1           rmsprop 0.045 x0.94/2ep               | 640  | 160 ep      | 4e-5 | 0.1 | -   | 0.9999 | 0.9997, 32  | 2
+inception_resnet_v2           rmsprop 0.045 x0.94/2ep               | 640  | 160 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+resnet50                      nesterov 0.1 x0.1 at 30 60            | 256  | 90 ep       | 1e-4 | 0   | -   | 0      | 0.9, 32     | -
+resnet101                     nesterov 0.1 x0.1 at 30 60            | 256  | 90 ep       | 1e-4 | 0   | -   | 0      | 0.9, 32     | -
+resnet152                     nesterov 0.1 x0.1 at 30 60            | 256  | 90 ep       | 1e-4 | 0   | -   | 0      | 0.9, 32     | -
+preact_resnet200              nesterov 0.1 x0.1 at 30 60            | 256  | 90 ep       | 1e-4 | 0   | -   | 0      | 0.9, 32     | -
+wrn_28_10                     nesterov 0.1 x0.2 at 60 120 160       | 128  | 200 ep      | 5e-4 | 0   | -   | 0      | 0.9, 128    | -
+wrn_28_10_cifar100            nesterov 0.1 x0.2 at 60 120 160       | 128  | 200 ep      | 5e-4 | 0   | -   | 0      | 0.9, 128    | -
+cifar_resnet110               momentum 0.1 x0.1 at 81.92 122.88 warm-up 1ep | 128 | 64000  | 1e-4 | 0   | -   | 0      | 0.9, 128    | -
+mnist                         momentum 0.1 constant                 | 60   | 50000       | 0    | 0   | -   | 0      | none        | -
+mnist_bn                      momentum 0.1 constant                 | 60   | 50000       | 0    | 0   | -   | 0      | 0.99, 60    | -
+"""
+ROWS = {line.split()[0]: line.partition(" ")[2].strip() for line in PUBLISHED.strip().splitlines()}
+
+
+def described(run):
+    config = run.config
+    rule, schedule = config.optimizer, config.schedule
+    words = ["nesterov" if rule.nesterov else rule.name, f"{rule.learning_rate:.8g}"]
+    words += {
+        "exponential": [f"x{schedule.decay_rate}/{schedule.decay_epochs:.5g}ep"],
+        "piecewise": [f"x{schedule.decay_rate} at", *(f"{epochs:.5g}" for epochs in schedule.at_epochs)],
+        "polynomial": [f"polynomial {schedule.power}"],
+    }.get(schedule.name, [schedule.name])
+    words += [f"floor {schedule.floor}"] if schedule.floor else []
+    words += [f"warm-up {schedule.warmup_epochs:.5g}ep"] if schedule.warmup_epochs else []
+    length = f"{config.steps}" if config.steps else f"{config.epochs:.5g} ep"
+    normed = "batch_stats" in jax.eval_shape(run.network.init, jax.random.key(0), shape(run))
+    norm = f"{config.norm.decay}, {config.norm.examples_per_group or config.batch_size}" if normed else "none"
+    aux = f"{config.objective.aux_weight}" if config.model.aux else "-"
+    rest = [f"{rule.l2:g}", f"{config.objective.label_smoothing:g}", aux, f"{rule.average_decay:g}", norm, f"{rule.clip_norm or '-':}"]
+    return [" ".join(words), str(config.batch_size), length, *rest]
+
+
+def shape(run):
+    size = run.config.data.image_size
+    return jax.ShapeDtypeStruct((2, size, size, run.network.architecture.channels), np.float32)
+
+
+def run_of(name):
+    found = recipe(name)
+    run = Run(found.config, everything())
+    return found, run if name == "digits" else replace(run, given_source=absent(found.config.data.name, found.config.data.train_split))
+
+
+def numbers(cell):
+    return re.sub(r"\d+\.?\d*(e-?\d+)?", lambda found: f"{float(found[0]):g}", cell.strip())
+
+
+def test_every_recipe_is_in_the_table():
+    assert names() == sorted(ROWS)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_recipe_says_what_its_source_says(name):
+    found, run = run_of(name)
+    found.config.check()
+    assert from_json(to_json(found.config)) == found.config
+    wanted = [re.sub(r"-(\d)", r"-\1", numbers(cell)) for cell in ROWS[name].split("|")]
+    assert [numbers(cell) for cell in described(run)] == wanted
+    for field, reason in found.stand_in.items():
+        value(found.config, field)  # exists
+        assert len(reason) > 10
+    if name != "digits":
+        for heading in ("Source:", "Data:", "Hardware:", "Published:", "Measured here:", f"inception-jax train {name}"):
+            assert heading in found.description
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_recipe_prints_its_plan(name):
+    found, run = run_of(name)
+    lines = list(outline(run, found.stand_in))
+    text = "\n".join(lines)
+    assert f"{run.steps:,} of {found.config.batch_size:,}" in text
+    assert "learning rate" in text
+    assert text.count("stand-in: ") == len(found.stand_in)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_a_recipe_can_be_stepped(name):
+    """Traced, not run: every network of the family is stepped elsewhere. Shapes go in and come out the same."""
+    found, run = run_of(name)
+    small = replace(run, config=replace(found.config, batch_size=4, norm=replace(found.config.norm, examples_per_group=2)))
+    state = jax.eval_shape(small.initial_state)
+    size = found.config.data.image_size
+    from inception_jax.data.batches import Batch
+
+    spec = jax.ShapeDtypeStruct
+    batch = Batch(spec((4, size, size, 3), np.uint8), spec((4,), np.int32), spec((4,), np.float32), spec((4,), np.uint32))
+    after, sums = jax.eval_shape(small.train_step, state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert sums["loss"].shape == ()
+
+
+def test_each_of_the_seven_changes_can_be_undone_alone():
+    """arXiv:1502.03167, section 4.2.1: bn_x5 with one field of bn_baseline is another configuration by that field alone."""
+    changed, baseline = recipe("bn_x5").config, recipe("bn_baseline").config
+    fields = {
+        "optimizer.learning_rate": 5.0,
+        "model.dropout_rate": None,
+        "optimizer.l2": 1 / 5,
+        "schedule.decay_epochs": 1 / 6,
+        "model.local_response_norm": None,
+        "data.shuffle_block": None,
+        "data.colour": None,
+    }
+    different = {name for name, found in changed.identity().items() if baseline.identity()[name] != found}
+    assert different == fields.keys()
+    for name, ratio in fields.items():
+        if ratio:
+            assert value(changed, name) / value(baseline, name) == pytest.approx(ratio)
+    # And the network that results is the registry's bn_x5.
+    from inception_jax.models import architecture
+
+    run = run_of("bn_x5")[1]
+    wanted = architecture("bn_x5")
+    assert run.measured.parameters == 11_194_984
+    assert [name for name, _ in run.network.architecture.layers] == [name for name, _ in wanted.layers]
+    assert run.network.architecture.dropout_rate == wanted.dropout_rate == 0
