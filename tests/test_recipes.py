@@ -59,16 +59,10 @@ def described(run):
     words += [f"floor {schedule.floor}"] if schedule.floor else []
     words += [f"warm-up {schedule.warmup_epochs:.5g}ep"] if schedule.warmup_epochs else []
     length = f"{config.steps}" if config.steps else f"{config.epochs:.5g} ep"
-    normed = "batch_stats" in jax.eval_shape(run.network.init, jax.random.key(0), shape(run))
-    norm = f"{config.norm.decay}, {config.norm.examples_per_group or config.batch_size}" if normed else "none"
+    norm = f"{config.norm.decay}, {config.norm.examples_per_group or config.batch_size}" if run.measured.batch_stats else "none"
     aux = f"{config.objective.aux_weight}" if config.model.aux else "-"
     rest = [f"{rule.l2:g}", f"{config.objective.label_smoothing:g}", aux, f"{rule.average_decay:g}", norm, f"{rule.clip_norm or '-':}"]
     return [" ".join(words), str(config.batch_size), length, *rest]
-
-
-def shape(run):
-    size = run.config.data.image_size
-    return jax.ShapeDtypeStruct((2, size, size, run.network.architecture.channels), np.float32)
 
 
 def run_of(name):
@@ -116,7 +110,7 @@ def test_a_recipe_can_be_stepped(name):
     """Traced, not run: every network of the family is stepped elsewhere. Shapes go in and come out the same."""
     found, run = run_of(name)
     small = replace(run, config=replace(found.config, batch_size=4, norm=replace(found.config.norm, examples_per_group=2)))
-    state = jax.eval_shape(small.initial_state)
+    state = small.abstract_state()
     size = found.config.data.image_size
     from inception_jax.data.batches import Batch
 

@@ -62,5 +62,5 @@ def test_protocols_on_one_and_on_eight_devices():
         assert one[name]["nll"] == pytest.approx(eight[name]["nll"], abs=1e-5)
     assert len(one["health"]) == 4
     assert one["health"] == eight["health"]
-    assert one["population 1"]["nll"] < one["running 1"]["nll"]  # the running statistics are invented
+    assert len({round(one[name]["nll"], 6) for name in ("running 1", "population 1", "pooled 1", "batch 1")}) == 4
     assert np.isfinite(one["batch 1"]["nll"])
