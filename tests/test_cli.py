@@ -269,7 +269,7 @@ def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(comm
     rows = [json.loads(row) for row in (tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()]
     assert sum(row.get("train/skipped", 0) for row in rows) >= 4  # twelve steps of eight are more than two epochs of forty
     assert rows[-1]["val/skipped"] == 1
-    assert "(9 examples, 1 could not be read)" in command("evaluate", "bad").stdout
+    assert "(9 examples, 1 could not be read; 95 % intervals)" in command("evaluate", "bad").stdout
 
 
 @pytest.mark.slow

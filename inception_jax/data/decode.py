@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from inception_jax.data.crop import Part
 from inception_jax.data.source import DataError
@@ -44,7 +44,8 @@ def decode(image: bytes | np.ndarray, part: Part | None = None) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:  # each decoder raises a class of its own
-        raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({error})") from error
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({reason})") from error
 
 
 def _cut(pixels: np.ndarray, part: Part | None) -> np.ndarray:
