@@ -392,15 +392,36 @@ def _figures() -> Any:
 
 
 def report(arguments: list[str]) -> None:
-    """Draw a run's pictures again, from its files. WORKDIR"""
+    """Draw a run's pictures again, from its files; or print what was published beside what was measured. WORKDIR | --published"""
     parser = _parser("report", report.__doc__)
-    parser.add_argument("workdir")
+    parser.add_argument("workdir", nargs="*")
+    parser.add_argument("--published", action="store_true", help="the papers' results, and the scores of these runs of their recipes")
     options = parser.parse_args(arguments)
+    if options.published:
+        _beside_the_published([Path(workdir) for workdir in options.workdir])
+        return
+    if len(options.workdir) != 1:
+        raise ConfigError(f"report {' '.join(options.workdir)}: give the folder of one run, or --published")
+    (options.workdir,) = options.workdir
     if not (Path(options.workdir) / "metrics.jsonl").exists():
         raise ConfigError(f"{options.workdir} holds no metrics.jsonl: give the folder of a run")
     figures = _figures()
     for file in figures.draw(Path(options.workdir)):
         print(_short(file))
+
+
+def _beside_the_published(workdirs: list[Path]) -> None:
+    from inception_jax.logbook import read_metrics
+    from inception_jax.report.published import compared, published
+
+    measured = {}
+    for workdir in workdirs:
+        if not (workdir / "metrics.jsonl").exists():
+            raise ConfigError(f"{workdir} holds no metrics.jsonl: give the folders of runs")
+        scores = [row["val/top1"] for row in read_metrics(workdir) if "val/top1" in row]
+        if scores:
+            measured[workdir.resolve().name] = 100 * (1 - scores[-1])
+    print(compared(published(), measured))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def family(measured: Iterable[Measurement]) -> str:
         )
         for m in measured
     ]
-    return _aligned(("model", "variant", "input", "parameters", "multiply-adds", "receptive field", "paper", "source"), rows)
+    return aligned(("model", "variant", "input", "parameters", "multiply-adds", "receptive field", "paper", "source"), rows)
 
 
 class Line(NamedTuple):
@@ -67,7 +67,7 @@ def printed(measured: Measurement) -> str:
         count = f"{len(group)} x " if len(group) > 1 else ""
         note = "; ".join(notes[name] for name in names if name in notes)
         rows.append((count + line.type, line.remarks, _times(line.input if len(line.input) > 1 else (1, 1, *line.input)), note))
-    return _aligned(("type", "patch/stride or remarks", "input size", "note" if table.notes else ""), rows)
+    return aligned(("type", "patch/stride or remarks", "input size", "note" if table.notes else ""), rows)
 
 
 MODULES = ("Inception", "residual")
@@ -137,7 +137,7 @@ def record(measured: Measurement) -> dict[str, Any]:
 def verdicts(claims: Iterable[Claim]) -> str:
     """A line for each claim of the founding documents: as quoted, as computed, and whether it holds."""
     rows = [(claim.quote, claim.computed, "holds" if claim.holds else "does not hold", claim.source) for claim in claims]
-    return _aligned(("claim", "computed from the tables", "verdict", "source"), rows)
+    return aligned(("claim", "computed from the tables", "verdict", "source"), rows)
 
 
 def layers(measured: Measurement) -> str:
@@ -161,7 +161,7 @@ def layers(measured: Measurement) -> str:
         f"{table.name} ({table.variant}): {_number(measured.parameters)} parameters, {_number(measured.batch_stats)} statistics, "
         f"{_number(measured.multiply_adds)} multiply-adds; source: {table.source}"
     )
-    return f"{_aligned(header, rows)}\n{total}"
+    return f"{aligned(header, rows)}\n{total}"
 
 
 def _times(sizes: Sequence[int] | None) -> str:
@@ -172,10 +172,16 @@ def _number(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
 
 
-def _aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
+NUMBERS = {
+    "parameters", "multiply-adds", "input", "receptive field", "crops", "models", "pixels", "top-1 error", "top-5 error", "measured here",
+}  # fmt: skip
+"""Columns that end at the same place."""
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
     cells = [list(header), *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    right = [header[i] in ("parameters", "multiply-adds", "input", "receptive field") for i in range(len(header))]
+    right = [name in NUMBERS for name in header]
     lines = [
         "  ".join(
             cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(line, widths, right, strict=True)
