@@ -106,10 +106,26 @@ def train(arguments: list[str]) -> None:
     if changed := record(workdir, run.placement):
         say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
     say(f"{headline}; in {_short(workdir)}")
-    state, _ = fit(run, workdir)
+    state, _ = fit(run, workdir, initial=_begin_from(config.init_from, run) if config.init_from else None)
     _illustrate(workdir, run, state)
     if run.placement.leads:
         say(_last_line(workdir))
+
+
+def _begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
+    """What makes a first state out of another run's."""
+
+    def begin() -> "State":
+        from inception_jax.finetune import borrow
+        from inception_jax.logbook import say
+        from inception_jax.workdir import opened
+
+        _, _, other = opened(workdir)
+        state, borrowed = borrow(run.initial_state(), other.variables)
+        say(f"from {workdir}, step {int(other.step)}: {borrowed}")
+        return state
+
+    return begin
 
 
 def _configured(command: str, arguments: list[str]) -> Experiment:

@@ -60,6 +60,8 @@ class Norm:
     """Fraction of the running statistics kept by a step: 0.9997 needs 10,000 steps to forget its start."""
     running_variance: Literal["unbiased", "biased"] | None = None
     """unbiased as TF and PyTorch keep it, biased as Keras and Flax do; None for what the model's variant does."""
+    frozen: bool = False
+    """Train under the running statistics, which stay as they are: for fine-tuning with small batches."""
     per_activation_in: tuple[str, ...] = ()
     """End points whose norms keep statistics, gamma and beta for each position too, and not only for each channel."""
 
@@ -142,6 +144,8 @@ class Optimizer:
     """Scale the gradient down to this global norm; L2 included, as TensorFlow's losses have it."""
     average_decay: float = 0.0
     """Moving average of parameters and statistics, evaluated instead of them; 0 for none."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that stay as they are, by patterns of their paths: Conv2d_*, Mixed_5b."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,8 @@ class Experiment:
     """0 saves at the end alone."""
     keep_checkpoints: int = may_change(2)
     """The newest ones."""
+    init_from: str | None = may_change(None)
+    """The workdir of another run to begin from; arrays of the same name and shape are taken over, a head of other classes is new."""
     workdir: str | None = may_change(None)
     """Where the run lives; runs/<recipe> where not given."""
 

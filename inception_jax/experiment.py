@@ -173,7 +173,7 @@ class Run:
                 model.name, variant=model.variant, num_classes=classes, aux=model.aux,
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
-                examples_per_group=norm.examples_per_group, decay=norm.decay, per_activation_in=norm.per_activation_in,
+                examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
             measure(network.architecture, image_size=self.config.data.image_size)
@@ -204,7 +204,7 @@ class Run:
         rule = self.config.optimizer
         return optimizer.optimizer(
             rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov, decay=rule.decay, epsilon=rule.epsilon,
-            l2=rule.l2, clip_norm=rule.clip_norm,
+            l2=rule.l2, clip_norm=rule.clip_norm, freeze=rule.freeze,
         )  # fmt: skip
 
     def prepare_training(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,7 @@
 """fit(): resume, step, log, evaluate, save."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -36,8 +36,11 @@ def finished(run: Run, workdir: epath.Path) -> int | None:
     return steps[-1] if steps and steps[-1] >= run.steps else None
 
 
-def fit(run: Run, workdir: epath.Path, *, initial: State | None = None) -> tuple[State, dict[str, float]]:
+def fit(run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = None) -> tuple[State, dict[str, float]]:
     """Trains `run` to its last step, going on from the newest checkpoint in `workdir`, and scores it.
+
+    Args:
+      initial: makes the state to begin from, where there is no checkpoint, instead of the run's own.
 
     Returns:
       The last state, and its evaluation: `loss`, `top1`, `top5`, `count`.
@@ -52,7 +55,7 @@ def fit(run: Run, workdir: epath.Path, *, initial: State | None = None) -> tuple
     if start:
         say(f"going on from step {start} of {run.steps}")
     if state is None:
-        state = run.initial_state() if initial is None else initial
+        state = (initial or run.initial_state)()
     log = Logbook(workdir, start=start, steps=run.steps, leads=leads)
     results: dict[str, float] = {}
     try:

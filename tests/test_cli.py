@@ -273,6 +273,19 @@ def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(comm
 
 
 @pytest.mark.slow
+def test_a_run_begins_from_another(trained, command, tmp_path):
+    workdir, _ = trained
+    line = ["train", "digits", "--steps", "1", "--batch-size", "8", "--data.test-split", "test[:20]", "--workdir", "tuned"]
+    done = command(*line, "--init-from", workdir)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"from .*run, step 1: \d+ arrays taken over\n", done.stdout)
+    again = command(*line, "--init-from", workdir)
+    assert "this run is complete at step 1" in again.stdout
+    missing = command(*line[:-1], "other", "--init-from", "nowhere")
+    assert (missing.returncode, "is no workdir" in missing.stderr) == (78, True)
+
+
+@pytest.mark.slow
 def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
     workdir, _ = trained
     assert main(["evaluate", str(workdir), "--json"]) == 0

@@ -26,6 +26,7 @@ class BatchNorm(nn.Module):
       use_scale: learn gamma, from `scale_init`; without it gamma is 1.
       running_variance: `unbiased` keeps the m/(m-1)-corrected variance (TF, PyTorch, algorithm 2), `biased` the plain
         one (Keras, Flax). The batch itself is always normalised with the biased one.
+      frozen: normalise with the running statistics while training too, and leave them as they are: for fine-tuning.
       per_activation: statistics, gamma and beta for each position, over the examples alone (section 3.2's contrast to the
         convolutional form; the last layers of the paper's ensemble).
     """
@@ -36,6 +37,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     scale_init: float = 1.0
     running_variance: Literal["unbiased", "biased"] = "unbiased"
+    frozen: bool = False
     per_activation: bool = False
 
     @nn.compact
@@ -51,7 +53,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
         scale = self.param("scale", nn.initializers.constant(self.scale_init), shape, dtype) if self.use_scale else jnp.ones((), dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
-        if not train:
+        if not train or self.frozen:
             return _normalise(x.astype(dtype), running_mean.value, running_var.value + self.epsilon, scale, bias).astype(x.dtype)
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(

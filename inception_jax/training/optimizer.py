@@ -1,11 +1,14 @@
 """The optimizer and its schedule, made of Optax's own parts."""
 
+import fnmatch
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from inception_jax.config import ConfigError
 
 
 def schedule(
@@ -57,8 +60,11 @@ def optimizer(
     epsilon: float = 1.0,
     l2: float = 0.0,
     clip_norm: float | None = None,
+    freeze: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """L2, then clipping, then the rule: the order that TensorFlow's losses imply, where L2 is part of the loss.
+
+    What `freeze` names stays as it is, and has no part in the norm that is clipped; ConfigError where a pattern names nothing.
 
     `rmsprop` is TensorFlow 1's: the mean square starts at 1, epsilon is added inside the square root, the learning rate
     inside the momentum. (Optax's defaults differ in the first; PyTorch's rule in all three.)
@@ -72,6 +78,8 @@ def optimizer(
     before = []
     if l2:
         before.append(optax.add_decayed_weights(l2, mask=kernels))
+    if freeze:
+        before.append(optax.masked(optax.set_to_zero(), lambda params: named(params, freeze)))
     if clip_norm is not None:
         before.append(optax.clip_by_global_norm(clip_norm))
     return optax.chain(*before, rule)
@@ -80,6 +88,22 @@ def optimizer(
 def kernels(params: Any) -> Any:
     """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
+
+
+def named(params: Any, patterns: Sequence[str]) -> Any:
+    """A tree of booleans: which of `params` have a path (`Mixed_5b/branch_0/conv_1x1/kernel`) that one of `patterns` fits.
+
+    A pattern is `fnmatch`'s; one that ends at a place (`Mixed_5b`) fits all that lies below it.
+
+    Raises:
+      ConfigError: a pattern that fits nothing.
+    """
+    paths = jax.tree_util.tree_map_with_path(lambda path, _: "/".join(key.key for key in path), params)
+    fits = lambda path, pattern: fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")  # noqa: E731
+    for pattern in patterns:
+        if not any(fits(path, pattern) for path in jax.tree.leaves(paths)):
+            raise ConfigError(f"optimizer.freeze: no parameter is called {pattern!r}; there are {', '.join(params)}")
+    return jax.tree.map(lambda path: any(fits(path, pattern) for pattern in patterns), paths)
 
 
 def follow(average: Any, new: Any, *, decay: float, step: jax.Array) -> Any:

@@ -195,3 +195,13 @@ def test_per_activation_normalises_each_position_over_the_examples_alone(x64):
         )
         by_hand = (x - running["mean"]) / np.sqrt(running["var"] + EPSILON) * gamma + beta
         np.testing.assert_allclose(evaluated, by_hand, atol=1e-12)
+
+
+@shapes
+def test_frozen_statistics_are_used_and_kept_while_training(x64, shape):
+    x, gamma, beta, _ = example(shape)
+    stats = {"mean": jnp.asarray(RNG.normal(size=shape[-1])), "var": jnp.asarray(RNG.uniform(0.5, 2, shape[-1]))}
+    found, kept = apply(x, gamma, beta, BatchNorm(epsilon=EPSILON, frozen=True), stats)
+    np.testing.assert_allclose(found, (x - stats["mean"]) / np.sqrt(stats["var"] + EPSILON) * gamma + beta, atol=1e-12)
+    for name in stats:
+        np.testing.assert_array_equal(kept[name], stats[name])

@@ -1,0 +1,51 @@
+"""Beginning from what another run has learned."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from inception_jax.checkpoint import shapes
+from inception_jax.config import ConfigError
+from inception_jax.training.state import State
+
+
+class Borrowed(NamedTuple):
+    """Which arrays were taken over, which are new, and which of the other run's have no use here; by dotted name."""
+
+    loaded: list[str]
+    new: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        new = f", new are {', '.join(self.new[:6])}{' ...' if len(self.new) > 6 else ''}" if self.new else ""
+        unused = f", not used {', '.join(self.unused[:6])}{' ...' if len(self.unused) > 6 else ''}" if self.unused else ""
+        return f"{len(self.loaded)} arrays taken over{new}{unused}"
+
+
+def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]:
+    """`state` with the parameters and statistics of `variables` wherever name and shape are the same.
+
+    Raises:
+      ConfigError: nothing is the same.
+    """
+    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    here, there = shapes(ours), shapes(dict(variables))
+    loaded = [name for name, shape in here.items() if there.get(name) == shape]
+    if not any(name.startswith("params.") for name in loaded):
+        raise ConfigError(f"init_from: not one of {len(there)} arrays has a name and a shape of this network: is it another model?")
+
+    def taken(tree: Any) -> Any:
+        def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+            keys = [key.key for key in path]
+            if ".".join(keys) not in loaded:
+                return leaf
+            found: Any = variables
+            for key in keys:
+                found = found[key]
+            return jax.device_put(found.astype(leaf.dtype), leaf.sharding)
+
+        return jax.tree_util.tree_map_with_path(choose, tree)
+
+    begun = state.replace(**taken(ours), average=taken(state.average))
+    return begun, Borrowed(loaded, sorted(here.keys() - set(loaded)), sorted(there.keys() - set(loaded)))
