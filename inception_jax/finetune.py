@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from inception_jax.checkpoint import shapes
 from inception_jax.config import ConfigError
@@ -43,7 +44,8 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
             found: Any = variables
             for key in keys:
                 found = found[key]
-            return jax.device_put(found.astype(leaf.dtype), leaf.sharding)
+            copied = jnp.array(found, leaf.dtype)  # parameters and their averages are given up to the step, each its own
+            return jax.device_put(copied, leaf.sharding)
 
         return jax.tree_util.tree_map_with_path(choose, tree)
 

@@ -22,7 +22,7 @@ def network(classes, filters=4, name="A"):
 
 def state(seed=1, averaged=True, **options):
     variables = invented(network(**options), seed=seed)
-    average = dict(variables) if averaged else {}
+    average = jax.tree.map(jnp.copy, dict(variables)) if averaged else {}
     zero = jnp.zeros((), jnp.int32)
     return State(zero, variables["params"], variables["batch_stats"], optax.sgd(0.1).init(variables["params"]), average, zero)
 
@@ -43,6 +43,8 @@ def test_a_new_head_on_an_old_network(averaged):
         np.testing.assert_array_equal(leaf, leaves(source)[name])
     for name, leaf in leaves(after.batch_stats).items():
         np.testing.assert_array_equal(leaf, leaves(donor["batch_stats"])[name])
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((after.params, after.batch_stats, after.average))]
+    assert len(set(buffers)) == len(buffers)  # the step is given all of them to write into
     if averaged:
         for name, leaf in leaves(after.average["params"]).items():
             np.testing.assert_array_equal(leaf, leaves(after.params)[name])
