@@ -8,11 +8,12 @@ _HOMES = {
     "architecture": "inception_jax.models",
     "create": "inception_jax.nn.create",
     "Outputs": "inception_jax.nn.network",
+    "evaluate": "inception_jax.evaluation.direct",
     "list_models": "inception_jax.models",
     "measure": "inception_jax.spec.measure",
 }
 
-__all__ = ["Outputs", "architecture", "create", "list_models", "measure"]
+__all__ = ["Outputs", "architecture", "create", "evaluate", "list_models", "measure"]
 
 
 def __getattr__(name: str):

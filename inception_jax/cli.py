@@ -155,7 +155,13 @@ def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
     with contextlib.suppress(ImportError):
         from inception_jax.report.figures import draw
 
-        draw(Path(workdir))
+        _page(Path(workdir), draw(Path(workdir)))
+
+
+def _page(workdir: Path, pictures: Sequence[Path]) -> Path:
+    from inception_jax.report.page import write
+
+    return write(workdir, pictures, workdir / "report" / "index.html")
 
 
 def _in_words(results: Mapping[str, float]) -> str:
@@ -422,7 +428,8 @@ def report(arguments: list[str]) -> None:
     if not (Path(options.workdir) / "metrics.jsonl").exists():
         raise ConfigError(f"{options.workdir} holds no metrics.jsonl: give the folder of a run")
     figures = _figures()
-    for file in figures.draw(Path(options.workdir)):
+    pictures = figures.draw(Path(options.workdir))
+    for file in (*pictures, _page(Path(options.workdir), pictures)):
         print(_short(file))
 
 

@@ -217,7 +217,7 @@ def test_a_run_tells_what_it_does_and_leaves_its_files(trained):
     assert {file.name for file in workdir.iterdir()} >= {
         "experiment.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "report",
     }  # fmt: skip
-    assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png"}
+    assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png", "index.html"}
     assert json.loads((workdir / "run.json").read_text())["backend"] == "cpu"
 
 

@@ -1,0 +1,43 @@
+"""Scoring a network without a run: from Python, on batches of one's own."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from inception_jax.data.source import DataError
+from inception_jax.evaluation.predictions import Predictions, figures
+from inception_jax.nn.network import Network
+from inception_jax.training.steps import predict_step
+
+
+def evaluate(network: Network, variables: Mapping[str, Any], batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+    """Scores `network` on every example of `batches`, with one compiled program.
+
+    Args:
+      batches: pairs of images [b, H, W, C], scaled as the network wants them ([-1, 1] for the Inceptions), and labels [b]; no
+        batch is larger than the first, and smaller ones are filled up for the computation alone.
+
+    Returns:
+      `top1` and `top5` with `top1_interval` and `top5_interval` (half of Wilson's 95 % interval), `nll` in nats,
+      `calibration_error`, `count`.
+
+    Raises:
+      DataError: no batches, a batch that is larger than the first, or images and labels of other numbers.
+    """
+    step = jax.jit(partial(predict_step, network=network, prepare=lambda images: images))
+    size, probabilities, labels = 0, [], []
+    for images, own in batches:
+        count = len(own)
+        size = size or count
+        if len(images) != count or count > size:
+            raise DataError(f"a batch of {len(images)} images and {count} labels: wanted are as many of both, and at most {size}")
+        filled = np.concatenate([images, np.zeros((size - count, *np.shape(images)[1:]), images.dtype)]) if count < size else images
+        probabilities.append(np.asarray(step(variables, filled), np.float64)[:count])
+        labels.append(np.asarray(own))
+    if not labels:
+        raise DataError("there are no batches to score")
+    found = Predictions(np.concatenate(probabilities), np.concatenate(labels), np.ones(sum(map(len, labels)), bool))
+    return {name: value for name, value in figures(found).items() if name != "skipped"}
