@@ -132,7 +132,7 @@ def summary(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
                 row[f"{label}_bn"] = {
                     "accuracy_last": [round(float(value), 4) for value in scores[:, -1]],
                     "accuracy_best": [round(float(value), 4) for value in scores.max(1)],
-                    "accuracy_after_2500_steps": [round(float(value), 4) for value in scores[:, 4]],
+                    "accuracy_after_1250_steps": [round(float(value), 4) for value in scores[:, 4]],
                     "steps_to_0.9": [int((np.argmax(run > 0.9) + 1) * EVERY) if (run > 0.9).any() else None for run in scores],
                     "median_input_moves_by": round(float((medians.max(1) - medians.min(1)).mean()), 3),
                 }
