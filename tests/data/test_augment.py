@@ -18,6 +18,7 @@ def test_nothing_asked_is_nothing_done():
     np.testing.assert_array_equal(augment(jnp.asarray(IMAGES), KEYS), IMAGES)
 
 
+@pytest.mark.slow
 def test_each_example_hangs_on_its_own_key_alone():
     options = {"shift": 2, "stretch": 0.1, "turn": 10, "flip": True}
     whole = augment(jnp.asarray(IMAGES), KEYS, **options)

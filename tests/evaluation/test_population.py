@@ -49,6 +49,7 @@ def numpys(group, kind):
     return stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "group"), [("population", 4), ("pooled", 8)])
 def test_they_are_numpys_of_all_batches(kind, group):
     stats = found(kind)

@@ -196,6 +196,7 @@ def test_without_classes_there_is_no_classifier_to_ask_for():
         jax.eval_shape(lambda x: network.init(jax.random.key(0), x, end_points=("Logits",)), image)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_are_end_points_while_training():
     network = create("bn_inception_small", aux=True)
     x, key = jnp.ones((2, 32, 32, 3)), jax.random.key(0)

@@ -158,6 +158,7 @@ def test_the_collections_are_params_and_batch_stats(digits):
     assert set(digits[1]) == {"params", "batch_stats"}
 
 
+@pytest.mark.slow
 def test_evaluation_changes_nothing_and_needs_no_key(digits):
     network, variables = digits
     x = images(network.architecture)
@@ -172,6 +173,7 @@ def test_training_without_mutable_says_so(digits):
         network.apply(variables, images(network.architecture), train=True, rngs={"dropout": KEY})
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_leave_nothing_in_the_evaluation_program(digits):
     network, variables = digits
     x = images(network.architecture)

@@ -176,6 +176,7 @@ def test_without_scale_there_is_no_gamma():
     assert set(variables["params"]) == {"bias"}
 
 
+@pytest.mark.slow
 def test_per_activation_normalises_each_position_over_the_examples_alone(x64):
     """As if each position of each channel were a unit of a fully connected layer."""
     x = RNG.normal(1.5, 2.0, (12, 4, 3, 5))

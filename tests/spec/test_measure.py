@@ -20,6 +20,7 @@ def test_probe_blocks_measure_as_worked_out_by_hand(architecture):
     assert found == EXPECTED[architecture]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
 def test_receptive_field_is_where_the_input_gradient_is(padding):
     """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""

@@ -38,6 +38,7 @@ def test_kernels_of_convolutions_are_drawn_larger_and_others_are_not(name):
     assert isinstance(scaled.unit.linear_init, Init)
 
 
+@pytest.mark.slow
 def test_per_activation_norms_stand_where_they_are_asked_for():
     network = create("bn_inception_small", per_activation_in=("Mixed_5c",))
     shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32))

@@ -36,6 +36,7 @@ def test_the_gradient_is_p_minus_q(x64):
     np.testing.assert_allclose(gradient, softmax(logits) - target, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_add_their_weight(x64):
     logits, labels, weights = RNG.normal(size=(3, 4, 10)), jnp.array([1, 2, 3, 4]), jnp.array([1.0, 1, 1, 0])
     main, *aux = jnp.asarray(logits)

@@ -85,6 +85,7 @@ def test_the_average_follows(start):
     assert after.variables is after.average
 
 
+@pytest.mark.slow
 def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
     def infinite(outputs, labels, weights):
         loss, sums = classification(outputs, labels, weights)
