@@ -34,7 +34,7 @@ def observing(network: Network, kind: Kind) -> Network:
     `population` keeps the groups and the m/(m-1) of algorithm 2; `pooled` normalises over whole batches and keeps the plain
     variance, to which that of the means is added.
     """
-    norm: dict[str, Any] = {"decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
+    norm: dict[str, Any] = {"frozen": False, "decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
     if kind == "pooled":
         norm["examples_per_group"] = 0
     return quiet(network).clone(norm=partial(network.norm, **norm))
