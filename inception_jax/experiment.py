@@ -1,7 +1,7 @@
 """The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import chex
@@ -82,6 +82,22 @@ class Run:
         """The nearest number of steps, and at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
+    def at(self, image_size: int) -> "Run":
+        """This run on images of another size, as a network without a fixed grid can be evaluated.
+
+        Raises:
+          ConfigError: too small a size, or a network whose parameters hang on it.
+        """
+        if image_size == self.config.data.image_size:
+            return self
+        other = replace(self, config=replace(self.config, data=replace(self.config.data, image_size=image_size)))
+        if other.measured.parameters != self.measured.parameters:
+            raise ConfigError(
+                f"{self.config.model.name} at {image_size} pixels has {other.measured.parameters} parameters, and was trained with "
+                f"{self.measured.parameters} at {self.config.data.image_size}: its classifier reads a grid of fixed size"
+            )
+        return other
+
     def describe(self) -> str:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
         config, room = self.config, self.placement.describe()
@@ -97,7 +113,7 @@ class Run:
         return self._batches(self.train_source, ids, start, self.steps if stop is None else stop, self.training_pixels)
 
     def test_batches(self, crops: int = 1) -> Iterator[Batch]:
-        """Every held-out example once, or `crops` views of each (10, 12, 144), the last batch filled up with weight 0.
+        """Every held-out example once, or `crops` views of each (6, 10, 12, 144), the last batch filled up with weight 0.
 
         Raises:
           ConfigError: another number of crops, or images with a margin.

@@ -12,6 +12,12 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
+class DamagedError(ValueError):
+    """A file of a run that is not as it was written."""
+
+    exit_code = 65
+
+
 class Logbook:
     """Writes the metrics of a run and shows its progress: a bar on a terminal, plain lines elsewhere.
 
@@ -121,11 +127,20 @@ def duration(seconds: float) -> str:
 
 
 def read_metrics(workdir: Any) -> list[dict[str, float]]:
-    """The rows of `metrics.jsonl`; a last line that was cut off while being written is left out."""
-    rows = []
-    for line in (epath.Path(workdir) / "metrics.jsonl").read_text().splitlines():
+    """The rows of `metrics.jsonl`; a last line that is still being written, or was when its run was killed, is left out.
+
+    Raises:
+      DamagedError: another line that cannot be read.
+    """
+    file, rows = epath.Path(workdir) / "metrics.jsonl", []
+    lines = file.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise DamagedError(
+                f"{file}, line {number} cannot be read: {line.strip()[:60]!r} ({error.msg}); take it out, or the run again"
+            ) from error
     return rows

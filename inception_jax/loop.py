@@ -64,8 +64,7 @@ def fit(run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = 
             log.write(step, metrics)
             if due(step, run, config.evaluate_every_epochs):
                 results = score(run, state)
-                counts = {"count"} if run.may_skip else {"count", "skipped"}
-                log.write(step, {f"val/{name}": value for name, value in results.items() if name not in counts})
+                log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
                 log.say(f"step {step}/{run.steps} held out: top-1 {results['top1']:.2%}, loss {results['loss']:.4f}")
             if due(step, run, config.checkpoint_every_epochs):
                 checkpoints.save(step, state)

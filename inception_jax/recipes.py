@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Mapping
@@ -29,12 +30,41 @@ class Recipe(NamedTuple):
     stand_in: Mapping[str, str] = MappingProxyType({})
 
 
+MEMBER = re.compile(r"(.+):(\d+)")
+"""`inception_v3_ensemble:2` is the second member of an ensemble."""
+
+
 def recipe(name: str) -> Recipe:
     """Reads a recipe: the path of a Python file, a name in `configs/`, or `package.module` of a user's own.
 
+    A file that sets `members` is the recipe of an ensemble; `NAME:2` is the second of them.
+
     Raises:
-      ConfigError: there is none, or it sets no `config`.
+      ConfigError: there is none, it sets no `config`, or it is an ensemble and no member is named.
     """
+    of = MEMBER.fullmatch(name)
+    title, module = _read(of[1] if of else name)
+    experiments = getattr(module, "members", ())
+    if experiments and (not of or not 1 <= int(of[2]) <= len(experiments)):
+        raise ConfigError(f"{name}: this is an ensemble of {len(experiments)}; name a member, {title}:1 to {title}:{len(experiments)}")
+    if of and not experiments:
+        raise ConfigError(f"{name}: {title} is one recipe and has no members")
+    config = experiments[int(of[2]) - 1] if of else getattr(module, "config", None)
+    if not isinstance(config, Experiment):
+        raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
+    return Recipe(f"{title}/{of[2]}" if of else title, (module.__doc__ or "").strip(), config, getattr(module, "stand_in", {}))
+
+
+def members(name: str) -> list[str]:
+    """The recipes to train for `name`: an ensemble's members, or itself."""
+    if MEMBER.fullmatch(name):
+        return [name]
+    count = len(getattr(_read(name)[1], "members", ()))
+    return [f"{name}:{i}" for i in range(1, count + 1)] or [name]
+
+
+def _read(name: str) -> tuple[str, types.ModuleType]:
+    """The title and the module of a recipe's file."""
     paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
     path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
     try:
@@ -44,11 +74,7 @@ def recipe(name: str) -> Recipe:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
         raise ConfigError(f"no recipe {name!r} ({error}); {hint}") from error
-    config = getattr(module, "config", None)
-    if not isinstance(config, Experiment):
-        raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
-    title = path.stem if path else name.rpartition(".")[2]
-    return Recipe(title, (module.__doc__ or "").strip(), config, getattr(module, "stand_in", {}))
+    return path.stem if path else name.rpartition(".")[2], module
 
 
 def names() -> list[str]:

@@ -5,15 +5,18 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from inception_jax import __version__
-from inception_jax.checkpoint import Checkpoints, StorageError
+from inception_jax.checkpoint import CheckpointError, Checkpoints, StorageError
 from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
 from inception_jax.experiment import Run
+from inception_jax.logbook import say
 from inception_jax.loop import resume
 from inception_jax.mesh import Placement, everything
 from inception_jax.training.state import State
@@ -91,7 +94,57 @@ def versions() -> dict[str, Any]:
     }
 
 
-def opened(path: str) -> tuple[epath.Path, Run, State]:
+class Opened(NamedTuple):
+    """A workdir, its run in this room, and a state of it."""
+
+    workdir: epath.Path
+    run: Run
+    state: State
+
+
+def members(path: str) -> list[str]:
+    """The workdirs under the folder of an ensemble, which are numbered; or the one workdir itself."""
+    root = absolute(path)
+    if (root / "experiment.json").exists() or not root.exists():
+        return [path]
+    numbered = sorted((folder for folder in root.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
+    return [str(folder) for folder in numbered if (folder / "experiment.json").exists()] or [path]
+
+
+def following(path: str, *, every: float) -> Iterator[Opened]:
+    """The newest state of a run that is being made elsewhere, and each later one as it is saved, until the run's last.
+
+    Args:
+      every: seconds between two looks.
+
+    Raises:
+      ConfigError: no run.
+    """
+    workdir = absolute(path)
+    run = Run(stored(workdir), everything())
+    target, reached, waits = run.abstract_state(), -1, False
+    while reached < run.steps:
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
+        try:
+            newest = max(checkpoints.steps(), default=-1)
+            state = checkpoints.restore(newest, target) if newest > reached else None
+        except (OSError, CheckpointError):
+            if newest in checkpoints.steps():
+                raise  # or it was removed while it was read, since a newer one has come
+            continue
+        finally:
+            checkpoints.close()
+        if state is not None:
+            reached, waits = newest, False
+            yield Opened(workdir, run, state)
+            continue
+        if not waits:
+            say(f"waiting for the next checkpoint of {path}" + (f", after step {reached}" if reached >= 0 else ""))
+            waits = True
+        time.sleep(every)
+
+
+def opened(path: str) -> Opened:
     """A workdir, its run in this room, and its newest state.
 
     Raises:
@@ -105,4 +158,4 @@ def opened(path: str) -> tuple[epath.Path, Run, State]:
     checkpoints.close()
     if state is None:
         raise ConfigError(f"{workdir} has no finished checkpoint yet: train first, with the same --workdir")
-    return workdir, run, state
+    return Opened(workdir, run, state)

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.config import from_json, to_json
+from inception_jax.config import ConfigError, from_json, to_json
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.plan.outline import absent, outline, value
-from inception_jax.recipes import names, recipe
+from inception_jax.recipes import members, names, recipe
 
 # optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN decay, group | clipping
 PUBLISHED = """
@@ -41,10 +41,15 @@ preact_resnet200              nesterov 0.1 x0.1 at 30 60            | 256  | 90 
 wrn_28_10                     nesterov 0.1 x0.2 at 60 120 160       | 128  | 200 ep      | 5e-4 | 0   | -   | 0      | 0.9, 128    | -
 wrn_28_10_cifar100            nesterov 0.1 x0.2 at 60 120 160       | 128  | 200 ep      | 5e-4 | 0   | -   | 0      | 0.9, 128    | -
 cifar_resnet110               momentum 0.1 x0.1 at 81.92 122.88 warm-up 1ep | 128 | 64000  | 1e-4 | 0   | -   | 0      | 0.9, 128    | -
+bn_inception_ensemble         momentum 0.045 x0.96/1.3333ep         | 32   | 6000000     | 4e-5 | 0   | -   | 0      | 0.9997, 32  | -
+inception_v3_ensemble         rmsprop 0.045 x0.94/2ep               | 1600 | 100 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+inception_v4_ensemble         rmsprop 0.045 x0.94/2ep               | 640  | 160 ep      | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32  | 2
+resnet_ensemble               nesterov 0.1 x0.1 at 30 60            | 256  | 90 ep       | 1e-4 | 0   | -   | 0      | 0.9, 32     | -
 mnist                         momentum 0.1 constant                 | 60   | 50000       | 0    | 0   | -   | 0      | none        | -
 mnist_bn                      momentum 0.1 constant                 | 60   | 50000       | 0    | 0   | -   | 0      | 0.99, 60    | -
 """
 ROWS = {line.split()[0]: line.partition(" ")[2].strip() for line in PUBLISHED.strip().splitlines()}
+MEMBERS = [member for name in ROWS for member in members(name)]
 
 
 def described(run):
@@ -79,22 +84,22 @@ def test_every_recipe_is_in_the_table():
     assert names() == sorted(ROWS)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_recipe_says_what_its_source_says(name):
     found, run = run_of(name)
     found.config.check()
     assert from_json(to_json(found.config)) == found.config
-    wanted = [re.sub(r"-(\d)", r"-\1", numbers(cell)) for cell in ROWS[name].split("|")]
+    wanted = [re.sub(r"-(\d)", r"-\1", numbers(cell)) for cell in ROWS[name.partition(":")[0]].split("|")]
     assert [numbers(cell) for cell in described(run)] == wanted
     for field, reason in found.stand_in.items():
         value(found.config, field)  # exists
         assert len(reason) > 10
     if name != "digits":
-        for heading in ("Source:", "Data:", "Hardware:", "Published:", "Measured here:", f"inception-jax train {name}"):
+        for heading in ("Source:", "Data:", "Hardware:", "Published:", "Measured here:", f"inception-jax train {name.partition(':')[0]}"):
             assert heading in found.description
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_recipe_prints_its_plan(name):
     found, run = run_of(name)
     lines = list(outline(run, found.stand_in))
@@ -105,7 +110,7 @@ def test_a_recipe_prints_its_plan(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_recipe_can_be_stepped(name):
     """Traced, not run: every network of the family is stepped elsewhere. Shapes go in and come out the same."""
     found, run = run_of(name)
@@ -146,3 +151,27 @@ def test_each_of_the_seven_changes_can_be_undone_alone():
     assert run.measured.parameters == 11_194_984
     assert [name for name, _ in run.network.architecture.layers] == [name for name, _ in wanted.layers]
     assert run.network.architecture.dropout_rate == wanted.dropout_rate == 0
+
+
+def test_the_published_ensembles():
+    """Six BN-x30, four Inception-v3, v4 with three Inception-ResNet-v2, six ResNets; no two members are the same run."""
+    networks = {name: [recipe(member).config for member in members(name)] for name in names() if len(members(name)) > 1}
+    counts = {name: len(configs) for name, configs in networks.items()}
+    assert counts == {"bn_inception_ensemble": 6, "inception_v3_ensemble": 4, "inception_v4_ensemble": 4, "resnet_ensemble": 6}
+    for configs in networks.values():
+        assert len(set(configs)) == len(configs)
+    assert [config.model.name for config in networks["inception_v4_ensemble"]] == ["inception_v4", *["inception_resnet_v2"] * 3]
+    assert sum(config.model.name == "resnet152" for config in networks["resnet_ensemble"]) == 2
+    batch_norm = networks["bn_inception_ensemble"]
+    assert {config.model.dropout_rate for config in batch_norm} <= {0.0, 0.05, 0.1}
+    assert (
+        {config.model.init_scale > 1 for config in batch_norm}
+        == {bool(config.norm.per_activation_in) for config in batch_norm}
+        == {True, False}
+    )
+
+
+@pytest.mark.parametrize(("name", "message"), [("inception_v3_ensemble:5", "of 4; name a member"), ("bn_x5:1", "has no members")])
+def test_members_that_are_not_there(name, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(name)

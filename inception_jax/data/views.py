@@ -57,6 +57,15 @@ def ten(height: int, width: int, size: int, fraction: float = 0.875) -> list[Vie
     return list(_both(side, _five(Box(0, 0, *resized(height, width, side)), size)))
 
 
+def six(height: int, width: int, size: int) -> list[View]:
+    """Three squares of the whole image, mirrored, at the network's own size.
+
+    Over several sizes this is the fully convolutional test of the ResNets (arXiv:1512.03385, section 3.4: shorter side 224, 256, 384,
+    480, 640). The paper runs the network over the whole image; here over the squares that cover it, so that all images have one shape.
+    """
+    return list(_both(size, _squares(*resized(height, width, size))))
+
+
 def twelve(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
     """Six views of the central square, mirrored.
 
@@ -82,7 +91,7 @@ def many(height: int, width: int, size: int) -> list[View]:
     return found
 
 
-VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {10: ten, 12: twelve, 144: many}
+VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {6: six, 10: ten, 12: twelve, 144: many}
 """Number of views -> (height, width, size) -> views."""
 
 

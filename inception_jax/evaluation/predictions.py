@@ -2,12 +2,12 @@
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from inception_jax.confidence import interval
 from inception_jax.data.batches import Batch
 from inception_jax.data.source import DataError
 from inception_jax.training.steps import Scores
@@ -25,6 +25,10 @@ class Predictions(NamedTuple):
     probabilities: np.ndarray
     labels: np.ndarray
     seen: np.ndarray
+
+    def those(self, kept: np.ndarray) -> "Predictions":
+        """Of the examples that `kept` [N] says."""
+        return Predictions(*(column[kept] for column in self))
 
 
 def predictions(
@@ -96,12 +100,6 @@ def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return ((probabilities > own) | ((probabilities == own) & earlier) | ~np.isfinite(probabilities)).sum(-1)
-
-
-def interval(share: float, count: int) -> float:
-    """Half the width of Wilson's 95 % interval of a share among `count`."""
-    z = 1.959963984540054
-    return z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
 
 
 def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:

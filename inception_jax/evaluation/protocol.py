@@ -9,8 +9,8 @@ import jax
 
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
-from inception_jax.evaluation.population import Health, Kind, Moments, averaged, health, moments, observing, quiet
-from inception_jax.evaluation.predictions import Predictions, predictions
+from inception_jax.evaluation.population import Kind, Moments, averaged, health, moments, observing, quiet
+from inception_jax.evaluation.predictions import Predictions, ensemble, figures, predictions
 from inception_jax.experiment import Run
 from inception_jax.training.objective import cross_entropy, score
 from inception_jax.training.state import State
@@ -22,25 +22,31 @@ class Protocol:
     """What is averaged, and by which statistics it is normalised.
 
     Attributes:
-      crops: views of each image whose probabilities are averaged: 1, 10, 12 or 144.
+      crops: views of each image whose probabilities are averaged: 1, 6, 10, 12 or 144.
       parameters: `averaged` are the moving averages, where the run keeps them.
       statistics: `running` as training left them; `population` and `pooled` (see `population`) from `batches` training
         batches; `batch`, the statistics of the evaluated batch itself.
+      sizes: pixels that the network is run at, whose probabilities are averaged too; the run's own size where none is given.
     """
 
     crops: int = 1
     parameters: Literal["averaged", "raw"] = "averaged"
     statistics: Literal["running", "population", "pooled", "batch"] = "running"
     batches: int = 100
+    sizes: tuple[int, ...] = ()
 
 
 def scored(run: Run, state: State, protocol: Protocol) -> Predictions:
-    """Every held-out example of `run`, by `protocol`; one program is compiled, and one more where statistics are taken.
+    """Every held-out example of `run`, by `protocol`; a program is compiled for each size, and one more where statistics are taken.
 
     Raises:
       ConfigError: a protocol that this run cannot be scored by.
     """
     variables = chosen(run, state, protocol)
+    return ensemble([_scored(run.at(size), variables, protocol) for size in protocol.sizes or (run.config.data.image_size,)])
+
+
+def _scored(run: Run, variables: Mapping[str, Any], protocol: Protocol) -> Predictions:
     step = run.placement.compile(partial(batch_step, run=run)) if protocol.statistics == "batch" else run.eval_step
     return predictions(
         step, variables, run.test_batches(protocol.crops), examples=len(run.test_source), crops=protocol.crops,
@@ -71,10 +77,19 @@ def population_statistics(run: Run, variables: Mapping[str, Any], kind: Kind, ba
     return jax.device_put(stats, run.placement.replicated)  # as training left its own, or evaluation would compile again
 
 
-def ailments(run: Run, state: State, protocol: Protocol) -> list[Health]:
-    """How far each normalisation's running statistics are from the population's, under the same parameters; the worst first."""
+def examined(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
+    """How far running statistics are from the population's, under the same parameters, and what that costs.
+
+    Returns:
+      `layers`, a record of each normalisation, the worst first: `name`, `mean`, `variance` and `factor` as in `Health`;
+      and the top-1 under `running` and under `population` statistics.
+    """
     variables = chosen(run, state, replace(protocol, statistics="running"))
-    return health(variables["batch_stats"], population_statistics(run, variables, "population", protocol.batches))
+    population = {**variables, "batch_stats": population_statistics(run, variables, "population", protocol.batches)}
+    single = Protocol(parameters=protocol.parameters)
+    top1 = {name: figures(_scored(run, of, single))["top1"] for name, of in (("running", variables), ("population", population))}
+    found = health(variables["batch_stats"], population["batch_stats"])
+    return {"layers": [{**one._asdict(), "factor": one.factor} for one in found], **top1}
 
 
 def batch_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> Scores:

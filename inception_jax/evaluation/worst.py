@@ -1,44 +1,35 @@
-"""The examples that a network gets most wrong."""
+"""The examples that a network gets most wrong, and how it does on each class."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from inception_jax.data.batches import Batch
-from inception_jax.training.steps import Scores
+from inception_jax.evaluation.predictions import Predictions, confusion
 
 
 def worst_examples(
-    step: Callable[[Any, Any], Scores],
-    variables: Any,
-    batches: Iterator[Batch],
-    class_names: Sequence[str],
-    *,
-    gather: Callable[[Batch], Batch],
-    most: int = 24,
+    found: Predictions, pixels: Callable[[int], np.ndarray], class_names: Sequence[str], *, most: int = 24
 ) -> dict[str, np.ndarray]:
-    """The `most` examples of the largest loss, the largest first. `gather` brings a batch whole to every process.
+    """The `most` examples of the largest loss, the largest first.
+
+    Args:
+      pixels: example -> [H, W, 3] uint8, what the network sees of it.
 
     Returns:
-      `image` [N, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and `loss` [N], `class_names`,
-      and `example`, the first image of all.
+      `image` [M, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and `loss` [M]; `class_names`; `confusion`
+      [K, K], examples of the row's class taken for the column's; and `example`, the first image of all.
     """
-    kept: dict[str, np.ndarray] = {}
-    example = None
-    for batch in batches:
-        scores, batch = step(variables, batch), gather(batch)
-        image = np.asarray(batch.image)
-        example = image[0] if example is None else example
-        probabilities, real = np.asarray(scores.probabilities), np.asarray(batch.weight) > 0
-        found = {
-            "image": image,
-            "label": np.asarray(batch.label),
-            "prediction": probabilities.argmax(-1),
-            "probability": probabilities.max(-1),
-            "loss": np.asarray(scores.loss),
-        }
-        joined = {name: np.concatenate([kept[name], value[real]]) if kept else value[real] for name, value in found.items()}
-        largest = np.argsort(-joined["loss"], kind="stable")[:most]
-        kept = {name: value[largest] for name, value in joined.items()}
-    return {**kept, "class_names": np.array(class_names), "example": np.asarray(example)}
+    seen = np.flatnonzero(found.seen)
+    losses = -np.log(np.maximum(found.probabilities[seen, found.labels[seen]], 1e-300))
+    worst = seen[np.argsort(-losses, kind="stable")[:most]]
+    of = found.probabilities[worst]
+    return {
+        "image": np.stack([pixels(int(i)) for i in worst]),
+        "label": found.labels[worst],
+        "prediction": of.argmax(-1),
+        "probability": of.max(-1),
+        "loss": np.sort(losses)[::-1][:most],
+        "class_names": np.array(class_names),
+        "confusion": confusion(found),
+        "example": pixels(int(seen[0])),
+    }

@@ -1,5 +1,7 @@
-"""The pictures of one run: learning curves, worst mistakes, and one held-out image to try `predict` on."""
+"""The pictures of a run: learning curves, worst mistakes, one held-out image to try `predict` on; and of several runs together."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from inception_jax.logbook import read_metrics
+from inception_jax.report.comparison import Curve
 
 
 def draw(workdir: Path) -> list[Path]:
@@ -23,6 +26,8 @@ def draw(workdir: Path) -> list[Path]:
         with np.load(workdir / "worst.npz") as worst:
             files.append(mistakes(dict(worst), folder / "mistakes.png"))
             Image.fromarray(worst["example"]).save(folder / "example.png")
+    if (workdir / "health.json").exists():
+        files.append(health(json.loads((workdir / "health.json").read_text()), folder / "health.png"))
     return files
 
 
@@ -41,6 +46,46 @@ def curves(rows: list[dict[str, float]], file: Path) -> Path:
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_ylim(bottom=0, top=min(100, axes[1].get_ylim()[1]))
     axes[0].legend(frameon=False)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file
+
+
+def beside(found: Sequence[Curve], file: Path) -> Path:
+    """Held-out accuracy against steps: of each name the median of its runs, between the lowest and the highest of them."""
+    figure, axis = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    for i, name in enumerate(dict.fromkeys(one.name for one in found)):
+        runs = [one for one in found if one.name == name]
+        steps = np.unique(np.concatenate([one.steps for one in runs]))
+        values = np.array([np.interp(steps, one.steps, 100 * one.smooth, right=np.nan) for one in runs])
+        steps, values = steps[~np.isnan(values).all(0)], values[:, ~np.isnan(values).all(0)]
+        axis.plot(steps, np.nanmedian(values, 0), color=f"C{i}", lw=1.6, label=name)
+        axis.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=f"C{i}", alpha=0.15, lw=0)
+    axis.set(xlabel="step", ylabel="held-out top-1 (%), mean of five evaluations")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file
+
+
+def health(found: Mapping[str, Any], file: Path) -> Path:
+    """How far each layer's running statistics are from the population's, by their names."""
+    layers = sorted(found["layers"], key=lambda one: one["name"])
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 1.2 + 0.16 * len(layers)), layout="constrained", sharey=True)
+    for axis, measure, label in (
+        (axes[0], "mean", "largest difference of means (deviations)"),
+        (axes[1], "variance", "largest |log of ratio| of variances"),
+    ):
+        axis.barh([one["name"] for one in layers], [one[measure] for one in layers], color="#2c7fb8", height=0.7)
+        axis.set(xlabel=label)
+        axis.tick_params(axis="y", labelsize=6)
+        axis.grid(alpha=0.25, axis="x")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].invert_yaxis()
+    axes[0].margins(y=0.01)
+    figure.suptitle(f"Top-1 under running statistics {found['running']:.2%}, under the population's {found['population']:.2%}", fontsize=10)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
     return file

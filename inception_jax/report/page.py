@@ -1,13 +1,17 @@
-"""A run on one page: a single HTML file that names no other address."""
+"""A run on one page, or several: a single HTML file that names no other address."""
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from inception_jax.confidence import interval
 from inception_jax.logbook import read_metrics
+from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem }
@@ -18,8 +22,8 @@ tr { border-bottom: 1px solid #eee } details { margin: .5rem 0 }
 """
 
 
-def write(workdir: Path, pictures: Iterable[Path], file: Path) -> Path:
-    """Writes what `workdir` holds to `file`: scores, `pictures`, the configuration and what it ran on."""
+def write(workdir: Path, pictures: Iterable[Path]) -> Path:
+    """Writes what `workdir` holds to its `report/index.html`: scores, `pictures`, worst classes, the configuration, what it ran on."""
     rows = read_metrics(workdir)
     config = json.loads((workdir / "experiment.json").read_text()) if (workdir / "experiment.json").exists() else {}
     room = json.loads((workdir / "run.json").read_text()) if (workdir / "run.json").exists() else {}
@@ -29,7 +33,7 @@ def write(workdir: Path, pictures: Iterable[Path], file: Path) -> Path:
         last = scored[-1]
         best = max(scored, key=lambda row: row["val/top1"])
         parts.append(
-            f'<p class="score">held-out top-1 {last["val/top1"]:.2%} at step {last["step"]:,.0f}; '
+            f'<p class="score">held-out top-1 {last["val/top1"]:.2%}{_within(last)} at step {last["step"]:,.0f}; '
             f"the best was {best['val/top1']:.2%} at step {best['step']:,.0f}</p>"
         )
     parts += [_picture(picture) for picture in pictures if picture.suffix == ".png"]
@@ -37,15 +41,55 @@ def write(workdir: Path, pictures: Iterable[Path], file: Path) -> Path:
         head = ("step", "top-1", "top-5", "loss")
         cells = ((f"{r['step']:,.0f}", f"{r['val/top1']:.2%}", f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
         parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
+    if (workdir / "worst.npz").exists():
+        parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(workdir / "worst.npz"))]
     parts += ["<h2>Configuration</h2>", *(_details(name, value) for name, value in _sections(config))]
     parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json.dumps(value)) for name, value in room.items()))]
+    return _page(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}", parts, workdir / "report" / "index.html")
+
+
+def beside(found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], picture: Path, file: Path) -> Path:
+    """Writes several runs to `file`: their curves, and the steps that each needs to be as good as the first; see `comparison`."""
+    explained = (
+        "Seeds are the runs that differ in nothing else; of each figure the median, and its range in brackets. "
+        f"The baseline's best is its highest mean of {WINDOW} evaluations less one standard error."
+    )
+    parts = [
+        "<h1>Runs beside each other</h1>",
+        _picture(picture),
+        _table(*cells(verdicts(found), published)),
+        f"<p>{escape(explained)}</p>",
+    ]
+    return _page("Runs beside each other", parts, file)
+
+
+def _page(title: str, parts: Iterable[str], file: Path) -> Path:
     body = "\n".join(parts)
-    title = escape(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}")
+    title = escape(title)
     file.write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
     return file
+
+
+def _within(row: Mapping[str, float]) -> str:
+    """Half the 95 % interval of a held-out top-1, where the row says of how many examples it is."""
+    return f" +- {interval(row['val/top1'], int(row['val/count'])):.2%}" if row.get("val/count") else ""
+
+
+def _classes(file: Path, most: int = 20) -> Iterable[Iterable[str]]:
+    """The `most` classes of the lowest accuracy."""
+    with np.load(file) as worst:
+        if "confusion" not in worst:
+            return
+        table, names = worst["confusion"], worst["class_names"]
+    count = table.sum(1)
+    right = np.diagonal(table) / np.maximum(count, 1)
+    for i in [i for i in np.argsort(right, kind="stable") if count[i]][:most]:
+        others = np.where(np.arange(len(names)) == i, 0, table[i])
+        taken = f"{names[others.argmax()]} ({others.max()})" if others.any() else ""
+        yield str(names[i]), f"{right[i]:.2%}", str(count[i]), taken
 
 
 def _picture(file: Path) -> str:

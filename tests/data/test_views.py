@@ -6,7 +6,7 @@ from PIL import Image
 
 from inception_jax.data.decode import resize
 from inception_jax.data.source import Example
-from inception_jax.data.views import VIEWS, Viewer, many, resized, ten, twelve
+from inception_jax.data.views import VIEWS, Viewer, many, resized, six, ten, twelve
 
 SHAPES = [(375, 500), (500, 375), (400, 400), (301, 977)]
 
@@ -54,6 +54,18 @@ def test_ten_and_twelve(shape):
     assert sum(view.box.height == 256 for view in views) == 2
     middle = abs(tall - wide) // 2
     assert min(view.box.top + view.box.left for view in views) == middle
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [224, 640])
+def test_six_squares_have_the_shorter_side_and_reach_both_ends(shape, size):
+    tall, wide = resized(*shape, size)
+    assert min(tall, wide) == size
+    views = six(*shape, size)
+    assert [view.mirrored for view in views] == [False, True] * 3
+    assert {(view.box.height, view.box.width) for view in views} == {(size, size)}
+    ends = {view.box.top + view.box.left for view in views}
+    assert ends == {0, abs(tall - wide) // 2, abs(tall - wide)}
 
 
 @pytest.mark.parametrize("views", VIEWS)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inception_jax.confidence import interval
 from inception_jax.data.batches import Batch
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.predictions import (
@@ -13,7 +14,6 @@ from inception_jax.evaluation.predictions import (
     confusion,
     ensemble,
     figures,
-    interval,
     per_class,
     predictions,
 )

@@ -17,7 +17,7 @@ from dataclasses import replace
 import jax, numpy as np
 from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
 from inception_jax.evaluation.predictions import figures
-from inception_jax.evaluation.protocol import Protocol, ailments, scored
+from inception_jax.evaluation.protocol import Protocol, examined, scored
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.models import register
@@ -39,7 +39,15 @@ for statistics in ("running", "population", "pooled", "batch"):
         found = scored(run, state, Protocol(crops=crops, statistics=statistics, batches=20))
         results[f"{statistics} {crops}"] = figures(found)
 results["compiled"] = run.eval_step._cache_size()
-results["health"] = [one.name for one in ailments(run, state, Protocol(batches=5))]
+found = scored(run, state, Protocol(crops=6, sizes=(32, 48)))
+alone = [scored(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
+results["two sizes"] = figures(found)
+results["mean of sizes"] = float(abs(found.probabilities - (alone[0].probabilities + alone[1].probabilities) / 2).max())
+results["health"] = [one["name"] for one in examined(run, state, Protocol(batches=5))["layers"]]
+stale = jax.tree.map(lambda x: x, state.batch_stats)
+stale["Mixed"]["branch_1"]["conv_3x3"]["norm"]["mean"] += 40.0
+planted = examined(run, state.replace(batch_stats=stale), Protocol(batches=20))
+results["planted"] = [planted["layers"][0]["name"], planted["running"], planted["population"]]
 print(json.dumps(results))
 """
 
@@ -60,6 +68,13 @@ def test_protocols_on_one_and_on_eight_devices():
         for figure in ("top1", "top5"):
             assert one[name][figure] == eight[name][figure]
         assert one[name]["nll"] == pytest.approx(eight[name]["nll"], abs=1e-5)
+    assert one["two sizes"]["top1"] == eight["two sizes"]["top1"]
+    assert one["two sizes"]["count"] == 203
+    assert one["mean of sizes"] < 1e-12
+    name, running, population = one["planted"]
+    assert name == "Mixed/branch_1/conv_3x3/norm"
+    assert population == eight["planted"][2]
+    assert running != population  # what the stale statistics cost
     assert len(one["health"]) == 4
     assert one["health"] == eight["health"]
     assert len({round(one[name]["nll"], 6) for name in ("running 1", "population 1", "pooled 1", "batch 1")}) == 4

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from inception_jax.data.batches import Batch
+from inception_jax.evaluation.predictions import Predictions
 from inception_jax.evaluation.scoring import evaluate, means, totals
 from inception_jax.evaluation.worst import worst_examples
 from inception_jax.training.objective import cross_entropy, score
@@ -50,10 +51,14 @@ def test_sums_are_added_in_double_precision():
 
 @pytest.mark.parametrize("size", [4, 64])
 def test_the_worst_examples_are_the_worst_and_padding_is_none_of_them(size):
-    worst = worst_examples(step, {}, batches(size), tuple("abcdefghij"), gather=lambda batch: batch, most=6)
+    probabilities = np.concatenate([step({}, batch).probabilities for batch in batches(size)])[:21]
+    found = Predictions(np.float64(probabilities), LABELS, np.arange(21) != 20)
+    worst = worst_examples(found, lambda index: np.full((2, 2, 3), index, np.uint8), tuple("abcdefghij"), most=6)
     losses = np.asarray(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)))
-    order = np.argsort(-losses, kind="stable")[:6]
+    order = np.argsort(-losses[:20], kind="stable")[:6]  # the last one could not be read
     np.testing.assert_array_equal(worst["image"][:, 0, 0, 0], order)
     np.testing.assert_allclose(worst["loss"], losses[order], rtol=1e-6)
     np.testing.assert_array_equal(worst["prediction"], LOGITS[order].argmax(-1))
+    assert worst["confusion"].sum() == 20
+    assert np.trace(worst["confusion"]) == (LOGITS[:20].argmax(-1) == LABELS[:20]).sum()
     assert (worst["example"] == 0).all()

@@ -1,0 +1,57 @@
+"""`inception-jax data`: what a recipe learns from, before it does."""
+
+import os
+from pathlib import Path
+
+from inception_jax.commands.line import configured, figures, named, new_parser, short
+from inception_jax.config import ConfigError
+from inception_jax.recipes import members
+
+
+def data(arguments: list[str]) -> None:
+    """Prepare data, and look at a recipe's. prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]"""
+    action = arguments.pop(0) if arguments else ""
+    if action == "prepare":
+        _prepare(arguments)
+        return
+    if action not in ("check", "show", "benchmark"):
+        raise ConfigError(
+            (f"data {action}" if action else "data") + ": say data prepare (put it on disk for random access), data check (count and "
+            "decode), data show (draw what the network sees) or data benchmark (time the input pipeline)"
+        )
+    name, fields = named(arguments)
+    config = configured(f"data {action}", [members(name)[0], *fields])  # an ensemble's members have the same data
+    from inception_jax import survey
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+
+    run = Run(config, everything())
+    if action != "show":
+        for line in survey.check(run) if action == "check" else survey.benchmark(run):
+            print(line, flush=True)
+        return
+    seen = survey.seen(run, 32)
+    print(short(figures().contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))
+
+
+def _prepare(arguments: list[str]) -> None:
+    parser = new_parser("data prepare", "Put data on disk as ArrayRecord, for random access. What is there already is kept.")
+    parser.add_argument("source", help="a folder of <split>/<class>/<image>, one of TFRecords (of TFDS or TF-Slim), or a TFDS dataset")
+    parser.add_argument("target", nargs="?", help="where to; for a TFDS dataset its data directory (TFDS_DATA_DIR where not given)")
+    options = parser.parse_args(arguments)
+    from inception_jax.data.prepare import Preparation
+    from inception_jax.data.tfds import download
+    from inception_jax.logbook import tracked
+
+    source = Path(options.source).expanduser()
+    if not source.exists() and os.sep not in options.source:
+        print(f"{options.source} is in {download(options.source, options.target)}: train with --data.name {options.source}")
+        return
+    if options.target is None:
+        raise ConfigError(f"data prepare {options.source}: say also where to put the records")
+    preparation = Preparation(source, Path(options.target).expanduser())
+    for shard in tracked(preparation.shards, "preparing"):
+        preparation.write(shard)
+    for split, count in preparation.finish().items():
+        print(f"{split}: {count:,} examples")
+    print(f"train with --data.name records --data.directory {options.target}")

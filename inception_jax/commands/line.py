@@ -1,0 +1,54 @@
+"""What the commands share: reading a line, and saying what came of it."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inception_jax.confidence import interval
+from inception_jax.config import ConfigError, Experiment
+from inception_jax.recipes import recipe
+
+
+def new_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"inception-jax {name}", description=description, allow_abbrev=False)
+
+
+def named(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The recipe that a line begins with, the digits where it names none; and the rest of the line."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    return "digits", list(arguments)
+
+
+def configured(command: str, arguments: Sequence[str]) -> Experiment:
+    """[RECIPE] [--field value ...] as an experiment that keeps the rules."""
+    import tyro
+
+    name, fields = named(arguments)
+    found = recipe(name)
+    prog = f"inception-jax {command} {name}"
+    config = tyro.cli(Experiment, default=found.config, args=fields, prog=prog, description=found.description)
+    config = dataclasses.replace(config, workdir=config.workdir or f"runs/{found.name}")
+    config.check()
+    return config
+
+
+def scores(results: Mapping[str, float]) -> str:
+    within = f" +- {interval(results['top1'], results['count']):.2%}" if results.get("count") else ""
+    return f"top-1 {results['top1']:.2%}{within}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f}"
+
+
+def short(path: Any) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def figures() -> Any:
+    """The module that draws, where matplotlib is installed."""
+    try:
+        from inception_jax.report import figures
+    except ImportError as error:
+        raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
+    return figures

@@ -1,0 +1,96 @@
+"""`inception-jax train`: a run from its first step, or from where it ended, to its last."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from inception_jax.commands.line import configured, named, scores, short
+from inception_jax.config import Experiment
+from inception_jax.recipes import members
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from inception_jax.experiment import Run
+    from inception_jax.training.state import State
+
+
+def train(arguments: list[str]) -> None:
+    """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
+    name, fields = named(arguments)
+    for member in members(name):  # of an ensemble, one after the other
+        _train(configured("train", [member, *fields]))
+
+
+def _train(config: Experiment) -> None:
+    assert config.workdir
+    from inception_jax.experiment import Run
+    from inception_jax.logbook import say
+    from inception_jax.loop import finished, fit
+    from inception_jax.mesh import everything
+    from inception_jax.workdir import absolute, claim, record
+
+    workdir, run = absolute(config.workdir), Run(config, everything())
+    run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
+    headline = run.describe()
+    claim(workdir, config)
+    if (step := finished(run, workdir)) is not None:
+        say(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs\n{_last_line(workdir)}")
+        return
+    if changed := record(workdir, run.placement):
+        say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
+    say(f"{headline}; in {short(workdir)}")
+    state, _ = fit(run, workdir, initial=_begin_from(config.init_from, run) if config.init_from else None)
+    _illustrate(workdir, run, state)
+    if run.placement.leads:
+        say(_last_line(workdir))
+
+
+def _begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
+    """What makes a first state out of another run's."""
+
+    def begin() -> "State":
+        from inception_jax.finetune import borrow
+        from inception_jax.logbook import say
+        from inception_jax.workdir import opened
+
+        _, _, other = opened(workdir)
+        state, borrowed = borrow(run.initial_state(), other.variables)
+        say(f"from {workdir}, step {int(other.step)}: {borrowed}")
+        return state
+
+    return begin
+
+
+def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
+    """Keeps the examples that cost most and the score of each class, and draws the report where matplotlib is installed."""
+    import numpy as np
+
+    from inception_jax.evaluation.protocol import Protocol, scored
+    from inception_jax.evaluation.worst import worst_examples
+
+    found = scored(run, state, Protocol())
+    if not run.placement.leads:
+        return
+    worst = worst_examples(found, lambda index: run.pixels(run.test_source[index]), run.class_names)
+    with (workdir / "worst.npz").open("wb") as file:
+        np.savez(file, **cast(Any, worst))
+    with contextlib.suppress(ImportError):
+        from inception_jax.report.figures import draw
+        from inception_jax.report.page import write
+
+        write(Path(workdir), draw(Path(workdir)))
+
+
+def _last_line(workdir: "epath.Path") -> str:
+    """The score, and where the pictures are."""
+    from inception_jax.logbook import read_metrics
+
+    scored = [row for row in read_metrics(workdir) if "val/top1" in row] if (workdir / "metrics.jsonl").exists() else []
+    if not scored:
+        return f"its metrics.jsonl holds no score: inception-jax evaluate {short(workdir)}"
+    score = "held-out " + scores({name.removeprefix("val/"): value for name, value in scored[-1].items()})
+    if not (workdir / "report").exists():
+        return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {short(workdir)}"
+    return f"{score}; pictures in {short(workdir / 'report')}"

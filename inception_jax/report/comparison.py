@@ -1,0 +1,168 @@
+"""Several runs beside each other, as figure 2 of "Batch Normalization" has them: accuracy against steps, and the steps that a
+run needs to be as good as the baseline ever was (arXiv:1502.03167, section 4.2.2 and figure 3)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inception_jax.logbook import read_metrics
+from inception_jax.report.tables import aligned
+
+WINDOW = 5
+"""Evaluations that are averaged before one is called better than another."""
+
+
+class ComparisonError(ValueError):
+    """Runs that cannot be compared."""
+
+    exit_code = 78
+
+
+class Curve(NamedTuple):
+    """The held-out scores of one run.
+
+    Attributes:
+      name: of what was run; runs that differ in their seed alone have the same.
+      seed: pairs a run with the baseline's of the same seed.
+      steps: [E] after which it was evaluated.
+      top1: [E] held-out accuracy.
+      held_out: examples; 0 where nobody knows.
+    """
+
+    name: str
+    seed: int
+    steps: np.ndarray
+    top1: np.ndarray
+    held_out: int
+
+    @property
+    def smooth(self) -> np.ndarray:
+        """[E] the mean of each evaluation and the four before it; of the first ones, of as many as there are."""
+        sums = np.cumsum(np.concatenate([[0.0], self.top1]))
+        stops = np.arange(1, len(self.top1) + 1)
+        starts = np.maximum(stops - WINDOW, 0)
+        return (sums[stops] - sums[starts]) / (stops - starts)
+
+    @property
+    def best(self) -> float:
+        """The highest mean of five evaluations."""
+        return float(self.smooth[min(WINDOW, len(self.top1)) - 1 :].max())
+
+    @property
+    def threshold(self) -> float:
+        """The best less its standard error: from here on a difference may be chance."""
+        return self.best - (sqrt(self.best * (1 - self.best) / self.held_out) if self.held_out else 0.0)
+
+    def steps_to(self, accuracy: float) -> float:
+        """The first evaluated step whose mean of five reaches `accuracy`; infinite where none does."""
+        reached = self.smooth >= accuracy
+        reached[: min(WINDOW, len(reached)) - 1] = False
+        return float(self.steps[reached.argmax()]) if reached.any() else float("inf")
+
+
+class Verdict(NamedTuple):
+    """What the runs of one name came to, seed by seed; `ratio` is of the baseline's steps to theirs."""
+
+    name: str
+    steps: list[float]
+    ratio: list[float]
+    best: list[float]
+    maximum: list[float]
+
+
+def curve(name: str, seed: int, rows: Iterable[Mapping[str, float]], workdir: Path | None = None) -> Curve:
+    """Of the rows of a `metrics.jsonl`.
+
+    Raises:
+      ComparisonError: no row holds a held-out score.
+    """
+    scored = [row for row in rows if "val/top1" in row]
+    if not scored:
+        raise ComparisonError(f"{workdir or name} holds no held-out score: give runs that were evaluated")
+    steps, top1 = np.array([(row["step"], row["val/top1"]) for row in scored]).T
+    return Curve(name, seed, steps, top1, int(scored[-1].get("val/count", 0)))
+
+
+def verdicts(curves: Sequence[Curve]) -> list[Verdict]:
+    """One for each name; the first is the baseline's. A seed that the baseline has not is held against the median of its own."""
+    names = list(dict.fromkeys(one.name for one in curves))
+    of = {name: [one for one in curves if one.name == name] for name in names}
+    baseline = {one.seed: (one.threshold, one.steps_to(one.threshold)) for one in of[names[0]]}
+    usual = tuple(np.median(list(baseline.values()), 0))
+    found = []
+    for name in names:
+        goals = [baseline.get(one.seed, usual) for one in of[name]]
+        steps = [one.steps_to(goal) for one, (goal, _) in zip(of[name], goals, strict=True)]
+        ratio = [needed / own for own, (_, needed) in zip(steps, goals, strict=True)]  # 0 where it never was as good
+        found.append(Verdict(name, steps, ratio, [one.best for one in of[name]], [float(one.top1.max()) for one in of[name]]))
+    return found
+
+
+def cells(found: Iterable[Verdict], published: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and lines of a table; `published` are the rows of `published.json` by key, whose figure 3 stands beside the names it has."""
+    found = list(found)
+    of = [published.get(one.name, {}) for one in found]
+    base = of[0].get("steps_to_72_2")
+    head: tuple[str, ...] = ("run", "seeds", "steps to the baseline's best", "times fewer", "best mean of five", "maximum")
+    lines: list[tuple[str, ...]] = [
+        (one.name, str(len(one.best)), spread(one.steps, "{:,.0f}"), spread(one.ratio, "{:.2f}"), spread(one.best, "{:.2%}"),
+         spread(one.maximum, "{:.2%}"))
+        for one in found
+    ]  # fmt: skip
+    if base is None:
+        return head, lines
+    theirs = []
+    for row in of:
+        steps = row.get("steps_to_72_2")
+        theirs.append(
+            (
+                f"{steps / 1e6:.1f}e6" if steps else "",
+                f"{base / steps:.1f}" if steps else "",
+                f"{100 - row['top1_error']:.1f}%" if row else "",
+            )
+        )
+    head += ("published: steps to 72.2 %", "times fewer", "maximum")
+    return head, [(*line, *row) for line, row in zip(lines, theirs, strict=True)]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The median, and the range in brackets; "never" for what was not reached."""
+    text = [form.format(value) if 0 < value < float("inf") else "never" for value in (np.median(values), min(values), max(values))]
+    return text[0] if len(set(text)) == 1 else f"{text[0]} ({text[1]} to {text[2]})"
+
+
+def printed(curves: Sequence[Curve], published: Mapping[str, Mapping[str, Any]]) -> str:
+    return aligned(*cells(verdicts(curves), published))
+
+
+FREE = ("seed", "workdir", "init_from", "epochs", "steps")
+"""Fields in which two runs of one name may differ."""
+
+
+def curves(workdirs: Sequence[Path]) -> list[Curve]:
+    """Of these runs, named after their networks; after their folders where runs of one network differ in more than `FREE`.
+
+    Raises:
+      ComparisonError: a run without held-out scores.
+    """
+    configs = [
+        json.loads((workdir / "experiment.json").read_text()) if (workdir / "experiment.json").exists() else {} for workdir in workdirs
+    ]
+    kinds: dict[str, set[str]] = {}
+    for config in configs:
+        kind = json.dumps({field: value for field, value in config.items() if field not in FREE}, sort_keys=True)
+        kinds.setdefault(_network(config), set()).add(kind)
+    found = []
+    for workdir, config in zip(workdirs, configs, strict=True):
+        network = _network(config)
+        name = network if network and len(kinds[network]) == 1 else workdir.name
+        found.append(curve(name, config.get("seed", 0), read_metrics(workdir), workdir))
+    return found
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    return config.get("model", {}).get("name", "")

@@ -1,0 +1,1 @@
+"""Trained networks in forms that others read. Nothing that trains imports this."""

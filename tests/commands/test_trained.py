@@ -1,0 +1,251 @@
+"""What can be done with a trained run: each command on one that a fixture trains in seconds, on images with ImageNet's names."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_jax.cli import main
+from inception_jax.data.source import DataError
+from inception_jax.evaluation.imagenet import numbers
+from inception_jax.workdir import following, members, opened
+
+RECIPE = """
+from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
+from inception_jax.models import REGISTRY, register
+from inception_jax.spec.vocabulary import Architecture, Linear, concat, global_avg, same, table
+
+def tiny():
+    mixed = concat(same(8, 1), (same(8, 1), same(8, 3)))
+    rows = table(Stem=same(8, 3, 2), Mixed=mixed, Pool=global_avg(), Logits=Linear())
+    return Architecture("tiny_trained", "paper", rows, source="a test", input_size=32)
+
+if "tiny_trained" not in REGISTRY:
+    register("tiny_trained", paper=tiny)
+config = Experiment(
+    Model("tiny_trained"), Norm(examples_per_group=8), Data("folder", image_size=32, directory={data!r}, threads=0),
+    Optimizer("momentum", learning_rate=0.02), batch_size=16, steps=6,
+)
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three classes of 32 training and 7 held-out images; the held-out ones are called as ImageNet's, 1 to 21."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    number = 0
+    for split, count in (("train", 32), ("test", 7)):
+        for label, name in enumerate(("ant", "bee", "cat")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                number += split == "test"
+                image = np.clip(rng.normal(60 + 60 * label, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+                file = f"ILSVRC2012_val_{number:08d}.PNG" if split == "test" else f"{i}.png"
+                Image.fromarray(image).save(folder / file)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Workdirs of three seeds."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "recipe.py").write_text(RECIPE.format(data=str(data)))
+    for seed in (1, 2, 3):
+        assert main(["train", str(root / "recipe.py"), "--seed", str(seed), "--workdir", str(root / "group" / str(seed))]) == 0
+    return root / "group"
+
+
+def evaluated(*arguments, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_views_and_sizes_count_every_image_once(trained, capsys):
+    for options in ([], ["--crops", "6", "--sizes", "32", "40"], ["--crops", "10"], ["--sizes", "48"]):
+        assert evaluated(trained / "1", *options, capsys=capsys)["count"] == 21
+
+
+def test_the_folder_of_an_ensemble_stands_for_its_members(trained, tmp_path, capsys):
+    assert [Path(path).name for path in members(str(trained))] == ["1", "2", "3"]
+    table = tmp_path / "results.csv"
+    together = evaluated(trained, "--csv", table, capsys=capsys)
+    assert together == evaluated(trained / "1", trained / "2", trained / "3", capsys=capsys)
+    assert evaluated(trained / "1", "--csv", table, capsys=capsys) != together
+    rows = list(csv.DictReader(table.open()))
+    assert [row["model"].count("+") for row in rows] == [2, 0]
+    with pytest.raises(SystemExit):
+        main(["evaluate"])
+    assert main(["evaluate", str(trained), "--follow"]) == 78
+
+
+def test_images_are_left_out_and_labels_reassessed(trained, tmp_path, capsys):
+    listed, real = tmp_path / "blacklist.txt", tmp_path / "real.json"
+    listed.write_text("2\n20\n40000\n")
+    labels = [[] if number % 5 == 0 else [number % 3, 2] for number in range(1, 22)]
+    real.write_text(json.dumps(labels))
+    found = evaluated(trained / "1", "--exclude", listed, "--real", real, "--output", tmp_path / "all.npz", capsys=capsys)
+    assert found["count"] == 19
+    whole = evaluated(trained / "1", "--output", tmp_path / "whole.npz", capsys=capsys)
+    assert whole["count"] == 21
+    with np.load(tmp_path / "whole.npz") as kept:
+        top = kept["probabilities"].argmax(-1)
+        assert found["top1"] == pytest.approx(np.mean(np.delete(top == kept["labels"], [1, 19])))
+    hits = [top[number - 1] in labels[number - 1] for number in range(1, 22) if number % 5]
+    assert found["real"] == pytest.approx(np.mean(hits))
+    assert found["real_count"] == len(hits) == 17
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "message"),
+    [
+        ("--exclude", None, "No such file"),
+        ("--exclude", "one\n", "one number on each line"),
+        ("--exclude", "777\n", "none of its 1 numbers is one of these 21"),
+        ("--real", None, "No such file"),
+        ("--real", "[[1]", "a list of 50,000 lists"),
+        ("--real", "[1, 2]", "no list of lists"),
+        ("--real", "[[1], [2]]", "image 21 has no labels: the list ends with image 2"),
+        ("--real", json.dumps([[]] * 21), "not one of 21 images has reassessed labels"),
+    ],
+)
+def test_lists_that_are_none(trained, tmp_path, capsys, flag, text, message):
+    file = tmp_path / "list"
+    if text:
+        file.write_text(text)
+    assert main(["evaluate", str(trained / "1"), flag, str(file)]) == 65
+    assert message in capsys.readouterr().err
+
+
+def test_lists_want_imagenets_names(data):
+    from inception_jax.data.folder import FolderSource
+
+    with pytest.raises(DataError, match="ILSVRC2012_val_00000001"):
+        numbers(FolderSource("train", str(data)))
+    assert list(numbers(FolderSource("test", str(data)))) == list(range(1, 22))
+
+
+def test_each_checkpoint_is_scored_as_it_comes(trained, tmp_path):
+    whole, copy = trained / "1", tmp_path / "run"
+    steps = sorted(int(path.name) for path in (whole / "checkpoints").iterdir() if path.name.isdigit())
+    assert steps == [6]  # an epoch has six steps
+    shutil.copytree(whole, copy, ignore=shutil.ignore_patterns("checkpoints"))
+    (copy / "checkpoints").mkdir()
+    found = following(str(copy), every=0.05)
+
+    def arrives(step):
+        shutil.copytree(whole / "checkpoints" / "6", copy / "checkpoints" / str(step))
+        shutil.copy(whole / "checkpoints" / "6.sha256.json", copy / "checkpoints" / f"{step}.sha256.json")
+
+    arrives(3)
+    assert int(next(found).state.step) == 6  # what checkpoint 3 holds here
+    arrives(6)
+    assert next(found).run.steps == 6
+    with pytest.raises(StopIteration):
+        next(found)
+
+
+def test_following_ends_with_the_run(trained, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(trained / "1"), "--follow", "--every", "0.1"]) == 0
+    assert re.fullmatch(r"step 6: top-1 .*\(21 examples; 95 % intervals\)\n", capsys.readouterr().out)
+
+
+def test_features_are_the_networks_own(trained, data, tmp_path, capsys):
+    file = tmp_path / "features.npz"
+    assert main(["features", str(trained / "1"), str(data / "test"), "--output", str(file)]) == 0
+    _, run, state = opened(str(trained / "1"))
+    pixels = np.stack([run.pixels(run.test_source[i]) for i in range(21)])
+    images = run.prepare_evaluation(pixels)
+    with np.load(file) as kept:
+        assert [Path(name).name for name in kept["images"]] == [f"ILSVRC2012_val_{i:08d}.PNG" for i in range(1, 22)]
+        pooled = np.asarray(run.network.clone(num_classes=0).apply(state.variables, images).logits)
+        np.testing.assert_allclose(kept["features"], pooled, rtol=1e-5, atol=1e-6)
+    assert main(["features", str(trained / "1"), str(data / "test" / "ant"), "--end-point", "Mixed", "--output", str(file)]) == 0
+    with np.load(file) as kept:
+        outputs = run.network.apply(state.variables, images[:7], end_points=("Mixed",))
+        wanted = np.asarray(outputs.end_points["Mixed"])
+        assert np.abs(kept["features"] - wanted).max() < 1e-5 * np.abs(wanted).max()
+    (tmp_path / "empty").mkdir()
+    assert main(["features", str(trained / "1"), str(data), "--end-point", "Mixed_9"]) == 78
+    assert main(["features", str(trained / "1"), str(tmp_path / "empty")]) == 65
+    assert "no end point 'Mixed_9'" in capsys.readouterr().err
+
+
+ALONE = """
+import sys
+class Refused:
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] in ("inception_jax", "flax", "optax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refused())
+import numpy as np
+from jax import export
+call = export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call
+pixels = np.load(sys.argv[2])
+np.savez(sys.argv[3], one=call(pixels[:1]), seven=call(pixels[:7]))
+"""
+
+
+def test_an_export_runs_where_this_package_is_not(trained, tmp_path, capsys):
+    file = tmp_path / "network.stablehlo"
+    assert main(["export", str(trained / "1"), "--output", str(file)]) == 0
+    assert float(re.search(r"differs by (\S+) at most", capsys.readouterr().out)[1]) < 1e-6
+    _, run, state = opened(str(trained / "1"))
+    pixels = np.stack([run.pixels(run.test_source[i]) for i in range(7)])
+    np.save(tmp_path / "pixels.npy", pixels)
+    line = [sys.executable, "-c", ALONE, file, tmp_path / "pixels.npy", tmp_path / "out.npz"]
+    done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = np.asarray(run.predict_step(state.variables, pixels))
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["one"], wanted[:1], atol=1e-6)
+        np.testing.assert_allclose(found["seven"], wanted, atol=1e-6)
+
+
+def test_health_is_kept_and_drawn(trained, capsys):
+    found = evaluated(trained / "2", "--health", "--batches", "3", capsys=capsys)
+    kept = json.loads((trained / "2" / "health.json").read_text())
+    assert kept == found["health"]
+    assert [one["name"].split("/")[0] for one in kept["layers"]].count("Mixed") == 3
+    assert main(["report", str(trained / "2")]) == 0
+    assert Image.open(trained / "2" / "report" / "health.png").width > 800
+
+
+def test_seeds_beside_each_other(trained, tmp_path, capsys):
+    runs = [str(trained / seed) for seed in "123"]
+    assert main(["report", *runs, "--output", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["tiny_trained", "3"]  # one name, three seeds
+    assert lines[-1].endswith("index.html")
+    assert "tiny_trained" in (tmp_path / "index.html").read_text()
+
+
+def test_a_run_of_other_classes_is_no_member(trained, data, tmp_path, capsys):
+    fewer = tmp_path / "data"
+    shutil.copytree(data, fewer, ignore=shutil.ignore_patterns("cat"))
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(RECIPE.format(data=str(fewer)))
+    assert main(["train", str(recipe), "--workdir", str(tmp_path / "run"), "--steps", "1"]) == 0
+    assert main(["evaluate", str(trained / "1"), str(tmp_path / "run")]) == 65
+    assert "21 examples of 3 classes and 14 examples of 2 classes" in capsys.readouterr().err
+    # And a checkpoint of other classes than the data has now.
+    stored = json.loads((trained / "1" / "experiment.json").read_text())
+    other = tmp_path / "other"
+    shutil.copytree(trained / "1", other)
+    stored["data"]["directory"] = str(fewer)
+    (other / "experiment.json").write_text(json.dumps(stored))
+    assert main(["evaluate", str(other)]) == 65
+    assert "of another network or optimizer" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Several runs beside each other: what "the steps to the baseline's best" means, on curves that are counted by hand."""
+
+import json
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from inception_jax.cli import main
+from inception_jax.report.comparison import Curve, cells, curves, spread, verdicts
+from inception_jax.report.published import published
+
+STEPS = np.arange(1, 13) * 10.0
+
+
+def line(name, values, seed=0, held_out=0):
+    return Curve(name, seed, STEPS[: len(values)], np.array(values), held_out)
+
+
+def test_the_best_is_a_mean_of_five_less_one_standard_error():
+    one = line("a", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8], held_out=450)
+    assert one.best == pytest.approx(np.mean([0.8, 1.0, 0.8, 0.8, 0.8]))
+    assert one.threshold == pytest.approx(0.84 - sqrt(0.84 * 0.16 / 450))
+    assert line("a", [0.97] * 5, held_out=450).threshold == pytest.approx(0.97 - 0.00804, abs=1e-5)  # 0.8 points of 450 images
+    assert one.steps_to(0.72) == 70  # (0.4 + 0.6 + 0.8 + 1.0 + 0.8) / 5
+    assert one.steps_to(0.9) == float("inf")
+
+
+def test_one_lucky_evaluation_is_not_the_best():
+    assert line("a", [0.5] * 5 + [1.0] + [0.5] * 6).best == pytest.approx(0.6)
+    assert line("a", [1.0, 0.5, 0.5, 0.5, 0.5, 0.5]).best == pytest.approx(0.6)  # not the first one alone either
+
+
+def test_seeds_are_paired():
+    slow = [line("inception", np.minimum(np.arange(12) / 8, 0.9), 0), line("inception", np.minimum(np.arange(12) / 9, 0.6), 1)]
+    fast = [line("bn_x5", [0.9] * 12, 0), line("bn_x5", [0.6] * 12, 1), line("bn_x5", [0.1] * 12, 2)]
+    baseline, quick = verdicts([*slow, *fast])
+    assert baseline.ratio == [1.0, 1.0]
+    assert quick.steps == [50, 50, float("inf")]
+    assert quick.ratio[:2] == [baseline.steps[0] / 50, baseline.steps[1] / 50]
+    assert quick.ratio[2] == 0
+    assert spread(quick.steps, "{:.0f}") == "50 (50 to never)"
+    head, rows = cells([baseline, quick], {row["key"]: row for row in published()})
+    assert head[-3:] == ("published: steps to 72.2 %", "times fewer", "maximum")
+    assert rows[0][-3:] == ("31.0e6", "1.0", "72.2%")
+    assert rows[1][-3:] == ("2.1e6", "14.8", "73.0%")
+
+
+def test_runs_of_one_network_and_another_rate_are_named_after_their_folders(tmp_path):
+    for name, rate, seed in (("a", 0.1, 0), ("b", 0.1, 1), ("c", 0.2, 0)):
+        (tmp_path / name).mkdir()
+        config = {"model": {"name": "x"}, "optimizer": {"learning_rate": rate}, "seed": seed, "workdir": name}
+        (tmp_path / name / "experiment.json").write_text(json.dumps(config))
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/count": 10}\n')
+    assert [one.name for one in curves([tmp_path / "a", tmp_path / "b"])] == ["x", "x"]
+    assert [one.name for one in curves([tmp_path / name for name in "abc"])] == ["a", "b", "c"]
+    assert [one.seed for one in curves([tmp_path / "a", tmp_path / "b"])] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ('{"step": 1, "train/loss": 1.0}\n', 78, "holds no held-out score"),
+        ('{"step": 1, "val/top1": 0.5}\n{"step": 2, "val/to\n{"step": 3, "val/top1": 0.5}\n', 65, "metrics.jsonl, line 2 cannot be read"),
+    ],
+)
+def test_metrics_that_cannot_be_compared(tmp_path, capsys, text, code, message):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert main(["report", str(tmp_path), str(tmp_path), "--output", str(tmp_path)]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert str(tmp_path) in said
