@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from etils import epath
 
 from inception_jax.checkpoint import Checkpoints
+from inception_jax.confidence import within
 from inception_jax.data.stopwatch import input_bound
 from inception_jax.evaluation.scoring import evaluate, means, totals
 from inception_jax.experiment import Run
@@ -65,7 +66,7 @@ def fit(run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = 
             if due(step, run, config.evaluate_every_epochs):
                 results = score(run, state)
                 log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
-                log.say(f"step {step}/{run.steps} held out: top-1 {results['top1']:.2%}, loss {results['loss']:.4f}")
+                log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
             if due(step, run, config.checkpoint_every_epochs):
                 checkpoints.save(step, state)
     finally:

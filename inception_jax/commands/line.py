@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inception_jax.confidence import interval
+from inception_jax.confidence import within
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.recipes import recipe
 
@@ -36,8 +36,8 @@ def configured(command: str, arguments: Sequence[str]) -> Experiment:
 
 
 def scores(results: Mapping[str, float]) -> str:
-    within = f" +- {interval(results['top1'], results['count']):.2%}" if results.get("count") else ""
-    return f"top-1 {results['top1']:.2%}{within}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f}"
+    top1 = within(results["top1"], results["count"]) if results.get("count") else f"{results['top1']:.2%}"
+    return f"top-1 {top1}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f}"
 
 
 def short(path: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.confidence import interval
+from inception_jax.confidence import within
 from inception_jax.logbook import read_metrics
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
 
@@ -33,13 +33,13 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         last = scored[-1]
         best = max(scored, key=lambda row: row["val/top1"])
         parts.append(
-            f'<p class="score">held-out top-1 {last["val/top1"]:.2%}{_within(last)} at step {last["step"]:,.0f}; '
+            f'<p class="score">held-out top-1 {_top1(last)} at step {last["step"]:,.0f}; '
             f"the best was {best['val/top1']:.2%} at step {best['step']:,.0f}</p>"
         )
     parts += [_picture(picture) for picture in pictures if picture.suffix == ".png"]
     if scored:
         head = ("step", "top-1", "top-5", "loss")
-        cells = ((f"{r['step']:,.0f}", f"{r['val/top1']:.2%}", f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
+        cells = ((f"{r['step']:,.0f}", _top1(r), f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
         parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
     if (workdir / "worst.npz").exists():
         parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(workdir / "worst.npz"))]
@@ -73,9 +73,9 @@ def _page(title: str, parts: Iterable[str], file: Path) -> Path:
     return file
 
 
-def _within(row: Mapping[str, float]) -> str:
-    """Half the 95 % interval of a held-out top-1, where the row says of how many examples it is."""
-    return f" +- {interval(row['val/top1'], int(row['val/count'])):.2%}" if row.get("val/count") else ""
+def _top1(row: Mapping[str, float]) -> str:
+    """With its 95 % interval, where the row says of how many examples it is."""
+    return within(row["val/top1"], row["val/count"]) if row.get("val/count") else f"{row['val/top1']:.2%}"
 
 
 def _classes(file: Path, most: int = 20) -> Iterable[Iterable[str]]:
