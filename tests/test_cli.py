@@ -242,7 +242,8 @@ register("slow", Slow)
 def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(command, tmp_path):
     """Three of the images are no images; the source is slow."""
     (tmp_path / "slow.py").write_text(SLOW)
-    short = ["--steps", "12", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
+    small = ["--model.name", "mnist", "--data.image-size", "28"]
+    short = [*small, "--steps", "12", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
     waits = command(
         "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"
     )

@@ -2,6 +2,7 @@
 run needs to be as good as the baseline ever was (arXiv:1502.03167, section 4.2.2 and figure 3)."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -144,7 +145,8 @@ FREE = ("seed", "workdir", "init_from", "epochs", "steps")
 
 
 def curves(workdirs: Sequence[Path]) -> list[Curve]:
-    """Of these runs, named after their networks; after their folders where runs of one network differ in more than `FREE`.
+    """Of these runs. Those that differ in `FREE` alone get one name: their network's, or what their folders' names begin with where
+    other runs of that network are among them.
 
     Raises:
       ComparisonError: a run without held-out scores.
@@ -152,16 +154,22 @@ def curves(workdirs: Sequence[Path]) -> list[Curve]:
     configs = [
         json.loads((workdir / "experiment.json").read_text()) if (workdir / "experiment.json").exists() else {} for workdir in workdirs
     ]
-    kinds: dict[str, set[str]] = {}
-    for config in configs:
-        kind = json.dumps({field: value for field, value in config.items() if field not in FREE}, sort_keys=True)
-        kinds.setdefault(_network(config), set()).add(kind)
-    found = []
+    kinds: dict[str, list[str]] = {}
     for workdir, config in zip(workdirs, configs, strict=True):
-        network = _network(config)
-        name = network if network and len(kinds[network]) == 1 else workdir.name
-        found.append(curve(name, config.get("seed", 0), read_metrics(workdir), workdir))
-    return found
+        kinds.setdefault(_kind(config), []).append(workdir.resolve().name)
+    networks = [_network(json.loads(kind)) for kind in kinds]
+    names = {}
+    for kind, folders in kinds.items():
+        network = _network(json.loads(kind))
+        names[kind] = network if networks.count(network) == 1 and network else os.path.commonprefix(folders).rstrip("_-.") or folders[0]
+    return [
+        curve(names[_kind(config)], config.get("seed", 0), read_metrics(workdir), workdir)
+        for workdir, config in zip(workdirs, configs, strict=True)
+    ]
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    return json.dumps({field: value for field, value in config.items() if field not in FREE}, sort_keys=True)
 
 
 def _network(config: Mapping[str, Any]) -> str:

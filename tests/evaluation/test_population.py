@@ -28,8 +28,8 @@ def batches():
         yield Batch(image, np.zeros(8, np.int32), np.ones(8, np.float32), 8 * step + np.arange(8))
 
 
-def found(kind):
-    look = jax.jit(partial(moments, network=observing(NETWORK, kind), prepare=lambda batch, keys: (batch.image, batch.label)))
+def found(kind, network=NETWORK):
+    look = jax.jit(partial(moments, network=observing(network, kind), prepare=lambda batch, keys: (batch.image, batch.label)))
     return averaged((look(VARIABLES, batch, None) for batch in batches()), kind)
 
 
@@ -57,6 +57,12 @@ def test_they_are_numpys_of_all_batches(kind, group):
         norm = stats[name]["conv_1x1"]["norm"]
         np.testing.assert_allclose(norm["mean"], mean, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(norm["var"], var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["population", "pooled"])
+def test_norms_that_are_frozen_in_training_are_looked_through(kind):
+    frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
+    jax.tree.map(np.testing.assert_array_equal, found(kind, frozen), found(kind))
 
 
 def test_no_batches_are_refused():

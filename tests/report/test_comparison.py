@@ -46,15 +46,17 @@ def test_seeds_are_paired():
     assert rows[1][-3:] == ("2.1e6", "14.8", "73.0%")
 
 
-def test_runs_of_one_network_and_another_rate_are_named_after_their_folders(tmp_path):
-    for name, rate, seed in (("a", 0.1, 0), ("b", 0.1, 1), ("c", 0.2, 0)):
+def test_runs_that_differ_in_their_seed_have_one_name(tmp_path):
+    runs = {"x5_0": (0.1, 0), "x5_1": (0.1, 1), "x30": (0.2, 0), "a": (0.3, 0), "b": (0.3, 1)}
+    for name, (rate, seed) in runs.items():
         (tmp_path / name).mkdir()
-        config = {"model": {"name": "x"}, "optimizer": {"learning_rate": rate}, "seed": seed, "workdir": name}
+        config = {"model": {"name": "net"}, "optimizer": {"learning_rate": rate}, "seed": seed, "workdir": name}
         (tmp_path / name / "experiment.json").write_text(json.dumps(config))
         (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/count": 10}\n')
-    assert [one.name for one in curves([tmp_path / "a", tmp_path / "b"])] == ["x", "x"]
-    assert [one.name for one in curves([tmp_path / name for name in "abc"])] == ["a", "b", "c"]
-    assert [one.seed for one in curves([tmp_path / "a", tmp_path / "b"])] == [0, 1]
+    assert [one.name for one in curves([tmp_path / "x5_0", tmp_path / "x5_1"])] == ["net", "net"]  # no other runs of it are there
+    found = curves([tmp_path / name for name in runs])
+    assert [one.name for one in found] == ["x5", "x5", "x30", "a", "a"]
+    assert [one.seed for one in found] == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
