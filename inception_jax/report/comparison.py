@@ -161,7 +161,7 @@ def curves(workdirs: Sequence[Path]) -> list[Curve]:
     names = {}
     for kind, folders in kinds.items():
         network = _network(json.loads(kind))
-        names[kind] = network if networks.count(network) == 1 and network else os.path.commonprefix(folders).rstrip("_-.") or folders[0]
+        names[kind] = network if networks.count(network) == 1 and network else os.path.commonprefix(folders).rstrip("_-.") or folders[0]  # noqa: RUF071
     return [
         curve(names[_kind(config)], config.get("seed", 0), read_metrics(workdir), workdir)
         for workdir, config in zip(workdirs, configs, strict=True)
