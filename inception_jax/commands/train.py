@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 def train(arguments: list[str]) -> None:
     """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
     name, fields = named(arguments)
-    for member in members(name):  # of an ensemble, one after the other
-        _train(configured("train", [member, *fields]))
+    every = members(name)
+    for i, member in enumerate(every, 1):  # of an ensemble, one after the other, each in a folder of its own
+        config = configured("train", [member, *fields])
+        if len(every) > 1 and Path(config.workdir or "").name != str(i):
+            config = replace(config, workdir=f"{config.workdir}/{i}")
+        _train(config)
 
 
 def _train(config: Experiment) -> None:

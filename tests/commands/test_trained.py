@@ -59,11 +59,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """Workdirs of three seeds."""
+    """Workdirs of three seeds, the members of an ensemble."""
     root = tmp_path_factory.mktemp("runs")
     (root / "recipe.py").write_text(RECIPE.format(data=str(data)))
-    for seed in (1, 2, 3):
-        assert main(["train", str(root / "recipe.py"), "--seed", str(seed), "--workdir", str(root / "group" / str(seed))]) == 0
+    (root / "three.py").write_text(
+        "from dataclasses import replace\nfrom .recipe import config\nmembers = tuple(replace(config, seed=seed) for seed in (1, 2, 3))\n"
+    )
+    assert main(["train", str(root / "three.py"), "--workdir", str(root / "group")]) == 0
     return root / "group"
 
 
@@ -80,6 +82,7 @@ def test_views_and_sizes_count_every_image_once(trained, capsys):
 
 def test_the_folder_of_an_ensemble_stands_for_its_members(trained, tmp_path, capsys):
     assert [Path(path).name for path in members(str(trained))] == ["1", "2", "3"]
+    assert [opened(path).run.config.seed for path in members(str(trained))] == [1, 2, 3]
     table = tmp_path / "results.csv"
     together = evaluated(trained, "--csv", table, capsys=capsys)
     assert together == evaluated(trained / "1", trained / "2", trained / "3", capsys=capsys)
