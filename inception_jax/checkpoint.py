@@ -8,6 +8,7 @@ of array data: a flipped byte would restore silently.
 import hashlib
 import json
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -34,7 +35,8 @@ class Checkpoints:
 
     def __init__(self, directory: epath.Path, *, keep: int, leads: bool = True):
         self._directory, self._leads = epath.Path(directory), leads
-        self._pending: tuple[int, Any] | None = None
+        self._pending: tuple[int, Future[None]] | None = None
+        self._sealer = ThreadPoolExecutor(1)  # so that a checkpoint is there for others as soon as it is whole
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each save in a dozen lines
         policy = ocp.training.preservation_policies.LatestN(keep)
         self._orbax = ocp.training.Checkpointer(self._directory, preservation_policy=policy)
@@ -45,7 +47,7 @@ class Checkpoints:
         return sorted(int(step) for step, _, _ in manifests if (self._directory / step).exists())
 
     def save(self, step: int, state: Any) -> None:
-        """Begins to save; it is finished by the next `save` or by `close`.
+        """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
 
         Raises:
           StorageError: this save could not begin, or the one before it failed.
@@ -58,18 +60,21 @@ class Checkpoints:
             )
         except OSError as error:
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
-        self._pending = (step, saving)
+        self._pending = (step, self._sealer.submit(self._complete, step, saving))
+
+    def _complete(self, step: int, saving: Any) -> None:
+        saving.result()
+        if self._leads:
+            self._seal(step)
 
     def _finish(self) -> None:
         if self._pending is None:
             return
-        (step, saving), self._pending = self._pending, None
+        (step, sealed), self._pending = self._pending, None
         try:
-            saving.result()
+            sealed.result()
         except Exception as error:
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
-        if self._leads:
-            self._seal(step)
 
     def _seal(self, step: int) -> None:
         for path in self._directory.glob("*.sha256.json"):
@@ -113,12 +118,17 @@ class Checkpoints:
         ]
         if lines:
             more = [f"  and {len(lines) - 8} more"] if len(lines) > 8 else []
-            raise CheckpointError("\n".join([f"checkpoint {step} is of another network or optimizer:", *lines[:8], *more]))
+            raise CheckpointError(
+                "\n".join([f"checkpoint {step} in {self._directory} is of another network or optimizer:", *lines[:8], *more])
+            )
 
     def close(self) -> None:
         """Waits for the save under way."""
-        self._finish()
-        self._orbax.close()
+        try:
+            self._finish()
+        finally:
+            self._sealer.shutdown()
+            self._orbax.close()
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -91,6 +91,9 @@ class Run:
         if image_size == self.config.data.image_size:
             return self
         other = replace(self, config=replace(self.config, data=replace(self.config.data, image_size=image_size)))
+        other.config.check()
+        if self.config.norm.per_activation_in:
+            raise ConfigError(f"norm.per_activation_in: such norms have parameters for {self.config.data.image_size} pixels alone")
         if other.measured.parameters != self.measured.parameters:
             raise ConfigError(
                 f"{self.config.model.name} at {image_size} pixels has {other.measured.parameters} parameters, and was trained with "
@@ -102,7 +105,7 @@ class Run:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
         config, room = self.config, self.placement.describe()
         return (
-            f"{config.model.name}: {self.measured.parameters or 0:,} parameters; {self.steps} steps of {config.batch_size} of "
+            f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of {config.batch_size} of "
             f"{len(self.train_source):,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
             f"on {room['devices']} {room['backend']} device(s)"
         )
@@ -205,6 +208,14 @@ class Run:
     def measured(self) -> Measurement:
         """The network's table at this image size and number of classes."""
         return measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Without auxiliary heads. The table knows nothing of norms that have some for each position."""
+        if not self.config.norm.per_activation_in:
+            return self.measured.parameters or 0
+        heads = (self.measured.aux_parameters or 0) if self.config.model.aux else 0
+        return sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state().params)) - heads
 
     @cached_property
     def schedule(self) -> optax.Schedule:

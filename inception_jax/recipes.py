@@ -7,6 +7,7 @@ import re
 import sys
 import types
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def _read(name: str) -> tuple[str, types.ModuleType]:
     paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
     path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
     try:
-        module = _module_of(path) if path else importlib.import_module(name)
+        module = _module_of(path.resolve(), path.stat().st_mtime_ns) if path else importlib.import_module(name)
     except (ImportError, ValueError) as error:
         known = names()
         near = difflib.get_close_matches(name, known, n=1)
@@ -82,8 +83,12 @@ def names() -> list[str]:
     return sorted({file.stem for folder in FOLDERS for file in folder.glob("*.py")} - {"recipes"})
 
 
-def _module_of(path: Path) -> types.ModuleType:
-    """A file as a module of a package made of its folder, so that `from .recipes import ...` finds its neighbours."""
+@lru_cache
+def _module_of(path: Path, changed: int) -> types.ModuleType:
+    """A file as a module of a package made of its folder, so that `from .recipes import ...` finds its neighbours.
+
+    It is run once, since it may register a network, and again where it was `changed` since.
+    """
     folder = types.ModuleType("_inception_jax_recipes")
     folder.__path__ = [str(path.parent)]
     sys.modules[folder.__name__] = folder

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from inception_jax.checkpoint import CheckpointError, Checkpoints, StorageError
 from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
 from inception_jax.experiment import Run
 from inception_jax.logbook import say
-from inception_jax.loop import resume
 from inception_jax.mesh import Placement, everything
 from inception_jax.training.state import State
 
@@ -57,7 +57,7 @@ def stored(workdir: epath.Path) -> Experiment:
     """
     try:
         return from_json(json.loads((workdir / "experiment.json").read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
@@ -94,6 +94,10 @@ def versions() -> dict[str, Any]:
     }
 
 
+STEP = re.compile(r"@\d+$")
+"""Behind a workdir: not its newest checkpoint, but that of this step."""
+
+
 class Opened(NamedTuple):
     """A workdir, its run in this room, and a state of it."""
 
@@ -103,35 +107,43 @@ class Opened(NamedTuple):
 
 
 def members(path: str) -> list[str]:
-    """The workdirs under the folder of an ensemble, which are numbered; or the one workdir itself."""
+    """The workdirs in the folder of an ensemble, whose names are numbers from 1; or the one workdir itself.
+
+    Raises:
+      ConfigError: a member is missing.
+    """
     root = absolute(path)
-    if (root / "experiment.json").exists() or not root.exists():
+    if not root.is_dir() or (root / "experiment.json").exists():
         return [path]
-    numbered = sorted((folder for folder in root.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
-    return [str(folder) for folder in numbered if (folder / "experiment.json").exists()] or [path]
+    numbers = sorted(int(folder.name) for folder in root.iterdir() if folder.name.isdigit())
+    if missing := sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
+        raise ConfigError(f"{path} has no member {missing[0]}, and has {numbers[-1]}: train it, or name the workdirs one by one")
+    return [str(root / str(number)) for number in numbers] or [path]
 
 
 def following(path: str, *, every: float) -> Iterator[Opened]:
-    """The newest state of a run that is being made elsewhere, and each later one as it is saved, until the run's last.
+    """The newest state of a run that is being made elsewhere, and each later one that is found, until the run's last.
 
     Args:
       every: seconds between two looks.
 
     Raises:
       ConfigError: no run.
+      CheckpointError: a checkpoint that is damaged, and still there at the next look.
     """
     workdir = absolute(path)
     run = Run(stored(workdir), everything())
-    target, reached, waits = run.abstract_state(), -1, False
+    target, reached, failed, waits = run.abstract_state(), -1, -1, False
     while reached < run.steps:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
+        newest, state = max(checkpoints.steps(), default=-1), None
         try:
-            newest = max(checkpoints.steps(), default=-1)
-            state = checkpoints.restore(newest, target) if newest > reached else None
+            if newest > reached:
+                state = checkpoints.restore(newest, target)
         except (OSError, CheckpointError):
-            if newest in checkpoints.steps():
-                raise  # or it was removed while it was read, since a newer one has come
-            continue
+            if newest == failed:
+                raise
+            failed = newest  # a trainer that has a newer one may be removing it
         finally:
             checkpoints.close()
         if state is not None:
@@ -145,17 +157,23 @@ def following(path: str, *, every: float) -> Iterator[Opened]:
 
 
 def opened(path: str) -> Opened:
-    """A workdir, its run in this room, and its newest state.
+    """A workdir, its run in this room, and its newest state; `runs/a@500` is the state of step 500.
 
     Raises:
-      ConfigError: no run, or one without a checkpoint.
+      ConfigError: no run, or one without such a checkpoint.
     """
-    workdir = absolute(path)
+    folder, _, asked = path.rpartition("@") if STEP.search(path) else (path, "", "")
+    workdir = absolute(folder)
     config = stored(workdir)
     run = Run(config, everything())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, leads=False)
-    state = resume(run, checkpoints)
-    checkpoints.close()
-    if state is None:
-        raise ConfigError(f"{workdir} has no finished checkpoint yet: train first, with the same --workdir")
-    return Opened(workdir, run, state)
+    steps = checkpoints.steps()
+    try:
+        if not steps:
+            raise ConfigError(f"{workdir} has no finished checkpoint yet: train first, with the same --workdir")
+        step = int(asked or steps[-1])
+        if step not in steps:
+            raise ConfigError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+        return Opened(workdir, run, checkpoints.restore(step, run.abstract_state()))
+    finally:
+        checkpoints.close()

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from inception_jax.commands.line import new_parser
+from inception_jax.commands.line import new_parser, target
 
 
 def export(arguments: list[str]) -> None:
-    """Write a trained run as one StableHLO file, from bytes of pixels to probabilities, for any batch. WORKDIR [--output FILE]"""
+    """Write a trained run as one file that JAX runs without this package, from pixels to probabilities. WORKDIR [--output FILE]"""
     parser = new_parser("export", export.__doc__)
     parser.add_argument("workdir")
-    parser.add_argument("--output", type=Path, default=Path("network.stablehlo"))
+    parser.add_argument("--output", type=target, default=Path("network.stablehlo"))
     options = parser.parse_args(arguments)
     from inception_jax.weights.stablehlo import exported, worst_difference
     from inception_jax.workdir import opened

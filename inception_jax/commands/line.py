@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from inception_jax.confidence import within
@@ -52,3 +53,18 @@ def figures() -> Any:
     except ImportError as error:
         raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
     return figures
+
+
+def positive(text: str) -> int:
+    """Of a flag: a number from 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
+def target(text: str) -> Path:
+    """Of a flag: a file to write, in a folder that is there, so that nothing is computed in vain."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to put {path.name} into")
+    return path

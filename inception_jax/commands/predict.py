@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inception_jax.commands.line import new_parser
+from inception_jax.commands.line import new_parser, target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def features(arguments: list[str]) -> None:
     parser.add_argument("workdir")
     parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them")
     parser.add_argument("--end-point", help="as inception-jax models NAME lists them; what the classifier reads where not given")
-    parser.add_argument("--output", type=Path, default=Path("features.npz"), help="`features` [N, ...] and `images` [N], their files")
+    parser.add_argument("--output", type=target, default=Path("features.npz"), help="`features` [N, ...] and `images` [N], their files")
     options = parser.parse_args(arguments)
     import numpy as np
 
@@ -59,7 +59,8 @@ def features(arguments: list[str]) -> None:
     step = features_step(run, options.end_point)
     files = images_in(options.images)
     found = np.stack(list(_each(run, lambda images: step(state.variables, images), files)))
-    np.savez(options.output, features=found, images=np.array([str(file) for file in files]))
+    with options.output.open("wb") as file:
+        np.savez(file, features=found, images=np.array([str(image) for image in files]))
     print(f"{options.output}: {' x '.join(map(str, found.shape))}")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short
-from inception_jax.config import Experiment
-from inception_jax.recipes import members
+from inception_jax.config import ConfigError, Experiment
+from inception_jax.recipes import members, recipe
 
 if TYPE_CHECKING:
     from etils import epath
@@ -21,9 +21,11 @@ def train(arguments: list[str]) -> None:
     """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
     name, fields = named(arguments)
     every = members(name)
+    if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
+        raise ConfigError(f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}")
     for i, member in enumerate(every, 1):  # of an ensemble, one after the other, each in a folder of its own
         config = configured("train", [member, *fields])
-        if len(every) > 1 and Path(config.workdir or "").name != str(i):
+        if len(every) > 1 and config.workdir != f"runs/{recipe(member).name}":
             config = replace(config, workdir=f"{config.workdir}/{i}")
         _train(config)
 

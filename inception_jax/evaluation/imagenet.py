@@ -4,12 +4,35 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from inception_jax.confidence import interval
 from inception_jax.data.source import DataError, Source
 from inception_jax.evaluation.predictions import Predictions
+
+
+class Lists(NamedTuple):
+    """What is known of N examples beside their labels: which are `kept` [N], and the reassessed `labels` of each image by number."""
+
+    numbers: np.ndarray
+    kept: np.ndarray | None
+    labels: list[list[int]] | None
+
+
+def lists(source: Source, exclude: Path | None, real: Path | None) -> Lists | None:
+    """Of the examples of `source`, by the files that are given; None where none is.
+
+    Raises:
+      DataError: see `numbers`, `excluded` and `reassessed`.
+    """
+    if not (exclude or real):
+        return None
+    labels = reassessed(real) if real else None
+    own = numbers(source)
+    return Lists(own, excluded(exclude, own) if exclude else None, labels)
+
 
 NUMBER = re.compile(r"val_(\d{8})")
 
@@ -58,7 +81,7 @@ def reassessed(file: Path) -> list[list[int]]:
     """
     try:
         found = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"--real {file}: {error}; wanted is real.json, a list of 50,000 lists of classes") from error
     if not isinstance(found, list) or not all(isinstance(labels, list) for labels in found):
         raise DataError(f"--real {file} holds no list of lists: wanted is real.json, with the classes of image 1 first")

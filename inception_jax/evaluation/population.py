@@ -34,16 +34,18 @@ def observing(network: Network, kind: Kind) -> Network:
     `population` keeps the groups and the m/(m-1) of algorithm 2; `pooled` normalises over whole batches and keeps the plain
     variance, to which that of the means is added.
     """
-    norm: dict[str, Any] = {"frozen": False, "decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
+    norm: dict[str, Any] = {"decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
     if kind == "pooled":
         norm["examples_per_group"] = 0
-    return quiet(network).clone(norm=partial(network.norm, **norm))
+    network = quiet(network)
+    return network.clone(norm=partial(network.norm, **norm))
 
 
 def quiet(network: Network) -> Network:
-    """`network` without dropout and auxiliary heads, whose training pass draws nothing."""
+    """`network` without dropout and auxiliary heads, whose training pass draws nothing, and normalises by the batch where training
+    does not."""
     table = rewritten(network.architecture, lambda word: replace(word, rate=0.0) if isinstance(word, Dropout) else word)
-    return network.clone(architecture=replace(table, aux=()), aux=False)
+    return network.clone(architecture=replace(table, aux=()), aux=False, norm=partial(network.norm, frozen=False))
 
 
 def moments(variables: Mapping[str, Any], batch: Batch, keys: jax.Array, *, network: Network, prepare: Callable[..., Any]) -> Moments:

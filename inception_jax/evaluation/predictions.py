@@ -63,8 +63,8 @@ def predictions(
     return Predictions(total / crops, labels, seen)
 
 
-def ensemble(members: Sequence[Predictions]) -> Predictions:
-    """The arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3).
+def ensemble(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predictions:
+    """The arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3). Errors call them by `names`.
 
     Raises:
       DataError: members of other examples or classes.
@@ -73,7 +73,10 @@ def ensemble(members: Sequence[Predictions]) -> Predictions:
     for i, member in enumerate(members[1:], 1):
         if member.probabilities.shape != first.probabilities.shape or (member.labels != first.labels).any():
             shapes = [" examples of ".join(map(str, one.probabilities.shape)) + " classes" for one in (first, member)]
-            raise DataError(f"members 0 and {i} scored {shapes[0]} and {shapes[1]}, or other labels: give runs on the same held-out data")
+            called = [names[0], names[i]] if names else ["member 0", f"member {i}"]
+            raise DataError(
+                f"{called[0]} scored {shapes[0]}, {called[1]} {shapes[1]}, or other labels: give runs on the same held-out data"
+            )
     mean = np.mean([member.probabilities for member in members], 0)
     return Predictions(mean, first.labels, np.all([member.seen for member in members], 0))
 

@@ -23,7 +23,7 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
         run = replace(run, given_source=absent(run.config.data.name, run.config.data.train_split))
     config, steps, per_epoch = run.config, run.steps, run.steps_per_epoch
     measured = run.measured
-    yield f"model: {config.model.name}, {measured.parameters or 0:,} parameters, {measured.multiply_adds or 0:,} multiply-adds an image"
+    yield f"model: {config.model.name}, {run.parameters:,} parameters, {measured.multiply_adds or 0:,} multiply-adds an image"
     yield f"data: {len(run.train_source):,} examples of {config.data.name}, {len(run.class_names):,} classes, {config.data.image_size} px"
     yield f"steps: {steps:,} of {config.batch_size:,} examples, {steps / per_epoch:,.1f} epochs of {per_epoch:,.1f} steps"
     rates = {f"epoch {epoch}": round(epoch * per_epoch) for epoch in (0, 1, 10)} | {"the last step": steps - 1}

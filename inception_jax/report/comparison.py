@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inception_jax.config import from_json
 from inception_jax.logbook import read_metrics
 from inception_jax.report.tables import aligned
 
@@ -32,6 +33,7 @@ class Curve(NamedTuple):
       steps: [E] after which it was evaluated.
       top1: [E] held-out accuracy.
       held_out: examples; 0 where nobody knows.
+      loss: [E] held-out loss.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Curve(NamedTuple):
     steps: np.ndarray
     top1: np.ndarray
     held_out: int
+    loss: np.ndarray
 
     @property
     def smooth(self) -> np.ndarray:
@@ -84,8 +87,8 @@ def curve(name: str, seed: int, rows: Iterable[Mapping[str, float]], workdir: Pa
     scored = [row for row in rows if "val/top1" in row]
     if not scored:
         raise ComparisonError(f"{workdir or name} holds no held-out score: give runs that were evaluated")
-    steps, top1 = np.array([(row["step"], row["val/top1"]) for row in scored]).T
-    return Curve(name, seed, steps, top1, int(scored[-1].get("val/count", 0)))
+    steps, top1, loss = np.array([(row["step"], row["val/top1"], row.get("val/loss", np.nan)) for row in scored]).T
+    return Curve(name, seed, steps, top1, int(scored[-1].get("val/count", 0)), loss)
 
 
 def verdicts(curves: Sequence[Curve]) -> list[Verdict]:
@@ -132,7 +135,10 @@ def cells(found: Iterable[Verdict], published: Mapping[str, Mapping[str, Any]]) 
 
 def spread(values: Sequence[float], form: str) -> str:
     """The median, and the range in brackets; "never" for what was not reached."""
-    text = [form.format(value) if 0 < value < float("inf") else "never" for value in (np.median(values), min(values), max(values))]
+    # Of an even number the later of the two in the middle: the mean of a number and "never" is none.
+    never_is_high = float("inf") in values
+    middle = np.quantile(values, 0.5, method="higher" if never_is_high else "lower" if 0.0 in values else "linear")
+    text = [form.format(value) if 0 < value < float("inf") else "never" for value in (middle, min(values), max(values))]
     return text[0] if len(set(text)) == 1 else f"{text[0]} ({text[1]} to {text[2]})"
 
 
@@ -140,37 +146,39 @@ def printed(curves: Sequence[Curve], published: Mapping[str, Mapping[str, Any]])
     return aligned(*cells(verdicts(curves), published))
 
 
-FREE = ("seed", "workdir", "init_from", "epochs", "steps")
-"""Fields in which two runs of one name may differ."""
-
-
 def curves(workdirs: Sequence[Path]) -> list[Curve]:
-    """Of these runs. Those that differ in `FREE` alone get one name: their network's, or what their folders' names begin with where
-    other runs of that network are among them.
+    """Of these runs. Those that differ in their seed alone get one name: what the names of their folders begin with.
+
+    A folder whose name is a number goes by the folder that it lies in, as an ensemble's members do.
 
     Raises:
-      ComparisonError: a run without held-out scores.
+      ComparisonError: a run without held-out scores, or the same run twice.
     """
-    configs = [
-        json.loads((workdir / "experiment.json").read_text()) if (workdir / "experiment.json").exists() else {} for workdir in workdirs
-    ]
-    kinds: dict[str, list[str]] = {}
-    for workdir, config in zip(workdirs, configs, strict=True):
-        kinds.setdefault(_kind(config), []).append(workdir.resolve().name)
-    networks = [_network(json.loads(kind)) for kind in kinds]
-    names = {}
-    for kind, folders in kinds.items():
-        network = _network(json.loads(kind))
-        names[kind] = network if networks.count(network) == 1 and network else os.path.commonprefix(folders).rstrip("_-.") or folders[0]  # noqa: RUF071
-    return [
-        curve(names[_kind(config)], config.get("seed", 0), read_metrics(workdir), workdir)
-        for workdir, config in zip(workdirs, configs, strict=True)
-    ]
+    kinds: dict[str, dict[int, Path]] = {}
+    for workdir in workdirs:
+        kind, seed = _kind(workdir)
+        if other := kinds.setdefault(kind, {}).get(seed):
+            raise ComparisonError(f"{other} and {workdir} are the same run, with the same seed {seed}: give one of them")
+        kinds[kind][seed] = workdir
+    named: dict[str, str] = {}
+    for kind, runs in kinds.items():
+        labels = [_label(workdir) for workdir in runs.values()]
+        choices = [os.path.commonprefix(labels).rstrip("_-."), labels[0], str(next(iter(runs.values())))]  # noqa: RUF071
+        named[kind] = next(choice for choice in choices if choice and choice not in named.values())
+    return [curve(named[kind], seed, read_metrics(workdir), workdir) for workdir in workdirs for kind, seed in [_kind(workdir)]]
 
 
-def _kind(config: Mapping[str, Any]) -> str:
-    return json.dumps({field: value for field, value in config.items() if field not in FREE}, sort_keys=True)
+def _kind(workdir: Path) -> tuple[str, int]:
+    """What a run is but for its seed, and the seed."""
+    file = workdir / "experiment.json"
+    if not file.exists():
+        return str(workdir), 0
+    config = from_json(json.loads(file.read_text()))
+    identity = {**config.identity(), "init_from": config.init_from}
+    seed = identity.pop("seed")
+    return json.dumps(identity, sort_keys=True), seed
 
 
-def _network(config: Mapping[str, Any]) -> str:
-    return config.get("model", {}).get("name", "")
+def _label(workdir: Path) -> str:
+    folder = workdir.resolve()
+    return folder.parent.name if folder.name.isdigit() else folder.name

@@ -52,19 +52,24 @@ def curves(rows: list[dict[str, float]], file: Path) -> Path:
 
 
 def beside(found: Sequence[Curve], file: Path) -> Path:
-    """Held-out accuracy against steps: of each name the median of its runs, between the lowest and the highest of them."""
-    figure, axis = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    """Held-out accuracy and loss against steps: of each name the median of its runs, between the lowest and the highest of them."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
     for i, name in enumerate(dict.fromkeys(one.name for one in found)):
         runs = [one for one in found if one.name == name]
-        steps = np.unique(np.concatenate([one.steps for one in runs]))
-        values = np.array([np.interp(steps, one.steps, 100 * one.smooth, right=np.nan) for one in runs])
-        steps, values = steps[~np.isnan(values).all(0)], values[:, ~np.isnan(values).all(0)]
-        axis.plot(steps, np.nanmedian(values, 0), color=f"C{i}", lw=1.6, label=name)
-        axis.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=f"C{i}", alpha=0.15, lw=0)
-    axis.set(xlabel="step", ylabel="held-out top-1 (%), mean of five evaluations")
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
+        for axis, values in zip(axes, ([100 * one.smooth for one in runs], [one.loss for one in runs]), strict=True):
+            steps = np.unique(np.concatenate([one.steps for one in runs]))
+            lines = np.array([np.interp(steps, one.steps, line, right=np.nan) for one, line in zip(runs, values, strict=True)])
+            known = ~np.isnan(lines).all(0)
+            steps, lines = steps[known], lines[:, known]
+            axis.plot(steps, np.nanmedian(lines, 0), color=f"C{i}", lw=1.6, label=name)
+            axis.fill_between(steps, np.nanmin(lines, 0), np.nanmax(lines, 0), color=f"C{i}", alpha=0.15, lw=0)
+    for axis, label, scale in zip(
+        axes, ("held-out top-1 (%), mean of five evaluations", "held-out loss (nats)"), ("linear", "log"), strict=True
+    ):
+        axis.set(xlabel="step", ylabel=label, yscale=scale)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
     return file

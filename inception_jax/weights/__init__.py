@@ -1,1 +1,1 @@
-"""Trained networks in forms that others read. Nothing that trains imports this."""
+"""Trained networks in forms that run without this package. Nothing that trains imports this."""

@@ -1,4 +1,4 @@
-"""A trained network as one StableHLO file, which JAX, TensorFlow and other runtimes read without this package."""
+"""A trained network as one file of `jax.export`: StableHLO and its parameters, which JAX alone reads and runs."""
 
 import jax
 import jax.numpy as jnp

@@ -20,19 +20,18 @@ from inception_jax.workdir import following, members, opened
 
 RECIPE = """
 from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
-from inception_jax.models import REGISTRY, register
+from inception_jax.models import register
 from inception_jax.spec.vocabulary import Architecture, Linear, concat, global_avg, same, table
 
 def tiny():
     mixed = concat(same(8, 1), (same(8, 1), same(8, 3)))
     rows = table(Stem=same(8, 3, 2), Mixed=mixed, Pool=global_avg(), Logits=Linear())
-    return Architecture("tiny_trained", "paper", rows, source="a test", input_size=32)
+    return Architecture("tiny_{number}", "paper", rows, source="a test", input_size=32)
 
-if "tiny_trained" not in REGISTRY:
-    register("tiny_trained", paper=tiny)
+register("tiny_{number}", paper=tiny)
 config = Experiment(
-    Model("tiny_trained"), Norm(examples_per_group=8), Data("folder", image_size=32, directory={data!r}, threads=0),
-    Optimizer("momentum", learning_rate=0.02), batch_size=16, steps=6,
+    Model("tiny_{number}"), Norm(examples_per_group=8), Data("folder", image_size=32, directory={data!r}, threads=0),
+    Optimizer("momentum", learning_rate=0.02), batch_size=16, steps=6, checkpoint_every_epochs=0.5,
 )
 """
 
@@ -61,7 +60,7 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """Workdirs of three seeds, the members of an ensemble."""
     root = tmp_path_factory.mktemp("runs")
-    (root / "recipe.py").write_text(RECIPE.format(data=str(data)))
+    (root / "recipe.py").write_text(RECIPE.format(data=str(data), number=0))
     (root / "three.py").write_text(
         "from dataclasses import replace\nfrom .recipe import config\nmembers = tuple(replace(config, seed=seed) for seed in (1, 2, 3))\n"
     )
@@ -89,9 +88,38 @@ def test_the_folder_of_an_ensemble_stands_for_its_members(trained, tmp_path, cap
     assert evaluated(trained / "1", "--csv", table, capsys=capsys) != together
     rows = list(csv.DictReader(table.open()))
     assert [row["model"].count("+") for row in rows] == [2, 0]
-    with pytest.raises(SystemExit):
-        main(["evaluate"])
+    one = str(trained / "1")
+    assert evaluated(f"{one}@6", f"{one}@3", capsys=capsys)["top1"] == pytest.approx(evaluated(one, capsys=capsys)["top1"], abs=0.5)
     assert main(["evaluate", str(trained), "--follow"]) == 78
+    assert main(["evaluate", str(trained), "--health"]) == 78
+    assert main(["train", str(trained.parent / "three.py"), "--seed", "4"]) == 78
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["RUN@4"], 78, "has no checkpoint of step 4; it has 3, 6"),
+        (["RUN/metrics.jsonl"], 78, "is no workdir"),
+        (["RUN", "--output", "no/where.npz"], 2, "there is no folder no"),
+        (["RUN", "--csv", "no/where.csv"], 2, "there is no folder no"),
+        (["RUN", "--batches", "0"], 2, "0 is below 1"),
+        (["RUN", "--every", "-1"], 2, "-1 is below 1"),
+    ],
+)
+def test_lines_that_cannot_be_scored(trained, capsys, arguments, code, message):
+    line = [word.replace("RUN", str(trained / "1")) for word in arguments]
+    try:
+        found = main(["evaluate", *line])
+    except SystemExit as exit_:
+        found = exit_.code
+    assert (found, message in capsys.readouterr().err) == (code, True)
+
+
+def test_a_missing_member_is_named(trained, tmp_path, capsys):
+    shutil.copytree(trained / "1", tmp_path / "group" / "1")
+    shutil.copytree(trained / "1", tmp_path / "group" / "3")
+    assert main(["evaluate", str(tmp_path / "group")]) == 78
+    assert "has no member 2, and has 3" in capsys.readouterr().err
 
 
 def test_images_are_left_out_and_labels_reassessed(trained, tmp_path, capsys):
@@ -143,26 +171,50 @@ def test_lists_want_imagenets_names(data):
 def test_each_checkpoint_is_scored_as_it_comes(trained, tmp_path):
     whole, copy = trained / "1", tmp_path / "run"
     steps = sorted(int(path.name) for path in (whole / "checkpoints").iterdir() if path.name.isdigit())
-    assert steps == [6]  # an epoch has six steps
+    assert steps == [3, 6]
     shutil.copytree(whole, copy, ignore=shutil.ignore_patterns("checkpoints"))
     (copy / "checkpoints").mkdir()
     found = following(str(copy), every=0.05)
 
     def arrives(step):
-        shutil.copytree(whole / "checkpoints" / "6", copy / "checkpoints" / str(step))
-        shutil.copy(whole / "checkpoints" / "6.sha256.json", copy / "checkpoints" / f"{step}.sha256.json")
+        shutil.copytree(whole / "checkpoints" / str(step), copy / "checkpoints" / str(step))
+        shutil.copy(whole / "checkpoints" / f"{step}.sha256.json", copy / "checkpoints" / f"{step}.sha256.json")
 
     arrives(3)
-    assert int(next(found).state.step) == 6  # what checkpoint 3 holds here
+    assert int(next(found).state.step) == 3
     arrives(6)
-    assert next(found).run.steps == 6
+    assert int(next(found).state.step) == 6
     with pytest.raises(StopIteration):
         next(found)
 
 
+def test_a_checkpoint_that_goes_while_it_is_read_is_passed_over(trained, tmp_path, monkeypatch):
+    from inception_jax.checkpoint import CheckpointError, Checkpoints
+
+    copy, restore, tried = tmp_path / "run", Checkpoints.restore, []
+    shutil.copytree(trained / "1", copy)
+
+    def going(self, step, target):
+        tried.append(step)
+        if len(tried) == 1:
+            raise CheckpointError("a file is gone")
+        return restore(self, step, target)
+
+    monkeypatch.setattr(Checkpoints, "restore", going)
+    assert [int(opened.state.step) for opened in following(str(copy), every=0.01)] == [6]
+    assert tried == [6, 6]
+
+    def broken(self, step, target):
+        raise CheckpointError("it is damaged")
+
+    monkeypatch.setattr(Checkpoints, "restore", broken)
+    with pytest.raises(CheckpointError):  # the second time it is no accident
+        next(following(str(copy), every=0.01))
+
+
 def test_following_ends_with_the_run(trained, capsys):
     capsys.readouterr()
-    assert main(["evaluate", str(trained / "1"), "--follow", "--every", "0.1"]) == 0
+    assert main(["evaluate", str(trained / "1"), "--follow", "--every", "1"]) == 0
     assert re.fullmatch(r"step 6: top-1 .*\(21 examples; 95 % intervals\)\n", capsys.readouterr().out)
 
 
@@ -231,19 +283,20 @@ def test_seeds_beside_each_other(trained, tmp_path, capsys):
     runs = [str(trained / seed) for seed in "123"]
     assert main(["report", *runs, "--output", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[:2] == ["tiny_trained", "3"]  # one name, three seeds
+    assert lines[1].split()[:2] == ["group", "3"]  # one name, three seeds
     assert lines[-1].endswith("index.html")
-    assert "tiny_trained" in (tmp_path / "index.html").read_text()
+    assert "group" in (tmp_path / "index.html").read_text()
 
 
 def test_a_run_of_other_classes_is_no_member(trained, data, tmp_path, capsys):
     fewer = tmp_path / "data"
     shutil.copytree(data, fewer, ignore=shutil.ignore_patterns("cat"))
     recipe = tmp_path / "recipe.py"
-    recipe.write_text(RECIPE.format(data=str(fewer)))
+    recipe.write_text(RECIPE.format(data=str(fewer), number=1))
     assert main(["train", str(recipe), "--workdir", str(tmp_path / "run"), "--steps", "1"]) == 0
     assert main(["evaluate", str(trained / "1"), str(tmp_path / "run")]) == 65
-    assert "21 examples of 3 classes and 14 examples of 2 classes" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{trained / '1'} scored 21 examples of 3 classes, {tmp_path / 'run'} 14 examples of 2 classes" in said
     # And a checkpoint of other classes than the data has now.
     stored = json.loads((trained / "1" / "experiment.json").read_text())
     other = tmp_path / "other"
@@ -251,4 +304,4 @@ def test_a_run_of_other_classes_is_no_member(trained, data, tmp_path, capsys):
     stored["data"]["directory"] = str(fewer)
     (other / "experiment.json").write_text(json.dumps(stored))
     assert main(["evaluate", str(other)]) == 65
-    assert "of another network or optimizer" in capsys.readouterr().err
+    assert f"checkpoint 6 in {other / 'checkpoints'} is of another network or optimizer" in capsys.readouterr().err

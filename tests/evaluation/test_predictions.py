@@ -72,7 +72,7 @@ def test_an_ensemble_of_one_is_that_one_and_of_two_is_their_mean():
     ],
 )
 def test_members_that_do_not_fit_are_refused(other):
-    with pytest.raises(DataError, match="members 0 and 1 scored 21 examples of 10 classes and"):
+    with pytest.raises(DataError, match="member 0 scored 21 examples of 10 classes, member 1"):
         ensemble([ALONE, other])
 
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from inception_jax.cli import main
-from inception_jax.report.comparison import Curve, cells, curves, spread, verdicts
+from inception_jax.config import Experiment, Model, Optimizer, to_json
+from inception_jax.report.comparison import ComparisonError, Curve, cells, curves, spread, verdicts
 from inception_jax.report.published import published
 
 STEPS = np.arange(1, 13) * 10.0
 
 
 def line(name, values, seed=0, held_out=0):
-    return Curve(name, seed, STEPS[: len(values)], np.array(values), held_out)
+    return Curve(name, seed, STEPS[: len(values)], np.array(values), held_out, np.array(values))
 
 
 def test_the_best_is_a_mean_of_five_less_one_standard_error():
@@ -46,17 +47,42 @@ def test_seeds_are_paired():
     assert rows[1][-3:] == ("2.1e6", "14.8", "73.0%")
 
 
+def run(folder, network="inception_v3", rate=0.1, seed=0, **fields):
+    """The folder of a run whose configuration is that."""
+    folder.mkdir(parents=True)
+    config = Experiment(Model(network), optimizer=Optimizer(learning_rate=rate), seed=seed, workdir=str(folder), **fields)
+    (folder / "experiment.json").write_text(json.dumps(to_json(config)))
+    (folder / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/count": 10}\n')
+    return folder
+
+
 def test_runs_that_differ_in_their_seed_have_one_name(tmp_path):
-    runs = {"x5_0": (0.1, 0), "x5_1": (0.1, 1), "x30": (0.2, 0), "a": (0.3, 0), "b": (0.3, 1)}
-    for name, (rate, seed) in runs.items():
-        (tmp_path / name).mkdir()
-        config = {"model": {"name": "net"}, "optimizer": {"learning_rate": rate}, "seed": seed, "workdir": name}
-        (tmp_path / name / "experiment.json").write_text(json.dumps(config))
-        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/count": 10}\n')
-    assert [one.name for one in curves([tmp_path / "x5_0", tmp_path / "x5_1"])] == ["net", "net"]  # no other runs of it are there
-    found = curves([tmp_path / name for name in runs])
+    x5 = [run(tmp_path / f"x5_{seed}", seed=seed, rate=0.5) for seed in (0, 1)]
+    others = [run(tmp_path / "x30", rate=3.0), run(tmp_path / "a"), run(tmp_path / "b", seed=1, log_every_steps=7)]
+    found = curves([*x5, *others])
     assert [one.name for one in found] == ["x5", "x5", "x30", "a", "a"]
     assert [one.seed for one in found] == [0, 1, 0, 0, 1]
+
+
+def test_two_kinds_never_get_one_name(tmp_path):
+    runs = [
+        run(tmp_path / name / str(seed), rate=rate, seed=seed) for name, rate in (("inception", 0.1), ("bn_x5", 0.5)) for seed in (1, 2)
+    ]
+    assert [one.name for one in curves(runs)] == ["inception", "inception", "bn_x5", "bn_x5"]
+    tuned = [run(tmp_path / "c" / name, rate=0.7, init_from=start) for name, start in (("run", None), ("run_", "elsewhere"))]
+    assert len({one.name for one in curves(tuned)}) == 2
+
+
+def test_the_same_run_twice_is_refused(tmp_path):
+    runs = [run(tmp_path / "short", epochs=2), run(tmp_path / "long", epochs=9)]
+    with pytest.raises(ComparisonError, match="are the same run, with the same seed 0"):
+        curves(runs)
+
+
+def test_the_middle_of_some_that_never_came_is_never():
+    assert spread([100, 200, float("inf"), float("inf")], "{:.0f}") == "never (100 to never)"
+    assert spread([0.0, 0.0, 2.0, 4.0], "{:.1f}") == "never (never to 4.0)"
+    assert spread([1.0, 2.0], "{:.1f}") == "1.5 (1.0 to 2.0)"
 
 
 @pytest.mark.parametrize(
@@ -67,8 +93,9 @@ def test_runs_that_differ_in_their_seed_have_one_name(tmp_path):
     ],
 )
 def test_metrics_that_cannot_be_compared(tmp_path, capsys, text, code, message):
+    other = run(tmp_path / "other")
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert main(["report", str(tmp_path), str(tmp_path), "--output", str(tmp_path)]) == code
+    assert main(["report", str(tmp_path), str(other), "--output", str(tmp_path)]) == code
     said = capsys.readouterr().err
     assert message in said
     assert str(tmp_path) in said
