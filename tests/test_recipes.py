@@ -13,7 +13,7 @@ from inception_jax.mesh import everything
 from inception_jax.models import REGISTRY, register
 from inception_jax.plan.outline import absent, outline, value
 from inception_jax.recipes import members, names, recipe
-from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, same, table
+from inception_jax.spec.vocabulary import Architecture, AuxHead, Dropout, Linear, global_avg, same, table
 
 # optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN decay, group | clipping
 PUBLISHED = """
@@ -129,9 +129,9 @@ def test_a_recipe_can_be_stepped(name):
 
 
 def tiny():
-    return Architecture(
-        "tiny_recipes", "paper", table(Stem=same(8, 3, 2), Pool=global_avg(), Logits=Linear()), source="a test", input_size=32
-    )
+    layers = table(Stem=same(8, 3, 2), Pool=global_avg(), Dropout=Dropout(), Logits=Linear())
+    aux = (AuxHead("AuxLogits", "Stem", (global_avg(), Linear())),)
+    return Architecture("tiny_recipes", "paper", layers, source="a test", input_size=32, aux=aux)
 
 
 @pytest.mark.slow
@@ -140,13 +140,12 @@ def test_a_recipe_makes_two_steps(name):
     """On a network of one convolution, since every network of the family is stepped elsewhere: all that a recipe is beside it."""
     if "tiny_recipes" not in REGISTRY:
         register("tiny_recipes", paper=tiny)
-    config = recipe(members(name)[0]).config
+    config = recipe(members(name)[2 if name == "bn_inception_ensemble" else 0]).config  # the third has norms per activation
     data = replace(config.data, name="synthetic", train_split="train[:40]", test_split="test[:8]", image_size=32, directory=None, threads=0)
-    group = min(config.norm.examples_per_group, 2)
-    config = replace(
-        config, model=Model("tiny_recipes", dropout_rate=config.model.dropout_rate), data=data, batch_size=4, steps=2,
-        norm=replace(config.norm, examples_per_group=group, per_activation_in=("Stem",) if config.norm.per_activation_in else ()),
-    )  # fmt: skip
+    model = Model("tiny_recipes", aux=config.model.aux, dropout_rate=config.model.dropout_rate, init_scale=config.model.init_scale)
+    per_activation = ("Stem",) if config.norm.per_activation_in else ()
+    norm = replace(config.norm, examples_per_group=min(config.norm.examples_per_group, 2), per_activation_in=per_activation)
+    config = replace(config, model=model, norm=norm, data=data, batch_size=4, steps=2)
     config.check()
     run = Run(config, everything())
     state, seen = run.initial_state(), []
@@ -154,6 +153,8 @@ def test_a_recipe_makes_two_steps(name):
         before = jax.device_get(state.params)
         state, sums = run.train_step(state, batch)
         seen.append(float(sums["loss"]))
+    assert ("AuxLogits" in state.params) == config.model.aux
+    assert (state.params["Stem"]["conv_3x3"]["norm"]["bias"].ndim == 3) == bool(config.norm.per_activation_in)
     assert int(state.step) == 2
     assert int(state.skipped) == 0
     assert np.isfinite(seen).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inception_jax.data.batches import Batch
-from inception_jax.evaluation.population import averaged, health, moments, observing
+from inception_jax.evaluation.population import averaged, health, moments, observing, quiet
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, global_avg, same, table
@@ -63,6 +63,16 @@ def test_they_are_numpys_of_all_batches(kind, group):
 def test_norms_that_are_frozen_in_training_are_looked_through(kind):
     frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
     jax.tree.map(np.testing.assert_array_equal, found(kind, frozen), found(kind))
+
+
+def test_a_batch_is_scored_by_its_own_statistics_where_training_would_not():
+    frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
+    by_batch, by_running = (
+        network.apply(VARIABLES, IMAGES[0], train=train, mutable=["batch_stats"])[0].logits
+        for network, train in ((quiet(frozen), True), (frozen, False))
+    )
+    np.testing.assert_array_equal(by_batch, quiet(NETWORK).apply(VARIABLES, IMAGES[0], train=True, mutable=["batch_stats"])[0].logits)
+    assert np.abs(by_batch - by_running).max() > 0.01
 
 
 def test_no_batches_are_refused():
