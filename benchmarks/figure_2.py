@@ -101,8 +101,9 @@ def trained(name: str, rate: float, seed: int, folder: Path, distorted: bool) ->
     from etils import epath
 
     from inception_jax.experiment import Run
-    from inception_jax.loop import DivergedError, finished, fit
+    from inception_jax.loop import finished, fit
     from inception_jax.mesh import everything
+    from inception_jax.replay import DivergedError
     from inception_jax.workdir import claim
 
     workdir = epath.Path(folder.absolute() / f"{name}_{rate}_{seed}")

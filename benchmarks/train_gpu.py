@@ -30,7 +30,7 @@ from inception_jax.recipes import recipe
 from inception_jax.training.objective import classification
 from inception_jax.training.optimizer import optimizer
 from inception_jax.training.state import initial_state
-from inception_jax.training.steps import train_step
+from inception_jax.training.steps import gradient, train_step
 
 
 class FromArrays(Run):
@@ -96,9 +96,8 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         batch_size,
     )
     prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-    step = room.compile(
-        partial(train_step, network=network, optimizer=rule, objective=classification, prepare=prepare, seed=0), donate=(0,)
-    )
+    learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
+    step = room.compile(partial(train_step, optimizer=rule, gradient=learning), donate=(0,))
     began = time.perf_counter()
     state, sums = jax.block_until_ready(step(state, batch))
     first = time.perf_counter() - began

@@ -1,21 +1,33 @@
 """Checkpoints: Orbax behind one thin face, with the checks that it lacks.
 
 A checkpoint exists when its manifest does. After Orbax's own commit the SHA-256 of every file goes to
-`checkpoints/<step>.sha256.json`, by rename; without it a step is unfinished and is written again. Orbax keeps no checksum
-of array data: a flipped byte would restore silently.
+`checkpoints/<step>.sha256.json`, in one go, with the numbers noted of the step and the SHA-256 of itself; without it a step is
+unfinished and is written again. Orbax keeps no checksum of array data: a flipped byte would restore silently. What is not kept is
+deleted after that, and the manifest first: a kill at any moment leaves as many checkpoints as there were.
 """
 
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from inception_jax.files import StorageError, put
 from inception_jax.training.state import FORMAT_VERSION
+
+UNWANTED = ocp.PLACEHOLDER
+"""In the place of an array that is not to be read."""
+SCORE = "score"
+"""The note by which the best are kept."""
+MANIFEST = ".sha256.json"
 
 
 class CheckpointError(ValueError):
@@ -24,30 +36,40 @@ class CheckpointError(ValueError):
     exit_code = 65
 
 
-class StorageError(OSError):
-    """The file system did not take what was written."""
-
-    exit_code = 74
+class DamagedError(CheckpointError):
+    """A checkpoint whose files are not as they were written."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, under `directory`; the newest `keep` are kept."""
+    """The checkpoints of one run, under `directory`: the newest `keep` are kept, and of all the `keep_best` with the highest scores."""
 
-    def __init__(self, directory: epath.Path, *, keep: int, leads: bool = True):
-        self._directory, self._leads = epath.Path(directory), leads
+    def __init__(self, directory: epath.Path, *, keep: int, keep_best: int = 0, leads: bool = True):
+        self._directory, self._leads, self._keep, self._keep_best = epath.Path(directory), leads, keep, keep_best
         self._pending: tuple[int, Future[None]] | None = None
+        self.last: int | None = None
+        """The step that was saved last."""
         self._sealer = ThreadPoolExecutor(1)  # so that a checkpoint is there for others as soon as it is whole
+
+    @cached_property
+    def _orbax(self) -> ocp.training.Checkpointer:
+        """Made when it is needed: it lists the directory once, and what is damaged is set aside before."""
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each save in a dozen lines
-        policy = ocp.training.preservation_policies.LatestN(keep)
-        self._orbax = ocp.training.Checkpointer(self._directory, preservation_policy=policy)
+        # Its own policies delete old steps before the new one has its manifest.
+        return ocp.training.Checkpointer(self._directory, preservation_policy=ocp.training.preservation_policies.PreserveAll())
+
+    def _names(self) -> list[str]:
+        return [path.name for path in self._directory.iterdir()] if self._directory.exists() else []
 
     def steps(self) -> list[int]:
         """Finished steps, the oldest first."""
-        manifests = (path.name.partition(".") for path in self._directory.glob("*.sha256.json"))
-        return sorted(int(step) for step, _, _ in manifests if (self._directory / step).exists())
+        names = set(self._names())
+        return sorted(int(name) for name in names if name.isdecimal() and f"{name}{MANIFEST}" in names)
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, *, note: Mapping[str, float] = MappingProxyType({})) -> None:
         """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
+
+        Args:
+          note: numbers that are kept with the state, to the last bit. By that of `SCORE` the best are kept.
 
         Raises:
           StorageError: this save could not begin, or the one before it failed.
@@ -60,12 +82,46 @@ class Checkpoints:
             )
         except OSError as error:
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
-        self._pending = (step, self._sealer.submit(self._complete, step, saving))
+        self.last, self._pending = step, (step, self._sealer.submit(self._complete, step, saving, dict(note)))
 
-    def _complete(self, step: int, saving: Any) -> None:
+    def note(self, step: int) -> dict[str, float]:
+        """The numbers that were saved with the state of `step`.
+
+        Raises:
+          DamagedError: its manifest cannot be read.
+        """
+        return dict(self._manifest(step)["note"])
+
+    def amend(self, step: int, note: Mapping[str, float]) -> None:
+        """Puts another note in the place of that of a saved step."""
+        if self._leads:
+            self._write_manifest(step, self._manifest(step)["files"], note)
+
+    def check(self) -> None:
+        """Tells of a save that has failed; costs nothing while one is under way.
+
+        Raises:
+          StorageError: it failed.
+        """
+        if self._pending is not None and self._pending[1].done():
+            self._finish()
+
+    def _complete(self, step: int, saving: Any, note: Mapping[str, float]) -> None:
         saving.result()
         if self._leads:
-            self._seal(step)
+            self._write_manifest(step, digests(self._directory / str(step)), note)
+            self._delete_old()
+
+    def _delete_old(self) -> None:
+        finished = self.steps()
+        scores = {step: self.note(step).get(SCORE) for step in finished} if self._keep_best else {}
+        best = sorted((step for step in scores if scores[step] is not None), key=lambda step: (scores[step], step))
+        kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
+        for step in sorted(int(name) for name in self._names() if name.isdecimal() and int(name) < finished[-1]):
+            if step not in kept:  # not finished ones among them, which a kill left
+                with suppress(FileNotFoundError):
+                    (self._directory / f"{step}{MANIFEST}").unlink()
+                (self._directory / str(step)).rmtree()
 
     def _finish(self) -> None:
         if self._pending is None:
@@ -76,29 +132,75 @@ class Checkpoints:
         except Exception as error:
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
 
-    def _seal(self, step: int) -> None:
-        for path in self._directory.glob("*.sha256.json"):
-            if not (self._directory / path.name.partition(".")[0]).exists():
-                path.unlink()  # of a step that was not kept
-        manifest = json.dumps(digests(self._directory / str(step)), indent=1)
-        unfinished = self._directory / f"{step}.sha256.json.tmp"
-        unfinished.write_text(manifest)
-        unfinished.replace(self._directory / f"{step}.sha256.json")
+    def _write_manifest(self, step: int, files: Mapping[str, str], note: Mapping[str, float]) -> None:
+        content = {"files": dict(files), "note": dict(note)}
+        put(self._directory / f"{step}{MANIFEST}", json.dumps({**content, "sha256": digest(content)}, indent=1))
 
-    def restore(self, step: int, target: Any) -> Any:
-        """The state saved at `step`, in the shapes, dtypes and shardings of the abstract `target`.
+    def _manifest(self, step: int) -> dict[str, Any]:
+        file = self._directory / f"{step}{MANIFEST}"
+        try:
+            manifest = json.loads(file.read_bytes())
+            content = {"files": dict(manifest["files"]), "note": dict(manifest["note"])}
+            intact = manifest["sha256"] == digest(content) and all(isinstance(value, int | float) for value in content["note"].values())
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedError(f"checkpoint {step} in {self._directory} is damaged: {file.name} cannot be read ({error!r})") from error
+        if not intact:
+            raise DamagedError(f"checkpoint {step} in {self._directory} is damaged: {file.name} changed since it was saved")
+        return content
+
+    def verify(self, step: int) -> None:
+        """Holds the files of a step against its manifest.
 
         Raises:
-          CheckpointError: files that changed since they were written, or a state of other shapes or names.
+          DamagedError: one was changed, is missing, or was added.
+          OSError: one cannot be read, which says nothing of what it holds.
         """
-        manifest = json.loads((self._directory / f"{step}.sha256.json").read_text())
+        files = self._manifest(step)["files"]
         found = digests(self._directory / str(step))
-        if damaged := sorted(name for name in manifest.keys() | found.keys() if manifest.get(name) != found.get(name)):
-            raise CheckpointError(
-                f"checkpoint {step} in {self._directory} is damaged: {', '.join(damaged[:3])} changed since it was saved; "
-                f"move {step} and {step}.sha256.json away to go on from an earlier one"
-            )
-        stored = self._orbax.checkpointables_metadata(step)
+        if wrong := sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name)):
+            raise DamagedError(f"checkpoint {step} in {self._directory} is damaged: {', '.join(wrong[:3])} changed since it was saved")
+
+    def sound(self, tell: Callable[[str], None]) -> int | None:
+        """The newest finished step whose files are as they were written; None where there is none.
+
+        Those that are damaged are set aside under another name, and told of.
+
+        Raises:
+          OSError: a file cannot be read, which says nothing of what it holds.
+        """
+        finished, newest = self.steps(), None
+        for step in sorted(int(name) for name in self._names() if name.isdecimal() and int(name) not in finished):
+            tell(f"checkpoint {step} in {self._directory} was not finished, and is not used")
+        for step in reversed(finished):
+            try:
+                self.verify(step)
+            except DamagedError as error:
+                tell(f"{error}; it is kept as {self._set_aside(step)}, and not used")
+            else:
+                newest = step if newest is None else newest
+        return newest
+
+    def _set_aside(self, step: int) -> str:
+        """Renames a step so that it is none any more, its manifest first."""
+        there = set(self._names())
+        name = next(name for name in (f"{step}.damaged{'' if i < 1 else f'.{i}'}" for i in range(len(there) + 1)) if name not in there)
+        with suppress(FileNotFoundError):
+            (self._directory / f"{step}{MANIFEST}").rename(self._directory / f"{name}.json")
+        (self._directory / str(step)).rename(self._directory / name)
+        return name
+
+    def restore(self, step: int, target: Any) -> Any:
+        """The state saved at `step`, in the shapes, dtypes and shardings of the abstract `target`; leaves of it that are
+        `UNWANTED` are left out, and not read.
+
+        Raises:
+          CheckpointError: files that changed since they were written, or a state of other shapes, dtypes or names.
+        """
+        self.verify(step)
+        try:
+            stored = self._orbax.checkpointables_metadata(step)
+        except Exception as error:
+            raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
         version = (stored.custom_metadata or {}).get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(f"checkpoint {step} has format {version}, this version reads {FORMAT_VERSION}")
@@ -109,12 +211,12 @@ class Checkpoints:
             raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
 
     def _compare(self, step: int, stored: Any, target: Any) -> None:
-        """Orbax reports a wrong shape as "incompatible handler", so shapes are compared before anything is read."""
-        before, after = shapes(stored), shapes(target)
+        """Orbax reports a wrong shape as "incompatible handler", and casts to another dtype without a word."""
+        before, after = arrays(stored), arrays(target)
         lines = [
             f"  {name}: saved {before.get(name, 'nothing')}, wanted {after.get(name, 'nothing')}"
             for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)
+            if before.get(name) != after.get(name) and not (name in before and after.get(name) == "unwanted")
         ]
         if lines:
             more = [f"  and {len(lines) - 8} more"] if len(lines) > 8 else []
@@ -124,20 +226,35 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for the save under way."""
+        failed = True
         try:
             self._finish()
+            failed = False
         finally:
             self._sealer.shutdown()
-            self._orbax.close()
+            if "_orbax" in self.__dict__:
+                try:
+                    self._orbax.close()
+                except Exception:
+                    if not failed:  # else it tells of the same failure once more, without the step
+                        raise
+
+
+def arrays(tree: Any) -> dict[str, str]:
+    """Dotted name -> `(3, 4) float32` of each array, whether fields are attributes, keys or positions."""
+    return {name: "unwanted" if leaf is UNWANTED else f"{tuple(leaf.shape)} {jax.numpy.dtype(leaf.dtype)}" for name, leaf in leaves(tree)}
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Dotted name -> shape of each array, whether fields are attributes, keys or positions."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {
-        ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
+    """Dotted name -> shape of each array."""
+    return {name: tuple(leaf.shape) for name, leaf in leaves(tree)}
+
+
+def leaves(tree: Any) -> list[tuple[str, Any]]:
+    found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+    return [
+        (".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path), leaf) for path, leaf in found
+    ]
 
 
 def digests(directory: epath.Path) -> dict[str, str]:
@@ -150,6 +267,11 @@ def digests(directory: epath.Path) -> dict[str, str]:
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of what is JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -7,21 +7,38 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from inception_jax.commands.compare import compare
 from inception_jax.commands.data import data
 from inception_jax.commands.evaluate import evaluate
 from inception_jax.commands.export import export
 from inception_jax.commands.models import models
 from inception_jax.commands.plan import plan
 from inception_jax.commands.predict import features, predict
+from inception_jax.commands.replay import replay
 from inception_jax.commands.report import report
 from inception_jax.commands.train import train
 from inception_jax.config import ConfigError
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    function.__name__: function for function in (train, evaluate, predict, features, export, models, data, plan, report)
+    function.__name__: function
+    for function in (
+        train,
+        evaluate,
+        predict,
+        features,
+        export,
+        models,
+        data,
+        plan,
+        report,
+        compare,
+        replay,
+    )
 }
 USAGE = 2
 """The exit code of a line that cannot be understood. Errors that a user can mend carry their own as `exit_code`."""
+STORAGE = 74
+"""That of what the operating system refuses."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        return _failed(str(error), getattr(error, "exit_code", STORAGE))
     except Exception as error:
         if not hasattr(error, "exit_code"):
             raise  # a bug of ours: the traceback is what helps

@@ -11,7 +11,9 @@ import dataclasses
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import inf
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 
 class ConfigError(ValueError):
@@ -200,6 +202,10 @@ class Experiment:
     """0 saves at the end alone."""
     keep_checkpoints: int = may_change(2)
     """The newest ones."""
+    keep_best: int = may_change(0)
+    """And so many of those with the highest held-out top-1."""
+    on_not_finite: Literal["stop", "skip_and_count"] = may_change("stop")
+    """What becomes of a run whose loss or gradient is NaN or infinite: it ends, or the step changes nothing and is counted."""
     init_from: str | None = may_change(None)
     """The workdir of another run to begin from; arrays of the same name and shape are taken over, a head of other classes is new."""
     workdir: str | None = may_change(None)
@@ -217,8 +223,8 @@ class Experiment:
           ConfigError: the first rule that is broken.
         """
         for name, value in self._numbers():
-            if value < 0 or value != value:
-                raise ConfigError(f"{name} is {value}: it cannot be below 0")
+            if not 0 <= value < inf:
+                raise ConfigError(f"{name} is {value}: it must be a number from 0")
         for name in (
             "batch_size",
             "data.image_size",
@@ -295,14 +301,18 @@ def from_json(stored: dict[str, Any]) -> Experiment:
     """The experiment that `to_json` wrote.
 
     Raises:
-      ConfigError: a field that this version does not have.
+      ConfigError: a field that this version does not have, a value of another type, or one that breaks the rules.
     """
-    return _build(Experiment, stored, "")
+    experiment: Experiment = _build(Experiment, stored, "")
+    experiment.check()
+    return experiment
 
 
-def _build(kind: Any, stored: dict[str, Any], path: str) -> Any:
+def _build(kind: Any, stored: Any, path: str) -> Any:
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path.removesuffix('.') or 'the configuration'} is {str(stored)[:60]!r}: it must be an object with fields")
     known = {item.name: item for item in dataclasses.fields(kind)}
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in stored.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -311,8 +321,25 @@ def _build(kind: Any, stored: dict[str, Any], path: str) -> Any:
         nested = known[name].type
         if dataclasses.is_dataclass(nested):
             value = _build(nested, value, f"{path}{name}.")
-        values[name] = tuple(value) if isinstance(value, list) else value
+        elif not _fits(value := tuple(value) if isinstance(value, list) else value, nested):
+            raise ConfigError(f"{path}{name} is {str(value)[:60]!r}: it must be {getattr(nested, '__name__', nested)}")
+        values[name] = value
     return kind(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a field's type."""
+    arguments = get_args(kind)
+    match get_origin(kind):
+        case None:
+            kinds = (int, float) if kind is float else (kind,)
+            return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
+        case origin if origin is Literal:
+            return any(value == one and type(value) is type(one) for one in arguments)
+        case origin if origin is tuple:
+            return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
+        case _:
+            return any(value is None if one is NoneType else _fits(value, one) for one in arguments)
 
 
 def _items(section: Any, path: str = "") -> Iterator[tuple[str, dataclasses.Field]]:

@@ -23,7 +23,7 @@ from inception_jax.nn.network import Network
 from inception_jax.spec.measure import Measurement, measure
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
-from inception_jax.training.steps import eval_step, predict_step, train_step
+from inception_jax.training.steps import eval_step, gradient, predict_step, train_step
 
 
 @dataclass(frozen=True)
@@ -269,17 +269,19 @@ class Run:
         chex.assert_type(images, jnp.uint8)
 
     @cached_property
-    def train_step(self):
-        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
+    def gradient(self):
+        """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled."""
         loss = partial(
             objective.classification,
             label_smoothing=self.config.objective.label_smoothing,
             aux_weight=self.config.objective.aux_weight,
         )
-        step = partial(
-            train_step, network=self.network, optimizer=self.optimizer, objective=loss, prepare=self.prepare_training,
-            seed=self.config.seed, average_decay=self.config.optimizer.average_decay,
-        )  # fmt: skip
+        return partial(gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed)
+
+    @cached_property
+    def train_step(self):
+        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
+        step = partial(train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay)
         return self.placement.compile(step, donate=(0,))
 
     @cached_property

@@ -1,6 +1,7 @@
 """What a run tells: `metrics.jsonl` is the truth; the terminal and TensorBoard mirror it."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,8 @@ from typing import Any, TypeVar
 
 from etils import epath
 from tqdm import tqdm
+
+from inception_jax.files import append, is_object, put
 
 Item = TypeVar("Item")
 
@@ -23,34 +26,41 @@ class Logbook:
 
     Args:
       start: the step that the run goes on from; what `metrics.jsonl` holds beyond it is cut away, since it will be made again.
+      unscored: whether the evaluation of `start` was broken off, and will be made again too.
       leads: whether this process writes and speaks at all.
     """
 
-    def __init__(self, workdir: epath.Path, *, start: int, steps: int, leads: bool = True):
+    def __init__(self, workdir: epath.Path, *, start: int, steps: int, unscored: bool = False, leads: bool = True):
         self._path, self._leads, self._steps = workdir / "metrics.jsonl", leads, steps
-        self._appends = "://" not in str(workdir)  # object stores cannot append: the file is rewritten whole
+        self._object = is_object(self._path)
         self._lines: list[str] = []
         if not leads:
             return
-        self._cut(start)
+        self._cut(start, unscored)
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05) if terminal else None
         self._began, self._start = time.monotonic(), start
         try:
             from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
+            self._board = None if self._object else SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
         except ImportError:
             self._board = None
 
-    def _cut(self, start: int) -> None:
+    def _cut(self, start: int, unscored: bool) -> None:
         if not self._path.exists():
             return
-        kept = [json.dumps(row) for row in read_metrics(self._path.parent) if row["step"] <= start]
-        self._lines = kept
-        unfinished = self._path.with_name("metrics.jsonl.tmp")
-        unfinished.write_text("".join(line + "\n" for line in kept))
-        unfinished.replace(self._path)
+        rows = [row for row in read_metrics(self._path.parent) if row["step"] <= start]
+        self._lines = [json.dumps(row) for row in rows if not (unscored and row["step"] == start and "val/top1" in row)]
+        self._put()
+
+    def _put(self) -> None:
+        put(self._path, "".join(line + "\n" for line in self._lines))
+
+    def send(self) -> None:
+        """Sends the metrics to an object store, whole, since no line can be appended there: to be called with each checkpoint."""
+        if self._leads and self._object:
+            self._put()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records `metrics` of the step just made."""
@@ -58,11 +68,8 @@ class Logbook:
             return
         row = json.dumps({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
         self._lines.append(row)
-        if self._appends:
-            with self._path.open("a") as file:
-                file.write(row + "\n")
-        else:
-            self._path.write_text("".join(line + "\n" for line in self._lines))
+        if not self._object:
+            append(self._path, row)
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
@@ -92,6 +99,7 @@ class Logbook:
     def close(self) -> None:
         if not self._leads:
             return
+        self.send()
         if self._bar is not None:
             self._bar.close()
         if self._board:
@@ -100,8 +108,15 @@ class Logbook:
 
 def say(text: str) -> None:
     """Prints a line, above the bar where one is shown."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    try:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads it any more, which is no reason to end a run
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def quiet(text: str) -> None:
+    """Says nothing, in the place of `say`."""
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
@@ -133,14 +148,21 @@ def read_metrics(workdir: Any) -> list[dict[str, float]]:
       DamagedError: another line that cannot be read.
     """
     file, rows = epath.Path(workdir) / "metrics.jsonl", []
-    lines = file.read_text().splitlines(keepends=True)
+    lines = file.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            rows.append(_row(line))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"\n"):
                 break
-            raise DamagedError(
-                f"{file}, line {number} cannot be read: {line.strip()[:60]!r} ({error.msg}); take it out, or the run again"
-            ) from error
+            told = f"{line.strip()[:60].decode(errors='replace')!r} ({error})"
+            raise DamagedError(f"{file}, line {number} cannot be read: {told}; take it out, or the run again") from error
     return rows
+
+
+def _row(line: bytes) -> dict[str, float]:
+    row = json.loads(line)
+    sane = isinstance(row, dict) and all(isinstance(value, int | float) and abs(value) < 1e100 for value in row.values())
+    if not sane or not row.get("step", -1) >= 0:
+        raise ValueError("it must be an object of finite numbers, with a step among them")
+    return row

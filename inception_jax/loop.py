@@ -2,77 +2,119 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import jax
 from etils import epath
 
-from inception_jax.checkpoint import Checkpoints
+from inception_jax.checkpoint import SCORE, Checkpoints, DamagedError
 from inception_jax.confidence import within
 from inception_jax.data.stopwatch import input_bound
-from inception_jax.evaluation.scoring import evaluate, means, totals
+from inception_jax.evaluation.scoring import evaluate, means
 from inception_jax.experiment import Run
+from inception_jax.interruption import Interruption, PreemptedError
 from inception_jax.logbook import Logbook, duration, say
+from inception_jax.replay import DivergedError, suspect
+from inception_jax.tally import NotFiniteError, Tally
 from inception_jax.training.state import State
 
 INPUT_BOUND = 0.2
 """The fraction of the time spent waiting for data from which on a run is told of it."""
-
-
-class DivergedError(ArithmeticError):
-    """The loss or the gradient is no longer finite; running on, or again, will not help."""
-
-    exit_code = 70
-
-
-def resume(run: Run, checkpoints: Checkpoints) -> State | None:
-    """The newest finished state of this run, if there is one."""
-    steps = checkpoints.steps()
-    return checkpoints.restore(steps[-1], run.abstract_state()) if steps else None
+UNSCORED = "unscored"
+"""Noted of a checkpoint whose evaluation was due, and was broken off."""
 
 
 def finished(run: Run, workdir: epath.Path) -> int | None:
-    """The step at which this run ended, if it has made all of its steps."""
+    """The step at which this run ended, if it has made all of its steps and was scored."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
-    steps = checkpoints.steps()
-    checkpoints.close()
-    return steps[-1] if steps and steps[-1] >= run.steps else None
+    if not (steps := checkpoints.steps()) or steps[-1] < run.steps:
+        return None
+    try:
+        checkpoints.verify(steps[-1])
+        return None if UNSCORED in checkpoints.note(steps[-1]) else steps[-1]
+    except DamagedError:
+        return None  # fit sets it aside, and makes it again
 
 
-def fit(run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = None) -> tuple[State, dict[str, float]]:
-    """Trains `run` to its last step, going on from the newest checkpoint in `workdir`, and scores it.
+def fit(
+    run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = None, interruption: Interruption | None = None
+) -> tuple[State, dict[str, float]]:
+    """Trains `run` to its last step, going on from the newest sound checkpoint in `workdir`, and scores it.
+
+    A signal stops it wherever it is: what it has is saved, and the next call goes on to the same bits.
 
     Args:
       initial: makes the state to begin from, where there is no checkpoint, instead of the run's own.
+      interruption: one that listens already.
 
     Returns:
       The last state, and its evaluation: `loss`, `top1`, `top5`, `count`.
 
     Raises:
       DivergedError: the numbers became NaN or infinite. The newest checkpoint is from before that.
+      PreemptedError: it was told to stop, and has saved.
+      StorageError: a checkpoint could not be written; the ones before are as they were.
     """
+    if interruption is None:
+        with Interruption() as listening:
+            return fit(run, workdir, initial=initial, interruption=listening)
     config, leads = run.config, run.placement.leads
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, leads=leads)
-    state = resume(run, checkpoints)
-    start = int(state.step) if state is not None else 0
-    if start:
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
+    start = run.placement.agreed(checkpoints.sound(say) or 0 if leads else 0)
+    state = checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)()
+    note = checkpoints.note(start) if start else {}
+    unscored = bool(note.pop(UNSCORED, False))
+    note.pop(SCORE, None)
+    if start and leads:
         say(f"going on from step {start} of {run.steps}")
-    if state is None:
-        state = (initial or run.initial_state)()
-    log = Logbook(workdir, start=start, steps=run.steps, leads=leads)
-    results: dict[str, float] = {}
+    log = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads)
+    step, results, tally = start, {}, Tally(note, stops=config.on_not_finite == "stop")
+
+    def evaluated(step: int) -> dict[str, float]:
+        results = score(run, state, interruption)
+        log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
+        log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
+        log.send()
+        return results
+
     try:
-        for step, reached, metrics in training(run, state, start, log):
-            state = reached
-            log.write(step, metrics)
-            if due(step, run, config.evaluate_every_epochs):
-                results = score(run, state)
-                log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
-                log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
-            if due(step, run, config.checkpoint_every_epochs):
-                checkpoints.save(step, state)
+        with suspected(run, workdir):
+            try:
+                if unscored:
+                    results = evaluated(start)
+                    checkpoints.amend(start, {**note, SCORE: results["top1"]})
+                first = state
+                for step, state, metrics in training(run, first, start, tally, log, interruption):
+                    if metrics:
+                        log.write(step, metrics)
+                    if unscored := due(step, run, config.evaluate_every_epochs):
+                        results = evaluated(step)
+                    if due(step, run, config.checkpoint_every_epochs):
+                        log.send()
+                        checkpoints.save(step, state, note={SCORE: results["top1"]} if unscored else {})
+                    unscored = False
+                    checkpoints.check()
+                    interruption.look()
+            except PreemptedError:
+                if step not in (start, checkpoints.last):
+                    kept = tally.total()
+                    log.send()
+                    checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
+                raise
     finally:
         log.close()
         checkpoints.close()
-    return state, results or score(run, state)
+    interruption.hold(False)
+    return state, results or score(run, state, interruption)
+
+
+@contextmanager
+def suspected(run: Run, workdir: epath.Path) -> Iterator[None]:
+    """Tells of a step that was not finite what a reader can do about it."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DivergedError(suspect(run, error.step, workdir)) from error
 
 
 def due(step: int, run: Run, every_epochs: float) -> bool:
@@ -83,16 +125,17 @@ def due(step: int, run: Run, every_epochs: float) -> bool:
     return cadence < 1 or round(round(step / cadence) * cadence) == step
 
 
-def score(run: Run, state: State) -> dict[str, float]:
-    examples = len(run.test_source)
-    return evaluate(run.eval_step, state.variables, run.test_batches(), examples=examples, may_skip=run.may_skip)
+def score(run: Run, state: State, interruption: Interruption) -> dict[str, float]:
+    batches = interruption.watched(run.test_batches())
+    return evaluate(run.eval_step, state.variables, batches, examples=len(run.test_source), may_skip=run.may_skip)
 
 
-def training(run: Run, state: State, start: int, log: Logbook) -> Iterator[tuple[int, State, dict[str, float]]]:
-    """Steps the run and yields (step, state, metrics) wherever something is due: figures to log, a score, a save."""
-    config, pending = run.config, []
-    seconds = waited = 0.0
-    warned = False
+def training(
+    run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption
+) -> Iterator[tuple[int, State, dict[str, float]]]:
+    """Steps the run and yields (step, state, metrics) after each, with metrics where figures, a score or a save are due."""
+    config, warned = run.config, False
+    waited = images = 0.0
     log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
     batches = run.train_batches(start)
     clock = time.monotonic()
@@ -101,40 +144,46 @@ def training(run: Run, state: State, start: int, log: Logbook) -> Iterator[tuple
         batch = next(batches)
         waited += time.monotonic() - asked
         state, sums = run.train_step(state, batch)
-        pending.append(sums)
-        first = step == start + 1
-        stop = due(step, run, config.evaluate_every_epochs) or due(step, run, config.checkpoint_every_epochs)
-        if not (first or stop or step % config.log_every_steps == 0):
-            log.advance(step)
-            continue
-        total = totals(pending)  # waits for the accelerator
-        seconds = time.monotonic() - clock
-        if total.pop("skipped"):
-            raise DivergedError(
-                f"the loss or gradient became NaN or infinite within the {len(pending)} steps before step {step}: lower "
-                f"optimizer.learning_rate ({config.optimizer.learning_rate}) or set optimizer.clip_norm"
-            )
-        rate = total["count"] / seconds
-        metrics = {f"train/{name}": value for name, value in means(total).items()}
-        if run.may_skip:
-            metrics["train/skipped"] = config.batch_size * len(pending) - total["count"]
-        metrics |= {"train/epoch": step / run.steps_per_epoch, "train/learning_rate": float(run.schedule(step - 1))}
-        if first:
-            log.say(f"compiled, and made the first step, in {duration(seconds)}")
+        interruption.hold(True)
+        tally.add(step, sums)
+        images += config.batch_size
+        if step == start + 1:
+            jax.block_until_ready(sums)
+            log.say(f"compiled, and made the first step, in {duration(time.monotonic() - clock)}")
             log.begin(step)
+        stop = due(step, run, config.evaluate_every_epochs) or due(step, run, config.checkpoint_every_epochs)
+        metrics: dict[str, float] = {}
+        if step == 1 or stop or step % config.log_every_steps == 0:
+            total = tally.take()  # waits for the accelerator
+            seconds, rate = time.monotonic() - clock, images / (time.monotonic() - clock)
+            metrics = figures(run, step, total)
+            if step > start + 1:
+                metrics |= {
+                    "perf/images_per_second": rate,
+                    "perf/images_per_second_per_device": rate / run.placement.devices,
+                    "perf/data_wait_fraction": waited / seconds,
+                }
+                if waited > INPUT_BOUND * seconds and not warned:
+                    warned = True
+                    log.say(input_bound(waited / seconds, run.watch.read(), config.data.threads))
+                shown = {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"} if "train/loss" in metrics else {}
+                log.advance(step, {"epoch": f"{metrics['train/epoch']:.1f}", **shown, "img/s": f"{rate:.0f}"})
         else:
-            metrics |= {
-                "perf/images_per_second": rate,
-                "perf/images_per_second_per_device": rate / run.placement.devices,
-                "perf/data_wait_fraction": waited / seconds,
-            }
-            if waited > INPUT_BOUND * seconds and not warned:
-                warned = True
-                log.say(input_bound(waited / seconds, run.watch.read(), config.data.threads))
-            log.advance(step, {"epoch": f"{metrics['train/epoch']:.1f}", "loss": f"{metrics['train/loss']:.4f}",
-                               "top1": f"{metrics['train/top1']:.3f}", "img/s": f"{rate:.0f}"})  # fmt: skip
+            log.advance(step)
         yield step, state, metrics
-        pending, waited, clock = [], 0.0, time.monotonic()
+        if metrics:
+            waited, images, clock = 0.0, 0.0, time.monotonic()
+
+
+def figures(run: Run, step: int, total: dict[str, float]) -> dict[str, float]:
+    """What is logged of a stretch of steps that ends with `step`, from its sums; no means where not one of them was finite."""
+    steps, broken = total.pop("steps", 0.0), total.pop("not_finite", 0.0)
+    metrics = {f"train/{name}": value for name, value in means(total).items()} if steps else {}
+    if run.may_skip and steps:
+        metrics["train/skipped"] = run.config.batch_size * steps - total["count"]
+    if broken:
+        metrics["train/not_finite"] = broken
+    return metrics | {"train/epoch": step / run.steps_per_epoch, "train/learning_rate": float(run.schedule(step - 1))}
 
 
 def compile_seconds(run: Run) -> float:

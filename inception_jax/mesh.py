@@ -8,6 +8,7 @@ from typing import Any
 import chex
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from inception_jax.config import ConfigError
@@ -80,6 +81,10 @@ class Placement:
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return jax.process_index() == 0
+
+    def agreed(self, number: int) -> int:
+        """The number that the leading process gives, in all of them."""
+        return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
 
     def describe(self) -> dict[str, Any]:
         """For `run.json`: bit for bit holds on the same of these."""

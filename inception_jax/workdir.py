@@ -2,33 +2,41 @@
 
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import fsspec
 from etils import epath
 
-from inception_jax import __version__
-from inception_jax.checkpoint import CheckpointError, Checkpoints, StorageError
+from inception_jax.checkpoint import CheckpointError, Checkpoints
 from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
 from inception_jax.experiment import Run
+from inception_jax.files import StorageError, put
 from inception_jax.logbook import say
-from inception_jax.mesh import Placement, everything
+from inception_jax.mesh import everything
 from inception_jax.training.state import State
 
 
 def absolute(path: str) -> epath.Path:
-    """Orbax wants absolute paths; one with a scheme (gs://...) is that already."""
-    return epath.Path(path if "://" in path else os.path.abspath(path))
+    """Orbax wants absolute paths; one with a scheme (gs://...) is that already.
+
+    Raises:
+      ConfigError: a scheme that nothing here can read.
+    """
+    scheme, found, _ = path.partition("://")
+    if not found:
+        return epath.Path(os.path.abspath(path))
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return epath.Path(path)
 
 
-def claim(workdir: epath.Path, config: Experiment) -> None:
-    """Makes `workdir` this experiment's, and writes the resolved configuration into it.
+def claim(workdir: epath.Path, config: Experiment, *, leads: bool = True) -> None:
+    """Makes `workdir` this experiment's, and, in the process that `leads`, writes the resolved configuration into it.
 
     Raises:
       ConfigError: it holds a run of another identity, which stays as it is.
@@ -40,11 +48,11 @@ def claim(workdir: epath.Path, config: Experiment) -> None:
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
             raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
+    if not leads:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        unfinished = workdir / "experiment.json.tmp"
-        unfinished.write_text(json.dumps(to_json(config), indent=2) + "\n")
-        unfinished.replace(file)
+        put(file, json.dumps(to_json(config), indent=2) + "\n")
     except OSError as error:
         raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
 
@@ -59,39 +67,10 @@ def stored(workdir: epath.Path) -> Experiment:
         return from_json(json.loads((workdir / "experiment.json").read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
-    except json.JSONDecodeError as error:
+    except ConfigError as error:
+        raise ConfigError(f"{workdir}/experiment.json: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
-
-
-def record(workdir: epath.Path, placement: Placement) -> list[str]:
-    """Writes `run.json`: what the numbers of a run hang on beside its configuration.
-
-    Returns:
-      What was different when this run last ran: `jax: 0.10.2 -> 0.11.0`.
-    """
-    now = {**placement.describe(), **versions()}
-    file = workdir / "run.json"
-    before = json.loads(file.read_text()) if file.exists() else now
-    file.write_text(json.dumps({**now, "command": sys.argv}, indent=2) + "\n")
-    return [f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value]
-
-
-def versions() -> dict[str, Any]:
-    """Of Python, this package and those below it; the commit, in a checkout; visible cores and compiler flags."""
-    git = ["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
-    except OSError:  # no git here
-        commit = ""
-    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
-    return {
-        "inception-jax": __version__,
-        "commit": commit or None,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
 
 
 STEP = re.compile(r"@\d+$")
@@ -154,6 +133,11 @@ def following(path: str, *, every: float) -> Iterator[Opened]:
             say(f"waiting for the next checkpoint of {path}" + (f", after step {reached}" if reached >= 0 else ""))
             waits = True
         time.sleep(every)
+
+
+def saved(path: str) -> list[int]:
+    """The steps of the finished checkpoints of a run, the oldest first."""
+    return Checkpoints(absolute(path) / "checkpoints", keep=1, leads=False).steps()
 
 
 def opened(path: str) -> Opened:

@@ -27,7 +27,7 @@ def main() -> None:
     from inception_jax.spec.vocabulary import concat, same
     from inception_jax.training.objective import classification
     from inception_jax.training.state import initial_state
-    from inception_jax.training.steps import train_step
+    from inception_jax.training.steps import gradient, train_step
     from tests.spec.probes import probe
 
     table = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))))
@@ -51,7 +51,8 @@ def main() -> None:
 
     def step(axis_name):
         prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-        return partial(train_step, network=network, optimizer=over(axis_name), objective=classification, prepare=prepare, seed=0)
+        learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
+        return partial(train_step, optimizer=over(axis_name), gradient=learning)
 
     first = partial(initial_state, network=network, optimizer=over(None), image_shape=(8, 8, 3), averaged=False)
     start = room.build(first, jax.random.key(0))

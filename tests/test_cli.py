@@ -218,7 +218,8 @@ def test_a_run_tells_what_it_does_and_leaves_its_files(trained):
         "experiment.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "report",
     }  # fmt: skip
     assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png", "index.html"}
-    assert json.loads((workdir / "run.json").read_text())["backend"] == "cpu"
+    (attempt,) = json.loads((workdir / "run.json").read_text())["attempts"]
+    assert (attempt["backend"], attempt["outcome"]) == ("cpu", "complete")
 
 
 SLOW = """

@@ -48,7 +48,7 @@ def test_the_length_of_a_run_is_its_identity_where_the_schedule_ends_with_it():
     ("broken", "message"),
     [
         (Experiment(batch_size=0), "batch_size is 0"),
-        (Experiment(batch_size=-4), "cannot be below 0"),
+        (Experiment(batch_size=-4), "it must be a number from 0"),
         (Experiment(batch_size=64, norm=Norm(examples_per_group=48)), "not a multiple of norm.examples_per_group 48"),
         (Experiment(norm=Norm(decay=1.0)), "norm.decay is 1.0: it must be below 1"),
         (Experiment(model=Model(dropout_rate=1.0)), "dropout_rate"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import new_parser, positive, target
 from inception_jax.config import ConfigError
+from inception_jax.interruption import Interruption
 
 if TYPE_CHECKING:
     from inception_jax.evaluation.protocol import Protocol
@@ -24,11 +25,12 @@ def evaluate(arguments: list[str]) -> None:
     workdirs = [member for workdir in options.workdirs for member in members(workdir)]
     if len(workdirs) > 1 and (options.follow or options.health):
         raise ConfigError(f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}")
-    if not options.follow:
-        _score([opened(workdir) for workdir in workdirs], protocol, options)
-        return
-    for opening in following(workdirs[0], every=options.every):
-        _score([opening], protocol, options)
+    with Interruption():  # which has nothing to save here
+        if not options.follow:
+            _score([opened(workdir) for workdir in workdirs], protocol, options)
+            return
+        for opening in following(workdirs[0], every=options.every):
+            _score([opening], protocol, options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -42,6 +42,8 @@ def scores(results: Mapping[str, float]) -> str:
 
 
 def short(path: Any) -> str:
+    if "://" in str(path):
+        return str(path)
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 

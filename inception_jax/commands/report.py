@@ -28,8 +28,9 @@ def report(arguments: list[str]) -> None:
 
 
 def _one(workdir: Path) -> None:
-    from inception_jax.report.page import write
+    from inception_jax.report.page import held, write
 
+    held(workdir)  # what cannot be read is told of before anything is drawn
     pictures = figures().draw(workdir)
     for file in (*pictures, write(workdir, pictures)):
         print(short(file))

@@ -1,6 +1,7 @@
 """`inception-jax train`: a run from its first step, or from where it ended, to its last."""
 
 import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short
 from inception_jax.config import ConfigError, Experiment
+from inception_jax.files import is_object, put
+from inception_jax.interruption import Interruption
 from inception_jax.recipes import members, recipe
 
 if TYPE_CHECKING:
@@ -19,42 +22,59 @@ if TYPE_CHECKING:
 
 def train(arguments: list[str]) -> None:
     """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
-    name, fields = named(arguments)
-    every = members(name)
-    if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
-        raise ConfigError(f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}")
-    for i, member in enumerate(every, 1):  # of an ensemble, one after the other, each in a folder of its own
-        config = configured("train", [member, *fields])
-        if len(every) > 1 and config.workdir != f"runs/{recipe(member).name}":
-            config = replace(config, workdir=f"{config.workdir}/{i}")
-        _train(config)
+    with Interruption() as interruption:
+        name, fields = named(arguments)
+        every = members(name)
+        if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
+            raise ConfigError(f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}")
+        configs = [configured("train", [member, *fields]) for member in every]
+        if len(every) > 1:  # an ensemble is trained one after the other, each in a folder of its own
+            given = [config.workdir != f"runs/{recipe(member).name}" for member, config in zip(every, configs, strict=True)]
+            configs = [replace(c, workdir=f"{c.workdir}/{i}") if given[i - 1] else c for i, c in enumerate(configs, 1)]
+        from inception_jax.peers import joined
+
+        with joined() as peers:
+            if peers:
+                interruption.together(peers.notice, peers.look)
+            for config in configs:
+                _train(config, interruption)
 
 
-def _train(config: Experiment) -> None:
+def _train(config: Experiment, interruption: Interruption) -> None:
     assert config.workdir
     from inception_jax.experiment import Run
-    from inception_jax.logbook import say
+    from inception_jax.logbook import quiet, say
     from inception_jax.loop import finished, fit
     from inception_jax.mesh import everything
-    from inception_jax.workdir import absolute, claim, record
+    from inception_jax.record import Record
+    from inception_jax.workdir import absolute, claim
 
     workdir, run = absolute(config.workdir), Run(config, everything())
     run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
     headline = run.describe()
-    claim(workdir, config)
-    if (step := finished(run, workdir)) is not None:
-        say(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs\n{_last_line(workdir)}")
+    leads, tell = run.placement.leads, say if run.placement.leads else quiet
+    claim(workdir, config, leads=leads)
+    if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
+        tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs\n{_last_line(workdir)}")
         return
-    if changed := record(workdir, run.placement):
-        say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
-    say(f"{headline}; in {short(workdir)}")
-    state, _ = fit(run, workdir, initial=_begin_from(config.init_from, run) if config.init_from else None)
+    record = Record(workdir, leads=leads)
+    if changed := record.begin(run.placement):
+        tell(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
+    tell(f"{headline}; in {short(workdir)}")
+    interruption.farewell = record.end
+    initial = begin_from(config.init_from, run) if config.init_from else None
+    try:
+        state, _ = fit(run, workdir, initial=initial, interruption=interruption)
+    except Exception as error:
+        record.end(f"{type(error).__name__}: {error}")
+        raise
+    record.end("complete")
     _illustrate(workdir, run, state)
-    if run.placement.leads:
+    if leads:
         say(_last_line(workdir))
 
 
-def _begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
+def begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
     """What makes a first state out of another run's."""
 
     def begin() -> "State":
@@ -81,8 +101,11 @@ def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
     if not run.placement.leads:
         return
     worst = worst_examples(found, lambda index: run.pixels(run.test_source[index]), run.class_names)
-    with (workdir / "worst.npz").open("wb") as file:
-        np.savez(file, **cast(Any, worst))
+    archive = io.BytesIO()
+    np.savez(archive, **cast(Any, worst))
+    put(workdir / "worst.npz", archive.getvalue())
+    if is_object(workdir):
+        return  # the report is drawn from a copy, on a disk
     with contextlib.suppress(ImportError):
         from inception_jax.report.figures import draw
         from inception_jax.report.page import write

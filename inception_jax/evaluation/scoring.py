@@ -1,6 +1,7 @@
 """Exact evaluation: every example once, whatever the batch size and the number of devices."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -10,9 +11,9 @@ from inception_jax.data.source import DataError
 from inception_jax.training.steps import Scores
 
 
-def totals(sums: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Adds sums in float64 on the host."""
-    total: dict[str, float] = {}
+def totals(sums: Iterable[Mapping[str, Any]], before: Mapping[str, float] = MappingProxyType({})) -> dict[str, float]:
+    """Adds sums to those `before` in float64 on the host."""
+    total = dict(before)
     for one in jax.device_get(list(sums)):
         for name, value in one.items():
             total[name] = total.get(name, 0.0) + float(np.float64(value))

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from inception_jax.confidence import within
+from inception_jax.config import ConfigError, from_json, to_json
 from inception_jax.logbook import read_metrics
+from inception_jax.record import attempts
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
 
 STYLE = """
@@ -24,10 +27,8 @@ tr { border-bottom: 1px solid #eee } details { margin: .5rem 0 }
 
 def write(workdir: Path, pictures: Iterable[Path]) -> Path:
     """Writes what `workdir` holds to its `report/index.html`: scores, `pictures`, worst classes, the configuration, what it ran on."""
-    rows = read_metrics(workdir)
-    config = json.loads((workdir / "experiment.json").read_text()) if (workdir / "experiment.json").exists() else {}
-    room = json.loads((workdir / "run.json").read_text()) if (workdir / "run.json").exists() else {}
-    scored = [row for row in rows if "val/top1" in row]
+    rows, config, made = held(workdir)
+    scored = [row for row in rows if row.keys() >= {"val/top1", "val/top5", "val/loss"}]
     parts = [f"<h1>{escape(config.get('model', {}).get('name', workdir.name))}</h1>", f"<p>{escape(workdir.name)}</p>"]
     if scored:
         last = scored[-1]
@@ -44,8 +45,27 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
     if (workdir / "worst.npz").exists():
         parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(workdir / "worst.npz"))]
     parts += ["<h2>Configuration</h2>", *(_details(name, value) for name, value in _sections(config))]
-    parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json.dumps(value)) for name, value in room.items()))]
+    if made:
+        room = {name: value for name, value in made[-1].items() if name not in ("began", "ended", "outcome")}
+        lines = ((str(one.get("began")), one.get("ended") or "", one.get("outcome") or "killed, or still running") for one in made)
+        parts += ["<h2>Attempts</h2>", _table(("began", "ended", "how"), lines)]
+        parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json.dumps(value)) for name, value in room.items()))]
     return _page(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}", parts, workdir / "report" / "index.html")
+
+
+def held(workdir: Path) -> tuple[list[dict[str, float]], dict[str, Any], list[dict[str, Any]]]:
+    """What `workdir` holds: rows of figures, the configuration (empty where there is none), attempts.
+
+    Raises:
+      ConfigError: a configuration or a record that cannot be read.
+      DamagedError: figures that cannot be read.
+    """
+    file = workdir / "experiment.json"
+    try:
+        config = to_json(from_json(json.loads(file.read_bytes()))) if file.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return read_metrics(workdir), config, attempts(epath.Path(workdir))
 
 
 def beside(found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], picture: Path, file: Path) -> Path:

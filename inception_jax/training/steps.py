@@ -23,18 +23,16 @@ def example_keys(seed: int, positions: jax.Array) -> jax.Array:
     return jax.vmap(lambda position: jax.random.fold_in(examples, position))(positions)
 
 
-def train_step(
+def gradient(
     state: State,
     batch: "Batch",
     *,
     network: nn.Module,
-    optimizer: optax.GradientTransformation,
     objective: Callable[..., tuple[jax.Array, Sums]],
     prepare: Callable[["Batch", jax.Array], tuple[jax.Array, jax.Array]],
     seed: int,
-    average_decay: float = 0.0,
-) -> tuple[State, Sums]:
-    """One update of the parameters; a step whose numbers are not finite changes none of them and is counted."""
+) -> tuple[tuple[jax.Array, tuple[Sums, Any]], Any]:
+    """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch."""
     _, dropout = jax.random.split(jax.random.key(seed))
     images, targets = prepare(batch, example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
@@ -45,11 +43,23 @@ def train_step(
         value, sums = objective(outputs, targets, batch.weight)
         return value, (sums, updated.get("batch_stats", {}))
 
-    (value, (sums, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    return jax.value_and_grad(loss, has_aux=True)(state.params)
+
+
+def train_step(
+    state: State,
+    batch: "Batch",
+    *,
+    optimizer: optax.GradientTransformation,
+    gradient: Callable[[State, "Batch"], tuple[tuple[jax.Array, tuple[Sums, Any]], Any]],
+    average_decay: float = 0.0,
+) -> tuple[State, Sums]:
+    """One update of the parameters; a step whose numbers are not finite changes none of them and is counted."""
+    (value, (sums, batch_stats)), slope = gradient(state, batch)
+    updates, opt_state = optimizer.update(slope, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average and follow(state.average, {"params": params, "batch_stats": batch_stats}, decay=average_decay, step=state.step)
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(slope))
     proposed = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, average=average)
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
     return kept.replace(step=state.step + 1, skipped=state.skipped + ~finite), {**sums, "skipped": ~finite}

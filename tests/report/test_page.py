@@ -36,7 +36,7 @@ def test_a_run_on_one_page_that_names_no_other_address(tmp_path, capsys):
     rows += [{"step": step, "val/loss": 0.3, "val/top1": top1, "val/top5": 1.0} for step, top1 in ((100, 0.95), (199, 0.9))]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "val/lo')
     (run / "experiment.json").write_text(json.dumps(to_json(Experiment(model=Model("inception_v3"), seed=7))))
-    (run / "run.json").write_text(json.dumps({"jax": "0.10.2", "command": ["<script>alert(1)</script>"]}))
+    (run / "run.json").write_text(json.dumps({"attempts": [{"jax": "0.10.2", "command": ["<script>alert(1)</script>"]}]}))
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
     np.savez(
         run / "worst.npz", image=images, label=np.zeros(10, int), prediction=np.ones(10, int), probability=np.full(10, 0.6),

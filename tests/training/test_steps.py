@@ -16,20 +16,16 @@ from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.vocabulary import Dropout, concat, same
 from inception_jax.training.objective import classification
 from inception_jax.training.state import initial_state
-from inception_jax.training.steps import eval_step, train_step
+from inception_jax.training.steps import eval_step, gradient, train_step
 from tests.spec.probes import probe
 
 TABLE = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))), Drop=Dropout(0.3))
 NETWORK = Network(TABLE, num_classes=10, norm=partial(BatchNorm, examples_per_group=4))
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
-STEP = partial(
-    train_step,
-    network=NETWORK,
-    optimizer=OPTIMIZER,
-    objective=classification,
-    prepare=lambda batch, keys: (scale(batch.image), batch.label),
-    seed=0,
+LEARNING = partial(
+    gradient, network=NETWORK, objective=classification, prepare=lambda batch, keys: (scale(batch.image), batch.label), seed=0
 )
+STEP = partial(train_step, optimizer=OPTIMIZER, gradient=LEARNING)
 
 
 def batch(size=16, seed=0):
@@ -91,7 +87,7 @@ def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
         loss, sums = classification(outputs, labels, weights)
         return loss * jnp.inf, sums
 
-    after, sums = jax.jit(partial(STEP, objective=infinite, average_decay=0.9))(start, batch())
+    after, sums = jax.jit(partial(STEP, gradient=partial(LEARNING, objective=infinite), average_decay=0.9))(start, batch())
     assert (int(after.step), int(after.skipped), bool(sums["skipped"])) == (1, 1, True)
     chex.assert_trees_all_equal(after.replace(step=start.step, skipped=start.skipped), start)
 
@@ -102,7 +98,8 @@ def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
     again, later = step(start, batch())[1], step(start.replace(step=start.step + 1), batch())[1]
     assert float(step(start, batch())[1]["loss"]) == float(again["loss"]) != float(later["loss"])
     keys = []
-    jax.eval_shape(partial(STEP, prepare=lambda batch, given: (keys.append(given), (scale(batch.image), batch.label))[1]), start, batch())
+    watched = partial(LEARNING, prepare=lambda batch, given: (keys.append(given), (scale(batch.image), batch.label))[1])
+    jax.eval_shape(partial(STEP, gradient=watched), start, batch())
     assert keys[0].shape == (16,)
 
 

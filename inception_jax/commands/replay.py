@@ -1,0 +1,71 @@
+"""`inception-jax replay`: one step of a run again, layer by layer."""
+
+import json
+from typing import TYPE_CHECKING
+
+from inception_jax.commands.line import new_parser, positive
+from inception_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from inception_jax.replay import Replay
+    from inception_jax.workdir import Opened
+
+
+def replay(arguments: list[str]) -> None:
+    """Make a step of a run again without compiling it, and name the first layer that is not finite. WORKDIR STEP [--json]"""
+    parser = new_parser("replay", replay.__doc__)
+    parser.add_argument("workdir", help="of the run")
+    parser.add_argument("step", type=positive, help="of the run; it is reached from the newest checkpoint before it")
+    parser.add_argument("--json", action="store_true", help="one object, with what was seen of every layer")
+    options = parser.parse_args(arguments)
+    from inception_jax.logbook import tracked
+    from inception_jax.replay import replay as made_again
+
+    run, state = before(options.workdir, options.step)[1:]
+    missing = range(int(state.step), options.step - 1)
+    batches = run.train_batches(missing.start, missing.stop)
+    for _ in missing if options.json else tracked(missing, f"steps to {options.step - 1}"):
+        state, _ = run.train_step(state, next(batches))
+    found = made_again(run, state)
+    if options.json:
+        record = {"step": found.step, "broken": found.broken and found.broken._asdict(), "seen": [one._asdict() for one in found.seen]}
+        print(json.dumps(record))
+    else:
+        print(told(found))
+
+
+def before(path: str, step: int) -> "Opened":
+    """A run, and the newest state of it that is older than `step`.
+
+    Raises:
+      ConfigError: no run, or one without such a step.
+    """
+    from inception_jax.commands.train import begin_from
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+    from inception_jax.workdir import Opened, absolute, opened, saved, stored
+
+    if older := [one for one in saved(path) if one < step]:
+        opening = opened(f"{path}@{older[-1]}")
+    else:
+        run = Run(stored(absolute(path)), everything())
+        source = run.config.init_from
+        opening = Opened(absolute(path), run, (begin_from(source, run) if source else run.initial_state)())
+    if step > opening.run.steps:
+        raise ConfigError(f"{path} has no step {step}: it ends at {opening.run.steps}")
+    return opening
+
+
+def told(found: "Replay") -> str:
+    """What a replay shows, in lines."""
+    if (broken := found.broken) is None:
+        outputs = [one for one in found.seen if one.what == "output"]
+        largest = max(outputs, key=lambda one: one.largest)
+        return (
+            f"step {found.step} is finite in all of its {len(outputs)} outputs and in every gradient; "
+            f"the largest output is {largest.largest:.4g}, of {largest.layer}"
+        )
+    place = found.seen.index(broken)
+    lines = [f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} ({1 - broken.finite:.2%} of it)"]
+    lines += [f"  before it, the {one.what} of {one.layer} reached {one.largest:.4g}" for one in found.seen[max(0, place - 5) : place]]
+    return "\n".join(lines)

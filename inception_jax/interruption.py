@@ -1,0 +1,108 @@
+"""Being told to stop, by a signal, at any moment of a run."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, TypeVar
+
+Item = TypeVar("Item")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class PreemptedError(Exception):
+    """The run was told to stop, and nothing is lost; the same line goes on from here."""
+
+    exit_code = 75
+
+
+class Interruption:
+    """Listens for SIGTERM and Ctrl-C.
+
+    The first of them asks the run to stop: at once while it has nothing that is not saved, else where it next looks. The second ends the
+    process, whatever it does. A thread of its own hears them, since Python runs a handler between two of its instructions only, and
+    compiling a network is one of those for a minute.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Whether this process was told to stop."""
+        self.farewell: Callable[[str], None] = lambda outcome: None
+        """Told of how this ends, where it ends at once."""
+        self._notice: Callable[[], None] | None = None
+        self._reached: Callable[[], bool] = lambda: self.asked
+        self._unsaved, self._lock = False, threading.Lock()
+
+    def together(self, notice: Callable[[], None], reached: Callable[[], bool]) -> None:
+        """Of several processes, which all stop at the same look: `notice` tells them that this one was told to, and `reached`,
+        which all of them call equally often, says whether to stop there."""
+        self._notice, self._reached = notice, reached
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread ask for signals
+            self._ear, self._bell = socket.socketpair()
+            self._bell.setblocking(False)
+            self._bell_before = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+            self._before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+            threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._bell_before)
+            self._bell.close()
+
+    def _listen(self) -> None:
+        while rung := self._ear.recv(1):
+            if rung[0] in SIGNALS:
+                self._heard(signal.Signals(rung[0]))
+
+    def _heard(self, number: signal.Signals) -> None:
+        with self._lock:
+            if self.asked:
+                self._leave(f"a second signal, {number.name}", 128 + number)
+            self.asked = True
+            if self._notice is not None:
+                _tell(f"{number.name}: stopping, together with the other processes; once more stops at once")
+                self._notice()
+            elif self._unsaved:
+                _tell(f"{number.name}: saving, then stopping; once more stops at once")
+            else:
+                _tell(f"{number.name}: stopped; nothing is lost: give the same line again")
+                self._leave(f"stopped by {number.name}", PreemptedError.exit_code)
+
+    def _leave(self, outcome: str, code: int) -> None:
+        with suppress(Exception):
+            self.farewell(outcome)
+        os._exit(code)
+
+    def hold(self, unsaved: bool) -> None:
+        """Says whether the run has something now that stopping at once would lose."""
+        with self._lock:
+            self._unsaved = unsaved
+
+    def look(self) -> None:
+        """Where the run can stop.
+
+        Raises:
+          PreemptedError: it was told to.
+        """
+        if self._reached():
+            raise PreemptedError("stopped and saved; the same line goes on from here")
+
+    def watched(self, items: Iterable[Item]) -> Iterator[Item]:
+        """`items`, between any two of which the run can stop."""
+        for item in items:
+            self.look()
+            yield item
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"\n{text}", file=sys.stderr, flush=True)

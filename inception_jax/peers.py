@@ -1,0 +1,200 @@
+"""The other processes of a run: joined where the environment names them, watched, and stopped together.
+
+The first process holds a line to each other one. Over it come signs of life, whose silence means that a process is lost, and the
+question how far each has come, after which all of them stop at the same look. JAX has a sync point for that; Orbax asks it too,
+under numbers of its own, and so neither can rely on the answer.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from inception_jax.config import ConfigError
+from inception_jax.interruption import PreemptedError
+
+ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+"""The environment of a process: `host:port` of the first, how many there are, which of them it is."""
+BEAT, SILENCE = 2.0, 15.0
+"""Seconds between two signs of life, and without one until a process counts as lost. JAX waits 100 s, and then ends without a word."""
+LOST = 69
+"""The exit code of a process whose peer is gone."""
+ALIVE, DONE, NOTICE, HOLD, REACHED, STOP, GONE = b"adnhrsg"
+"""What is said over a line, each with a number: signs of life and leave; a notice to stop, a request to hold still, how far a process
+has come, where all stop; and which process was lost."""
+MESSAGE = struct.Struct("!BI")
+
+
+@contextlib.contextmanager
+def joined() -> Iterator["Peers | None"]:
+    """Makes this process one of those that the environment names, if it names any, while the body runs; None for one that is alone.
+
+    Should another of them end before it is done, this one says so and ends, with 69.
+
+    Raises:
+      ConfigError: an environment that names them in part.
+    """
+    given = {name: os.environ.get(name) for name in (ADDRESS, COUNT, NUMBER)}
+    if given[COUNT] is None and given[NUMBER] is None:
+        yield None
+        return
+    if missing := [name for name, value in given.items() if not value]:
+        raise ConfigError(f"the environment does not set {', '.join(missing)}: set {ADDRESS}, {COUNT} and {NUMBER}, or none of them")
+    address, count, number = str(given[ADDRESS]), _whole(COUNT), _whole(NUMBER)
+    if not 0 <= number < count:
+        raise ConfigError(f"{NUMBER} is {number}: it must be from 0 to {count - 1}, since {COUNT} is {count}")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
+    jax.distributed.initialize(address, num_processes=count, process_id=number)
+    peers = Peers(address.rpartition(":")[0], number, count)
+    try:
+        yield peers
+    except PreemptedError:  # all of them, at the same step
+        peers.leave()
+        raise
+    except BaseException as error:
+        if not hasattr(error, "exit_code"):
+            peers.silence.wait(SILENCE)  # a broken connection ends in an error of JAX's first; the watch knows whose end it was
+        print(f"process {number} of {count} ends, and the others with it: {error}", file=sys.stderr, flush=True)
+        os._exit(getattr(error, "exit_code", 1))  # without leave: the others are waiting for what it will not do
+    else:
+        peers.leave()
+        jax.distributed.shutdown()
+
+
+def _whole(name: str) -> int:
+    try:
+        return int(os.environ[name])
+    except ValueError:
+        raise ConfigError(f"{name} is {os.environ[name]!r}: give a whole number") from None
+
+
+class Peers:
+    """What one process of `count` knows of the others."""
+
+    def __init__(self, host: str, number: int, count: int):
+        self._number, self._count = number, count
+        self._links: dict[int, socket.socket] = {}
+        self._leaving = threading.Event()
+        self.silence = threading.Event()
+        self._turn = threading.Condition()
+        self._looks, self._held, self._stop = 0, False, 0
+        self._reached: dict[int, int] = {}
+        if number == 0:
+            server = socket.create_server(("", 0), family=socket.AF_INET)
+            secret = int.from_bytes(secrets.token_bytes(4), "big")
+            multihost_utils.broadcast_one_to_all(np.array([server.getsockname()[1], secret], np.uint32))
+            threading.Thread(target=self._welcome, args=(server, secret), daemon=True).start()
+        else:
+            port, secret = multihost_utils.broadcast_one_to_all(np.zeros(2, np.uint32)).tolist()
+            link = socket.create_connection((host.strip("[]"), port), timeout=SILENCE)
+            link.sendall(MESSAGE.pack(0, secret) + MESSAGE.pack(0, number))
+            self._follow(link, 0)
+
+    def _welcome(self, server: socket.socket, secret: int) -> None:
+        while len(self._links) < self._count - 1:
+            link, _ = server.accept()
+            link.settimeout(SILENCE)
+            with contextlib.suppress(OSError, struct.error):
+                given, number = (MESSAGE.unpack(link.recv(MESSAGE.size, socket.MSG_WAITALL))[1] for _ in range(2))
+                if given == secret:
+                    self._follow(link, number)
+        server.close()
+
+    def _follow(self, link: socket.socket, peer: int) -> None:
+        link.settimeout(SILENCE)
+        self._links[peer] = link
+        threading.Thread(target=self._beat, args=(peer,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+
+    def _say(self, peer: int, what: int, value: int = 0) -> None:
+        with contextlib.suppress(OSError):  # whoever listens to this line tells of its end
+            self._links[peer].sendall(MESSAGE.pack(what, value))
+
+    def _beat(self, peer: int) -> None:
+        while not self._leaving.wait(BEAT):
+            self._say(peer, ALIVE)
+
+    def _listen(self, peer: int) -> None:
+        cause = "its connection was closed"
+        try:
+            while heard := self._links[peer].recv(MESSAGE.size, socket.MSG_WAITALL):
+                what, value = MESSAGE.unpack(heard)
+                if what == DONE:
+                    return
+                if what == GONE:
+                    self._lost(value, "as another process says")
+                self._answer(peer, what, value)
+        except TimeoutError:
+            cause = f"nothing was heard of it for {SILENCE:.0f} s"
+        except (OSError, struct.error) as error:
+            cause = str(error)
+        if not self._leaving.is_set():
+            self._lost(peer, cause)
+
+    def _lost(self, peer: int, cause: str) -> None:
+        for other in self._links:
+            self._say(other, GONE, peer)
+        with contextlib.suppress(OSError):
+            told = f"process {peer} of {self._count} is lost ({cause}); start all of them again, and they go on from the last checkpoint"
+            print(told, file=sys.stderr, flush=True)
+        os._exit(LOST)
+
+    # Stopping together. While the first asks how far each has come nobody goes further, so that the farthest can be waited for.
+
+    def notice(self) -> None:
+        """Has all processes stop at the same look: this one was told to."""
+        if self._number:
+            self._say(0, NOTICE)
+        else:
+            self._hold()
+
+    def look(self) -> bool:
+        """Whether to stop here. Every process looks as often as every other."""
+        with self._turn:
+            self._turn.wait_for(lambda: not self._held)
+            self._looks += 1
+            return 0 < self._stop <= self._looks
+
+    def _hold(self) -> None:
+        with self._turn:
+            if self._held or self._stop:
+                return
+            self._held, self._reached[0] = True, self._looks
+        for peer in self._links:
+            self._say(peer, HOLD)
+
+    def _answer(self, peer: int, what: int, value: int) -> None:
+        if what == NOTICE:
+            self._hold()
+        elif what == HOLD:
+            with self._turn:
+                self._held = True
+                self._say(peer, REACHED, self._looks)
+        elif what == STOP:
+            self._stop_at(value)
+        elif what == REACHED:
+            self._reached[peer] = value
+            if len(self._reached) == self._count:
+                stop = max(self._reached.values()) + 1
+                for other in self._links:
+                    self._say(other, STOP, stop)
+                self._stop_at(stop)
+
+    def _stop_at(self, look: int) -> None:
+        with self._turn:
+            self._held, self._stop = False, look
+            self._turn.notify_all()
+
+    def leave(self) -> None:
+        """So that nobody counts this process as lost."""
+        self._leaving.set()
+        for peer in self._links:
+            self._say(peer, DONE)

@@ -1,0 +1,113 @@
+"""`run.json`: what a run ran on, attempt by attempt, and how each of them ended."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from inception_jax import __version__
+from inception_jax.config import ConfigError
+from inception_jax.files import put
+
+if TYPE_CHECKING:
+    from inception_jax.mesh import Placement
+
+OF_AN_ATTEMPT = ("began", "ended", "outcome", "command")
+"""What says nothing of whether two attempts compute the same."""
+
+
+class Record:
+    """The attempts of one run. An attempt that was killed has no end.
+
+    Args:
+      leads: whether this process writes.
+    """
+
+    def __init__(self, workdir: epath.Path, *, leads: bool = True):
+        self._file, self._leads = workdir / "run.json", leads
+        self.attempts = attempts(workdir)
+
+    def begin(self, placement: "Placement") -> list[str]:
+        """Notes that an attempt begins.
+
+        Returns:
+          What was different when this run last ran: `jax: 0.10.2 -> 0.11.0`.
+        """
+        now = {**placement.describe(), **versions(), "uncommitted": uncommitted()}
+        before = self.attempts[-1] if self.attempts else now
+        self.attempts.append({"began": clock(), "ended": None, "outcome": None, **now, "command": sys.argv})
+        self._write()
+        return different(before, now)
+
+    def end(self, outcome: str) -> None:
+        """Notes how the attempt ended."""
+        self.attempts[-1] |= {"ended": clock(), "outcome": outcome}
+        with suppress(OSError):  # a disk that is full has been told of
+            self._write()
+
+    def _write(self) -> None:
+        if self._leads:
+            put(self._file, json.dumps({"attempts": self.attempts}, indent=2) + "\n")
+
+
+def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
+    """What `run.json` holds; nothing where there is none.
+
+    Raises:
+      ConfigError: it cannot be read.
+    """
+    file = workdir / "run.json"
+    if not file.exists():
+        return []
+    try:
+        made = [dict(attempt) for attempt in json.loads(file.read_bytes())["attempts"]]
+        if not all(isinstance(one.get(name), str | None) for one in made for name in ("began", "ended", "outcome")):
+            raise ValueError("an attempt's beginning and end are text")
+        return made
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read ({error!r}): move it away, and the run goes on without it") from error
+
+
+def different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`jax: 0.10.2 -> 0.11.0` for each fact of two attempts that bit for bit hangs on."""
+    names = [name for name in now if name not in OF_AN_ATTEMPT]
+    shown = {name: (before.get(name), now[name]) for name in names if before.get(name) != now[name]}
+    return [f"{name}: {a} -> {b}" if name != "uncommitted" else "uncommitted changes" for name, (a, b) in shown.items()]
+
+
+def clock() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, Any]:
+    """Of Python, this package and those below it; the commit, in a checkout; visible cores and compiler flags."""
+    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
+    return {
+        "inception-jax": __version__,
+        "commit": _git("rev-parse", "--short", "HEAD").strip() or None,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def uncommitted() -> str:
+    """What a checkout has beyond its commit, as a patch."""
+    return _git("diff", "HEAD", "--", ".")
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this package; nothing where it is no checkout, or git is not there."""
+    try:
+        line = ["git", "-C", os.path.dirname(os.path.dirname(__file__)), *arguments]
+        return subprocess.run(line, capture_output=True, timeout=10).stdout.decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,15 @@
+"""A network of three modules, small enough that a run of it is over in seconds."""
+
+from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, Softmax, avg, concat, global_avg, same, table
+
+
+def module(width):
+    return concat(same(width, 1), (same(width, 1), same(width, 3)), (avg(3), same(width, 1)))
+
+
+def three() -> Architecture:
+    layers = table(
+        Stem=same(8, 3, 2), Mixed_a=module(4), Mixed_b=module(6), Mixed_c=module(8),
+        Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax(),
+    )  # fmt: skip
+    return Architecture("three", "paper", layers, "a test", 16, num_classes=10)

@@ -1,0 +1,17 @@
+"""Makes one image of step 46 of `tests.faults.runs.RECIPE` NaN: `--import tests.faults.poison`."""
+
+import jax.numpy as jnp
+
+from inception_jax.experiment import Run
+
+POISONED = 45 * 32 + 5
+"""A position in the stream."""
+clean = Run.prepare_training
+
+
+def poisoned(run, batch, keys):
+    images, targets = clean(run, batch, keys)
+    return jnp.where((batch.position == POISONED)[:, None, None, None], jnp.nan, images), targets
+
+
+Run.prepare_training = poisoned

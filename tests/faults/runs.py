@@ -1,0 +1,84 @@
+"""Real training processes, to be disturbed."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = [
+    "digits", "--import", "tests.faults.three", "--model.name", "three", "--data.image-size", "16", "--data.margin", "1",
+    "--data.shift", "1", "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "32", "--epochs", "3",
+    "--checkpoint-every-epochs", "0.5", "--evaluate-every-epochs", "1",
+]  # fmt: skip
+"""126 steps, a checkpoint after every 21, an evaluation after every 42."""
+
+
+class Process:
+    """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as it says it."""
+
+    def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
+        begin = ["-m", "inception_jax.cli", command, "--import", "tests.faults.three"] if command else [str(ROOT / "train.py"), *RECIPE]
+        line = [sys.executable, *begin, *arguments]
+        paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        environment = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", **environment}
+        self.began = time.monotonic()
+        self._process = subprocess.Popen(
+            line, cwd=folder, env={**os.environ, "PYTHONPATH": paths, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.said: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._ear = threading.Thread(target=self._hear, daemon=True)
+        self._ear.start()
+
+    def _hear(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.said.append(line)
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def until(self, text: str, timeout: float = 300) -> None:
+        """Waits for a line with `text` in it."""
+        end = time.monotonic() + timeout
+        while (line := self._lines.get(timeout=max(0.1, end - time.monotonic()))) is not None:
+            if text in line:
+                return
+        raise AssertionError(f"it ended without saying {text!r}:\n{''.join(self.said)}")
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = 300) -> int:
+        """Its exit code, when all that it said was heard."""
+        code = self._process.wait(timeout)
+        self._ear.join()
+        return code
+
+    @property
+    def text(self) -> str:
+        return "".join(self.said)
+
+
+def killed_at(folder: Path, workdir: str, moment: float) -> bool:
+    """Starts a run, and kills it after so many seconds; whether it was still there then."""
+    process = Process(folder, "--workdir", workdir)
+    try:
+        assert process.wait(moment) == 0, process.text
+        return False
+    except subprocess.TimeoutExpired:
+        process.send(signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def completed(folder: Path, workdir: str) -> str:
+    """Runs to the end; what it said."""
+    process = Process(folder, "--workdir", workdir)
+    assert process.wait() == 0, process.text
+    return process.text

@@ -1,0 +1,30 @@
+"""Makes the phases of a run long enough to be hit, and says when they begin: `--import tests.faults.slow`."""
+
+import time
+
+from inception_jax import checkpoint, loop
+from inception_jax.evaluation import protocol
+from inception_jax.experiment import Run
+
+
+def announced(phase, function):
+    def slow(*arguments, **keywords):
+        print(f"now in {phase}", flush=True)
+        time.sleep(0.5)
+        return function(*arguments, **keywords)
+
+    return slow
+
+
+def paced(batches):
+    for batch in batches:
+        time.sleep(0.3)
+        yield batch
+
+
+Run.describe = announced("start-up", Run.describe)
+checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
+whole = Run.test_batches
+Run.test_batches = lambda run, *arguments: paced(whole(run, *arguments))
+loop.score = announced("evaluation", loop.score)
+protocol.population_statistics = announced("population statistics", protocol.population_statistics)

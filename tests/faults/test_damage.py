@@ -1,0 +1,125 @@
+"""Checkpoints whose files were changed, and disks that take no more: nothing is used that is not whole, nothing whole is lost."""
+
+import os
+import resource
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.checkpoint import Checkpoints
+from inception_jax.files import StorageError
+from inception_jax.parting import parting
+from tests.faults.runs import Process, completed
+
+
+def state(value):
+    return {"params": {"kernel": jnp.full((64, 64), float(value))}, "step": jnp.int32(value)}
+
+
+def abstract(tree):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    checkpoints = Checkpoints(folder, keep=2)
+    for step in (1, 2):
+        checkpoints.save(step, state(step), note={"loss": 0.1 * step})
+    checkpoints.close()
+    return folder
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flipped(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def appended(file):
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def deleted(file):
+    file.unlink()
+
+
+def test_any_damage_to_any_file_is_noticed_and_the_checkpoint_before_is_used(saved, tmp_path):
+    files = [file.relative_to(saved) for file in sorted(saved.glob("2*/**/*")) if file.is_file()] + ["2.sha256.json"]
+    assert len(files) > 8
+    for harm in (truncated, flipped, appended, deleted):
+        for name in files:
+            folder = tmp_path / "copy"
+            shutil.copytree(saved, folder)
+            if (folder / name).stat().st_size == 0 and harm in (truncated, flipped):
+                shutil.rmtree(folder)
+                continue
+            harm(folder / name)
+            told = []
+            checkpoints = Checkpoints(folder, keep=2)
+            assert checkpoints.sound(told.append) == 1, (harm.__name__, name)
+            assert "checkpoint 2 in" in told[0]
+            found = checkpoints.restore(1, abstract(state(0)))
+            np.testing.assert_array_equal(found["params"]["kernel"], 1)
+            checkpoints.save(2, state(22))
+            checkpoints.close()
+            assert float(Checkpoints(folder, keep=2).restore(2, abstract(state(0)))["params"]["kernel"][0, 0]) == 22
+            if not (harm is deleted and name == "2.sha256.json"):  # that one was never finished
+                assert (folder / "2.damaged").is_dir()
+            shutil.rmtree(folder)
+
+
+def test_a_manifest_cannot_name_files_outside_its_folder(saved, tmp_path):
+    """Names in it are compared, and never opened."""
+    folder = tmp_path / "copy"
+    shutil.copytree(saved, folder)
+    (tmp_path / "secret").write_text("secret")
+    checkpoints = Checkpoints(folder, keep=2)
+    checkpoints._write_manifest(2, {**checkpoints._manifest(2)["files"], "../../secret": "0"}, {})
+    assert checkpoints.sound(lambda text: None) == 1
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_keeps_the_last_good_checkpoint(tmp_path):
+    """The limit on the size of a file stands for a full disk: the write fails in the operating system."""
+    small, large = {"kernel": jnp.ones((10, 10))}, {"kernel": jax.random.normal(jax.random.key(0), (1000, 1000))}
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, small)
+    checkpoints.close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    try:
+        with pytest.raises(StorageError, match="checkpoint 2 was not written to"):  # noqa: PT012
+            checkpoints.save(2, large)
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Checkpoints(tmp_path, keep=2).sound(lambda text: None) == 1
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
+    completed(tmp_path, "undisturbed")
+    process = Process(tmp_path, "--workdir", "hurt", "--import", "tests.faults.slow")
+    process.until("step 105/126")
+    process.send(15)
+    assert process.wait() == 75
+    newest = max(int(path.name) for path in (tmp_path / "hurt" / "checkpoints").iterdir() if path.name.isdigit())
+    flipped(
+        max((tmp_path / "hurt" / "checkpoints" / str(newest) / "state").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    )
+    said = completed(tmp_path, "hurt")
+    assert f"checkpoint {newest} in" in said
+    assert "is damaged" in said
+    assert f"it is kept as {newest}.damaged" in said
+    assert os.path.isdir(tmp_path / "hurt" / "checkpoints" / f"{newest}.damaged")
+    assert parting(str(tmp_path / "undisturbed"), str(tmp_path / "hurt")).step is None

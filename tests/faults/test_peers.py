@@ -1,0 +1,62 @@
+"""Two processes make one run: what becomes of it when one of them goes."""
+
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from inception_jax.parting import apart, figures
+from tests.faults.runs import Process
+
+
+def pair(folder, workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One process with two devices: the same mesh."""
+    folder = tmp_path_factory.mktemp("peers")
+    process = Process(folder, "--workdir", "alone", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    assert process.wait() == 0, process.text
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_whose_peer_is_killed_says_so_and_ends(alone, victim):
+    workdir = f"victim-{victim}"
+    processes = pair(alone, workdir)
+    processes[0].until("step 60/126")
+    processes[victim].send(signal.SIGKILL)
+    told = time.monotonic()
+    other = processes[1 - victim]
+    assert other.wait() == 69, other.text
+    assert time.monotonic() - told < 30
+    assert f"process {victim} of 2 is lost" in other.text.splitlines()[-1]
+    processes = pair(alone, workdir)
+    assert [process.wait() for process in processes] == [0, 0], processes[0].text + processes[1].text
+    assert re.search("going on from step (42|63) of 126", processes[0].text)
+    assert "step " not in processes[1].text  # the lead alone speaks
+    assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
+    assert apart(str(alone / workdir), str(alone / "alone")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_notice_to_one_process_stops_and_saves_both(alone, told):
+    workdir = f"notice-{told}"
+    processes = pair(alone, workdir, "--import", "tests.faults.slow")
+    processes[0].until("now in evaluation")
+    processes[told].send(signal.SIGTERM)
+    assert [process.wait(60) for process in processes] == [75, 75], processes[0].text + processes[1].text
+    processes = pair(alone, workdir)
+    assert [process.wait() for process in processes] == [0, 0], processes[0].text + processes[1].text
+    assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
+    assert apart(str(alone / workdir), str(alone / "alone")) == []

@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.tally import BEHIND, NotFiniteError, Tally
+
+
+def sums(step, broken=False):
+    loss = jnp.float32(np.nan if broken else 1 / step)
+    return {"loss": loss, "count": jnp.float32(4), "skipped": jnp.bool_(broken)}
+
+
+def test_a_step_that_is_not_finite_is_found_within_ten():
+    tally = Tally({}, stops=True)
+    for step in range(1, 29):
+        tally.add(step, sums(step, broken=step >= 21))
+    with pytest.raises(NotFiniteError, match="step 21"):
+        tally.add(29, sums(29, broken=True))
+
+
+def test_before_anything_is_made_of_the_sums_every_step_is_looked_at():
+    tally = Tally({}, stops=True)
+    for step in range(1, 4):
+        tally.add(step, sums(step, broken=step == 3))
+    with pytest.raises(NotFiniteError):
+        tally.total()
+
+
+def test_such_steps_can_be_left_out_and_counted():
+    tally = Tally({}, stops=False)
+    for step in range(1, 21):
+        tally.add(step, sums(step, broken=step % 5 == 0))
+    total = tally.take()
+    assert (total["not_finite"], total["steps"], total["count"]) == (4, 16, 64)
+    assert total["loss"] == sum(float(np.float32(1 / step)) for step in range(1, 21) if step % 5)
+    tally.add(21, sums(21))
+    assert tally.take() == {"loss": float(np.float32(1 / 21)), "count": 4, "steps": 1}
+
+
+def test_a_stretch_that_was_broken_off_sums_to_the_same_bits():
+    whole, begun = Tally({}, stops=True), Tally({}, stops=True)
+    for step in range(1, 31):
+        whole.add(step, sums(step))
+    for step in range(1, 18):
+        begun.add(step, sums(step))
+    goes_on = Tally(begun.total(), stops=True)
+    for step in range(18, 31):
+        goes_on.add(step, sums(step))
+    assert goes_on.take() == whole.take()
+
+
+class Unready:
+    """The result of a step that is being made: reading it too soon would wait."""
+
+    now = 0
+
+    def __init__(self, step):
+        self.step = step
+
+    def copy_to_host_async(self):
+        pass
+
+    def __array__(self, dtype=None, copy=None):
+        assert Unready.now - self.step >= BEHIND
+        return np.zeros((), bool)
+
+
+def test_adding_reads_only_what_was_asked_for_eight_steps_ago(monkeypatch):
+    monkeypatch.setattr(jax, "device_get", lambda x: bool(np.asarray(x)))
+    tally = Tally({}, stops=True)
+    for Unready.now in range(1, 40):
+        tally.add(Unready.now, {"loss": None, "skipped": Unready(Unready.now)})
