@@ -20,10 +20,12 @@ from etils import epath
 
 from benchmarks.machine import publish
 from inception_jax.experiment import Run
+from inception_jax.interruption import Interruption
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
 from inception_jax.recipes import recipe
+from inception_jax.tally import Tally
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     state, _ = bare(state)  # warm
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
-        looped = iter(training(run, run.initial_state(), 0, log))
+        looped = iter(training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption()))
         last, _, metrics = next(looped)
         bare_seconds, loop_seconds = [], []
         while last < run.steps:
@@ -63,7 +65,8 @@ def main() -> None:
             began, previous = time.perf_counter(), last
             while last < min(previous + options.steps, run.steps):
                 last, _, metrics = next(looped)
-                log.write(last, metrics)
+                if metrics:
+                    log.write(last, metrics)
             loop_seconds.append((time.perf_counter() - began) / (last - previous))
         log.close()
     rates = {"bare": [1 / s for s in bare_seconds], "loop": [1 / s for s in loop_seconds]}

@@ -31,12 +31,12 @@ class Tally:
 
     def __init__(self, kept: Mapping[str, float], *, stops: bool):
         self._kept, self._stops = dict(kept), stops
-        self._pending: list[tuple[int, Mapping[str, Any]]] = []
+        self._pending: list[Mapping[str, Any]] = []
         self._unread: deque[tuple[int, jax.Array]] = deque()
 
     def add(self, step: int, sums: Mapping[str, Any]) -> None:
         """Takes the sums of a step that may not have been made yet."""
-        self._pending.append((step, sums))
+        self._pending.append(sums)
         sums["skipped"].copy_to_host_async()
         self._unread.append((step, sums["skipped"]))
         if len(self._unread) > BEHIND:
@@ -51,7 +51,7 @@ class Tally:
         """All sums of this stretch in float64, and the number of its `steps`; waits for the accelerator."""
         while self._unread:
             self._read()
-        made = jax.device_get([sums for _, sums in self._pending])
+        made = jax.device_get(self._pending)
         finite = [{**sums, "steps": 1} for sums in made if not sums["skipped"]]
         self._pending = []
         self._kept = totals(finite, self._kept)
