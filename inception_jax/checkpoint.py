@@ -9,10 +9,11 @@ deleted after that, and the manifest first: a kill at any moment leaves as many 
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -46,14 +47,16 @@ class Checkpoints:
     def __init__(self, directory: epath.Path, *, keep: int, keep_best: int = 0, leads: bool = True):
         self._directory, self._leads, self._keep, self._keep_best = epath.Path(directory), leads, keep, keep_best
         self._pending: tuple[int, Future[None]] | None = None
+        self._intact: int | None = None  # whose files were found as they were written
         self.last: int | None = None
         """The step that was saved last."""
+        self._failed = False
         self._sealer = ThreadPoolExecutor(1)  # so that a checkpoint is there for others as soon as it is whole
 
     @cached_property
     def _orbax(self) -> ocp.training.Checkpointer:
         """Made when it is needed: it lists the directory once, and what is damaged is set aside before."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each save in a dozen lines
+        hush()
         # Its own policies delete old steps before the new one has its manifest.
         return ocp.training.Checkpointer(self._directory, preservation_policy=ocp.training.preservation_policies.PreserveAll())
 
@@ -62,8 +65,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Finished steps, the oldest first."""
-        names = set(self._names())
-        return sorted(int(name) for name in names if name.isdecimal() and f"{name}{MANIFEST}" in names)
+        return self._finished(self._names())
+
+    def _finished(self, names: list[str]) -> list[int]:
+        there = set(names)
+        return sorted(int(name) for name in names if name.isdecimal() and f"{name}{MANIFEST}" in there)
 
     def save(self, step: int, state: Any, *, note: Mapping[str, float] = MappingProxyType({})) -> None:
         """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
@@ -75,12 +81,14 @@ class Checkpoints:
           StorageError: this save could not begin, or the one before it failed.
         """
         self._finish()
+        self._intact = None
         metadata = {"format_version": FORMAT_VERSION}
         try:
             saving = self._orbax.save_checkpointables_async(
                 step, {"state": state}, custom_metadata=metadata, force=True, overwrite=step not in self.steps()
             )
         except OSError as error:
+            self._failed = True
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
         self.last, self._pending = step, (step, self._sealer.submit(self._complete, step, saving, dict(note)))
 
@@ -113,11 +121,12 @@ class Checkpoints:
             self._delete_old()
 
     def _delete_old(self) -> None:
-        finished = self.steps()
+        names = self._names()
+        finished = self._finished(names)
         scores = {step: self.note(step).get(SCORE) for step in finished} if self._keep_best else {}
         best = sorted((step for step in scores if scores[step] is not None), key=lambda step: (scores[step], step))
         kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
-        for step in sorted(int(name) for name in self._names() if name.isdecimal() and int(name) < finished[-1]):
+        for step in sorted(int(name) for name in names if name.isdecimal() and int(name) < finished[-1]):
             if step not in kept:  # not finished ones among them, which a kill left
                 with suppress(FileNotFoundError):
                     (self._directory / f"{step}{MANIFEST}").unlink()
@@ -130,6 +139,7 @@ class Checkpoints:
         try:
             sealed.result()
         except Exception as error:
+            self._failed = True
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
 
     def _write_manifest(self, step: int, files: Mapping[str, str], note: Mapping[str, float]) -> None:
@@ -159,26 +169,27 @@ class Checkpoints:
         found = digests(self._directory / str(step))
         if wrong := sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name)):
             raise DamagedError(f"checkpoint {step} in {self._directory} is damaged: {', '.join(wrong[:3])} changed since it was saved")
+        self._intact = step
 
     def sound(self, tell: Callable[[str], None]) -> int | None:
         """The newest finished step whose files are as they were written; None where there is none.
 
-        Those that are damaged are set aside under another name, and told of.
+        Newer ones, which are damaged, are set aside under another name, and told of.
 
         Raises:
           OSError: a file cannot be read, which says nothing of what it holds.
         """
-        finished, newest = self.steps(), None
-        for step in sorted(int(name) for name in self._names() if name.isdecimal() and int(name) not in finished):
+        names = self._names()
+        finished = self._finished(names)
+        for step in sorted(int(name) for name in names if name.isdecimal() and int(name) not in finished):
             tell(f"checkpoint {step} in {self._directory} was not finished, and is not used")
         for step in reversed(finished):
             try:
                 self.verify(step)
+                return step
             except DamagedError as error:
                 tell(f"{error}; it is kept as {self._set_aside(step)}, and not used")
-            else:
-                newest = step if newest is None else newest
-        return newest
+        return None
 
     def _set_aside(self, step: int) -> str:
         """Renames a step so that it is none any more, its manifest first."""
@@ -196,7 +207,8 @@ class Checkpoints:
         Raises:
           CheckpointError: files that changed since they were written, or a state of other shapes, dtypes or names.
         """
-        self.verify(step)
+        if step != self._intact:
+            self.verify(step)
         try:
             stored = self._orbax.checkpointables_metadata(step)
         except Exception as error:
@@ -226,31 +238,34 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for the save under way."""
-        failed = True
         try:
             self._finish()
-            failed = False
         finally:
             self._sealer.shutdown()
             if "_orbax" in self.__dict__:
                 try:
                     self._orbax.close()
                 except Exception:
-                    if not failed:  # else it tells of the same failure once more, without the step
+                    if not self._failed:  # else it tells of the same failure once more, without the step
                         raise
 
 
+@cache
+def hush() -> None:
+    """Leaves it to this module to tell of saves: Orbax logs a dozen lines of each, and a thousand of one that fails, in which
+    TensorStore has a traceback for every write that was given up."""
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else before(found)
+
+
 def arrays(tree: Any) -> dict[str, str]:
-    """Dotted name -> `(3, 4) float32` of each array, whether fields are attributes, keys or positions."""
+    """Dotted name -> `(3, 4) float32` of each array."""
     return {name: "unwanted" if leaf is UNWANTED else f"{tuple(leaf.shape)} {jax.numpy.dtype(leaf.dtype)}" for name, leaf in leaves(tree)}
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Dotted name -> shape of each array."""
-    return {name: tuple(leaf.shape) for name, leaf in leaves(tree)}
-
-
 def leaves(tree: Any) -> list[tuple[str, Any]]:
+    """(dotted name, array) of each, whether fields are attributes, keys or positions."""
     found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
     return [
         (".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path), leaf) for path, leaf in found

@@ -9,6 +9,7 @@ identity would not be the same run.
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
@@ -297,23 +298,40 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
-def from_json(stored: dict[str, Any]) -> Experiment:
+def from_json(fields: dict[str, Any]) -> Experiment:
     """The experiment that `to_json` wrote.
 
     Raises:
       ConfigError: a field that this version does not have, a value of another type, or one that breaks the rules.
     """
-    experiment: Experiment = _build(Experiment, stored, "")
+    experiment: Experiment = _build(Experiment, fields, "")
     experiment.check()
     return experiment
 
 
-def _build(kind: Any, stored: Any, path: str) -> Any:
-    if not isinstance(stored, dict):
-        raise ConfigError(f"{path.removesuffix('.') or 'the configuration'} is {str(stored)[:60]!r}: it must be an object with fields")
+def stored(workdir: Any) -> Experiment:
+    """The configuration that a workdir, on a disk or in an object store, was claimed with.
+
+    Raises:
+      ConfigError: there is none, or it cannot be read.
+    """
+    file = workdir / "experiment.json"
+    try:
+        return from_json(json.loads(file.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}): move the folder away") from error
+
+
+def _build(kind: Any, fields: Any, path: str) -> Any:
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be an object with fields")
     known = {item.name: item for item in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
-    for name, value in stored.items():
+    for name, value in fields.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inception_jax.checkpoint import shapes
+from inception_jax.checkpoint import leaves
 from inception_jax.config import ConfigError
 from inception_jax.training.state import State
 
@@ -31,7 +31,7 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
       ConfigError: nothing is the same.
     """
     ours = {"params": state.params, "batch_stats": state.batch_stats}
-    here, there = shapes(ours), shapes(dict(variables))
+    here, there = ({name: leaf.shape for name, leaf in leaves(tree)} for tree in (ours, dict(variables)))
     loaded = [name for name, shape in here.items() if there.get(name) == shape]
     if not any(name.startswith("params.") for name in loaded):
         raise ConfigError(f"init_from: not one of {len(there)} arrays has a name and a shape of this network: is it another model?")

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from etils import epath
@@ -15,8 +16,8 @@ from inception_jax.files import append, is_object, put
 Item = TypeVar("Item")
 
 
-class DamagedError(ValueError):
-    """A file of a run that is not as it was written."""
+class MetricsError(ValueError):
+    """A `metrics.jsonl` that is not as it was written."""
 
     exit_code = 65
 
@@ -33,46 +34,47 @@ class Logbook:
     def __init__(self, workdir: epath.Path, *, start: int, steps: int, unscored: bool = False, leads: bool = True):
         self._path, self._leads, self._steps = workdir / "metrics.jsonl", leads, steps
         self._object = is_object(self._path)
-        self._lines: list[str] = []
+        self._lines: list[str] = []  # all of them, where none can be appended
         if not leads:
             return
         self._cut(start, unscored)
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05) if terminal else None
         self._began, self._start = time.monotonic(), start
-        try:
-            from tensorboardX import SummaryWriter
+        self._board = None
+        with suppress(ImportError):  # of the extra `report`
+            from inception_jax.board import Board
 
-            self._board = None if self._object else SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
-        except ImportError:
-            self._board = None
+            self._board = None if self._object else Board(workdir / "tensorboard", start=start)
 
     def _cut(self, start: int, unscored: bool) -> None:
         if not self._path.exists():
             return
         rows = [row for row in read_metrics(self._path.parent) if row["step"] <= start]
-        self._lines = [json.dumps(row) for row in rows if not (unscored and row["step"] == start and "val/top1" in row)]
-        self._put()
+        lines = [json.dumps(row) for row in rows if not (unscored and row["step"] == start and "val/top1" in row)]
+        self._put(lines)
+        if self._object:
+            self._lines = lines
 
-    def _put(self) -> None:
-        put(self._path, "".join(line + "\n" for line in self._lines))
+    def _put(self, lines: Sequence[str]) -> None:
+        put(self._path, "".join(line + "\n" for line in lines))
 
     def send(self) -> None:
         """Sends the metrics to an object store, whole, since no line can be appended there: to be called with each checkpoint."""
         if self._leads and self._object:
-            self._put()
+            self._put(self._lines)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records `metrics` of the step just made."""
         if not self._leads:
             return
         row = json.dumps({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
-        self._lines.append(row)
-        if not self._object:
+        if self._object:
+            self._lines.append(row)
+        else:
             append(self._path, row)
         if self._board:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+            self._board.write(step, metrics)
 
     def advance(self, step: int, shown: Mapping[str, str] | None = None) -> None:
         """Moves the bar to `step`; with `shown`, prints those figures and the time left."""
@@ -145,7 +147,7 @@ def read_metrics(workdir: Any) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`; a last line that is still being written, or was when its run was killed, is left out.
 
     Raises:
-      DamagedError: another line that cannot be read.
+      MetricsError: another line that cannot be read.
     """
     file, rows = epath.Path(workdir) / "metrics.jsonl", []
     lines = file.read_bytes().splitlines(keepends=True)
@@ -156,7 +158,7 @@ def read_metrics(workdir: Any) -> list[dict[str, float]]:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             told = f"{line.strip()[:60].decode(errors='replace')!r} ({error})"
-            raise DamagedError(f"{file}, line {number} cannot be read: {told}; take it out, or the run again") from error
+            raise MetricsError(f"{file}, line {number} cannot be read: {told}; take it out, or the run again") from error
     return rows
 
 

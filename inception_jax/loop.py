@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -67,43 +68,32 @@ def fit(
     note.pop(SCORE, None)
     if start and leads:
         say(f"going on from step {start} of {run.steps}")
-    log = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads)
     step, results, tally = start, {}, Tally(note, stops=config.on_not_finite == "stop")
+    logbook = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads)
 
-    def evaluated(step: int) -> dict[str, float]:
-        results = score(run, state, interruption)
-        log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
-        log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
-        log.send()
-        return results
-
-    try:
-        with suspected(run, workdir):
-            try:
-                if unscored:
-                    results = evaluated(start)
-                    checkpoints.amend(start, {**note, SCORE: results["top1"]})
-                first = state
-                for step, state, metrics in training(run, first, start, tally, log, interruption):
-                    if metrics:
-                        log.write(step, metrics)
-                    if unscored := due(step, run, config.evaluate_every_epochs):
-                        results = evaluated(step)
-                    if due(step, run, config.checkpoint_every_epochs):
-                        log.send()
-                        checkpoints.save(step, state, note={SCORE: results["top1"]} if unscored else {})
-                    unscored = False
-                    checkpoints.check()
-                    interruption.look()
-            except PreemptedError:
-                if step not in (start, checkpoints.last):
-                    kept = tally.total()
+    with closing(logbook) as log, closing(checkpoints), suspected(run, workdir):
+        try:
+            if unscored:
+                results = evaluated(run, start, state, log, interruption)
+                checkpoints.amend(start, {**note, SCORE: results["top1"]})
+            made = training(run, state, start, tally, log, interruption)
+            for step, state, metrics, is_due in made:
+                if metrics:
+                    log.write(step, metrics)
+                if unscored := is_due.evaluation:
+                    results = evaluated(run, step, state, log, interruption)
+                if is_due.checkpoint:
                     log.send()
-                    checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
-                raise
-    finally:
-        log.close()
-        checkpoints.close()
+                    checkpoints.save(step, state, note={SCORE: results["top1"]} if unscored else {})
+                unscored = False
+                checkpoints.check()
+                interruption.look()
+        except PreemptedError:
+            if step not in (start, checkpoints.last):
+                kept = tally.total()
+                log.send()
+                checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
+            raise
     interruption.hold(False)
     return state, results or score(run, state, interruption)
 
@@ -117,12 +107,28 @@ def suspected(run: Run, workdir: epath.Path) -> Iterator[None]:
         raise DivergedError(suspect(run, error.step, workdir)) from error
 
 
+class Due(NamedTuple):
+    """What is done after a step."""
+
+    evaluation: bool
+    checkpoint: bool
+
+
 def due(step: int, run: Run, every_epochs: float) -> bool:
     """Whether something done `every_epochs` is done after this step; it always is after the last."""
     if step == run.steps or not every_epochs:
         return step == run.steps
     cadence = every_epochs * run.steps_per_epoch
     return cadence < 1 or round(round(step / cadence) * cadence) == step
+
+
+def evaluated(run: Run, step: int, state: State, log: Logbook, interruption: Interruption) -> dict[str, float]:
+    """Scores the state after `step`, and logs it."""
+    results = score(run, state, interruption)
+    log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
+    log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
+    log.send()
+    return results
 
 
 def score(run: Run, state: State, interruption: Interruption) -> dict[str, float]:
@@ -132,8 +138,8 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
 
 def training(
     run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption
-) -> Iterator[tuple[int, State, dict[str, float]]]:
-    """Steps the run and yields (step, state, metrics) after each, with metrics where figures, a score or a save are due."""
+) -> Iterator[tuple[int, State, dict[str, float], Due]]:
+    """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, warned = run.config, False
     waited = images = 0.0
     log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
@@ -151,9 +157,9 @@ def training(
             jax.block_until_ready(sums)
             log.say(f"compiled, and made the first step, in {duration(time.monotonic() - clock)}")
             log.begin(step)
-        stop = due(step, run, config.evaluate_every_epochs) or due(step, run, config.checkpoint_every_epochs)
+        is_due = Due(due(step, run, config.evaluate_every_epochs), due(step, run, config.checkpoint_every_epochs))
         metrics: dict[str, float] = {}
-        if step == 1 or stop or step % config.log_every_steps == 0:
+        if step == 1 or any(is_due) or step % config.log_every_steps == 0:
             total = tally.take()  # waits for the accelerator
             seconds, rate = time.monotonic() - clock, images / (time.monotonic() - clock)
             metrics = figures(run, step, total)
@@ -170,7 +176,7 @@ def training(
                 log.advance(step, {"epoch": f"{metrics['train/epoch']:.1f}", **shown, "img/s": f"{rate:.0f}"})
         else:
             log.advance(step)
-        yield step, state, metrics
+        yield step, state, metrics, is_due
         if metrics:
             waited, images, clock = 0.0, 0.0, time.monotonic()
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_jax.checkpoint import leaves
-from inception_jax.config import differences
+from inception_jax.config import differences, stored
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts, different
-from inception_jax.workdir import absolute, opened, saved, stored
+from inception_jax.workdir import absolute, opened, saved
 
 SHOWN = 5
 """Differences of one step that are told of."""
@@ -49,7 +49,7 @@ def parting(a: str, b: str) -> Parting:
     Raises:
       ConfigError: a folder that is no run.
       CheckpointError: a checkpoint that cannot be read, or of another network.
-      DamagedError: figures that cannot be read.
+      MetricsError: figures that cannot be read.
     """
     workdirs = [absolute(run) for run in (a, b)]
     configuration = differences(*(stored(workdir) for workdir in workdirs))
@@ -95,7 +95,7 @@ def unlike(a: list[tuple[str, float]], b: list[tuple[str, float]]) -> list[str]:
 
 def apart(a: str, b: str) -> list[str]:
     """The arrays of two states that differ, and by how much."""
-    one, other = ({name: np.asarray(leaf) for name, leaf in leaves(opened(run).state)} for run in (a, b))
+    one, other = ({name: np.asarray(leaf) for name, leaf in leaves(opened(run, whole=True).state)} for run in (a, b))
     found = [f"{name} is in one of them only" for name in sorted(one.keys() ^ other.keys())]
     for name in sorted(one.keys() & other.keys()):
         if one[name].shape != other[name].shape:

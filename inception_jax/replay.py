@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from inception_jax.checkpoint import leaves
 from inception_jax.data import order
 from inception_jax.experiment import Run
 from inception_jax.files import put
@@ -53,7 +54,7 @@ def replay(run: Run, state: State) -> Replay:
     """The step that follows `state`, made without compiling it, every layer looked at."""
     step = int(state.step) + 1
     (batch,) = run.train_batches(step - 1, step)
-    found = [looked_at("parameter", name, leaf) for name, leaf in arrays(state.params)]
+    found = [looked_at("parameter", name.replace(".", "/"), leaf) for name, leaf in leaves(state.params)]
     places: dict[int, Seen] = {}  # of what runs through the network; callbacks may come in another order than they were asked for
 
     def look(what: str, layer: str, tree: Any) -> None:
@@ -75,13 +76,8 @@ def replay(run: Run, state: State) -> Replay:
     jax.effects_barrier()
     found += [*places.values(), looked_at("output", "loss", loss)]
     place_of = {one.layer: place for place, one in places.items()}
-    gradients = [looked_at("gradient", name, leaf) for name, leaf in arrays(gradient)]
+    gradients = [looked_at("gradient", name.replace(".", "/"), leaf) for name, leaf in leaves(gradient)]
     return Replay(step, found + sorted(gradients, key=lambda one: -place_of.get(one.layer.rpartition("/")[0], 0)))
-
-
-def arrays(tree: Any) -> list[tuple[str, jax.Array]]:
-    """(`a/b/kernel`, array) of each leaf of nested dictionaries."""
-    return [("/".join(str(key.key) for key in path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 def looked_at(what: str, layer: str, array: Any) -> Seen:

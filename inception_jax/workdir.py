@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import fsspec
+import jax
 from etils import epath
 
-from inception_jax.checkpoint import CheckpointError, Checkpoints
-from inception_jax.config import ConfigError, Experiment, differences, from_json, to_json
+from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints
+from inception_jax.config import ConfigError, Experiment, differences, stored, to_json
 from inception_jax.experiment import Run
 from inception_jax.files import StorageError, put
 from inception_jax.logbook import say
@@ -57,28 +58,12 @@ def claim(workdir: epath.Path, config: Experiment, *, leads: bool = True) -> Non
         raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
 
 
-def stored(workdir: epath.Path) -> Experiment:
-    """The configuration that a workdir was claimed with.
-
-    Raises:
-      ConfigError: there is none, or it cannot be read.
-    """
-    try:
-        return from_json(json.loads((workdir / "experiment.json").read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
-    except ConfigError as error:
-        raise ConfigError(f"{workdir}/experiment.json: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{workdir}/experiment.json cannot be read ({error}): move the folder away") from error
-
-
 STEP = re.compile(r"@\d+$")
 """Behind a workdir: not its newest checkpoint, but that of this step."""
 
 
 class Opened(NamedTuple):
-    """A workdir, its run in this room, and a state of it."""
+    """A workdir, its run in this room, and a state of it; without that of the optimizer, where only the network is wanted."""
 
     workdir: epath.Path
     run: Run
@@ -112,13 +97,13 @@ def following(path: str, *, every: float) -> Iterator[Opened]:
     """
     workdir = absolute(path)
     run = Run(stored(workdir), everything())
-    target, reached, failed, waits = run.abstract_state(), -1, -1, False
+    reached, failed, waits = -1, -1, False
     while reached < run.steps:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
         newest, state = max(checkpoints.steps(), default=-1), None
         try:
             if newest > reached:
-                state = checkpoints.restore(newest, target)
+                state = restored(checkpoints, newest, run)
         except (OSError, CheckpointError):
             if newest == failed:
                 raise
@@ -140,8 +125,19 @@ def saved(path: str) -> list[int]:
     return Checkpoints(absolute(path) / "checkpoints", keep=1, leads=False).steps()
 
 
-def opened(path: str) -> Opened:
+def restored(checkpoints: Checkpoints, step: int, run: Run) -> State:
+    """A saved state without that of its optimizer, which is not read: with RMSProp, momentum and averages it is half of the bytes."""
+    target = run.abstract_state()
+    unread = jax.tree.map(lambda leaf: UNWANTED, target.opt_state)
+    state: State = checkpoints.restore(step, target.replace(opt_state=unread))
+    return state.replace(opt_state=())
+
+
+def opened(path: str, *, whole: bool = False) -> Opened:
     """A workdir, its run in this room, and its newest state; `runs/a@500` is the state of step 500.
+
+    Args:
+      whole: with the state of the optimizer.
 
     Raises:
       ConfigError: no run, or one without such a checkpoint.
@@ -158,6 +154,7 @@ def opened(path: str) -> Opened:
         step = int(asked or steps[-1])
         if step not in steps:
             raise ConfigError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
-        return Opened(workdir, run, checkpoints.restore(step, run.abstract_state()))
+        state = checkpoints.restore(step, run.abstract_state()) if whole else restored(checkpoints, step, run)
+        return Opened(workdir, run, state)
     finally:
         checkpoints.close()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import CheckpointError, Checkpoints, digests, shapes
+from inception_jax.checkpoint import CheckpointError, Checkpoints, digests, leaves
 from inception_jax.training.optimizer import optimizer
 from inception_jax.training.state import State
 
@@ -79,4 +79,4 @@ def test_saving_is_safe_while_the_state_is_used_up(tmp_path):
 
 
 def test_names_of_arrays_are_the_same_for_classes_and_dictionaries():
-    assert shapes(state())["opt_state.2.0.nu.conv.kernel"] == (3, 4)
+    assert dict(leaves(state()))["opt_state.2.0.nu.conv.kernel"].shape == (3, 4)

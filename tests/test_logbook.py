@@ -1,4 +1,7 @@
 import json
+import struct
+
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from inception_jax.logbook import Logbook, duration, read_metrics
 
@@ -28,7 +31,18 @@ def test_tensorboard_mirrors_the_truth(tmp_path):
     log = Logbook(tmp_path, start=0, steps=9)
     log.write(3, {"train/loss": 0.25})
     log.close()
-    assert any(file.name.startswith("events") for file in (tmp_path / "tensorboard").iterdir())
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    events = list(records(file.read_bytes()))
+    assert [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value] == [(3, "train/loss", 0.25)]
+    assert [event.step for event in events if event.session_log.status == SessionLog.START] == [1]
+
+
+def records(data):
+    """The events of a file: length, its checksum, the event, its checksum."""
+    while data:
+        (length,) = struct.unpack("Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 def test_others_than_the_lead_say_and_write_nothing(tmp_path, capsys):

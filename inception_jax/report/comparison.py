@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.config import from_json
+from inception_jax.config import stored
 from inception_jax.logbook import read_metrics
 from inception_jax.report.tables import aligned
 
@@ -170,10 +170,9 @@ def curves(workdirs: Sequence[Path]) -> list[Curve]:
 
 def _kind(workdir: Path) -> tuple[str, int]:
     """What a run is but for its seed, and the seed."""
-    file = workdir / "experiment.json"
-    if not file.exists():
+    if not (workdir / "experiment.json").exists():
         return str(workdir), 0
-    config = from_json(json.loads(file.read_text()))
+    config = stored(workdir)
     identity = {**config.identity(), "init_from": config.init_from}
     seed = identity.pop("seed")
     return json.dumps(identity, sort_keys=True), seed

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from inception_jax.confidence import within
-from inception_jax.config import ConfigError, from_json, to_json
+from inception_jax.config import stored, to_json
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
@@ -58,13 +58,9 @@ def held(workdir: Path) -> tuple[list[dict[str, float]], dict[str, Any], list[di
 
     Raises:
       ConfigError: a configuration or a record that cannot be read.
-      DamagedError: figures that cannot be read.
+      MetricsError: figures that cannot be read.
     """
-    file = workdir / "experiment.json"
-    try:
-        config = to_json(from_json(json.loads(file.read_bytes()))) if file.exists() else {}
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+    config = to_json(stored(workdir)) if (workdir / "experiment.json").exists() else {}
     return read_metrics(workdir), config, attempts(epath.Path(workdir))
 
 

@@ -1,8 +1,11 @@
 """Checkpoints whose files were changed, and disks that take no more: nothing is used that is not whole, nothing whole is lost."""
 
 import os
+import re
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ import pytest
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.files import StorageError
 from inception_jax.parting import parting
-from tests.faults.runs import Process, completed
+from tests.faults.runs import RECIPE, ROOT, Process, completed
 
 
 def state(value):
@@ -123,3 +126,44 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
     assert f"it is kept as {newest}.damaged" in said
     assert os.path.isdir(tmp_path / "hurt" / "checkpoints" / f"{newest}.damaged")
     assert parting(str(tmp_path / "undisturbed"), str(tmp_path / "hurt")).step is None
+
+
+DISK = """
+mount -t tmpfs -o size=2m tmpfs disk
+"$@" --workdir disk/run > said 2>&1 &
+while [ ! -e disk/run/checkpoints/21.sha256.json ]; do sleep 0.05; done
+{harm}
+wait $!
+echo $? > code
+{remedy}
+"$@" --workdir disk/run > said_then 2>&1
+cp -r disk/run run
+"""
+FULL, EMPTIED = "dd if=/dev/zero of=disk/filler bs=4k 2> /dev/null", "rm disk/filler"
+AGAIN = '"$@" --workdir disk/run > said 2>&1 &'
+LOCKED, UNLOCKED = f"kill -9 $!; wait $!; mount -o remount,ro disk; {AGAIN}", "mount -o remount,rw disk"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("harm", "remedy", "cause"),
+    [(FULL, EMPTIED, "No space left on device"), (LOCKED, UNLOCKED, "Read-only file system")],
+    ids=["full", "read-only"],
+)
+def test_a_run_whose_disk_takes_no_more_says_so_and_goes_on_when_it_does(tmp_path, harm, remedy, cause):
+    """A small tmpfs in a mount namespace of its own, which Linux lets a user have."""
+    completed(tmp_path, "undisturbed")
+    (tmp_path / "disk").mkdir()
+    within = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", DISK.format(harm=harm, remedy=remedy), "bash"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True,
+        timeout=600,
+    )  # fmt: skip
+    said = (tmp_path / "said").read_text()
+    assert (tmp_path / "code").read_text() == "74\n", said
+    assert cause in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert re.search("going on from step (21|42|63) of 126", (tmp_path / "said_then").read_text())
+    found = parting(str(tmp_path / "undisturbed"), str(tmp_path / "run"))
+    assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()

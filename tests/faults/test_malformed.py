@@ -39,9 +39,7 @@ NOWHERE = ["--data.name", "folder", "--data.directory", "/nowhere/at/all"]
 
 def line(rng):
     """A malformed line of a random command."""
-    command = rng.choice(
-        ["train", "train", "train", "evaluate", "predict", "plan", "report", "compare", "replay", "models", "data", "export"]
-    )
+    command = rng.choice(COMMANDS)
     junk = [rng.choice([*JUNK, *FIELDS, "digits", "--json", "--help-me", "show", "check"]) for _ in range(rng.randrange(4))]
     if command in ("train", "plan"):
         given = [part for _ in range(rng.randrange(1, 4)) for part in (rng.choice(FIELDS), rng.choice(JUNK))]

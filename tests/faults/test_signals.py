@@ -26,8 +26,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(("phase", "number"), [*((phase, signal.SIGTERM) for phase in PHASES), ("training", signal.SIGINT)])
 def test_a_signal_in_every_phase(undisturbed, phase, number):
     folder, _ = undisturbed
     workdir = f"{phase}-{number.name}"

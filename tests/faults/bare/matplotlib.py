@@ -1,0 +1,1 @@
+raise ImportError("hidden: a machine without the extra `report`")
