@@ -14,8 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import tests.faults.three  # noqa: F401
-from benchmarks.machine import publish
+from machine import publish
+
+import tests.three  # noqa: F401
 from inception_jax.logbook import tracked
 from inception_jax.parting import parting
 from tests.faults.runs import completed, killed_at

@@ -33,6 +33,17 @@ def x64():
 
 
 @pytest.fixture
+def three():
+    """The network of three modules, registered for one test."""
+    from inception_jax.models import REGISTRY, register
+    from tests.networks import three
+
+    register("three", paper=three)
+    yield
+    REGISTRY.pop("three")
+
+
+@pytest.fixture
 def command(tmp_path):
     """Runs `inception-jax ARGUMENTS` in a process and a folder of its own."""
 

@@ -17,6 +17,7 @@ from inception_jax.models import REGISTRY
 from inception_jax.recipes import recipe
 from inception_jax.workdir import absolute, claim
 from tests.conftest import ROOT
+from tests.networks import LINE
 
 
 def refused(arguments, capsys):
@@ -196,7 +197,7 @@ def test_data_is_prepared_and_checked(capsys, tmp_path):
 def trained(tmp_path_factory):
     """The shortest run that there is."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = ["train", "digits", "--steps", "1", "--workdir", "run", "--batch-size", "8", "--data.test-split", "test[:20]"]
+    arguments = ["train", *LINE, "--steps", "1", "--workdir", "run", "--batch-size", "8", "--data.test-split", "test[:20]"]
     done = subprocess.run(
         [sys.executable, "-m", "inception_jax.cli", *arguments],
         cwd=folder,
@@ -277,7 +278,7 @@ def test_a_run_that_waits_for_its_data_says_so_and_bad_examples_are_counted(comm
 @pytest.mark.slow
 def test_a_run_begins_from_another(trained, command, tmp_path):
     workdir, _ = trained
-    line = ["train", "digits", "--steps", "1", "--batch-size", "8", "--data.test-split", "test[:20]", "--workdir", "tuned"]
+    line = ["train", *LINE, "--steps", "1", "--batch-size", "8", "--data.test-split", "test[:20]", "--workdir", "tuned"]
     done = command(*line, "--init-from", workdir)
     assert done.returncode == 0, done.stderr
     assert re.search(r"from .*run, step 1: \d+ arrays taken over\n", done.stdout)
@@ -288,6 +289,7 @@ def test_a_run_begins_from_another(trained, command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("three")
 def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
     workdir, _ = trained
     assert main(["evaluate", str(workdir), "--json"]) == 0
@@ -299,16 +301,17 @@ def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
     with np.load(tmp_path / "p.npz") as saved:
         assert saved["probabilities"].shape == (20, 10)
         assert alone["top1"] == pytest.approx((saved["probabilities"].argmax(-1) == saved["labels"]).mean())
-    assert (tmp_path / "r.csv").read_text().splitlines()[1].startswith("bn_inception_small+bn_inception_small,32,")
+    assert (tmp_path / "r.csv").read_text().splitlines()[1].startswith("three+three,16,")
     assert main(["evaluate", str(workdir), "--statistics", "population", "--batches", "2", "--per-class", "--health"]) == 0
     text = capsys.readouterr().out
     assert "95 % intervals" in text
-    assert text.count("means off by") == 69
+    assert text.count("means off by") == 13
     assert refused(["evaluate", workdir, "--crops", "144"], capsys)[0] == 78
     assert refused(["evaluate", workdir, "--crops", "7"], capsys)[0] == 78
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("three")
 def test_predict_names_what_it_sees_and_refuses_what_it_cannot(trained, capsys, tmp_path):
     workdir, _ = trained
     main(["predict", str(workdir), str(workdir / "report" / "example.png"), "--json"])
@@ -325,6 +328,7 @@ def test_predict_names_what_it_sees_and_refuses_what_it_cannot(trained, capsys, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("three")
 def test_evaluate_scores_again(trained, capsys):
     workdir, said = trained
     main(["evaluate", str(workdir), "--json"])

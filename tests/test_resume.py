@@ -5,8 +5,9 @@ import pytest
 
 from inception_jax.logbook import read_metrics
 from inception_jax.workdir import opened
+from tests.networks import LINE
 
-LINE = ("train", "digits", "--log-every-steps", "1", "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
+STEPS = ("train", *LINE, "--log-every-steps", "1", "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
 
 
 def metrics(workdir):
@@ -15,9 +16,10 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("three")
 def test_two_and_two_steps_are_four_and_the_same_line_is_the_same_run(command, tmp_path):
     for workdir, steps in (("whole", 4), ("again", 4), ("halves", 2), ("halves", 4)):
-        done = command(*LINE, "--workdir", workdir, "--steps", steps)
+        done = command(*STEPS, "--workdir", workdir, "--steps", steps)
         assert done.returncode == 0, done.stderr
     assert "going on from step 2 of 4" in done.stdout
     whole = opened(str(tmp_path / "whole"))[2]

@@ -9,12 +9,13 @@ import threading
 import time
 from pathlib import Path
 
+from tests.networks import LINE
+
 ROOT = Path(__file__).parent.parent.parent
 BARE = Path(__file__).parent / "bare"
 """Hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
-    "digits", "--import", "tests.faults.three", "--model.name", "three", "--data.image-size", "16", "--data.margin", "1",
-    "--data.shift", "1", "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "32", "--epochs", "3",
+    *LINE, "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "32", "--epochs", "3",
     "--checkpoint-every-epochs", "0.5", "--evaluate-every-epochs", "1",
 ]  # fmt: skip
 """126 steps, a checkpoint after every 21, an evaluation after every 42."""
@@ -24,7 +25,7 @@ class Process:
     """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as it says it."""
 
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
-        begin = ["-m", "inception_jax.cli", command, "--import", "tests.faults.three"] if command else [str(ROOT / "train.py"), *RECIPE]
+        begin = ["-m", "inception_jax.cli", command, "--import", "tests.three"] if command else [str(ROOT / "train.py"), *RECIPE]
         line = [sys.executable, *begin, *arguments]
         paths = os.pathsep.join([str(BARE), str(ROOT), os.environ.get("PYTHONPATH", "")])
         environment = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": paths, **environment}
