@@ -9,6 +9,7 @@ deleted after that, and the manifest first: a kill at any moment leaves as many 
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -273,10 +274,12 @@ def leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def digests(directory: epath.Path) -> dict[str, str]:
-    """Name -> SHA-256 of every file under `directory`."""
+    """Name -> SHA-256 of every file under `directory`; links are not followed, and have none."""
     found: dict[str, str] = {}
     for path in sorted(directory.iterdir()):
-        if path.is_dir():
+        if os.path.islink(path):
+            found[path.name] = "a link"
+        elif path.is_dir():
             found |= {f"{path.name}/{name}": digest for name, digest in digests(path).items()}
         else:
             with path.open("rb") as file:

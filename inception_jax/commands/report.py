@@ -28,9 +28,8 @@ def report(arguments: list[str]) -> None:
 
 
 def _one(workdir: Path) -> None:
-    from inception_jax.report.page import held, write
+    from inception_jax.report.page import write
 
-    held(workdir)  # what cannot be read is told of before anything is drawn
     pictures = figures().draw(workdir)
     for file in (*pictures, write(workdir, pictures)):
         print(short(file))

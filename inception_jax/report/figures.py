@@ -1,6 +1,5 @@
 """The pictures of a run: learning curves, worst mistakes, one held-out image to try `predict` on; and of several runs together."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,23 @@ import numpy as np
 from matplotlib import pyplot
 from PIL import Image
 
-from inception_jax.logbook import read_metrics
 from inception_jax.report.comparison import Curve
+from inception_jax.report.held import held
 
 
 def draw(workdir: Path) -> list[Path]:
-    """Draws what `workdir` holds into `workdir/report`, and returns the files."""
-    folder = workdir / "report"
+    """Draws what `workdir` holds into `workdir/report`, and returns the files.
+
+    Raises: what `held` does, before anything is drawn.
+    """
+    found, folder = held(workdir), workdir / "report"
     folder.mkdir(exist_ok=True)
-    files = [curves(read_metrics(workdir), folder / "curves.png")]
-    if (workdir / "worst.npz").exists():
-        with np.load(workdir / "worst.npz") as worst:
-            files.append(mistakes(dict(worst), folder / "mistakes.png"))
-            Image.fromarray(worst["example"]).save(folder / "example.png")
-    if (workdir / "health.json").exists():
-        files.append(health(json.loads((workdir / "health.json").read_text()), folder / "health.png"))
+    files = [curves(found.rows, folder / "curves.png")]
+    if found.worst:
+        files.append(mistakes(found.worst, folder / "mistakes.png"))
+        Image.fromarray(found.worst["example"]).save(folder / "example.png")
+    if found.health:
+        files.append(health(found.health, folder / "health.png"))
     return files
 
 

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from inception_jax.confidence import within
-from inception_jax.config import stored, to_json
-from inception_jax.logbook import read_metrics
-from inception_jax.record import attempts
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
+from inception_jax.report.held import held
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem }
@@ -27,7 +24,7 @@ tr { border-bottom: 1px solid #eee } details { margin: .5rem 0 }
 
 def write(workdir: Path, pictures: Iterable[Path]) -> Path:
     """Writes what `workdir` holds to its `report/index.html`: scores, `pictures`, worst classes, the configuration, what it ran on."""
-    rows, config, made = held(workdir)
+    rows, config, made, worst, _ = held(workdir)
     scored = [row for row in rows if row.keys() >= {"val/top1", "val/top5", "val/loss"}]
     parts = [f"<h1>{escape(config.get('model', {}).get('name', workdir.name))}</h1>", f"<p>{escape(workdir.name)}</p>"]
     if scored:
@@ -42,8 +39,8 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         head = ("step", "top-1", "top-5", "loss")
         cells = ((f"{r['step']:,.0f}", _top1(r), f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
         parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
-    if (workdir / "worst.npz").exists():
-        parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(workdir / "worst.npz"))]
+    if "confusion" in worst:
+        parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(worst))]
     parts += ["<h2>Configuration</h2>", *(_details(name, value) for name, value in _sections(config))]
     if made:
         room = {name: value for name, value in made[-1].items() if name not in ("began", "ended", "outcome")}
@@ -51,17 +48,6 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         parts += ["<h2>Attempts</h2>", _table(("began", "ended", "how"), lines)]
         parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json.dumps(value)) for name, value in room.items()))]
     return _page(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}", parts, workdir / "report" / "index.html")
-
-
-def held(workdir: Path) -> tuple[list[dict[str, float]], dict[str, Any], list[dict[str, Any]]]:
-    """What `workdir` holds: rows of figures, the configuration (empty where there is none), attempts.
-
-    Raises:
-      ConfigError: a configuration or a record that cannot be read.
-      MetricsError: figures that cannot be read.
-    """
-    config = to_json(stored(workdir)) if (workdir / "experiment.json").exists() else {}
-    return read_metrics(workdir), config, attempts(epath.Path(workdir))
 
 
 def beside(found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], picture: Path, file: Path) -> Path:
@@ -94,12 +80,9 @@ def _top1(row: Mapping[str, float]) -> str:
     return within(row["val/top1"], row["val/count"]) if row.get("val/count") else f"{row['val/top1']:.2%}"
 
 
-def _classes(file: Path, most: int = 20) -> Iterable[Iterable[str]]:
+def _classes(worst: Mapping[str, np.ndarray], most: int = 20) -> Iterable[Iterable[str]]:
     """The `most` classes of the lowest accuracy."""
-    with np.load(file) as worst:
-        if "confusion" not in worst:
-            return
-        table, names = worst["confusion"], worst["class_names"]
+    table, names = worst["confusion"], worst["class_names"]
     count = table.sum(1)
     right = np.diagonal(table) / np.maximum(count, 1)
     for i in [i for i in np.argsort(right, kind="stable") if count[i]][:most]:

@@ -2,6 +2,8 @@
 
 import time
 
+import jax
+
 from inception_jax import checkpoint, loop
 from inception_jax.evaluation import protocol
 from inception_jax.experiment import Run
@@ -22,6 +24,7 @@ def paced(batches):
         yield batch
 
 
+jax.distributed.initialize = announced("joining", jax.distributed.initialize)
 Run.describe = announced("start-up", Run.describe)
 checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
 whole = Run.test_batches

@@ -1,12 +1,15 @@
 """A run whose workdir is in an object store: the same run, with no append and no atomic rename."""
 
+import random
 from dataclasses import replace
 
+import chex
 import pytest
 from etils import epath
 
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.experiment import Run
+from inception_jax.interruption import Interruption, PreemptedError
 from inception_jax.logbook import read_metrics
 from inception_jax.loop import finished, fit
 from inception_jax.mesh import everything
@@ -37,6 +40,29 @@ def run(steps):
     return Run(config, everything())
 
 
+class Journal(dict):
+    """The objects of a store, and in which order they came and went."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = []
+
+    def __setitem__(self, name, file):
+        self.entries.append((name, file))
+        super().__setitem__(name, file)
+
+    def __delitem__(self, name):
+        self.entries.append((name, None))
+        super().__delitem__(name)
+
+    def after(self, count):
+        """What there was after so many of them: an object is in such a store whole, or not at all."""
+        there = {}
+        for name, file in self.entries[:count]:
+            there[name] = file and file.getvalue()
+        return {name: data for name, data in there.items() if data is not None}
+
+
 def measured(workdir):
     return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in read_metrics(workdir)]
 
@@ -64,4 +90,42 @@ def test_a_run_in_an_object_store_is_the_run_on_a_disk(store, tmp_path):
     assert before < 16
     assert "kept as 16.damaged" in told[0]
     fit(run(16), remote)
+    assert measured(remote) == measured(local)
+
+
+@pytest.mark.slow
+def test_a_run_in_an_object_store_that_is_killed_after_any_write(store, tmp_path, monkeypatch):
+    """A kill leaves the store as it was after one of the writes: the run goes on from each of some, drawn at random."""
+    local, remote = epath.Path(tmp_path / "run"), epath.Path("gs://bucket/run")
+    claim(local, run(16).config)
+    undisturbed, _ = fit(run(16), local)
+    journal = Journal()
+    monkeypatch.setattr(store, "store", journal)
+    claim(remote, run(16).config)
+    fit(run(16), remote)
+    moments = sorted(random.Random(0).sample(range(len(journal.entries)), 5))
+    for moment in moments:
+        there = journal.after(moment)
+        monkeypatch.setattr(store, "store", Journal())
+        for name, data in there.items():
+            store().pipe_file(name, data)
+        claim(remote, run(16).config)
+        state, _ = fit(run(16), remote)
+        chex.assert_trees_all_equal(state, undisturbed)
+        assert measured(remote) == measured(local), moment
+
+
+@pytest.mark.slow
+def test_a_run_in_an_object_store_that_is_told_to_stop(store, tmp_path):
+    local, remote = epath.Path(tmp_path / "run"), epath.Path("gs://bucket/run")
+    claim(local, run(16).config)
+    undisturbed, _ = fit(run(16), local)
+    claim(remote, run(16).config)
+    looks, interruption = iter(range(1000)), Interruption()
+    interruption.together(lambda: None, lambda: next(looks) == 6)
+    with pytest.raises(PreemptedError):
+        fit(run(16), remote, interruption=interruption)
+    assert 1 < max(Checkpoints(remote / "checkpoints", keep=2).steps()) < 16
+    state, _ = fit(run(16), remote)
+    chex.assert_trees_all_equal(state, undisturbed)
     assert measured(remote) == measured(local)

@@ -11,12 +11,12 @@ from inception_jax.parting import apart, figures
 from tests.faults.runs import Process
 
 
-def pair(folder, workdir, *arguments):
+def pair(folder, workdir, *arguments, numbers=(0, 1)):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in range(2)]
+    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in numbers]
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,14 @@ def test_a_notice_to_one_process_stops_and_saves_both(alone, told):
     assert [process.wait() for process in processes] == [0, 0], processes[0].text + processes[1].text
     assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
     assert apart(str(alone / workdir), str(alone / "alone")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_waits_for_the_others_stops_when_it_is_told_to(tmp_path, number):
+    (process,) = pair(tmp_path, "run", "--import", "tests.faults.slow", numbers=[number])
+    process.until("now in joining")
+    time.sleep(2)
+    process.send(signal.SIGTERM)
+    assert process.wait(15) == 75, process.text
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,85 @@
+"""What the folder of a run holds for a reader, read whole and checked, before anything is drawn of it."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from inception_jax.config import stored, to_json
+from inception_jax.logbook import read_metrics
+from inception_jax.record import attempts
+
+
+class UnreadableError(ValueError):
+    """A file of a run that is not what was written there."""
+
+    exit_code = 65
+
+
+class Held(NamedTuple):
+    """Of a run.
+
+    Attributes:
+      rows: its figures.
+      config: empty where there is none.
+      attempts: to make it.
+      worst: the arrays of `worst.npz`, which `evaluation.worst` describes; empty where there is none.
+      health: `layers` with `name`, `mean` and `variance`, and top-1 `running` and `population`; empty where there is none.
+    """
+
+    rows: list[dict[str, float]]
+    config: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    worst: dict[str, np.ndarray]
+    health: dict[str, Any]
+
+
+def held(workdir: Path) -> Held:
+    """What `workdir` holds.
+
+    Raises:
+      ConfigError: a configuration or a record that cannot be read.
+      MetricsError: figures that cannot be read.
+      UnreadableError: examples or a BN health that cannot be read.
+    """
+    config = to_json(stored(workdir)) if (workdir / "experiment.json").exists() else {}
+    rows, made = read_metrics(workdir), attempts(epath.Path(workdir))
+    return Held(rows, config, made, _worst(workdir / "worst.npz"), _health(workdir / "health.json"))
+
+
+def _worst(file: Path) -> dict[str, np.ndarray]:
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            worst = dict(archive)
+        names, classes = worst["class_names"], (worst["label"], worst["prediction"])
+        sane = (
+            worst["image"].ndim == 4
+            and worst["image"].dtype == worst["example"].dtype == np.uint8
+            and names.dtype.kind == "U"
+            and all(of.shape == worst["probability"].shape == (len(worst["image"]),) for of in classes)
+            and all(of.dtype.kind == "i" and (of >= 0).all() and (of < len(names)).all() for of in classes)
+            and ("confusion" not in worst or worst["confusion"].shape == (len(names), len(names)))
+        )
+        if not sane:
+            raise ValueError("its arrays do not fit each other")
+        return worst
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UnreadableError(f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again") from error
+
+
+def _health(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+        layers = [{"name": str(one["name"]), "mean": float(one["mean"]), "variance": float(one["variance"])} for one in found["layers"]]
+        return {"layers": layers, "running": float(found["running"]), "population": float(found["population"])}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnreadableError(
+            f"{file} cannot be read ({error!r}): take it away, and `inception-jax evaluate --health` writes it again"
+        ) from error
