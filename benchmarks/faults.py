@@ -1,18 +1,25 @@
-"""A hundred runs, each killed at a random moment and started again: `python benchmarks/faults.py [FOLDER] [--runs 100]`.
+"""A hundred runs, each killed at random moments and started again: `python benchmarks/faults.py [FOLDER] [--runs 100]`.
 
-Each is a real training process of the digits recipe with a network of three modules (`tests/faults/runs.py`), killed with SIGKILL as
-often as the moment that was drawn lies before its end, then run to its end, and held against the undisturbed run: parameters,
-statistics, optimizer state and the figures of training and evaluation, bit for bit. A second start of this line goes on where the
-first was ended. Writes `benchmarks/results/faults.json`.
+Each is a real training process of the digits recipe with a network of three modules (`tests/faults/runs.py`), killed with SIGKILL at
+moments drawn between its start and 1.5 times the length of an undisturbed run that is alone: once at least, and up to three times, for
+as long as it is not done before the moment. Then it is run to its end, and held against the undisturbed run: parameters, statistics,
+optimizer state and the figures of training and evaluation, bit for bit. As many runs at once as there are cores. A second start of
+this line goes on where the first was ended.
+
+Writes `benchmarks/results/faults.json`.
 """
 
 import argparse
 import json
+import os
 import random
 import shutil
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from machine import publish
 
@@ -20,6 +27,37 @@ import tests.three  # noqa: F401
 from inception_jax.logbook import tracked
 from inception_jax.parting import parting
 from tests.faults.runs import completed, killed_at
+
+MOST_KILLS = 3
+ONE_AT_A_TIME = threading.Lock()
+LAST = 126
+"""The last step of the recipe."""
+
+
+def phase(said: str) -> str:
+    """Where a process was when it was killed, from what it had said."""
+    if "compiling the training step" not in said:
+        return "start-up"
+    if "compiled, and made the first step" not in said:
+        return "compile"
+    return "the last evaluation and after" if f"step {LAST}/{LAST}" in said else "steps, evaluations and saves between"
+
+
+def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
+    """One run, killed and completed; what it came to."""
+    name, moments = f"run-{number}", random.Random(number)
+    phases: list[str] = []
+    while not phases:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        while len(phases) < MOST_KILLS and (said := killed_at(folder, name, moments.uniform(0, 1.5 * seconds))) is not None:
+            phases.append(phase(said))
+    said = completed(folder, name)
+    with ONE_AT_A_TIME:
+        found = parting(str(folder / "undisturbed"), str(folder / name))
+    same = found.step is None and LAST in found.checkpoints and found.rows > 0
+    if same:
+        shutil.rmtree(folder / name)
+    return {"run": number, "phases": phases, "same": same, "damaged": "is damaged" in said, "what": [] if same else found.lines()}
 
 
 def main() -> None:
@@ -29,42 +67,32 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "seconds.json").exists():
-        shutil.rmtree(folder / "undisturbed", ignore_errors=True)
-        completed(folder, "warm")  # fills the compilation cache
-        began = time.monotonic()
-        completed(folder, "undisturbed")
-        (folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
-    seconds = json.loads((folder / "seconds.json").read_text())
-    results = folder / "results.jsonl"
-    done = results.read_text().splitlines() if results.exists() else []
-    for number in tracked(range(len(done), options.runs), "runs"):
-        shutil.rmtree(folder / f"run-{number}", ignore_errors=True)
-        moments = random.Random(number)
-        kills = 0
-        while killed_at(folder, f"run-{number}", moment := moments.uniform(0, 1.2 * seconds)):
-            kills += 1
-            if kills == 3:
-                break
-        completed(folder, f"run-{number}")
-        damaged = any((folder / f"run-{number}" / "checkpoints").glob("*.damaged"))
-        found = parting(str(folder / "undisturbed"), str(folder / f"run-{number}"))
-        same = found.step is None and 126 in found.checkpoints
-        record = {"run": number, "kills": kills, "last_moment": round(moment, 2), "same": same, "damaged": damaged}
-        with results.open("a") as file:
-            file.write(json.dumps(record | {"what": found.lines() if found.step is not None else []}) + "\n")
-        if found.step is None:
-            shutil.rmtree(folder / f"run-{number}")
-    records = [json.loads(line) for line in results.read_text().splitlines()]
+    results, length = folder / "results.jsonl", folder / "seconds.json"
+    if not length.exists():
+        for name in ("warm", "undisturbed"):  # the first fills the compilation cache
+            shutil.rmtree(folder / name, ignore_errors=True)
+            began = time.monotonic()
+            completed(folder, name)
+        length.write_text(json.dumps(time.monotonic() - began))
+    seconds = json.loads(length.read_text())
+    records = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    left = sorted(set(range(options.runs)) - {record["run"] for record in records})
+    with ThreadPoolExecutor(os.cpu_count()) as pool, results.open("a") as file:
+        for job in tracked([pool.submit(disturbed, number, folder, seconds) for number in left], "runs"):
+            records.append(job.result())
+            file.write(json.dumps(records[-1]) + "\n")
+            file.flush()
     publish(
         "faults",
         {
             "runs": len(records),
             "the_same_bits": sum(record["same"] for record in records),
             "checkpoints_that_failed_to_load": sum(record["damaged"] for record in records),
-            "kills": dict(sorted(Counter(record["kills"] for record in records).items())),
+            "kills": sum(len(record["phases"]) for record in records),
+            "killed_in": dict(Counter(phase for record in records for phase in record["phases"])),
             "seconds_undisturbed": round(seconds, 1),
         },
+        ["orbax-checkpoint"],
     )
 
 

@@ -66,16 +66,16 @@ class Process:
         return "".join(self.said)
 
 
-def killed_at(folder: Path, workdir: str, moment: float) -> bool:
-    """Starts a run, and kills it after so many seconds; whether it was still there then."""
+def killed_at(folder: Path, workdir: str, moment: float) -> str | None:
+    """Starts a run, and kills it after so many seconds; what it had said by then, or None where it was over before."""
     process = Process(folder, "--workdir", workdir)
     try:
         assert process.wait(moment) == 0, process.text
-        return False
+        return None
     except subprocess.TimeoutExpired:
         process.send(signal.SIGKILL)
         process.wait()
-        return True
+        return process.text
 
 
 def completed(folder: Path, workdir: str) -> str:

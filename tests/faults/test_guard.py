@@ -1,0 +1,48 @@
+"""The watch on NaN costs next to nothing, and keeps nobody waiting."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from inception_jax.experiment import Run
+from inception_jax.mesh import everything
+from inception_jax.recipes import recipe
+from inception_jax.tally import Tally
+
+
+def small(**optimizer):
+    config = recipe("digits").config
+    data = replace(config.data, image_size=16, margin=1, shift=1, threads=0)
+    model, rule = replace(config.model, name="three"), replace(config.optimizer, **optimizer)
+    return Run(replace(config, model=model, data=data, optimizer=rule, batch_size=32, steps=40), everything())
+
+
+def cost(run):
+    found = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile().cost_analysis()
+    return found["flops"], found["bytes accessed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip_norm", [2.0, None])
+def test_it_adds_at_most_a_hundredth_to_the_compiled_step(clip_norm, monkeypatch):
+    """By XLA's own account, against a step in which every number counts as finite: from that XLA takes the guard out again."""
+    flops, bytes_accessed = cost(small(clip_norm=clip_norm))
+    monkeypatch.setattr(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool))
+    flops_without, bytes_without = cost(small(clip_norm=clip_norm))
+    assert flops_without <= flops <= 1.01 * flops_without
+    assert bytes_accessed <= 1.01 * bytes_without
+
+
+@pytest.mark.slow
+def test_steps_and_their_tally_move_nothing_that_was_not_asked_for():
+    """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer, `test_tally` watches that."""
+    run, tally = small(), Tally({}, stops=True)
+    state, batches = run.initial_state(), run.train_batches(0)
+    state, _ = run.train_step(state, next(batches))
+    with jax.transfer_guard("disallow"):
+        for step in range(2, 30):
+            state, sums = run.train_step(state, next(batches))
+            tally.add(step, sums)
+    assert tally.take()["steps"] == 28
