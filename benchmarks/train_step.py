@@ -57,14 +57,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
         looped = iter(training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption()))
-        last, _, metrics = next(looped)
+        last, _, metrics, _ = next(looped)
         bare_seconds, loop_seconds = [], []
         while last < run.steps:
             state, seconds = bare(state)
             bare_seconds.append(seconds)
             began, previous = time.perf_counter(), last
             while last < min(previous + options.steps, run.steps):
-                last, _, metrics = next(looped)
+                last, _, metrics, _ = next(looped)
                 if metrics:
                     log.write(last, metrics)
             loop_seconds.append((time.perf_counter() - began) / (last - previous))
