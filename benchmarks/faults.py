@@ -40,24 +40,30 @@ def phase(said: str) -> str:
         return "start-up"
     if "compiled, and made the first step" not in said:
         return "compile"
-    return "the last evaluation and after" if f"step {LAST}/{LAST}" in said else "steps, evaluations and saves between"
+    ended = f"step {LAST}/{LAST}" in said or f"going on from step {LAST}" in said
+    return "the last evaluation and after" if ended else "steps, evaluations and saves between"
 
 
 def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
     """One run, killed and completed; what it came to."""
     name, moments = f"run-{number}", random.Random(number)
-    phases: list[str] = []
-    while not phases:
+    killed: list[str] = []
+    while not killed:
         shutil.rmtree(folder / name, ignore_errors=True)
-        while len(phases) < MOST_KILLS and (said := killed_at(folder, name, moments.uniform(0, 1.5 * seconds))) is not None:
-            phases.append(phase(said))
-    said = completed(folder, name)
+        while len(killed) < MOST_KILLS and (said := killed_at(folder, name, moments.uniform(0, 1.5 * seconds))) is not None:
+            killed.append(said)
+    record = {"run": number, "phases": [phase(said) for said in killed]}
+    try:
+        said = completed(folder, name)
+    except AssertionError as error:
+        return {**record, "same": False, "damaged": False, "what": [str(error)]}
     with ONE_AT_A_TIME:
         found = parting(str(folder / "undisturbed"), str(folder / name))
     same = found.step is None and LAST in found.checkpoints and found.rows > 0
     if same:
         shutil.rmtree(folder / name)
-    return {"run": number, "phases": phases, "same": same, "damaged": "is damaged" in said, "what": [] if same else found.lines()}
+    damaged = any("is damaged" in one for one in (*killed, said))
+    return {**record, "same": same, "damaged": damaged, "what": [] if same else found.lines()}
 
 
 def main() -> None:

@@ -119,13 +119,22 @@ class Checkpoints:
         saving.result()
         if self._leads:
             self._write_manifest(step, digests(self._directory / str(step)), note)
-            self._delete_old()
+            try:
+                self._delete_old()
+            except OSError as error:
+                raise StorageError(
+                    f"checkpoint {step} was written to {self._directory}, but those before cannot be deleted: {error}"
+                ) from error
 
     def _delete_old(self) -> None:
         names = self._names()
         finished = self._finished(names)
-        scores = {step: self.note(step).get(SCORE) for step in finished} if self._keep_best else {}
-        best = sorted((step for step in scores if scores[step] is not None), key=lambda step: (scores[step], step))
+        scores: dict[int, float] = {}
+        for step in finished if self._keep_best else []:
+            with suppress(DamagedError):  # it is told of where it is to be used
+                if SCORE in (note := self.note(step)):
+                    scores[step] = note[SCORE]
+        best = sorted(scores, key=lambda step: (scores[step], step))
         kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
         for step in sorted(int(name) for name in names if name.isdecimal() and int(name) < finished[-1]):
             if step not in kept:  # not finished ones among them, which a kill left
@@ -139,6 +148,9 @@ class Checkpoints:
         (step, sealed), self._pending = self._pending, None
         try:
             sealed.result()
+        except StorageError:
+            self._failed = True
+            raise
         except Exception as error:
             self._failed = True
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error

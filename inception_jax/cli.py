@@ -1,5 +1,6 @@
 """The command `inception-jax`: finds what is asked for in `commands`, and turns errors into exit codes."""
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: str, code: int) -> int:
-    print(f"inception-jax: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"inception-jax: {message}", file=sys.stderr, flush=True)
     return code
 
 

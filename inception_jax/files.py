@@ -18,10 +18,13 @@ def put(path: epath.Path, content: str | bytes) -> None:
       StorageError: it cannot be written; what was there is there still.
     """
     data = content.encode() if isinstance(content, str) else content
-    try:
-        if is_object(path):
+    if is_object(path):
+        try:
             path.write_bytes(data)  # such a store takes an object whole, or not at all
-            return
+        except Exception as error:  # each store's client has errors of its own
+            raise StorageError(f"{path} cannot be written: {error}") from error
+        return
+    try:
         unfinished = path.with_name(f"{path.name}.tmp")
         with open(unfinished, "wb") as file:
             file.write(data)

@@ -18,6 +18,8 @@ class PreemptedError(Exception):
     """The run was told to stop, and nothing is lost; the same line goes on from here."""
 
     exit_code = 75
+    together = True
+    """All processes of a run meet it at the same step."""
 
 
 class Interruption:

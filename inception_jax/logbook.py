@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, TypeVar
 
 from etils import epath
@@ -113,7 +114,7 @@ def say(text: str) -> None:
     try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads it any more, which is no reason to end a run
+    except OSError:  # nobody reads it any more, or its disk is full, which is no reason to end a run
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -164,7 +165,7 @@ def read_metrics(workdir: Any) -> list[dict[str, float]]:
 
 def _row(line: bytes) -> dict[str, float]:
     row = json.loads(line)
-    sane = isinstance(row, dict) and all(isinstance(value, int | float) and abs(value) < 1e100 for value in row.values())
-    if not sane or not row.get("step", -1) >= 0:
-        raise ValueError("it must be an object of finite numbers, with a step among them")
+    sane = isinstance(row, dict) and all(isinstance(value, int | float) and not 1e100 <= abs(value) < inf for value in row.values())
+    if not sane or not 0 <= row.get("step", -1) < inf:
+        raise ValueError("it must be an object of numbers, with a step among them")
     return row

@@ -95,6 +95,7 @@ def fit(
                 checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
             raise
     interruption.hold(False)
+    interruption.look()
     return state, results or score(run, state, interruption)
 
 
@@ -142,7 +143,8 @@ def training(
     """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, warned = run.config, False
     waited = images = 0.0
-    log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
+    if start < run.steps:
+        log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
     batches = run.train_batches(start)
     clock = time.monotonic()
     for step in range(start + 1, run.steps + 1):

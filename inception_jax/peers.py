@@ -12,6 +12,8 @@ import socket
 import struct
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 
 import jax
@@ -19,7 +21,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from inception_jax.config import ConfigError
-from inception_jax.interruption import PreemptedError
 
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 """The environment of a process: `host:port` of the first, how many there are, which of them it is."""
@@ -41,6 +42,7 @@ def joined() -> Iterator["Peers | None"]:
 
     Raises:
       ConfigError: an environment that names them in part.
+      LostError: they could not be joined.
     """
     given = {name: os.environ.get(name) for name in (ADDRESS, COUNT, NUMBER)}
     if given[COUNT] is None and given[NUMBER] is None:
@@ -51,22 +53,30 @@ def joined() -> Iterator["Peers | None"]:
     address, count, number = str(given[ADDRESS]), _whole(COUNT), _whole(NUMBER)
     if not 0 <= number < count:
         raise ConfigError(f"{NUMBER} is {number}: it must be from 0 to {count - 1}, since {COUNT} is {count}")
+    if count == 1:
+        yield None
+        return
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    jax.distributed.initialize(address, num_processes=count, process_id=number)
-    peers = Peers(address.rpartition(":")[0], number, count)
+    try:
+        jax.distributed.initialize(address, num_processes=count, process_id=number)
+        peers = Peers(address.rpartition(":")[0], number, count)
+    except (RuntimeError, OSError) as error:
+        raise LostError(f"process {number} of {count} did not meet the others at {address} ({error}): start all of them again") from error
     try:
         yield peers
-    except PreemptedError:  # all of them, at the same step
-        peers.leave()
-        raise
     except BaseException as error:
-        if not hasattr(error, "exit_code"):
-            peers.silence.wait(SILENCE)  # a broken connection ends in an error of JAX's first; the watch knows whose end it was
+        if getattr(error, "together", False):
+            peers.leave()
+            raise
+        code = getattr(error, "exit_code", 74 if isinstance(error, OSError) else 1)
+        if code == 1:
+            time.sleep(SILENCE)  # a broken connection ends in an error of JAX's first; the watch knows whose end it was
+            traceback.print_exc()
         print(f"process {number} of {count} ends, and the others with it: {error}", file=sys.stderr, flush=True)
-        os._exit(getattr(error, "exit_code", 1))  # without leave: the others are waiting for what it will not do
+        os._exit(code)  # without leave: the others are waiting for what it will not do
     else:
-        peers.leave()
         jax.distributed.shutdown()
+        peers.leave()
 
 
 def _whole(name: str) -> int:
@@ -76,6 +86,12 @@ def _whole(name: str) -> int:
         raise ConfigError(f"{name} is {os.environ[name]!r}: give a whole number") from None
 
 
+class LostError(Exception):
+    """Another process of the run is not there."""
+
+    exit_code = LOST
+
+
 class Peers:
     """What one process of `count` knows of the others."""
 
@@ -83,36 +99,37 @@ class Peers:
         self._number, self._count = number, count
         self._links: dict[int, socket.socket] = {}
         self._leaving = threading.Event()
-        self.silence = threading.Event()
         self._turn = threading.Condition()
         self._looks, self._held, self._stop = 0, False, 0
         self._reached: dict[int, int] = {}
         if number == 0:
-            server = socket.create_server(("", 0), family=socket.AF_INET)
+            both = socket.has_dualstack_ipv6()
+            server = socket.create_server(("", 0), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
             secret = int.from_bytes(secrets.token_bytes(4), "big")
             multihost_utils.broadcast_one_to_all(np.array([server.getsockname()[1], secret], np.uint32))
-            threading.Thread(target=self._welcome, args=(server, secret), daemon=True).start()
+            self._welcome(server, secret)
         else:
             port, secret = multihost_utils.broadcast_one_to_all(np.zeros(2, np.uint32)).tolist()
-            link = socket.create_connection((host.strip("[]"), port), timeout=SILENCE)
-            link.sendall(MESSAGE.pack(0, secret) + MESSAGE.pack(0, number))
-            self._follow(link, 0)
+            self._links[0] = socket.create_connection((host.strip("[]"), port), timeout=SILENCE)
+            self._links[0].sendall(MESSAGE.pack(0, secret) + MESSAGE.pack(0, number))
+        for peer, link in self._links.items():  # all of them are known before the first is heard
+            link.settimeout(SILENCE)
+            threading.Thread(target=self._beat, args=(peer,), daemon=True).start()
+            threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
 
     def _welcome(self, server: socket.socket, secret: int) -> None:
-        while len(self._links) < self._count - 1:
-            link, _ = server.accept()
-            link.settimeout(SILENCE)
-            with contextlib.suppress(OSError, struct.error):
-                given, number = (MESSAGE.unpack(link.recv(MESSAGE.size, socket.MSG_WAITALL))[1] for _ in range(2))
-                if given == secret:
-                    self._follow(link, number)
-        server.close()
-
-    def _follow(self, link: socket.socket, peer: int) -> None:
-        link.settimeout(SILENCE)
-        self._links[peer] = link
-        threading.Thread(target=self._beat, args=(peer,), daemon=True).start()
-        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+        server.settimeout(SILENCE)
+        with server:
+            while missing := sorted(set(range(1, self._count)) - self._links.keys()):
+                try:
+                    link, _ = server.accept()
+                except TimeoutError as error:
+                    raise TimeoutError(f"process {', '.join(map(str, missing))} did not connect within {SILENCE:.0f} s") from error
+                link.settimeout(SILENCE)
+                with contextlib.suppress(OSError, struct.error):
+                    given, number = (MESSAGE.unpack(link.recv(MESSAGE.size, socket.MSG_WAITALL))[1] for _ in range(2))
+                    if given == secret:
+                        self._links[number] = link
 
     def _say(self, peer: int, what: int, value: int = 0) -> None:
         with contextlib.suppress(OSError):  # whoever listens to this line tells of its end

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,6 +33,7 @@ class Record:
 
     def __init__(self, workdir: epath.Path, *, leads: bool = True):
         self._file, self._leads = workdir / "run.json", leads
+        self._lock = threading.Lock()  # a signal ends an attempt from a thread of its own
         self.attempts = attempts(workdir)
 
     def begin(self, placement: "Placement") -> list[str]:
@@ -54,7 +56,8 @@ class Record:
 
     def _write(self) -> None:
         if self._leads:
-            put(self._file, json.dumps({"attempts": self.attempts}, indent=2) + "\n")
+            with self._lock:
+                put(self._file, json.dumps({"attempts": self.attempts}, indent=2) + "\n")
 
 
 def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
@@ -88,26 +91,36 @@ def clock() -> str:
 
 def versions() -> dict[str, Any]:
     """Of Python, this package and those below it; the commit, in a checkout; visible cores and compiler flags."""
-    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
+    names = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow", "simplejpeg"]
     return {
         "inception-jax": __version__,
         "commit": _git("rev-parse", "--short", "HEAD").strip() or None,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
+        **{name: _version(name) for name in names},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }
 
 
 def uncommitted() -> str:
-    """What a checkout has beyond its commit, as a patch."""
+    """What the files of a checkout's commit have become since, as a patch."""
     return _git("diff", "HEAD", "--", ".")
 
 
+def _version(name: str) -> str | None:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return None
+
+
 def _git(*arguments: str) -> str:
-    """What git says of this package; nothing where it is no checkout, or git is not there."""
+    """What git says of this package; nothing where it is no checkout (but perhaps installed within another), or git is not there."""
+    root = os.path.dirname(os.path.dirname(__file__))
+    if not os.path.exists(os.path.join(root, ".git")):
+        return ""
     try:
-        line = ["git", "-C", os.path.dirname(os.path.dirname(__file__)), *arguments]
+        line = ["git", "-C", root, *arguments]
         return subprocess.run(line, capture_output=True, timeout=10).stdout.decode(errors="replace")
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -19,6 +19,8 @@ class DivergedError(ArithmeticError):
     """The loss or the gradient is no longer finite; running on, or again, will not help."""
 
     exit_code = 70
+    together = True
+    """All processes of a run meet it at the same step."""
 
 
 class Seen(NamedTuple):

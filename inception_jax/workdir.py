@@ -1,5 +1,7 @@
 """The folder that a run lives in: claimed by one configuration, and opened again from it."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -7,14 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import fsspec
+import fsspec.config
 import jax
 from etils import epath
 
 from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints
 from inception_jax.config import ConfigError, Experiment, differences, stored, to_json
 from inception_jax.experiment import Run
-from inception_jax.files import StorageError, put
+from inception_jax.files import StorageError, is_object, put
 from inception_jax.logbook import say
 from inception_jax.mesh import everything
 from inception_jax.training.state import State
@@ -33,6 +35,8 @@ def absolute(path: str) -> epath.Path:
         fsspec.get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    # Another machine writes there too: a listing that is remembered, as Google's is for good, would never show it.
+    fsspec.config.conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
     return epath.Path(path)
 
 
@@ -56,6 +60,30 @@ def claim(workdir: epath.Path, config: Experiment, *, leads: bool = True) -> Non
         put(file, json.dumps(to_json(config), indent=2) + "\n")
     except OSError as error:
         raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
+
+
+class OccupiedError(Exception):
+    """Another process is training in a workdir."""
+
+    exit_code = 75
+
+
+@contextlib.contextmanager
+def occupied(workdir: epath.Path) -> Iterator[None]:
+    """Keeps `workdir`, where it is on a disk, to this process while the body runs. The system gives it free when the process ends.
+
+    Raises:
+      OccupiedError: another process has it.
+    """
+    if is_object(workdir):
+        yield
+        return
+    with open(workdir / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OccupiedError(f"another process is training in {workdir}: wait for it, or choose another --workdir") from None
+        yield
 
 
 STEP = re.compile(r"@\d+$")

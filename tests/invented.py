@@ -24,3 +24,9 @@ def variables(network, *, image_size=None, seed=0):
         return jnp.asarray(drawn, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(value, shapes)
+
+
+def abstract(tree):
+    """Shapes, types and the place of arrays, as they are wanted from a checkpoint."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -9,17 +9,13 @@ import pytest
 from inception_jax.checkpoint import CheckpointError, Checkpoints, digests, leaves
 from inception_jax.training.optimizer import optimizer
 from inception_jax.training.state import State
+from tests.invented import abstract
 
 
 def state(value=0.0, width=4):
     params = {"conv": {"kernel": jnp.full((3, width), float(value)), "bias": jnp.zeros(width)}}
     rule = optimizer("rmsprop", 0.1, l2=1e-4, clip_norm=1.0)
     return State(jnp.int32(7), params, {"norm": {"mean": jnp.ones(width)}}, rule.init(params), {}, jnp.int32(0))
-
-
-def abstract(tree):
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import struct
+from math import isinf, isnan
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -57,3 +58,14 @@ def test_others_than_the_lead_say_and_write_nothing(tmp_path, capsys):
 
 def test_durations():
     assert [duration(seconds) for seconds in (0.4, 61, 3725)] == ["0s", "1m01s", "1h02m"]
+
+
+def test_a_score_that_is_not_finite_is_a_row_like_others(tmp_path):
+    log = Logbook(tmp_path, start=0, steps=9)
+    log.write(2, {"val/loss": float("nan"), "val/top1": 0.1})
+    log.write(4, {"val/loss": float("inf"), "val/top1": 0.2})
+    log.close()
+    Logbook(tmp_path, start=4, steps=9).close()
+    first, second = read_metrics(tmp_path)
+    assert isnan(first["val/loss"])
+    assert isinf(second["val/loss"])

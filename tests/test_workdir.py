@@ -1,7 +1,8 @@
 import pytest
+from etils import epath
 
 from inception_jax.config import ConfigError
-from inception_jax.workdir import absolute
+from inception_jax.workdir import OccupiedError, absolute, occupied
 
 
 def test_paths_with_a_scheme_stay_as_they_are(tmp_path, monkeypatch):
@@ -14,3 +15,11 @@ def test_paths_with_a_scheme_stay_as_they_are(tmp_path, monkeypatch):
 def test_a_store_that_nothing_here_can_read():
     with pytest.raises(ConfigError, match=r"nonsense://bucket/run: Protocol not known"):
         absolute("nonsense://bucket/run")
+
+
+def test_a_workdir_is_one_process_at_a_time(tmp_path):
+    workdir = epath.Path(tmp_path)
+    with occupied(workdir), pytest.raises(OccupiedError, match="another process is training in"), occupied(workdir):
+        pass
+    with occupied(workdir):
+        pass

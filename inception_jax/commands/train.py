@@ -44,34 +44,49 @@ def _train(config: Experiment, interruption: Interruption) -> None:
     assert config.workdir
     from inception_jax.experiment import Run
     from inception_jax.logbook import quiet, say
-    from inception_jax.loop import finished, fit
+    from inception_jax.loop import finished
     from inception_jax.mesh import everything
-    from inception_jax.record import Record
-    from inception_jax.workdir import absolute, claim
+    from inception_jax.workdir import absolute, claim, occupied
 
     workdir, run = absolute(config.workdir), Run(config, everything())
     run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
     headline = run.describe()
     leads, tell = run.placement.leads, say if run.placement.leads else quiet
     claim(workdir, config, leads=leads)
-    if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
-        tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs\n{_last_line(workdir)}")
-        return
+    with occupied(workdir) if leads else contextlib.nullcontext():
+        if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
+            tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs")
+        else:
+            tell(f"{headline}; in {short(workdir)}")
+            _made(workdir, run, interruption)
+        if leads:
+            _draw(workdir)
+            say(_last_line(workdir))
+
+
+def _made(workdir: "epath.Path", run: "Run", interruption: Interruption) -> None:
+    """Trains, and keeps what the report is drawn from; the attempt is noted in `run.json`."""
+    from inception_jax.logbook import quiet, say
+    from inception_jax.loop import fit
+    from inception_jax.record import Record
+
+    leads = run.placement.leads
     record = Record(workdir, leads=leads)
-    if changed := record.begin(run.placement):
-        tell(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
-    tell(f"{headline}; in {short(workdir)}")
+    if (changed := record.begin(run.placement)) and leads:
+        say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
+    if leads:
+        (workdir / "worst.npz").unlink(missing_ok=True)  # where it is, the run is complete
+    initial = begin_from(run.config.init_from, run) if run.config.init_from else None
     interruption.farewell = record.end
-    initial = begin_from(config.init_from, run) if config.init_from else None
     try:
         state, _ = fit(run, workdir, initial=initial, interruption=interruption)
+        _keep_worst(workdir, run, state)
     except Exception as error:
         record.end(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        interruption.farewell = quiet
     record.end("complete")
-    _illustrate(workdir, run, state)
-    if leads:
-        say(_last_line(workdir))
 
 
 def begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
@@ -90,8 +105,8 @@ def begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
     return begin
 
 
-def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
-    """Keeps the examples that cost most and the score of each class, and draws the report where matplotlib is installed."""
+def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
+    """Keeps the examples that cost most and the score of each class."""
     import numpy as np
 
     from inception_jax.evaluation.protocol import Protocol, scored
@@ -104,8 +119,13 @@ def _illustrate(workdir: "epath.Path", run: "Run", state: "State") -> None:
     archive = io.BytesIO()
     np.savez(archive, **cast(Any, worst))
     put(workdir / "worst.npz", archive.getvalue())
-    if is_object(workdir):
-        return  # the report is drawn from a copy, on a disk
+
+
+def _draw(workdir: "epath.Path") -> None:
+    """Draws the report, where it is not older than the run and matplotlib is installed; one of an object store, from a copy on a disk."""
+    page, worst = workdir / "report" / "index.html", workdir / "worst.npz"
+    if is_object(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
+        return
     with contextlib.suppress(ImportError):
         from inception_jax.report.figures import draw
         from inception_jax.report.page import write

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,15 +61,17 @@ def _worst(file: Path) -> dict[str, np.ndarray]:
         sane = (
             worst["image"].ndim == 4
             and worst["image"].dtype == worst["example"].dtype == np.uint8
+            and worst["example"].ndim == 3
             and names.dtype.kind == "U"
+            and worst["probability"].dtype.kind == "f"
             and all(of.shape == worst["probability"].shape == (len(worst["image"]),) for of in classes)
             and all(of.dtype.kind == "i" and (of >= 0).all() and (of < len(names)).all() for of in classes)
-            and ("confusion" not in worst or worst["confusion"].shape == (len(names), len(names)))
+            and ("confusion" not in worst or (worst["confusion"].shape == 2 * (len(names),) and worst["confusion"].dtype.kind in "iu"))
         )
         if not sane:
             raise ValueError("its arrays do not fit each other")
         return worst
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise UnreadableError(f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again") from error
 
 

@@ -1,12 +1,15 @@
 """Real training processes, to be disturbed."""
 
+import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.networks import LINE
@@ -47,10 +50,14 @@ class Process:
     def until(self, text: str, timeout: float = 300) -> None:
         """Waits for a line with `text` in it."""
         end = time.monotonic() + timeout
-        while (line := self._lines.get(timeout=max(0.1, end - time.monotonic()))) is not None:
-            if text in line:
-                return
-        raise AssertionError(f"it ended without saying {text!r}:\n{''.join(self.said)}")
+        with contextlib.suppress(queue.Empty):
+            while (line := self._lines.get(timeout=max(0, end - time.monotonic()))) is not None:
+                if text in line:
+                    return
+        raise AssertionError(f"it did not say {text!r} within {timeout:.0f} s, or ended:\n{self.text}")
+
+    def __del__(self) -> None:
+        self._process.kill()  # where a test failed
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -83,3 +90,12 @@ def completed(folder: Path, workdir: str) -> str:
     process = Process(folder, "--workdir", workdir)
     assert process.wait() == 0, process.text
     return process.text
+
+
+def pair(folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)) -> list[Process]:
+    """Two processes that make one run, or those of these `numbers`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in numbers]

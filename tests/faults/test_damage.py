@@ -16,15 +16,11 @@ from inception_jax.checkpoint import Checkpoints
 from inception_jax.files import StorageError
 from inception_jax.parting import parting
 from tests.faults.runs import RECIPE, ROOT, Process, completed
+from tests.invented import abstract
 
 
 def state(value):
     return {"params": {"kernel": jnp.full((64, 64), float(value))}, "step": jnp.int32(value)}
-
-
-def abstract(tree):
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +74,6 @@ def test_any_damage_to_any_file_is_noticed_and_the_checkpoint_before_is_used(sav
             if not (harm is deleted and name == "2.sha256.json"):  # that one was never finished
                 assert (folder / "2.damaged").is_dir()
             shutil.rmtree(folder)
-
-
-def test_a_manifest_cannot_name_files_outside_its_folder(saved, tmp_path):
-    """Names in it are compared, and never opened."""
-    folder = tmp_path / "copy"
-    shutil.copytree(saved, folder)
-    (tmp_path / "secret").write_text("secret")
-    checkpoints = Checkpoints(folder, keep=2)
-    checkpoints._write_manifest(2, {**checkpoints._manifest(2)["files"], "../../secret": "0"}, {})
-    assert checkpoints.sound(lambda text: None) == 1
 
 
 @pytest.mark.slow

@@ -8,18 +8,13 @@ import pytest
 
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
-from inception_jax.recipes import recipe
 from inception_jax.tally import Tally
+from tests.networks import small
 
 
-def small(**optimizer):
-    config = recipe("digits").config
-    data = replace(config.data, image_size=16, margin=1, shift=1, threads=0)
-    model, rule = replace(config.model, name="three"), replace(config.optimizer, **optimizer)
-    return Run(replace(config, model=model, data=data, optimizer=rule, batch_size=32, steps=40), everything())
-
-
-def cost(run):
+def cost(clip_norm):
+    config = small(steps=40)
+    run = Run(replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm)), everything())
     found = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile().cost_analysis()
     return found["flops"], found["bytes accessed"]
 
@@ -28,9 +23,9 @@ def cost(run):
 @pytest.mark.parametrize("clip_norm", [2.0, None])
 def test_it_adds_at_most_a_hundredth_to_the_compiled_step(clip_norm, monkeypatch):
     """By XLA's own account, against a step in which every number counts as finite: from that XLA takes the guard out again."""
-    flops, bytes_accessed = cost(small(clip_norm=clip_norm))
+    flops, bytes_accessed = cost(clip_norm)
     monkeypatch.setattr(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool))
-    flops_without, bytes_without = cost(small(clip_norm=clip_norm))
+    flops_without, bytes_without = cost(clip_norm)
     assert flops_without <= flops <= 1.01 * flops_without
     assert bytes_accessed <= 1.01 * bytes_without
 
@@ -38,7 +33,7 @@ def test_it_adds_at_most_a_hundredth_to_the_compiled_step(clip_norm, monkeypatch
 @pytest.mark.slow
 def test_steps_and_their_tally_move_nothing_that_was_not_asked_for():
     """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer, `test_tally` watches that."""
-    run, tally = small(), Tally({}, stops=True)
+    run, tally = Run(small(steps=40), everything()), Tally({}, stops=True)
     state, batches = run.initial_state(), run.train_batches(0)
     state, _ = run.train_step(state, next(batches))
     with jax.transfer_guard("disallow"):

@@ -5,7 +5,6 @@ import json
 import pickle
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from inception_jax.config import stored, to_json
 from inception_jax.logbook import read_metrics
 from inception_jax.recipes import recipe
 from inception_jax.record import attempts
+from tests.invented import abstract
 
 
 class UnpickledError(Exception):
@@ -34,11 +34,6 @@ def no_pickles(monkeypatch):
 
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, touched)
-
-
-def abstract(tree):
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def test_nothing_of_a_run_is_unpickled(tmp_path, no_pickles):

@@ -6,7 +6,7 @@ import pytest
 
 from inception_jax.logbook import read_metrics
 from tests.faults.poison import POISONED, Run, clean
-from tests.faults.runs import Process
+from tests.faults.runs import Process, pair
 
 Run.prepare_training = clean  # importing it here was for the number alone
 POISON = ("--import", "tests.faults.poison")
@@ -39,3 +39,11 @@ def test_or_the_step_is_left_out_and_counted(tmp_path):
     rows = read_metrics(tmp_path / "run")
     assert [(row["step"], row["train/not_finite"]) for row in rows if "train/not_finite" in row] == [(60, 1)]
     assert all(value == value for row in rows for value in row.values())
+
+
+@pytest.mark.slow
+def test_of_several_processes_each_says_so(tmp_path):
+    processes = pair(tmp_path, "run", *POISON)
+    assert [process.wait() for process in processes] == [70, 70], processes[0].text + processes[1].text
+    assert "the loss or gradient of step 46 was NaN or infinite" in processes[0].text.splitlines()[-1]
+    assert json.loads((tmp_path / "run" / "diverged.json").read_text())["step"] == 46

@@ -1,7 +1,6 @@
 """A run whose workdir is in an object store: the same run, with no append and no atomic rename."""
 
 import random
-from dataclasses import replace
 
 import chex
 import pytest
@@ -13,9 +12,9 @@ from inception_jax.interruption import Interruption, PreemptedError
 from inception_jax.logbook import read_metrics
 from inception_jax.loop import finished, fit
 from inception_jax.mesh import everything
-from inception_jax.recipes import recipe
 from inception_jax.workdir import claim, opened
 from tests import object_store
+from tests.networks import small
 
 
 @pytest.fixture
@@ -31,13 +30,7 @@ def store(monkeypatch):
 
 
 def run(steps):
-    config = recipe("digits").config
-    data = replace(config.data, image_size=16, margin=1, shift=1, threads=0, test_split="test[:50]")
-    config = replace(
-        config, model=replace(config.model, name="three"), data=data, batch_size=32, steps=steps, log_every_steps=2,
-        checkpoint_every_epochs=0.1, evaluate_every_epochs=0.2,
-    )  # fmt: skip
-    return Run(config, everything())
+    return Run(small(steps=steps, log_every_steps=2, checkpoint_every_epochs=0.1, evaluate_every_epochs=0.2), everything())
 
 
 class Journal(dict):

@@ -2,23 +2,14 @@
 
 import re
 import signal
-import socket
 import time
 
 import pytest
 
 from inception_jax.parting import apart, figures
-from tests.faults.runs import Process
+from tests.faults.runs import Process, pair
 
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
-
-
-def pair(folder, workdir, *arguments, numbers=(0, 1)):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in numbers]
 
 
 @pytest.fixture(scope="module")
