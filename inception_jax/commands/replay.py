@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from inception_jax.commands.line import new_parser, positive
-from inception_jax.config import ConfigError
+from inception_jax.config import ConfigError, stored
 
 if TYPE_CHECKING:
     from inception_jax.replay import Replay
@@ -43,10 +43,10 @@ def before(path: str, step: int) -> "Opened":
     from inception_jax.commands.train import begin_from
     from inception_jax.experiment import Run
     from inception_jax.mesh import everything
-    from inception_jax.workdir import Opened, absolute, opened, saved, stored
+    from inception_jax.workdir import Opened, absolute, opened, saved
 
     if older := [one for one in saved(path) if one < step]:
-        opening = opened(f"{path}@{older[-1]}")
+        opening = opened(f"{path}@{older[-1]}", whole=True)
     else:
         run = Run(stored(absolute(path)), everything())
         source = run.config.init_from
