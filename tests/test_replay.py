@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from inception_jax.commands.replay import told
 from inception_jax.config import Norm
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
@@ -67,6 +68,7 @@ def test_a_sound_step_has_nothing_to_name_and_the_loss_of_the_compiled_one(run):
     state = run.initial_state()
     found = replay(run, state)
     assert (found.step, found.broken) == (1, None)
+    assert told(found).startswith("step 1 is finite in all of its ")
     assert [one.layer for one in found.seen if one.what == "output"][-1] == "loss"
     (batch,) = run.train_batches(0, 1)
     _, sums = run.train_step(state, batch)
