@@ -56,7 +56,7 @@ def main() -> None:
     state, _ = bare(state)  # warm
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
-        looped = iter(training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption()))
+        looped = training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption())
         last, _, metrics, _ = next(looped)
         bare_seconds, loop_seconds = [], []
         while last < run.steps:

@@ -36,6 +36,7 @@ class Logbook:
         self._path, self._leads, self._steps = workdir / "metrics.jsonl", leads, steps
         self._object = is_object(self._path)
         self._lines: list[str] = []  # all of them, where none can be appended
+        self._unsent = False
         if not leads:
             return
         self._cut(start, unscored)
@@ -62,8 +63,9 @@ class Logbook:
 
     def send(self) -> None:
         """Sends the metrics to an object store, whole, since no line can be appended there: to be called with each checkpoint."""
-        if self._leads and self._object:
+        if self._unsent:
             self._put(self._lines)
+            self._unsent = False
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records `metrics` of the step just made."""
@@ -72,6 +74,7 @@ class Logbook:
         row = json.dumps({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
         if self._object:
             self._lines.append(row)
+            self._unsent = True
         else:
             append(self._path, row)
         if self._board:
