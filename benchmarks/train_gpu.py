@@ -82,7 +82,7 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
 def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
     """One step of BN-Inception at 224 px, RMSProp; then ten more, timed."""
     network = create("bn_inception", dtype=jnp.dtype(dtype), examples_per_group=min(32, batch_size))
-    rule = optimizer("rmsprop", 0.045, l2=4e-5, clip_norm=2.0)
+    rule = optimizer("rmsprop", 0.045, clip_norm=2.0)
     start = partial(initial_state, network=network, optimizer=rule, image_shape=(224, 224, 3), averaged=False)
     state = room.build(start, jax.random.key(0))
     rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         batch_size,
     )
     prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-    learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
+    learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0, l2=4e-5)
     step = room.compile(partial(train_step, optimizer=rule, gradient=learning), donate=(0,))
     began = time.perf_counter()
     state, sums = jax.block_until_ready(step(state, batch))

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property
@@ -23,6 +23,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from inception_jax.files import StorageError, put
+from inception_jax.leaves import Layout, field, join, leaves, part
 from inception_jax.training.state import FORMAT_VERSION
 
 UNWANTED = ocp.PLACEHOLDER
@@ -70,7 +71,7 @@ class Checkpoints:
 
     def _finished(self, names: list[str]) -> list[int]:
         there = set(names)
-        return sorted(int(name) for name in names if name.isdecimal() and f"{name}{MANIFEST}" in there)
+        return [step for step in numbered(names) if f"{step}{MANIFEST}" in there]
 
     def save(self, step: int, state: Any, *, note: Mapping[str, float] = MappingProxyType({})) -> None:
         """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
@@ -83,10 +84,11 @@ class Checkpoints:
         """
         self._finish()
         self._intact = None
-        metadata = {"format_version": FORMAT_VERSION}
+        arrays, joined = join(state)
+        metadata = {"format_version": FORMAT_VERSION, "joined": joined}
         try:
             saving = self._orbax.save_checkpointables_async(
-                step, {"state": state}, custom_metadata=metadata, force=True, overwrite=step not in self.steps()
+                step, {"state": arrays}, custom_metadata=metadata, force=True, overwrite=step not in self.steps()
             )
         except OSError as error:
             self._failed = True
@@ -136,8 +138,8 @@ class Checkpoints:
                     scores[step] = note[SCORE]
         best = sorted(scores, key=lambda step: (scores[step], step))
         kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
-        for step in sorted(int(name) for name in names if name.isdecimal() and int(name) < finished[-1]):
-            if step not in kept:  # not finished ones among them, which a kill left
+        for step in numbered(names):
+            if step < finished[-1] and step not in kept:  # not finished ones among them, which a kill left
                 with suppress(FileNotFoundError):
                     (self._directory / f"{step}{MANIFEST}").unlink()
                 (self._directory / str(step)).rmtree()
@@ -148,11 +150,10 @@ class Checkpoints:
         (step, sealed), self._pending = self._pending, None
         try:
             sealed.result()
-        except StorageError:
-            self._failed = True
-            raise
         except Exception as error:
             self._failed = True
+            if isinstance(error, StorageError):
+                raise
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
 
     def _write_manifest(self, step: int, files: Mapping[str, str], note: Mapping[str, float]) -> None:
@@ -194,7 +195,7 @@ class Checkpoints:
         """
         names = self._names()
         finished = self._finished(names)
-        for step in sorted(int(name) for name in names if name.isdecimal() and int(name) not in finished):
+        for step in sorted({*numbered(names)} - {*finished}):
             tell(f"checkpoint {step} in {self._directory} was not finished, and is not used")
         for step in reversed(finished):
             try:
@@ -226,18 +227,25 @@ class Checkpoints:
             stored = self._orbax.checkpointables_metadata(step)
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
-        version = (stored.custom_metadata or {}).get("format_version")
+        found, metadata = stored.metadata["state"], stored.custom_metadata or {}
+        version = metadata.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(f"checkpoint {step} has format {version}, this version reads {FORMAT_VERSION}")
-        self._compare(step, stored.metadata["state"], target)
+        joined, targets = metadata["joined"], dict(leaves(target))
+        self._compare(step, described(found, joined), targets)
+        wanted = {name for name, leaf in targets.items() if leaf is not UNWANTED}
+        read = wanted | {field(name) for name in wanted}
+        asked = {name: UNWANTED if name not in read else found[name] if name in joined else targets[name] for name in found}
         try:
-            return self._orbax.load_checkpointables(step, {"state": target})["state"]
+            arrays = part(self._orbax.load_checkpointables(step, {"state": asked})["state"], joined)
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
+        placed = [place(arrays[name], leaf) if name in wanted else UNWANTED for name, leaf in targets.items()]
+        return jax.tree.unflatten(jax.tree.structure(target), placed)
 
-    def _compare(self, step: int, stored: Any, target: Any) -> None:
+    def _compare(self, step: int, before: Mapping[str, str], targets: Mapping[str, Any]) -> None:
         """Orbax reports a wrong shape as "incompatible handler", and casts to another dtype without a word."""
-        before, after = arrays(stored), arrays(target)
+        after = {name: "unwanted" if leaf is UNWANTED else signature(leaf.shape, leaf.dtype) for name, leaf in targets.items()}
         lines = [
             f"  {name}: saved {before.get(name, 'nothing')}, wanted {after.get(name, 'nothing')}"
             for name in sorted(before.keys() | after.keys())
@@ -272,17 +280,27 @@ def hush() -> None:
     sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else before(found)
 
 
-def arrays(tree: Any) -> dict[str, str]:
-    """Dotted name -> `(3, 4) float32` of each array."""
-    return {name: "unwanted" if leaf is UNWANTED else f"{tuple(leaf.shape)} {jax.numpy.dtype(leaf.dtype)}" for name, leaf in leaves(tree)}
+def numbered(names: Iterable[str]) -> list[int]:
+    """The steps among names of files, the lowest first."""
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
-def leaves(tree: Any) -> list[tuple[str, Any]]:
-    """(dotted name, array) of each, whether fields are attributes, keys or positions."""
-    found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return [
-        (".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path), leaf) for path, leaf in found
-    ]
+def described(stored: Mapping[str, Any], joined: Layout) -> dict[str, str]:
+    """Name -> `(3, 4) float32` of each array of a checkpoint."""
+    apart = {name: signature(leaf.shape, leaf.dtype) for name, leaf in stored.items() if name not in joined}
+    return apart | {name: signature(shape, dtype) for inside in joined.values() for name, shape, dtype in inside}
+
+
+def signature(shape: Sequence[int], dtype: Any) -> str:
+    """`(3, 4) float32`."""
+    return f"{tuple(shape)} {jax.numpy.dtype(dtype)}"
+
+
+def place(value: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
+    """Lays an array out as `target` is; what Orbax read on its own it has laid out."""
+    if isinstance(value, jax.Array):
+        return value
+    return jax.make_array_from_callback(target.shape, target.sharding, lambda index: value[index])
 
 
 def digests(directory: epath.Path) -> dict[str, str]:

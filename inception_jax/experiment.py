@@ -231,7 +231,7 @@ class Run:
         rule = self.config.optimizer
         return optimizer.optimizer(
             rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov, decay=rule.decay, epsilon=rule.epsilon,
-            l2=rule.l2, clip_norm=rule.clip_norm, freeze=rule.freeze,
+            clip_norm=rule.clip_norm, freeze=rule.freeze,
         )  # fmt: skip
 
     def prepare_training(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -276,7 +276,10 @@ class Run:
             label_smoothing=self.config.objective.label_smoothing,
             aux_weight=self.config.objective.aux_weight,
         )
-        return partial(gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed)
+        return partial(
+            gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
+            l2=self.config.optimizer.l2,
+        )  # fmt: skip
 
     @cached_property
     def train_step(self):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inception_jax.checkpoint import leaves
 from inception_jax.config import ConfigError
+from inception_jax.leaves import leaves
 from inception_jax.training.state import State
 
 

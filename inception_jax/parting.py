@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inception_jax.checkpoint import leaves
 from inception_jax.config import differences, stored
+from inception_jax.leaves import leaves
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts, different
 from inception_jax.workdir import absolute, opened, saved

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from inception_jax.checkpoint import leaves
 from inception_jax.data import order
 from inception_jax.experiment import Run
 from inception_jax.files import put
+from inception_jax.leaves import leaves
 from inception_jax.training.state import State
 
 

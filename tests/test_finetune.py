@@ -70,7 +70,7 @@ def test_arrays_of_another_shape_or_name_are_told():
 def test_what_is_frozen_stays_and_has_no_part_in_the_clipped_norm():
     params = {"A": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "B": {"kernel": jnp.ones((2, 2))}}
     gradient = jax.tree.map(lambda x: 3 * jnp.ones_like(x), params)
-    rule = optimizer("momentum", 0.1, momentum=0.9, l2=0.5, clip_norm=2.0, freeze=("A",))
+    rule = optimizer("momentum", 0.1, momentum=0.9, clip_norm=2.0, freeze=("A",))
     kept = rule.init(params)
     for _ in range(3):
         updates, kept = rule.update(gradient, kept, params)

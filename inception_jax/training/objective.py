@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import chex
 import jax
@@ -47,6 +47,18 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, label_smoothing: flo
             return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def with_l2(gradient: Any, params: Any, l2: float) -> Any:
+    """The gradient of a loss that has gained l2 / 2 times the sum of squares of the kernels."""
+    if not l2:
+        return gradient
+    return jax.tree.map(lambda slope, value, kernel: slope + l2 * value if kernel else slope, gradient, params, kernels(params))
+
+
+def kernels(params: Any) -> Any:
+    """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def score(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array, metrics: Mapping[str, Metric] = METRICS) -> Sums:

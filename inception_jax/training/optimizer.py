@@ -58,11 +58,10 @@ def optimizer(
     nesterov: bool = False,
     decay: float = 0.9,
     epsilon: float = 1.0,
-    l2: float = 0.0,
     clip_norm: float | None = None,
     freeze: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-    """L2, then clipping, then the rule: the order that TensorFlow's losses imply, where L2 is part of the loss.
+    """Clipping, then the rule. L2 comes before both: as in TensorFlow it is part of the loss, and already in the gradient.
 
     What `freeze` names stays as it is, and has no part in the norm that is clipped; ConfigError where a pattern names nothing.
 
@@ -76,18 +75,11 @@ def optimizer(
     else:
         rule = optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
     before = []
-    if l2:
-        before.append(optax.add_decayed_weights(l2, mask=kernels))
     if freeze:
         before.append(optax.masked(optax.set_to_zero(), lambda params: named(params, freeze)))
     if clip_norm is not None:
         before.append(optax.clip_by_global_norm(clip_norm))
     return optax.chain(*before, rule)
-
-
-def kernels(params: Any) -> Any:
-    """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def named(params: Any, patterns: Sequence[str]) -> Any:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-FORMAT_VERSION = 1
-"""Of `State` as it is saved; a change to its fields or names raises it and adds a map from the old form."""
+FORMAT_VERSION = 2
+"""Of `State` as it is saved; a change to its fields or names raises it and adds a map from the old form. (1 was never released.)"""
 
 
 class State(flax.struct.PyTreeNode):

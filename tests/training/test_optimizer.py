@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from inception_jax.training.objective import cross_entropy
-from inception_jax.training.optimizer import follow, kernels, optimizer, schedule
+from inception_jax.training.objective import cross_entropy, kernels, with_l2
+from inception_jax.training.optimizer import follow, optimizer, schedule
 from tests.training.record_tensorflow import EPSILONS, FILE
 
 RNG = np.random.default_rng(0)
@@ -67,9 +67,10 @@ def test_momentum(x64, nesterov):
 
 def test_l2_is_inside_the_clipped_gradient(x64):
     start, gradient = RNG.normal(size=6), 10 * RNG.normal(size=6)
-    rule = optimizer("momentum", 0.1, momentum=0.0, l2=0.5, clip_norm=2.0)
+    rule = optimizer("momentum", 0.1, momentum=0.0, clip_norm=2.0)
     total = gradient + 0.5 * start
-    np.testing.assert_allclose(run(rule, start, [gradient]), start - 0.1 * total * 2.0 / np.linalg.norm(total), atol=1e-12)
+    whole = with_l2({"kernel": gradient}, {"kernel": start}, 0.5)["kernel"]
+    np.testing.assert_allclose(run(rule, start, [whole]), start - 0.1 * total * 2.0 / np.linalg.norm(total), atol=1e-12)
 
 
 def test_clipping_leaves_small_gradients_alone(x64):
@@ -123,7 +124,7 @@ def test_where_the_ramp_of_the_average_ends(x64, decay, capped):
 
 
 def test_jit_agrees():
-    rule = optimizer("rmsprop", 0.1, clip_norm=2.0, l2=1e-4)
+    rule = optimizer("rmsprop", 0.1, clip_norm=2.0)
     start = RNG.normal(size=6).astype(np.float32)
     params = {"kernel": jnp.asarray(start)}
     eager, _ = rule.update({"kernel": jnp.ones(6)}, rule.init(params), params)

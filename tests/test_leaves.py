@@ -1,0 +1,75 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.leaves import SMALL, join, leaves, part
+
+
+def tree():
+    return {
+        "params": {
+            "conv": {"kernel": jnp.arange(24.0).reshape(2, 3, 4), "mask": jnp.array([True, False, True])},
+            "half": jnp.arange(5, dtype=jnp.bfloat16),
+            "empty": jnp.zeros((0, 3)),
+        },
+        "large": jnp.ones(SMALL // 4),
+        "step": jnp.int32(7),
+    }
+
+
+def test_small_arrays_are_joined_field_by_field_and_come_apart_to_the_bit():
+    arrays, layout = join(tree())
+    assert set(arrays) == {"params", "step", "large"}
+    assert set(layout) == {"params", "step"}
+    found = part(arrays, layout)
+    for name, leaf in leaves(tree()):
+        assert (found[name].shape, found[name].dtype) == (leaf.shape, leaf.dtype)
+        np.testing.assert_array_equal(found.pop(name), leaf)
+    assert not found
+
+
+def test_a_field_that_was_not_read_is_left_out():
+    arrays, layout = join(tree())
+    del arrays["params"]
+    assert set(part(arrays, layout)) == {"step", "large"}
+
+
+def test_what_is_joined_is_a_copy():
+    given = {"a": {"kernel": jnp.ones(8)}}
+    arrays, layout = join(given)
+    jax.tree.map(lambda leaf: leaf.delete(), given)
+    np.testing.assert_array_equal(part(arrays, layout)["a.kernel"], 1)
+
+
+SPREAD = """
+import chex; chex.set_n_cpu_devices(8)
+import jax, jax.numpy as jnp, numpy as np, sys
+from etils import epath
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+from inception_jax.checkpoint import Checkpoints
+from inception_jax.leaves import join
+mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+state = {"a": {"spread": jax.device_put(jnp.arange(16.0), spread), "small": jax.device_put(jnp.arange(4.0), everywhere)}}
+arrays, layout = join(state)
+print(sorted(arrays), [name for name, *_ in layout["a"]])
+checkpoints = Checkpoints(epath.Path(sys.argv[1]), keep=1)
+checkpoints.save(1, state)
+checkpoints.close()
+for first in (spread, everywhere, SingleDeviceSharding(jax.devices()[5])):
+    wanted = {
+        "spread": jax.ShapeDtypeStruct((16,), "float32", sharding=first), "small": jax.ShapeDtypeStruct((4,), "float32", sharding=everywhere),
+    }
+    found = Checkpoints(epath.Path(sys.argv[1]), keep=1).restore(1, {"a": wanted})["a"]
+    print(found["spread"].sharding == first, found["small"].sharding == everywhere)
+    np.testing.assert_array_equal(np.asarray(found["spread"]), np.arange(16.0))
+    np.testing.assert_array_equal(np.asarray(found["small"]), np.arange(4.0))
+"""
+
+
+def test_arrays_that_are_spread_over_devices_stay_apart_and_come_back_in_any_layout(tmp_path):
+    found = subprocess.run([sys.executable, "-c", SPREAD, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert found.stdout.splitlines() == ["['a', 'a.spread'] ['a.small']", *["True True"] * 3], found.stderr
