@@ -237,7 +237,8 @@ class Checkpoints:
         read = wanted | {field(name) for name in wanted}
         asked = {name: UNWANTED if name not in read else found[name] if name in joined else targets[name] for name in found}
         try:
-            arrays = part(self._orbax.load_checkpointables(step, {"state": asked})["state"], joined)
+            loaded = self._orbax.load_checkpointables(step, {"state": asked})["state"]
+            arrays = part({name: leaf for name, leaf in loaded.items() if asked[name] is not UNWANTED}, joined)
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
         placed = [place(arrays[name], leaf) if name in wanted else UNWANTED for name, leaf in targets.items()]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import CheckpointError, Checkpoints, digests
+from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints, digests
 from inception_jax.leaves import leaves
 from inception_jax.training.optimizer import optimizer
 from inception_jax.training.state import State
@@ -77,6 +77,19 @@ def test_saving_is_safe_while_the_state_is_used_up(tmp_path):
 
 def test_names_of_arrays_are_the_same_for_classes_and_dictionaries():
     assert dict(leaves(state()))["opt_state.1.0.nu.conv.kernel"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("width", [4, 300_000])
+def test_what_is_not_wanted_is_not_read(tmp_path, width):
+    """With small arrays and with large ones."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, state(1.0, width=width))
+    checkpoints.close()
+    wanted = abstract(state(width=width))
+    unread = jax.tree.map(lambda leaf: UNWANTED, wanted.opt_state)
+    found = Checkpoints(tmp_path, keep=1).restore(1, wanted.replace(opt_state=unread))
+    assert set(jax.tree.leaves(found.opt_state)) == {UNWANTED}
+    chex.assert_trees_all_equal(found.params, state(1.0, width=width).params)
 
 
 def test_what_was_restored_can_be_used_up(saved):

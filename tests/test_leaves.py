@@ -61,7 +61,8 @@ checkpoints.save(1, state)
 checkpoints.close()
 for first in (spread, everywhere, SingleDeviceSharding(jax.devices()[5])):
     wanted = {
-        "spread": jax.ShapeDtypeStruct((16,), "float32", sharding=first), "small": jax.ShapeDtypeStruct((4,), "float32", sharding=everywhere),
+        "spread": jax.ShapeDtypeStruct((16,), "float32", sharding=first),
+        "small": jax.ShapeDtypeStruct((4,), "float32", sharding=everywhere),
     }
     found = Checkpoints(epath.Path(sys.argv[1]), keep=1).restore(1, {"a": wanted})["a"]
     print(found["spread"].sharding == first, found["small"].sharding == everywhere)
