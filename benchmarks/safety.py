@@ -4,7 +4,7 @@ A checkpoint every 50 steps: stretches of 50 steps of `loop.training` that begin
 steps are made, in turn with stretches without.
 
 The NaN guard: bytes and floating-point operations of the compiled step, by XLA's own account, with the guard and with a step in
-which every number counts as finite, from which XLA takes it out again.
+which every number counts as finite, from which XLA takes it out again. A run stops at such a step unless it is told to skip it.
 
 Writes `benchmarks/results/safety.json`.
 """
@@ -91,10 +91,14 @@ def stretch(steps: Iterator[Any], checkpoints: Checkpoints | None = None, last: 
 
 
 def guard(config: Any) -> dict[str, dict[str, float]]:
-    """Of a step with the guard to one without, clipped or not: the norm of the gradient is there already for clipping."""
+    """Of a step with the guard to one without. To clip is to need the norm of the gradient anyhow."""
     found = {}
-    for name, clip_norm in (("clipped", config.optimizer.clip_norm), ("not_clipped", None)):
-        given = replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm))
+    for name, clip_norm, rule in (
+        ("clipped", config.optimizer.clip_norm, "stop"),
+        ("not_clipped", None, "stop"),
+        ("clipped_and_skipping", config.optimizer.clip_norm, "skip_and_count"),
+    ):
+        given = replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm), on_not_finite=rule)
         with_guard = cost(given)
         with mock.patch.object(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool)):
             without = cost(given)

@@ -4,6 +4,8 @@ A checkpoint exists when its manifest does. After Orbax's own commit the SHA-256
 `checkpoints/<step>.sha256.json`, in one go, with the numbers noted of the step and the SHA-256 of itself; without it a step is
 unfinished and is written again. Orbax keeps no checksum of array data: a flipped byte would restore silently. What is not kept is
 deleted after that, and the manifest first: a kill at any moment leaves as many checkpoints as there were.
+
+Small arrays are saved joined, a vector of bytes for each field; which are in it is in the checkpoint's own metadata.
 """
 
 import hashlib
@@ -224,9 +226,14 @@ class Checkpoints:
         if step != self._intact:
             self.verify(step)
         try:
-            stored = self._orbax.checkpointables_metadata(step)
+            return self._read(step, target)
+        except CheckpointError:
+            raise
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
+
+    def _read(self, step: int, target: Any) -> Any:
+        stored = self._orbax.checkpointables_metadata(step)
         found, metadata = stored.metadata["state"], stored.custom_metadata or {}
         version = metadata.get("format_version")
         if version != FORMAT_VERSION:
@@ -236,11 +243,8 @@ class Checkpoints:
         wanted = {name for name, leaf in targets.items() if leaf is not UNWANTED}
         read = wanted | {field(name) for name in wanted}
         asked = {name: UNWANTED if name not in read else found[name] if name in joined else targets[name] for name in found}
-        try:
-            loaded = self._orbax.load_checkpointables(step, {"state": asked})["state"]
-            arrays = part({name: leaf for name, leaf in loaded.items() if asked[name] is not UNWANTED}, joined)
-        except Exception as error:
-            raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {root_cause(error)}") from error
+        loaded = self._orbax.load_checkpointables(step, {"state": asked})["state"]
+        arrays = part({name: leaf for name, leaf in loaded.items() if asked[name] is not UNWANTED}, joined)
         placed = [place(arrays[name], leaf) if name in wanted else UNWANTED for name, leaf in targets.items()]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 

@@ -284,7 +284,10 @@ class Run:
     @cached_property
     def train_step(self):
         """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
-        step = partial(train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay)
+        step = partial(
+            train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay,
+            skip_not_finite=self.config.on_not_finite == "skip_and_count",
+        )  # fmt: skip
         return self.placement.compile(step, donate=(0,))
 
     @cached_property

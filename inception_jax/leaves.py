@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SMALL = 2**20
+SMALL = 2**18
 """Bytes; below, to copy an array costs less than to keep it apart."""
 
 Layout = dict[str, list[tuple[str, list[int], str]]]
@@ -35,7 +35,8 @@ def field(name: str) -> str:
 def join(tree: Any) -> tuple[dict[str, Any], Layout]:
     """The arrays of a tree by name, where all the small ones of a field are one vector of bytes, and what is in each of those.
 
-    Arrays that are spread over devices stay as they are. The bytes are copies on the host: `tree` may be used up after this.
+    Arrays that are spread over devices stay as they are. The bytes are copies on the host: `tree` may be used up after this. It is one of
+    `jax.Array`s, typed keys not among them.
     """
     apart: dict[str, Any] = {}
     small: dict[str, list[tuple[str, Any]]] = defaultdict(list)
@@ -50,7 +51,11 @@ def join(tree: Any) -> tuple[dict[str, Any], Layout]:
 
 
 def part(arrays: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Name -> array of all that `join` was given, those that it joined on the host."""
+    """Name -> array of all that `join` was given, those that it joined on the host.
+
+    Raises:
+      ValueError: the bytes do not fit the layout.
+    """
     parted = {name: leaf for name, leaf in arrays.items() if name not in layout}
     for key in layout.keys() & arrays.keys():
         start = 0
@@ -59,4 +64,6 @@ def part(arrays: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
             end = start + dtype.itemsize * int(np.prod(shape))
             parted[name] = np.asarray(arrays[key])[start:end].view(dtype).reshape(shape)
             start = end
+        if start != len(arrays[key]):
+            raise ValueError(f"{key} has {len(arrays[key])} bytes, and its arrays have {start}")
     return parted

@@ -44,26 +44,23 @@ def main() -> None:
         32,
     )
 
-    def over(axis_name):
-        """The optimizer; under shard_map its first part averages the gradients over the devices."""
-        averaged = optax.stateless(lambda gradient, _: jax.lax.pmean(gradient, axis_name)) if axis_name else optax.identity()
-        return optax.chain(averaged, optax.sgd(0.1, momentum=0.9))
+    rule = optax.sgd(0.1, momentum=0.9)
+    prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
+    alone = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
 
-    def step(axis_name):
-        prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-        learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
-        return partial(train_step, optimizer=over(axis_name), gradient=learning)
+    def together(state, batch):
+        """The mean over the devices, so that all of them find the same step not finite."""
+        (value, (sums, batch_stats)), slope = alone(state, batch)
+        value, batch_stats, slope = jax.lax.pmean((value, batch_stats, slope), "data")
+        return (value, (sums, batch_stats)), slope
 
-    first = partial(initial_state, network=network, optimizer=over(None), image_shape=(8, 8, 3), averaged=False)
+    first = partial(initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), averaged=False)
     start = room.build(first, jax.random.key(0))
     by_jit, by_map = start, start
-    jitted = room.compile(step(None))
+    jitted = room.compile(partial(train_step, optimizer=rule, gradient=alone))
     data, whole = PartitionSpec("data"), PartitionSpec()
 
-    def own_share(state, batch):
-        state, sums = step("data")(state, batch)
-        return state.replace(batch_stats=jax.lax.pmean(state.batch_stats, "data")), sums
-
+    own_share = partial(train_step, optimizer=rule, gradient=together)
     mapped = jax.jit(jax.shard_map(own_share, mesh=room.mesh, in_specs=(whole, data), out_specs=(whole, whole), check_vma=False))
     for _ in range(3):
         by_jit, _ = jitted(by_jit, batch)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inception_jax import checkpoint
 from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints, digests
 from inception_jax.leaves import leaves
 from inception_jax.training.optimizer import optimizer
@@ -90,6 +91,28 @@ def test_what_is_not_wanted_is_not_read(tmp_path, width):
     found = Checkpoints(tmp_path, keep=1).restore(1, wanted.replace(opt_state=unread))
     assert set(jax.tree.leaves(found.opt_state)) == {UNWANTED}
     chex.assert_trees_all_equal(found.params, state(1.0, width=width).params)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        None,
+        [],
+        {"params": [["params.conv.kernel", [3, 4], "float32"]]},
+        {"params": [["params.conv.kernel", [3, 4], "float32"], ["params.conv.bias", [4], "colour"]]},
+        {"params": [["params.conv.kernel", [3, 4]]]},
+        {"elsewhere": [["params.conv.kernel", [3, 4], "float32"], ["params.conv.bias", [4], "float32"]]},
+    ],
+)
+def test_a_layout_that_is_none_is_told_of(tmp_path, monkeypatch, layout):
+    """With hashes that are right, as only a hand could make it."""
+    true = checkpoint.join
+    monkeypatch.setattr(checkpoint, "join", lambda tree: (true(tree)[0], layout))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, {"params": state().params})
+    checkpoints.close()
+    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* (cannot be read|is of another network)"):
+        Checkpoints(tmp_path, keep=1).restore(1, abstract({"params": state().params}))
 
 
 def test_what_was_restored_can_be_used_up(saved):

@@ -78,7 +78,7 @@ def classification(
 ) -> tuple[jax.Array, Sums]:
     """Mean cross-entropy, each auxiliary head's added with `aux_weight`; and the sums of the main classifier.
 
-    L2 is not part of this number: the optimizer adds its gradient. `targets` are classes [B], or probabilities [B, K]
+    L2 is not part of this number: `with_l2` adds its gradient. `targets` are classes [B], or probabilities [B, K]
     where images are blends; metrics then take the likelier class for the label.
     """
     logits = outputs.logits

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 FORMAT_VERSION = 2
-"""Of `State` as it is saved; a change to its fields or names raises it and adds a map from the old form. (1 was never released.)"""
+"""Of `State` as it is saved, its small arrays joined; a change to either raises it and adds a map from the old form. (1 was not
+released.)"""
 
 
 class State(flax.struct.PyTreeNode):

@@ -11,8 +11,11 @@ import pytest
 
 from inception_jax.data.augment import scale
 from inception_jax.data.batches import Batch
+from inception_jax.experiment import Run
+from inception_jax.mesh import everything
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
+from inception_jax.recipes import recipe
 from inception_jax.spec.vocabulary import Dropout, concat, same
 from inception_jax.training.objective import classification
 from inception_jax.training.state import initial_state
@@ -79,6 +82,22 @@ def test_the_average_follows(start):
         wanted = jax.tree.map(lambda old, new: ramped * old + (1 - ramped) * new, start.average[kind], new)
         chex.assert_trees_all_close(after.average[kind], wanted, rtol=1e-5, atol=1e-7)
     assert after.variables is after.average
+
+
+@pytest.mark.slow
+def test_l2_is_in_the_gradient_of_the_kernels_and_not_in_the_loss(start):
+    (loss, _), slope = jax.jit(LEARNING)(start, batch())
+    (with_it, _), more = jax.jit(partial(LEARNING, l2=0.5))(start, batch())
+    assert with_it == loss
+    wanted = jax.tree_util.tree_map_with_path(
+        lambda path, leaf, of: of + 0.5 * leaf if path[-1].key == "kernel" else of, start.params, slope
+    )
+    chex.assert_trees_all_close(more, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_hands_it_the_l2_of_its_recipe():
+    run = Run(recipe("digits").config, everything())
+    assert run.gradient.keywords["l2"] == run.config.optimizer.l2 == 5e-4
 
 
 @pytest.mark.slow
