@@ -10,10 +10,12 @@ _HOMES = {
     "Outputs": "inception_jax.nn.network",
     "evaluate": "inception_jax.evaluation.direct",
     "list_models": "inception_jax.models",
+    "load": "inception_jax.weights.file",
     "measure": "inception_jax.spec.measure",
+    "Predictor": "inception_jax.weights.predictor",
 }
 
-__all__ = ["Outputs", "architecture", "create", "evaluate", "list_models", "measure"]
+__all__ = ["Outputs", "Predictor", "architecture", "create", "evaluate", "list_models", "load", "measure"]
 
 
 def __getattr__(name: str):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from inception_jax.commands.compare import compare
+from inception_jax.commands.convert import convert, verify
 from inception_jax.commands.data import data
 from inception_jax.commands.evaluate import evaluate
 from inception_jax.commands.export import export
@@ -27,6 +28,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
         evaluate,
         predict,
         features,
+        convert,
+        verify,
         export,
         models,
         data,

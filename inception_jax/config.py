@@ -119,8 +119,8 @@ class Data:
     """Pixels above half to white, the others to black."""
     mixup: float = 0.0
     """Blend training images in pairs, with shares from Beta(mixup, mixup); 0 for none."""
-    scaling: Literal["inception", "imagenet", "cifar10", "cifar100"] = "inception"
-    """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels."""
+    scaling: Literal["inception", "imagenet", "vgg", "caffe", "googlenet", "cadene", "facenet", "cifar10", "cifar100"] = "inception"
+    """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels, or of those of released weights."""
     on_bad_example: Literal["stop", "skip_and_count"] = may_change("stop")
     """What an image that cannot be read does to the run: ends it with its name, or weighs 0, is named and counted."""
     directory: str | None = may_change(None)

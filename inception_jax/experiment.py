@@ -63,11 +63,13 @@ class Run:
         return source
 
     def _source(self, split: str) -> Source:
-        return self.given_source or open_source(self.config.data.name, split, self.config.data.directory)
+        if self.given_source is not None:
+            return self.given_source
+        return open_source(self.config.data.name, split, self.config.data.directory)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        return self.train_source.class_names
+        return (self.train_source if self.given_source is None else self.given_source).class_names
 
     @property
     def steps_per_epoch(self) -> float:

@@ -1,25 +1,56 @@
-"""`inception-jax export`: a trained run as a file that runs without this package."""
+"""`inception-jax export`: a trained network as a file that runs without this package, or that another project reads."""
 
+import shutil
 from pathlib import Path
 
 from inception_jax.commands.line import new_parser, target
 
+FORMS = {"stablehlo": ".stablehlo", "savedmodel": "", "onnx": ".onnx", "safetensors": ".safetensors"}
+"""What a file of each is called; a SavedModel is a folder."""
+PROJECTS = ("torchvision", "timm", "cadene", "fid", "facenet")
+"""That read state dicts."""
+
 
 def export(arguments: list[str]) -> None:
-    """Write a trained run as one file that JAX runs without this package, from pixels to probabilities. WORKDIR [--output FILE]"""
+    """Write a trained network for others. WEIGHTS (a file, or a run's workdir) [--to FORM or PROJECT] [--pixels] [--output FILE]"""
     parser = new_parser("export", export.__doc__)
-    parser.add_argument("workdir")
-    parser.add_argument("--output", type=target, default=Path("network.stablehlo"))
-    options = parser.parse_args(arguments)
-    from inception_jax.weights.stablehlo import exported, worst_difference
-    from inception_jax.workdir import opened
-
-    _, run, state = opened(options.workdir)
-    file = exported(run, state)
-    difference = worst_difference(file, run, state)
-    options.output.write_bytes(file)
-    size = run.config.data.image_size
-    print(
-        f"{options.output}: uint8 [batch, {size}, {size}, 3] to probabilities [batch, {len(run.class_names)}] on cpu, cuda and tpu; "
-        f"read back, it differs by {difference:.1e} at most"
+    parser.add_argument("weights", help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest")
+    parser.add_argument(
+        "--to", choices=(*FORMS, *PROJECTS), default="stablehlo", help="a form, or the project whose state dict it is to be"
     )
+    parser.add_argument("--pixels", action="store_true", help="from uint8 pixels to probabilities, instead of from scaled images to logits")
+    parser.add_argument("--output", type=target)
+    options = parser.parse_args(arguments)
+    from inception_jax.weights.trained import trained
+
+    opened = trained(options.weights)
+    output = options.output or Path(f"network{FORMS.get(options.to, '.safetensors')}")
+    if options.to in PROJECTS:
+        from inception_jax.weights.exporting import as_state_dict
+
+        print(f"{output}: {as_state_dict(opened, options.to, output)} arrays as {options.to} calls them; read back, they are the same")
+        return
+    if options.to == "safetensors":
+        from inception_jax.weights.exporting import as_weights
+
+        as_weights(opened, output)
+        print(f"{output}: {opened.card.model.name}, with its card; `inception-jax predict {output} IMAGE` names what is in images")
+        return
+    from inception_jax.weights.exporting import FORMATS, kept
+
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    try:
+        difference = kept(FORMATS[options.to], opened, unfinished, pixels=options.pixels)
+        if output.is_dir():
+            shutil.rmtree(output)
+        unfinished.replace(output)
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)
+    size, run = opened.run.config.data.image_size, opened.run
+    channels = run.network.architecture.channels
+    said = (
+        f"uint8 [batch, {size}, {size}, 3] to probabilities" if options.pixels else f"float32 [batch, {size}, {size}, {channels}] to logits"
+    )
+    print(f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} of the largest value at most")

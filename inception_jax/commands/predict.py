@@ -1,101 +1,108 @@
-"""`inception-jax predict` and `features`: what a trained run makes of images."""
+"""`inception-jax predict` and `features`: what a trained network makes of images."""
 
+import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inception_jax.commands.line import new_parser, target
+from inception_jax.commands.line import new_parser, positive, target
 
 if TYPE_CHECKING:
-    import numpy as np
+    import argparse
 
-    from inception_jax.experiment import Run
-
-BATCH = 32
-"""Images that are computed together: one program for any number of them."""
+    from inception_jax.weights.predictor import Predictor
 
 
 def predict(arguments: list[str]) -> None:
-    """Name what is in images, with a trained run. WORKDIR IMAGE... [--top K] [--json]"""
-    parser = new_parser("predict", predict.__doc__)
-    parser.add_argument("workdir")
-    parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them")
-    parser.add_argument("--top", type=int, default=3, help="so many classes for each image")
-    parser.add_argument("--json", action="store_true", help="a list with one object per image")
+    """Name what is in images. WEIGHTS (a file, or a run's workdir) IMAGE... (- for names on stdin) [--top K] [--json | --csv]"""
+    parser = _parser("predict", predict.__doc__)
+    parser.add_argument("--top", type=positive, default=3, help="so many classes for each image")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="a list with one object per image")
+    forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
-    import numpy as np
+    from inception_jax.logbook import tracked
+    from inception_jax.weights.predictor import Predictor
 
-    from inception_jax.workdir import opened
-
-    _, run, state = opened(options.workdir)
-    files = images_in(options.images)
-    results: list[dict[str, Any]] = []
-    for name, found in zip(files, _each(run, lambda images: run.predict_step(state.variables, images), files), strict=True):
-        best = np.argsort(-found, kind="stable")[: options.top]
-        classes = [{"class": run.class_names[i], "probability": round(float(found[i]), 6)} for i in best]
-        results.append({"image": str(name), "classes": classes})
+    files = _files(options.images)
+    predictor = Predictor(options.weights, batch_size=options.batch_size)
+    results, bad = [], []
+    for file, row in zip(tracked(files, "predicting"), predictor.each(files), strict=True):
+        if row is None:
+            bad.append(file)
+            continue
+        results.append((str(file), predictor.best(row, options.top)))
     if options.json:
-        print(json.dumps(results, indent=1))
-        return
-    for result in results:
-        print(f"{result['image']}: " + ", ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in result["classes"]))
+        listed = [
+            {"image": image, "classes": [{"class": guess.name, "probability": round(guess.probability, 6)} for guess in guesses]}
+            for image, guesses in results
+        ]
+        print(json.dumps(listed, indent=1))
+    elif options.csv:
+        lines = csv.writer(sys.stdout)
+        lines.writerow(("image", "rank", "class", "probability"))
+        for image, guesses in results:
+            lines.writerows((image, rank, guess.name, f"{guess.probability:.6f}") for rank, guess in enumerate(guesses, 1))
+    else:
+        for image, guesses in results:
+            print(f"{image}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses))
+    _reported(bad, len(files), predictor)
 
 
 def features(arguments: list[str]) -> None:
-    """Keep what a network makes of images, before its classifier or at an end point. WORKDIR IMAGE... [--end-point NAME] [--output F]"""
-    parser = new_parser("features", features.__doc__)
-    parser.add_argument("workdir")
-    parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them")
+    """Keep what a network makes of images, before its classifier or at an end point. WEIGHTS IMAGE... [--end-point NAME] [--output F]"""
+    parser = _parser("features", features.__doc__)
     parser.add_argument("--end-point", help="as inception-jax models NAME lists them; what the classifier reads where not given")
     parser.add_argument("--output", type=target, default=Path("features.npz"), help="`features` [N, ...] and `images` [N], their files")
     options = parser.parse_args(arguments)
     import numpy as np
 
-    from inception_jax.evaluation.features import features_step
-    from inception_jax.workdir import opened
+    from inception_jax.data.source import DataError
+    from inception_jax.logbook import tracked
+    from inception_jax.weights.predictor import Predictor
 
-    _, run, state = opened(options.workdir)
-    step = features_step(run, options.end_point)
-    files = images_in(options.images)
-    found = np.stack(list(_each(run, lambda images: step(state.variables, images), files)))
-    with options.output.open("wb") as file:
-        np.savez(file, features=found, images=np.array([str(image) for image in files]))
+    files = _files(options.images)
+    predictor = Predictor(options.weights, batch_size=options.batch_size)
+    rows, kept, bad = [], [], []
+    for file, row in zip(tracked(files, "computing"), predictor.each(files, predictor.at(options.end_point)), strict=True):
+        if row is None:
+            bad.append(file)
+            continue
+        rows.append(row)
+        kept.append(str(file))
+    if not rows:
+        raise DataError(f"{files[0]}: {predictor.fault(files[0])}")
+    found = np.stack(rows)
+    with options.output.open("wb") as opened:
+        np.savez(opened, features=found, images=np.array(kept))
     print(f"{options.output}: {' x '.join(map(str, found.shape))}")
+    _reported(bad, len(files), predictor)
 
 
-def images_in(names: Sequence[str]) -> list[Path]:
-    """The files that are named, and those in the folders that are, in the order of their names.
+def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
+    parser = new_parser(name, description)
+    parser.add_argument("weights", help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest")
+    parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them; - for their names on standard input")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images that are computed together")
+    return parser
+
+
+def _files(names: list[str]) -> list[Path]:
+    from inception_jax.data.files import images_in
+
+    listed = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name]) if line]
+    return images_in(listed)
+
+
+def _reported(bad: list[Path], count: int, predictor: "Predictor") -> None:
+    """Names the images that could not be read, after the rest is done.
 
     Raises:
-      DataError: a folder without files.
+      DataError: there are some.
     """
     from inception_jax.data.source import DataError
 
-    found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")) if path.is_dir() else [path]
-        if not files:
-            raise DataError(f"{name} is a folder without files: give images, or a folder that holds some")
-        found += files
-    return found
-
-
-def _each(run: "Run", compute: Callable[["np.ndarray"], Any], files: Sequence[Path]) -> Iterator["np.ndarray"]:
-    """What `compute` makes of each file's image, a batch at a time, the last one filled up."""
-    import numpy as np
-
-    from inception_jax.data.source import DataError, Example
-
-    pixels = []
-    for i, file in enumerate(files):
-        try:
-            pixels.append(run.pixels(Example(file.read_bytes(), 0)))
-        except (OSError, DataError) as error:
-            raise DataError(f"{file}: {error}") from error
-        if len(pixels) == min(BATCH, len(files)) or i == len(files) - 1:
-            filled = np.zeros((min(BATCH, len(files)), *pixels[0].shape), np.uint8)
-            filled[: len(pixels)] = pixels
-            yield from np.asarray(compute(filled))[: len(pixels)]
-            pixels = []
+    if bad:
+        lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else [])
+        raise DataError(f"{len(bad)} of {count} images could not be read\n" + "\n".join(lines))

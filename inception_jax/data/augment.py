@@ -9,11 +9,17 @@ from jax.scipy.ndimage import map_coordinates
 SCALINGS = {
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vgg": ((123.68 / 255, 116.78 / 255, 103.94 / 255), (1 / 255,) * 3),
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
+    "googlenet": ((123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
+    "cadene": ((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
+    "facenet": ((127.5 / 255,) * 3, (128 / 255,) * 3),
     "cifar10": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
     "cifar100": ((129.3 / 255, 124.1 / 255, 112.4 / 255), (68.2 / 255, 65.4 / 255, 70.4 / 255)),
 }
-"""Mean and deviation of each channel, of pixels in [0, 1]: Inception's range [-1, 1], torchvision's numbers for ImageNet, and
-those of the wide ResNets (szagoruyko/wide-residual-networks)."""
+"""Mean and deviation of each channel (red, green, blue), of pixels in [0, 1]: Inception's range [-1, 1]; torchvision's numbers for
+ImageNet; pixels of 0 to 255 less a mean alone, as TF-Slim's VGG and ResNets, Keras's and He's, BVLC's GoogLeNet and Cadene's
+BN-Inception want them; facenet's fixed standardisation; those of the wide ResNets (szagoruyko/wide-residual-networks)."""
 
 
 def scale(images: jax.Array, scaling: str = "inception") -> jax.Array:

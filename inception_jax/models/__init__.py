@@ -67,6 +67,7 @@ REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
         "paper": inception_resnet.v1_paper,
         "facenet": inception_resnet.v1_facenet,
         "facenet_embedding": inception_resnet.v1_facenet_embedding,
+        "facenet_pytorch": inception_resnet.v1_facenet_pytorch,
     },
     "inception_resnet_v2": {
         "released": inception_resnet.v2_released,

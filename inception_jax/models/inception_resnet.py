@@ -22,6 +22,7 @@ from inception_jax.spec.vocabulary import (
     Residual,
     Steps,
     Table,
+    Unit,
     avg,
     concat,
     max_,
@@ -92,12 +93,19 @@ def v1_facenet() -> Architecture:
     return v1("facenet", "davidsandberg/facenet; timesler/facenet-pytorch, inception_resnet_v1.py", last, unit=PYTORCH)
 
 
-def v1_facenet_embedding() -> Architecture:
+def v1_facenet_embedding(
+    variant: str = "facenet_embedding", source: str = "davidsandberg/facenet, inception_resnet_v1.py", unit: Unit | None = None
+) -> Architecture:
     """As facenet trained it: batch norm without gamma, and an embedding of 512 under the classifier."""
     last = table(Mixed_8b=block8((192, 192), 1.0, "linear"))
     pool, dropout, *logits = classifier()
     head = (pool, dropout, *table(Bottleneck=Linear(512, norm=True, bias=False)), *logits)
-    return v1("facenet_embedding", "davidsandberg/facenet, inception_resnet_v1.py", last, head, unit=replace(TF_SLIM, init=GLOROT))
+    return v1(variant, source, last, head, unit=unit or replace(TF_SLIM, init=GLOROT))
+
+
+def v1_facenet_pytorch() -> Architecture:
+    """The same with gammas, which its weights have as 1."""
+    return v1_facenet_embedding("facenet_pytorch", "timesler/facenet-pytorch, inception_resnet_v1.py", PYTORCH)
 
 
 def v2(variant: str, source: str, stem: Table, counts: tuple[int, int, int], last: Table, norm: bool = False, **facts: Any) -> Architecture:

@@ -1,1 +1,37 @@
-"""Trained networks in forms that run without this package. Nothing that trains imports this."""
+"""Trained networks: files of other projects in, files of ours, and forms that run without this package. Nothing that trains imports this.
+
+`weights.card(path)` is what is known of a file of weights; `weights.from_torchvision(file, "inception_v3")`, and `from_` any other of
+`SOURCES`, gives `Imported(card, variables, network, arrays)`.
+"""
+
+import importlib
+from functools import partial
+from typing import Any
+
+_HOMES = {
+    "Card": "inception_jax.weights.cards",
+    "Predictor": "inception_jax.weights.predictor",
+    "SOURCES": "inception_jax.weights.sources",
+    "card": "inception_jax.weights.file",
+    "load": "inception_jax.weights.file",
+    "save": "inception_jax.weights.file",
+    "theirs": "inception_jax.weights.convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name.startswith("from_"):
+        from inception_jax.weights.importing import imported
+        from inception_jax.weights.sources import SOURCES
+
+        if name.removeprefix("from_") in SOURCES:
+            return partial(imported, name.removeprefix("from_"))
+    raise AttributeError(f"module 'inception_jax.weights' has no attribute {name!r}; it has {', '.join(_HOMES)} and from_<project>")
+
+
+def __dir__() -> list[str]:
+    from inception_jax.weights.sources import SOURCES
+
+    return [*_HOMES, *(f"from_{source}" for source in SOURCES)]

@@ -1,0 +1,83 @@
+"""`inception-jax convert` and `verify`: weights of other projects as ours, and whether they still give the same numbers."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inception_jax.commands.line import new_parser, target
+from inception_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from inception_jax.weights.importing import Imported
+
+
+def convert(arguments: list[str]) -> None:
+    """Turn weights of another project into ours. FILE --from PROJECT --model NAME [--output FILE] [--class-offset N] [--class-names F]"""
+    from inception_jax.weights.sources import SOURCES
+
+    parser = new_parser("convert", convert.__doc__)
+    parser.add_argument("file", type=Path, help=".pth, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint")
+    parser.add_argument("--from", dest="source", required=True, choices=tuple(SOURCES))
+    parser.add_argument("--model", required=True, help="as inception-jax models lists them, or as the project calls it")
+    parser.add_argument("--output", type=target, default=Path("weights.safetensors"))
+    parser.add_argument("--class-offset", type=int, metavar="N", help="classes before ImageNet's first, where their number does not tell")
+    parser.add_argument("--class-names", type=Path, metavar="FILE", help="the head's own classes, a name on each line")
+    parser.add_argument("--no-check", action="store_true", help="do not run the project's own network beside ours, where it is installed")
+    options = parser.parse_args(arguments)
+    if options.output.suffix != ".safetensors":
+        raise ConfigError(f"--output {options.output}: weights are kept in files called .safetensors")
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    from inception_jax.weights import file
+    from inception_jax.weights.importing import imported
+    from inception_jax.weights.parity import measured
+
+    names = options.class_names.read_text().splitlines() if options.class_names else ()
+    found = imported(options.source, options.model, options.file, class_offset=options.class_offset, class_names=names)
+    references, parity = measured(found, check=not options.no_check)
+    file.save(options.output, replace(found.card, parity=parity), found.variables, references)
+    print(_described(options.output, found))
+    print(_parity(parity))
+
+
+def verify(arguments: list[str]) -> None:
+    """Whether weights give here the numbers that they gave when they were converted. WEIGHTS [--json]"""
+    parser = new_parser("verify", verify.__doc__)
+    parser.add_argument("weights", help="a file that inception-jax convert or export has written")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    import json
+
+    from inception_jax.weights import file
+    from inception_jax.weights.parity import checked, remeasured
+    from inception_jax.weights.trained import trained
+
+    run, variables, card = trained(options.weights)
+    parity = remeasured(card, run.network, variables, file.read(options.weights).references)
+    if options.json:
+        print(json.dumps(parity, indent=1))
+    else:
+        width = max(map(len, parity["errors"]))
+        print(*(f"{name:{width}}  {error:.1e}" for name, error in parity["errors"].items()), sep="\n")
+        print(_parity(parity))
+    checked(parity, f"do not trust {options.weights} on this machine")
+
+
+def _described(path: Path, found: "Imported") -> str:
+    import jax
+
+    card = found.card
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(found.variables["params"]))
+    classes = f"{card.num_classes} classes" + (f", ImageNet's from number {card.class_offset}" if not card.class_names else "")
+    aux = ", auxiliary heads included" if card.model.aux else ""
+    line = f"{path}: {card.model.name} ({card.model.variant}), {parameters:,} parameters{aux}; {classes}; {card.data.image_size} pixels"
+    if card.published:
+        line += (
+            f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} (known by {card.published['known_by']})"
+        )
+    return line
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    worst = max(parity["errors"], key=lambda name: parity["errors"][name])
+    return f"against {parity['against']}: {parity['errors'][worst]:.1e} of the largest value at most, at {worst}"

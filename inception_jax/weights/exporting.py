@@ -1,0 +1,141 @@
+"""Exports that are read back and compared before they are kept."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from safetensors.numpy import save as to_bytes
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.files import put
+from inception_jax.weights import file, onnx, savedmodel, stablehlo
+from inception_jax.weights.activations import activations
+from inception_jax.weights.convert import ours, theirs
+from inception_jax.weights.importing import origin
+from inception_jax.weights.program import Program, examples, program
+from inception_jax.weights.samples import images, sample
+from inception_jax.weights.trained import Trained
+from inception_jax.weights.tree import flat, nested
+
+BOUND = 1e-5
+"""Of max|a - b| / max|b|, above which an export is not kept."""
+
+
+class Form(NamedTuple):
+    """How a form is written to a path, and opened again."""
+
+    write: Callable[..., None]
+    open: Callable[[Path], Program]
+
+
+def kept(form: Form, opened: Trained, path: Path, *, pixels: bool) -> float:
+    """Writes `path`, and runs it against the network itself on random images of batch 1 and 7.
+
+    Returns:
+      The largest difference, over the largest value.
+
+    Raises:
+      DataError: it is above `BOUND`.
+      ConfigError: a library is missing, or the form has nothing for a word of the network.
+    """
+    form.write(opened, path, pixels=pixels)
+    call = form.open(path)
+    compute = jax.jit(program(opened.run, opened.variables, pixels=pixels, fold=False))
+    worst = 0.0
+    for batch in (1, 7):
+        given = examples(opened.run, batch, pixels=pixels)
+        wanted = np.asarray(compute(given))
+        worst = max(worst, float(np.abs(np.asarray(call(given)) - wanted).max() / np.abs(wanted).max()))
+    if not worst <= BOUND:
+        raise DataError(f"what was written differs by {worst:.1e} of the largest value, more than {BOUND}: it was not kept")
+    return worst
+
+
+def as_weights(opened: Trained, path: Path) -> None:
+    """Writes a file of weights, with samples of activations that `verify` compares with.
+
+    Raises:
+      ConfigError: another name than a file of weights has.
+    """
+    if not file.is_weights(path):
+        raise ConfigError(f"--output {path}: weights are kept in files called .safetensors")
+    run, variables, card = opened
+    size = run.config.data.image_size
+    points = [name for name, steps in run.network.architecture.layers if steps][:-1]
+    wide = (1, 1, 1, run.network.architecture.channels)
+    batch = np.tile(images(size)[..., :1], wide) if wide[-1] != 3 else images(size)
+    found = activations(run.network, variables, batch, points, jnp.float32)
+    own = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
+    parity = {"against": "itself alone, as it was exported", "size": size, "errors": dict.fromkeys(found, 0.0)}
+    file.save(path, replace(card, parity=parity), nested(own), {name: sample(value) for name, value in found.items()})
+
+
+def as_state_dict(opened: Trained, project: str, path: Path) -> int:
+    """Writes the arrays as `project` calls them: a .safetensors file, or with PyTorch a .pth one.
+
+    Returns:
+      Their number.
+
+    Raises:
+      ConfigError: the project has no such network.
+      DataError: read back, they are not the same.
+    """
+    run, variables, card = opened
+    there = origin(project, card.model.name)
+    table, wanted = run.network.architecture, there.architecture
+    if (table.layers, table.unit) != (wanted.layers, wanted.unit):
+        raise ConfigError(
+            f"these are weights of {card.model.name} ({table.variant}), and {project}'s is our variant {there.variant}: it computes "
+            "another function; train that one"
+        )
+    arrays = theirs(there, run.network, variables)
+    back = flat(ours(there, arrays).variables)
+    if any(not np.array_equal(back[name], leaf) for name, leaf in flat(variables).items()):
+        raise DataError("read back, the arrays are not the same: nothing was written")
+    if path.suffix == ".pth":
+        try:
+            import torch
+        except ImportError as error:
+            raise ConfigError(f".pth files are written by PyTorch ({error}): give --output FILE.safetensors") from error
+        torch.save({name: torch.from_numpy(value) for name, value in arrays.items()}, path)
+    else:
+        put(epath.Path(path), to_bytes(arrays))
+    return len(arrays)
+
+
+def _stablehlo(opened: Trained, path: Path, *, pixels: bool) -> None:
+    path.write_bytes(stablehlo.exported(opened.run, opened.variables, pixels=pixels))
+
+
+def _savedmodel(opened: Trained, path: Path, *, pixels: bool) -> None:
+    savedmodel.exported(opened.run, opened.variables, path, pixels=pixels)
+
+
+def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
+    data = opened.run.config.data
+    if pixels and data.binarize:
+        raise ConfigError("pixels to black and white have no ONNX here: export without --pixels")
+    scaling = data.scaling if pixels else None
+    path.write_bytes(onnx.exported(opened.run.network, opened.variables, image_size=data.image_size, scaling=scaling))
+
+
+def _onnx_opened(path: Path) -> Program:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(f"ONNX files are run back with onnxruntime ({error}): pip install 'inception-jax[onnx]'") from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda given: session.run(None, {"images": given})[0]
+
+
+FORMATS: dict[str, Form] = {
+    "stablehlo": Form(_stablehlo, lambda path: stablehlo.opened(path.read_bytes())),
+    "savedmodel": Form(_savedmodel, savedmodel.opened),
+    "onnx": Form(_onnx, _onnx_opened),
+}

@@ -1,0 +1,74 @@
+"""How far a network of ours is from the one that its weights come from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.nn.network import Network
+from inception_jax.weights.activations import activations
+from inception_jax.weights.cards import Card
+from inception_jax.weights.importing import Imported, origin
+from inception_jax.weights.peers import end_points, peer
+from inception_jax.weights.samples import errors, images, sample
+
+BOUND = 1e-4
+"""Of max|a - b| / max|b|, above which weights are not trusted. Sound conversions are at 1e-6."""
+
+Parity = dict[str, Any]
+"""For a card: `against` what, at which `size`, and the `errors` by end point."""
+
+
+def measured(found: Imported, *, check: bool = True) -> tuple[dict[str, np.ndarray], Parity]:
+    """Samples of the activations of the project's own network, and how far ours are from them.
+
+    Where that network cannot be run here, or with `check=False`, the samples are of ours: they show a later change, and no slip of the
+    conversion. `against` says which it was.
+
+    Raises:
+      DataError: ours are further away than `BOUND`.
+    """
+    card, size = found.card, found.card.data.image_size
+    there = origin(card.source, card.model.name)
+    batch = images(size)
+    ours = activations(found.network, found.variables, batch, end_points(there), jnp.float32)
+    try:
+        if not check:
+            raise ConfigError("it was not asked for")
+        own = peer(card.source, card.model.name, classes=card.num_classes, aux=card.model.aux, image_size=size)
+        theirs = own.run(found.arrays, batch, "float64")
+        against = f"{card.source} itself ({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
+    except ConfigError as error:
+        theirs, against = ours, f"itself alone, as it was converted ({error})"
+    references = {name: sample(value) for name, value in theirs.items()}
+    parity = {"against": against, "size": size, "errors": errors(ours, references)}
+    checked(parity, "nothing was written")
+    return references, parity
+
+
+def remeasured(card: Card, network: Network, variables: Mapping[str, Any], references: Mapping[str, np.ndarray]) -> Parity:
+    """The same errors on this machine.
+
+    Raises:
+      DataError: there is nothing to compare with.
+    """
+    if not references:
+        raise DataError("these weights keep no activations to compare with: convert or export them again")
+    points = [name for name in references if not name.startswith(("logits", "aux "))]
+    found = activations(network, variables, images(card.parity["size"]), points, jnp.float32)
+    return {**card.parity, "errors": errors(found, references)}
+
+
+def checked(parity: Parity, consequence: str) -> None:
+    """
+    Raises:
+      DataError: an error above `BOUND`, or none that is a number.
+    """
+    for name, error in parity["errors"].items():
+        if not error <= BOUND:
+            raise DataError(
+                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, more than {BOUND}: {consequence}"
+            )

@@ -1,0 +1,126 @@
+"""From images to the names of what is in them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inception_jax.data.files import FileSource, Image
+from inception_jax.data.source import DataError
+from inception_jax.evaluation.features import features_step
+from inception_jax.weights.trained import Trained, trained
+
+BATCH = 32
+"""Images that are computed together: one program for any number of them."""
+
+
+Compute = Callable[[Any, Any], Any]
+"""(variables, images [B, H, W, 3] uint8) -> [B, ...], compiled."""
+
+
+class Guess(NamedTuple):
+    """A class by its name, and how likely the network holds it to be."""
+
+    name: str
+    probability: float
+
+
+class Predictor:
+    """A trained network with what it is fed: `Predictor("weights.safetensors").top(["image.jpg"])`.
+
+    One program is compiled, for batches of `batch_size`; images are decoded while it runs.
+
+    Attributes:
+      card: what is known of the weights.
+      names: of the classes.
+    """
+
+    def __init__(self, path: str, *, batch_size: int = BATCH):
+        """Opens a file of weights, or the workdir of a run.
+
+        Raises:
+          DataError, ConfigError, CheckpointError: see `trained`.
+        """
+        self._trained: Trained = trained(str(path))
+        self._batch_size = batch_size
+        self.card, self.names = self._trained.card, self._trained.run.class_names
+
+    def probabilities(self, images: Sequence[Image]) -> np.ndarray:
+        """[N, K] of files, encoded bytes or pixels.
+
+        Raises:
+          DataError: an image that cannot be read; the message says which, and why.
+        """
+        return self._whole(None, images)
+
+    def top(self, images: Sequence[Image], k: int = 5) -> list[list[Guess]]:
+        """The `k` likeliest classes of each image, the likeliest first.
+
+        Raises:
+          DataError: an image that cannot be read.
+        """
+        return [self.best(row, k) for row in self.probabilities(images)]
+
+    def features(self, images: Sequence[Image], end_point: str | None = None) -> np.ndarray:
+        """[N, ...] the activations at an end point, or what the classifier reads.
+
+        Raises:
+          DataError: an image that cannot be read.
+          ConfigError: an end point that the network has not.
+        """
+        return self._whole(self.at(end_point), images)
+
+    def best(self, row: np.ndarray, k: int) -> list[Guess]:
+        """The `k` largest of one image's probabilities [K]; equal ones in the order of the classes."""
+        return [Guess(self.names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:k]]
+
+    def each(self, images: Sequence[Image], compute: Compute | None = None) -> Iterator[np.ndarray | None]:
+        """Row by row what `compute` gives, the probabilities [K] where none is given; None for an image that cannot be read."""
+        yield from self._rows(compute or self._trained.run.predict_step, images)
+
+    def at(self, end_point: str | None) -> Compute:
+        """What computes the activations at an end point, or, with None, what the classifier reads.
+
+        Raises:
+          ConfigError: an end point that the network has not.
+        """
+        return features_step(self._trained.run, end_point)
+
+    def fault(self, image: Image) -> str:
+        """Why an image cannot be read; empty where it can."""
+        try:
+            self._trained.run.pixels(FileSource([image], self.names)[0])
+        except DataError as error:
+            return str(error)
+        return ""
+
+    def _whole(self, compute: Compute | None, images: Sequence[Image]) -> np.ndarray:
+        rows = []
+        for image, row in zip(images, self.each(images, compute), strict=True):
+            if row is None:
+                raise DataError(f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: {self.fault(image)}")
+            rows.append(row)
+        return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)
+
+    def _rows(self, compute: Compute, images: Sequence[Image]) -> Iterator[np.ndarray | None]:
+        run, variables, _ = self._trained
+        devices = run.placement.devices
+        size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
+        config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))
+        looking = replace(run, config=config, given_source=FileSource(images, self.names))
+        running: list[tuple[Any, np.ndarray]] = []
+        remaining = len(images)
+        for batch in looking.test_batches():
+            running.append((compute(variables, batch.image), batch.weight))
+            if len(running) > 1:  # the next batch is under way before this one is waited for
+                yield from _read(*running.pop(0), limit=size)
+                remaining -= size
+        for results in running:
+            yield from _read(*results, limit=remaining)
+
+
+def _read(values: Any, weights: Any, limit: int) -> Iterator[np.ndarray | None]:
+    values, weights = np.asarray(values), np.asarray(weights)
+    for row, weight in zip(values[:limit], weights[:limit], strict=True):
+        yield row if weight else None

@@ -1,0 +1,32 @@
+"""timesler/facenet-pytorch: `InceptionResnetV1`, David Sandberg's face embeddings."""
+
+from dataclasses import replace
+
+from inception_jax.config import Data
+from inception_jax.weights.frameworks import TORCH
+from inception_jax.weights.origin import Origin
+from inception_jax.weights.sources.timm import INCEPTION_RESNET_V2, counted
+
+V2 = {place: layers for place, _, layers in INCEPTION_RESNET_V2.rules}
+INCEPTION_RESNET_V1 = replace(
+    INCEPTION_RESNET_V2,
+    rules=(
+        (r"Conv2d_(\d\w)_\dx\d", r"conv2d_\1", ""),
+        (r"block35_(\d+)", counted("repeat_1"), V2[r"block35_(\d+)"]),
+        ("Mixed_6a", "mixed_6a", V2["Mixed_6a"]),
+        (r"block17_(\d+)", counted("repeat_2"), V2[r"block17_(\d+)"]),
+        ("Mixed_7a", "mixed_7a", V2["Mixed_7a"]),
+        (r"block8_(\d+)", counted("repeat_3"), V2[r"block8_(\d+)"]),
+        ("Mixed_8b", "block8", V2["Block8"]),
+        ("Bottleneck", "", "last_linear:last_bn"),
+        ("Logits", "logits", ""),
+    ),
+)
+
+# The faces of VGGFace2 (8,631 people) and CASIA-Webface (10,575).
+MODELS = {
+    "inception_resnet_v1": Origin(
+        "inception_resnet_v1", "facenet_pytorch", TORCH, INCEPTION_RESNET_V1, Data(image_size=160, scaling="facenet"),
+        ((8631, 0), (10575, 0)), class_name="person {}", licence="MIT (facenet-pytorch); trained on faces whose terms are for research",
+    )
+}  # fmt: skip

@@ -1,0 +1,21 @@
+"""What `record` has kept."""
+
+import json
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tests.weights.record import FOLDER
+
+
+@cache
+def facts(source: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{source}.json").read_text())
+
+
+def samples(source: str, model: str, size: int) -> dict[str, np.ndarray]:
+    """Of the tensors that a network made: end point -> what `samples.sample` took of it."""
+    with np.load(FOLDER / f"{source}.npz") as kept:
+        prefix = f"{model}/{size}/"
+        return {name.removeprefix(prefix): kept[name] for name in kept if name.startswith(prefix)}

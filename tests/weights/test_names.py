@@ -1,0 +1,58 @@
+"""The names of other projects: a bijection, and exactly those that their own networks have, as they were recorded."""
+
+import pytest
+
+from inception_jax.nn.create import create
+from inception_jax.weights.convert import shapes
+from inception_jax.weights.names import Names
+from inception_jax.weights.sources import SOURCES
+from tests.weights.peers import MODELS
+from tests.weights.record import digest
+from tests.weights.recordings import facts
+
+ALL = [(source, model) for source, models in SOURCES.items() for model in models]
+RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
+
+
+def theirs(source, model, classes, aux):
+    origin = SOURCES[source][model]
+    network = create(origin.model, variant=origin.variant, num_classes=classes, aux=aux)
+    return list(origin.arrays(shapes(network)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "model"), ALL)
+def test_no_two_arrays_have_one_name_and_each_lies_there_and_back(source, model):
+    arrays = theirs(source, model, 1000, True)
+    assert len({array.theirs for array in arrays}) == len({array.ours for array in arrays}) == len(arrays)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "model"), RECORDED)
+def test_names_and_shapes_are_those_of_the_networks_themselves(source, model):
+    known = facts(source)[model]
+    for size in known["sizes"].values():
+        arrays = theirs(source, model, known["classes"], size["aux"])
+        assert digest({array.theirs: array.layout.shape for array in arrays}) == size["arrays"]
+
+
+def test_some_names_as_they_are_published():
+    """From the checkpoints' own listings: the irregular ones."""
+    wanted = {
+        ("tf_slim", "inception_v3"): ["InceptionV3/Mixed_5c/Branch_1/Conv_1_0c_5x5/weights", "InceptionV3/AuxLogits/Conv2d_2b_1x1/biases"],
+        ("torchvision", "googlenet"): ["inception4e.branch4.1.bn.running_var", "aux2.fc1.weight"],
+        ("keras", "inception_v3"): ["conv2d/kernel", "conv2d_93/kernel", "batch_normalization_93/moving_variance"],
+        ("caffe", "resnet101"): ["res4b22_branch2c/weights", "bn4b22_branch2c/variance", "scale4b22_branch2c/gamma", "bn_conv1/mean"],
+        ("caffe", "googlenet"): ["inception_5b/pool_proj/biases", "loss1/fc/weights"],
+    }
+    for (source, model), names in wanted.items():
+        assert set(names) <= {array.theirs for array in theirs(source, model, 1000, True)}
+
+
+def test_a_rule_that_does_not_fit_its_table_says_where():
+    origin = SOURCES["torchvision"]["googlenet"]
+    short = Names(tuple((place, there, layers.replace(" branch4.1", "")) for place, there, layers in origin.names.rules))
+    with pytest.raises(ValueError, match=r"Mixed_3b has 6 layers, and its names are branch1 .* branch3\.1"):
+        list(short.layers(origin.architecture))
+    with pytest.raises(ValueError, match="no rule names Conv2d_1a_7x7"):
+        list(Names(()).layers(origin.architecture))

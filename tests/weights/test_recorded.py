@@ -1,0 +1,34 @@
+"""Our networks against what those of other projects made of the same images with the same weights, as it was recorded in float64."""
+
+import jax.numpy as jnp
+import pytest
+
+from inception_jax.nn.create import create
+from inception_jax.weights.activations import activations
+from inception_jax.weights.convert import ours, shapes
+from inception_jax.weights.origin import Origin
+from inception_jax.weights.samples import errors, images
+from inception_jax.weights.sources import SOURCES
+from tests.weights.peers import MODELS, classes, heads, sizes, weights
+from tests.weights.recordings import samples
+
+pytestmark = pytest.mark.slow
+CELLS = [(source, model, size) for source, models in MODELS.items() for model in models for size in sizes(source, model)]
+
+
+def drawn(source: str, model: str):
+    """The arrays of a peer by our table of its names, which `test_names` holds against theirs."""
+    origin: Origin = SOURCES[source][model]
+    network = create(origin.model, variant=origin.variant, num_classes=classes(source, model), aux=heads(source, model))
+    return weights(source, {array.theirs: array.layout.shape for array in origin.arrays(shapes(network))})
+
+
+@pytest.mark.parametrize(("source", "model", "size"), CELLS)
+def test_every_recorded_end_point_within_2e_5(source, model, size):
+    converted = ours(SOURCES[source][model], drawn(source, model))
+    wanted = samples(source, model, size)
+    points = [name for name in wanted if not name.startswith(("logits", "aux "))]
+    found = activations(converted.network, converted.variables, images(size), points, jnp.float32)
+    assert len(wanted) > 8
+    measured = errors(found, wanted)
+    assert max(measured.values()) <= 2e-5, measured
