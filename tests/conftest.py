@@ -16,9 +16,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest file first: it keeps one process for a quarter of an hour, in which the other goes through many."""
+def pytest_collection_modifyitems(config, items):
+    """The longest file first: it keeps one process for a quarter of an hour, in which the other goes through many.
+
+    Other projects' networks are run where they are asked for alone, with `-m parity`.
+    """
     items.sort(key=lambda item: item.path.name != "test_room.py")
+    if "parity" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("parity")]
 
 
 @pytest.fixture(scope="session", autouse=True)

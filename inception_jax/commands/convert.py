@@ -52,7 +52,7 @@ def verify(arguments: list[str]) -> None:
     from inception_jax.weights.parity import checked, remeasured
     from inception_jax.weights.trained import trained
 
-    run, variables, card = trained(options.weights)
+    run, variables, card, _ = trained(options.weights)
     parity = remeasured(card, run.network, variables, file.read(options.weights).references)
     if options.json:
         print(json.dumps(parity, indent=1))

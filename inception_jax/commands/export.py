@@ -53,4 +53,4 @@ def export(arguments: list[str]) -> None:
     said = (
         f"uint8 [batch, {size}, {size}, 3] to probabilities" if options.pixels else f"float32 [batch, {size}, {size}, {channels}] to logits"
     )
-    print(f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} of the largest value at most")
+    print(f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} at most, of the largest value")

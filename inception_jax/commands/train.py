@@ -89,17 +89,17 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption) -> None
     record.end("complete")
 
 
-def begin_from(workdir: str, run: "Run") -> Callable[[], "State"]:
-    """What makes a first state out of another run's."""
+def begin_from(path: str, run: "Run") -> Callable[[], "State"]:
+    """What makes a first state out of another run's, or of a file of weights."""
 
     def begin() -> "State":
         from inception_jax.finetune import borrow
         from inception_jax.logbook import say
-        from inception_jax.workdir import opened
+        from inception_jax.weights.trained import trained
 
-        _, _, other = opened(workdir)
+        other = trained(path)
         state, borrowed = borrow(run.initial_state(), other.variables)
-        say(f"from {workdir}, step {int(other.step)}: {borrowed}")
+        say(f"from {other.name}: {borrowed}")
         return state
 
     return begin

@@ -65,7 +65,7 @@ def as_weights(opened: Trained, path: Path) -> None:
     """
     if not file.is_weights(path):
         raise ConfigError(f"--output {path}: weights are kept in files called .safetensors")
-    run, variables, card = opened
+    run, variables, card, _ = opened
     size = run.config.data.image_size
     points = [name for name, steps in run.network.architecture.layers if steps][:-1]
     wide = (1, 1, 1, run.network.architecture.channels)
@@ -86,7 +86,7 @@ def as_state_dict(opened: Trained, project: str, path: Path) -> int:
       ConfigError: the project has no such network.
       DataError: read back, they are not the same.
     """
-    run, variables, card = opened
+    run, variables, card, _ = opened
     there = origin(project, card.model.name)
     table, wanted = run.network.architecture, there.architecture
     if (table.layers, table.unit) != (wanted.layers, wanted.unit):

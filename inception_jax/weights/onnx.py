@@ -9,7 +9,7 @@ from inception_jax.config import ConfigError
 from inception_jax.data.augment import SCALINGS
 from inception_jax.nn.network import Network
 from inception_jax.spec.geometry import kernel_on, slide
-from inception_jax.spec.measure import expansion, measure
+from inception_jax.spec.measure import expansion
 from inception_jax.spec.vocabulary import (
     Activation,
     Concat,
@@ -51,8 +51,6 @@ def exported(network: Network, variables: Mapping[str, Any], *, image_size: int,
     graph = _Graph(onnx, table.unit, {path: np.asarray(leaf, np.float32) for path, leaf in flat(leaves).items()}, network.num_classes)
     size = (image_size, image_size, table.channels)
     fed = (image_size, image_size, 3 if scaling else table.channels)
-    if any(row.kind == "layer" for row in measure(table, image_size=image_size).rows):
-        raise ConfigError(f"{table.name} has an open word (a module of its own), which has no ONNX")
     value: Value = (graph.prepared("images", scaling, table.channels), size)
     for name, steps in table.layers:
         value = graph.steps(steps, value, name)
@@ -128,7 +126,7 @@ class _Graph:
                 return self.add("LRN", [value[0]], size=word.size, alpha=word.alpha, beta=word.beta, bias=word.k), value[1]
             case Dropout():
                 return value
-        raise ConfigError(f"{path}: {type(word).__name__} has no ONNX here")
+        raise ConfigError(f"{path}: {type(word).__name__.lower()} has no ONNX here")
 
     def conv(self, word: Conv, value: Value, path: str, scale: float = 1.0) -> Value:
         name, (height, width, channels) = value
@@ -168,11 +166,16 @@ class _Graph:
         if word.kind == "avg":
             count = int(self._unit.count_include_pad and word.padding != "ceil")
             return self.add("AveragePool", [name], pads=pads, count_include_pad=count, **window), (rows, columns, channels)
+        name = self.add("MaxPool", [name], pads=pads, **window)
         if word.pad_value is not None:
-            around = self.weight(f"{path}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
-            name = self.add("Pad", [name, around, self.weight(f"{path}/pad_value", np.float32(word.pad_value))])
-            pads = [0, 0, 0, 0]
-        return self.add("MaxPool", [name], pads=pads, **window), (rows, columns, channels)
+            # Not a Pad before it: onnxruntime 1.31 makes one of the two, and pads with minus infinity instead.
+            outside = [
+                [start < 0 or start + kernel[i] > size for start in (np.arange(count) * word.stride[i] - pads[i]).tolist()]
+                for i, (size, count) in enumerate(((height, rows), (width, columns)))
+            ]
+            least = np.where(np.logical_or.outer(*outside), np.float32(word.pad_value), np.finfo(np.float32).min)
+            name = self.add("Max", [name, self.weight(f"{path}/border", least[None, None])])
+        return name, (rows, columns, channels)
 
     def residual(self, word: Residual, value: Value, path: str) -> Value:
         inputs: Value = (self.activated(self.norm(value[0], f"{path}/norm"), None), value[1]) if word.preactivation else value

@@ -104,7 +104,7 @@ class Predictor:
         return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)
 
     def _rows(self, compute: Compute, images: Sequence[Image]) -> Iterator[np.ndarray | None]:
-        run, variables, _ = self._trained
+        run, variables = self._trained[:2]
         devices = run.placement.devices
         size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
         config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))

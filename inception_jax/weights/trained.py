@@ -17,11 +17,12 @@ from inception_jax.workdir import opened
 
 
 class Trained(NamedTuple):
-    """A run in this room, its variables on the devices, and its card."""
+    """A run in this room, its variables on the devices, its card, and what to call it."""
 
     run: Run
     variables: Mapping[str, Any]
     card: Card
+    name: str
 
 
 def trained(path: str) -> Trained:
@@ -42,8 +43,9 @@ def trained(path: str) -> Trained:
                 f"{path}: {len(odd)} arrays are not as {card.model.name} has them here, {odd[0]} among them ({own.get(odd[0])}, wanted is "
                 f"{expected.get(odd[0])}): convert the weights again"
             )
-        return Trained(run, jax.device_put(variables, run.placement.replicated), card)
+        return Trained(run, jax.device_put(variables, run.placement.replicated), card, path)
     _, run, state = opened(path)
+    name = f"{path}, step {int(state.step)}"
     data = {name: getattr(run.config.data, name) for name in FED}
-    card = Card(run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"trained here: {path}")
-    return Trained(run, state.variables, card)
+    card = Card(run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"inception_jax: {name}")
+    return Trained(run, state.variables, card, name)

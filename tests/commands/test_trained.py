@@ -256,7 +256,7 @@ np.savez(sys.argv[3], one=call(pixels[:1]), seven=call(pixels[:7]))
 
 def test_an_export_runs_where_this_package_is_not(trained, tmp_path, capsys):
     file = tmp_path / "network.stablehlo"
-    assert main(["export", str(trained / "1"), "--output", str(file)]) == 0
+    assert main(["export", str(trained / "1"), "--pixels", "--output", str(file)]) == 0
     assert float(re.search(r"differs by (\S+) at most", capsys.readouterr().out)[1]) < 1e-6
     _, run, state = opened(str(trained / "1"))
     pixels = np.stack([run.pixels(run.test_source[i]) for i in range(7)])

@@ -95,6 +95,8 @@ REFERENCE = {
         6_306_805_856 + 1792 * 512 + 512 * 1000,
         0,
     ),
+    # The arrays of facenet-pytorch 2.6's InceptionResnetV1 with 1,000 people, summed; multiply-adds as above.
+    ("inception_resnet_v1", "facenet_pytorch"): (23_995_624, 29_600, 6_306_805_856 + 1792 * 512 + 512 * 1000, 0),
     # timm inception_resnet_v2.py, Cadene; slim inception_resnet_v2.py; keras
     ("inception_resnet_v2", "released"): (55_843_464, 60_544, 13_155_794_016, 3_367_656),
     ("inception_resnet_v2", "timm"): (55_843_464, 60_544, 13_155_794_016, 0),

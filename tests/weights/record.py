@@ -30,11 +30,10 @@ def record(source: str, models: list[str]) -> None:
     tensors = dict(np.load(tensors_file)) if tensors_file.exists() else {}
     facts = json.loads(facts_file.read_text()) if facts_file.exists() else {}
     for model in models:
-        facts[model] = {"classes": classes(source, model), "sizes": {}}
         for size in sizes(source, model):
             peer = made(source, model, size)
             found = peer.run(weights(source, peer.shapes), images(size), "float64")
-            facts[model]["sizes"][str(size)] = {"aux": heads(source, model), "arrays": digest(peer.shapes)}
+            facts[model] = {"classes": classes(source, model), "aux": heads(source, model), "arrays": digest(peer.shapes)}
             tensors |= {f"{model}/{size}/{name}": sample(tensor) for name, tensor in found.items()}
             facts["made_by"] = peer.versions
             print(source, model, size, len(found), flush=True)

@@ -11,7 +11,6 @@ from tests.weights.record import digest
 from tests.weights.recordings import facts
 
 ALL = [(source, model) for source, models in SOURCES.items() for model in models]
-RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
 
 
 def theirs(source, model, classes, aux):
@@ -22,18 +21,14 @@ def theirs(source, model, classes, aux):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "model"), ALL)
-def test_no_two_arrays_have_one_name_and_each_lies_there_and_back(source, model):
-    arrays = theirs(source, model, 1000, True)
+def test_a_bijection_to_exactly_the_arrays_of_the_network_itself(source, model):
+    """Those that were recorded; of the others, which have more units of the same kinds, that no two arrays have one name."""
+    recorded = model in MODELS.get(source, ())
+    classes, heads = (facts(source)[model][key] for key in ("classes", "aux")) if recorded else (1000, True)
+    arrays = theirs(source, model, classes, heads)
     assert len({array.theirs for array in arrays}) == len({array.ours for array in arrays}) == len(arrays)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("source", "model"), RECORDED)
-def test_names_and_shapes_are_those_of_the_networks_themselves(source, model):
-    known = facts(source)[model]
-    for size in known["sizes"].values():
-        arrays = theirs(source, model, known["classes"], size["aux"])
-        assert digest({array.theirs: array.layout.shape for array in arrays}) == size["arrays"]
+    if recorded:
+        assert digest({array.theirs: array.layout.shape for array in arrays}) == facts(source)[model]["arrays"]
 
 
 def test_some_names_as_they_are_published():

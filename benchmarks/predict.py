@@ -1,0 +1,80 @@
+"""How much of its time `Predictor` keeps the network busy: `python benchmarks/predict.py [--images 1000] [--rounds 5]`.
+
+JPEGs of 500x375 through Inception-v3 at 299 pixels, whole, beside the bare compiled network on batches that are in memory already:
+images/s of the one over the other, in rounds taken turn about. In one process, with all of the machine's cores for both.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from machine import publish
+from photographs import photographs
+
+from inception_jax.config import Data, Model
+from inception_jax.nn.create import create
+from inception_jax.weights import file
+from inception_jax.weights.cards import Card
+from inception_jax.weights.predictor import Predictor
+from inception_jax.weights.trained import trained
+
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for i, (jpeg, _) in enumerate(photographs(options.images)):
+            (root / f"{i:04d}.jpg").write_bytes(jpeg)
+        files = sorted(root.glob("*.jpg"))
+        network = create("inception_v3", variant="torchvision")
+        variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 299, 299, 3), np.float32))
+        data = Data(image_size=299, test_crop="square", test_crop_fraction=299 / 342, resize="antialias")
+        file.save(root / "w.safetensors", Card(Model("inception_v3", "torchvision"), data, 1000), jax.tree.map(np.asarray, variables))
+        predictor = Predictor(str(root / "w.safetensors"), batch_size=BATCH)
+        run, own, *_ = trained(str(root / "w.safetensors"))
+        pixels = jax.device_put(np.random.default_rng(0).integers(0, 256, (BATCH, 299, 299, 3), np.uint8), run.placement.split)
+
+        def whole(share: list[Path]) -> float:
+            begin = time.perf_counter()
+            count = sum(row is not None for row in predictor.each(share))
+            return count / (time.perf_counter() - begin)
+
+        def bare(share: list[Path]) -> float:
+            begin = time.perf_counter()
+            for _ in range(-(-len(share) // BATCH)):
+                results = np.asarray(run.predict_step(own, pixels))
+            return -(-len(share) // BATCH) * len(results) / (time.perf_counter() - begin)
+
+        whole(files[:BATCH])
+        bare(files[:BATCH])
+        size = len(files) // options.rounds // BATCH * BATCH
+        rounds = []
+        for i in range(options.rounds):
+            share = files[i * size : (i + 1) * size]
+            pair = (whole(share), bare(share)) if i % 2 else (bare(share), whole(share))[::-1]
+            rounds.append(pair)
+            print(f"round {i + 1}: {pair[0]:.2f} images/s, the bare network {pair[1]:.2f}", flush=True)
+    ratios = [one / other for one, other in rounds]
+    publish(
+        "predict",
+        {
+            "images": size * options.rounds,
+            "batch": BATCH,
+            "images_per_second": round(statistics.median(one for one, _ in rounds), 2),
+            "bare_images_per_second": round(statistics.median(other for _, other in rounds), 2),
+            "ratio": {"median": round(statistics.median(ratios), 3), "spread": [round(min(ratios), 3), round(max(ratios), 3)]},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""From another project's file to ours, from there to names of classes, and back: in process, as a user would."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+import inception_jax
+from inception_jax import weights
+from inception_jax.cli import main
+from inception_jax.data.source import DataError
+from inception_jax.models import register
+from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, Softmax, concat, global_avg, max_, same, table
+from inception_jax.weights import file
+from inception_jax.weights.classes import imagenet, names
+from inception_jax.weights.convert import ours, shapes, theirs
+from inception_jax.weights.frameworks import TORCH
+from inception_jax.weights.names import Names
+from inception_jax.weights.origin import Origin
+from inception_jax.weights.releases import RELEASES, known
+from inception_jax.weights.sources import SOURCES, torchvision
+from inception_jax.weights.tree import flat
+from tests.weights.peers import weights as drawn
+
+
+def small():
+    mixed = concat(same(8, 1), (same(8, 1), same(8, 3)), (max_(3), same(4, 1)))
+    rows = table(Stem=same(6, 3, 2), Mixed=mixed, Pool=global_avg(), Drop=Dropout(), Logits=Linear(), Predictions=Softmax())
+    return Architecture("small_of_weights", "paper", rows, source="a test", input_size=32)
+
+
+NAMES = Names(
+    (("Stem", "stem", ""), ("Mixed", "mixed", "one three.0 three.1 pool"), ("Logits", "fc", "")), convolution="{}.conv", norm="{}.bn"
+)
+
+
+@pytest.fixture(scope="module")
+def origin():
+    from inception_jax.models import REGISTRY
+
+    register("small_of_weights", paper=small)
+    there = Origin("small_of_weights", "paper", TORCH, NAMES, replace(torchvision.IMAGENET, image_size=40), licence="ours")
+    torchvision.MODELS["small_of_weights"] = there
+    yield there
+    torchvision.MODELS.pop("small_of_weights")
+    REGISTRY.pop("small_of_weights")
+
+
+def arrays_of(origin, classes=1000):
+    network = inception_jax.create(origin.model, variant=origin.variant, num_classes=classes)
+    wanted = {array.theirs: array.layout.shape for array in origin.arrays(shapes(network))}
+    return {name: value.astype(np.float32) for name, value in drawn("torchvision", wanted).items()}
+
+
+@pytest.fixture(scope="module")
+def converted(origin, tmp_path_factory):
+    """A file of theirs, and what `convert` made of it."""
+    folder = tmp_path_factory.mktemp("weights")
+    extra = {"stem.bn.num_batches_tracked": np.array(7)}
+    save_file(arrays_of(origin) | extra, folder / "theirs.safetensors")
+    line = ["--from", "torchvision", "--model", "small_of_weights", "--no-check", "--output", folder / "ours.safetensors"]
+    assert main(["convert", str(folder / "theirs.safetensors"), *map(str, line)]) == 0
+    return folder
+
+
+def test_the_card_says_what_is_known(converted):
+    card = weights.card(converted / "ours.safetensors")
+    assert (card.model.name, card.num_classes, card.class_offset, card.source) == ("small_of_weights", 1000, 0, "torchvision")
+    assert (card.data.image_size, card.data.scaling, card.data.test_crop) == (40, "imagenet", "square")
+    assert len(card.sha256) == 64
+    assert card.names[0] == "tench"
+    assert "it was not asked for" in card.parity["against"]
+
+
+def test_loaded_variables_are_the_arrays(converted, origin):
+    variables = inception_jax.load(converted / "ours.safetensors")
+    network = inception_jax.create("small_of_weights")
+    given = arrays_of(origin)
+    np.testing.assert_array_equal(variables["params"]["Stem"]["conv_3x3"]["kernel"], given["stem.conv.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(
+        variables["batch_stats"]["Mixed"]["branch_1"]["conv_3x3"]["norm"]["mean"], given["mixed.three.1.bn.running_mean"]
+    )
+    assert network.apply(variables, np.zeros((1, 40, 40, 3), np.float32)).logits.shape == (1, 1000)
+
+
+def test_there_and_back_are_the_same_bits(converted, origin):
+    """Through files: theirs to ours to theirs to ours."""
+    assert (
+        main(["export", str(converted / "ours.safetensors"), "--to", "torchvision", "--output", str(converted / "back.safetensors")]) == 0
+    )
+    given, back = arrays_of(origin), load_file(converted / "back.safetensors")
+    assert given.keys() == back.keys()
+    for name, value in given.items():
+        np.testing.assert_array_equal(back[name], value)
+    again = flat(ours(origin, back).variables)
+    for name, value in flat(inception_jax.load(converted / "ours.safetensors")).items():
+        np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "model"), [("torchvision", "googlenet"), ("tf_slim", "bn_inception"), ("keras", "resnet50"), ("caffe", "googlenet")]
+)
+def test_there_and_back_of_whole_networks(source, model):
+    """Flattened maps, separable kernels, matrices kept as convolutions, and kernels that read blue first."""
+    there = SOURCES[source][model]
+    network = inception_jax.create(there.model, variant=there.variant, num_classes=1000, aux=bool(there.architecture.aux))
+    rng = np.random.default_rng(0)
+    variables = {path: rng.normal(size=shape).astype(np.float32) for path, shape in shapes(network).items()}
+    from inception_jax.weights.tree import nested
+
+    back = flat(ours(there, theirs(there, network, nested(variables))).variables)
+    assert back.keys() == variables.keys()
+    assert all(np.array_equal(back[path], value) for path, value in variables.items())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (50, 60 + i, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_predictions_in_three_forms_and_from_a_list(converted, pictures, capsys, monkeypatch):
+    weights_file = str(converted / "ours.safetensors")
+    capsys.readouterr()
+    assert main(["predict", weights_file, str(pictures), "--json", "--top", "2", "--batch-size", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [len(entry["classes"]) for entry in found] == [2] * 5
+    predictor = inception_jax.Predictor(weights_file)
+    files = sorted(pictures.iterdir())
+    for entry, guesses in zip(found, predictor.top(files, 2), strict=True):
+        assert [shown["class"] for shown in entry["classes"]] == [guess.name for guess in guesses]
+        assert [shown["probability"] for shown in entry["classes"]] == pytest.approx([guess.probability for guess in guesses], abs=1e-5)
+    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("\n".join(map(str, files))))
+    assert main(["predict", weights_file, "-", "--csv", "--top", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "image,rank,class,probability"
+    assert [line.split(",")[0] for line in lines[1:]] == list(map(str, files))
+    assert predictor.probabilities([files[0].read_bytes(), np.asarray(Image.open(files[1]))]).shape == (2, 1000)
+    assert predictor.features(files[:3]).shape == (3, 20)
+    assert predictor.features(files[:3], "Mixed").shape == (3, 20, 20, 20)
+
+
+def test_an_unreadable_image_is_reported_at_the_end_and_the_rest_is_done(converted, pictures, tmp_path, capsys):
+    (tmp_path / "1.png").write_bytes(b"nonsense")
+    given = [str(pictures / "0.png"), str(tmp_path / "1.png"), str(tmp_path / "none.png"), str(pictures / "2.png")]
+    capsys.readouterr()
+    assert main(["predict", str(converted / "ours.safetensors"), *given, "--json"]) == 65
+    told = capsys.readouterr()
+    assert [entry["image"] for entry in json.loads(told.out)] == [given[0], given[3]]
+    assert "2 of 4 images could not be read" in told.err
+    assert "none.png cannot be read" in told.err
+    with pytest.raises(DataError, match=r"1\.png"):
+        inception_jax.Predictor(converted / "ours.safetensors").top(given)
+
+
+def test_verify_and_what_it_finds(converted, tmp_path, capsys):
+    whole = str(converted / "ours.safetensors")
+    capsys.readouterr()
+    assert main(["verify", whole, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["errors"]) == {"Stem", "Mixed", "logits"}
+    opened = file.read(whole)
+    opened.variables["params"]["Logits"]["linear"]["kernel"] *= 1.01
+    file.save(tmp_path / "changed.safetensors", *opened)
+    assert main(["verify", str(tmp_path / "changed.safetensors")]) == 65
+    assert "logits differs from itself alone" in capsys.readouterr().err
+    file.save(tmp_path / "bare.safetensors", opened.card, opened.variables)
+    assert main(["verify", str(tmp_path / "bare.safetensors")]) == 65
+
+
+def changed(given, change):
+    arrays = dict(given)
+    change(arrays)
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("stem.bn.weight"), "1 missing: stem.bn.weight"),
+        (lambda a: a.update(surplus=np.zeros(3, np.float32)), "1 left over: surplus"),
+        (lambda a: a.update({"stem.bn.bias": np.zeros(7, np.float32)}), r"1 of another shape: stem.bn.bias is \[7\], wanted is \[6\]"),
+        (lambda a: a.update({"stem.bn.bias": np.zeros(6, np.int32)}), "stem.bn.bias is int32; weights are floats"),
+        (lambda a: a.pop("fc.weight"), "there is no array fc.weight, the classifier"),
+    ],
+)
+def test_arrays_of_another_network_are_named_and_nothing_is_written(origin, tmp_path, capsys, change, message):
+    save_file(changed(arrays_of(origin), change), tmp_path / "w.safetensors")
+    line = ["--from", "torchvision", "--model", "small_of_weights", "--output", str(tmp_path / "out.safetensors")]
+    assert main(["convert", str(tmp_path / "w.safetensors"), *line]) == 65
+    assert __import__("re").search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_head_whose_classes_are_not_known(origin, tmp_path, capsys):
+    save_file(arrays_of(origin, 1003), tmp_path / "w.safetensors")
+    line = ["convert", str(tmp_path / "w.safetensors"), "--from", "torchvision", "--model", "small_of_weights", "--no-check"]
+    line += ["--output", str(tmp_path / "out.safetensors")]
+    assert main(line) == 65
+    assert "it is not known which class is which" in capsys.readouterr().err
+    assert main([*line, "--class-offset", "2"]) == 0
+    assert weights.card(tmp_path / "out.safetensors").names[:3] == ("background", "background", "tench")
+    (tmp_path / "names.txt").write_text("\n".join(f"kind {i}" for i in range(1003)))
+    assert main([*line, "--class-names", str(tmp_path / "names.txt")]) == 0
+    assert weights.card(tmp_path / "out.safetensors").names[1002] == "kind 1002"
+    (tmp_path / "names.txt").write_text("one\ntwo\n")
+    assert main([*line, "--class-names", str(tmp_path / "names.txt")]) == 65
+
+
+def test_a_background_class_is_data_and_no_shift():
+    assert names(1001, 1)[:2] == ("background", "tench")
+    assert names(1008, 1)[1000:1003] == ("toilet tissue", "unused 1001", "unused 1002")
+    assert len(set(imagenet())) == 1000
+    assert dict(SOURCES["tf_slim"]["inception_v3"].offsets)[1001] == 1
+    assert dict(SOURCES["tf_slim"]["resnet50"].offsets)[1000] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        (["convert", "w.pth", "--from", "torchvision", "--model", "inception_v4"], 78, "torchvision has no 'inception_v4'"),
+        (["convert", "w.safetensors", "--from", "torchvision", "--model", "resnet18"], 65, "is no file"),
+        (["convert", "w.safetensors", "--from", "torchvision", "--model", "resnet18", "--output", "a.npz"], 78, "called .safetensors"),
+        (["predict", "w.safetensors", "image.png"], 65, "is no file"),
+        (["verify", "w.safetensors"], 65, "is no file"),
+        (["export", "w.safetensors"], 65, "is no file"),
+    ],
+)
+def test_lines_that_cannot_be_done(tmp_path, monkeypatch, capsys, line, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(line) == code
+    assert message in capsys.readouterr().err
+
+
+def test_damaged_files_of_ours(converted, tmp_path, capsys):
+    whole = (converted / "ours.safetensors").read_bytes()
+    path = tmp_path / "w.safetensors"
+    for data, message in (
+        (whole[:-10], "no whole file"),
+        (b"", "no whole file"),
+        (whole.replace(b"format_version", b"format_versiox"), "card"),
+    ):
+        path.write_bytes(data)
+        assert main(["predict", str(path), "image.png"]) == 65
+        assert message in capsys.readouterr().err
+    assert main(["predict", str(converted / "theirs.safetensors"), "image.png"]) == 65
+    assert "has no card: it is another project's" in capsys.readouterr().err
+    opened = file.read(converted / "ours.safetensors")
+    file.save(path, replace(opened.card, num_classes=10, class_names=tuple("abcdefghij")), opened.variables)
+    assert main(["predict", str(path), "image.png"]) == 65
+    assert "arrays are not as small_of_weights has them here" in capsys.readouterr().err
+
+
+def test_releases_are_known_by_their_hash_or_their_name():
+    assert {(release.source, release.model) for release in RELEASES} <= {(source, model) for source in SOURCES for model in SOURCES[source]}
+    found = known("torchvision", "resnet50", "renamed.pth", "11ad3fa6" + "0" * 56)
+    assert found is not None
+    assert (found.top1, dict(found.data)) == (80.858, {"test_crop_fraction": 224 / 232})
+    assert known("torchvision", "resnet50", "resnet50-11ad3fa6.pth", "f" * 64) is None
+    assert known("tf_slim", "inception_v3", "inception_v3.ckpt", "").top1 == 78.0

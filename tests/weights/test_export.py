@@ -1,0 +1,148 @@
+"""Trained networks as files for others: they compute the same, for any batch, and need nothing of ours."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from inception_jax.cli import main
+from inception_jax.config import ConfigError, Data, Model
+from inception_jax.nn.create import create
+from inception_jax.spec.measure import smallest
+from inception_jax.weights import file, onnx
+from inception_jax.weights.cards import Card
+from inception_jax.weights.folding import folded
+from tests.invented import variables
+
+FORMS = [
+    ("googlenet", "paper"),  # LRN, ceil pools, biases without norms
+    ("bn_inception", "tf_slim"),  # a separable stem
+    ("bn_inception", "cadene"),  # biases under norms
+    ("inception_v3", "torchvision"),  # padding counted
+    ("inception_resnet_v2", "norm_on_sum"),
+    ("inception_resnet_v1", "facenet_pytorch"),  # a norm after a matrix
+    ("resnet50", "shortcut_a"),
+    ("preact_resnet50", "keras"),  # zeros in a max pool
+    ("bn_x5_sigmoid", "paper"),
+    ("mnist_bn", "paper"),  # grey, and flattened
+]
+QUICK = {"xla_backend_optimization_level": 0}
+"""These programs run once: compiling is what takes the time."""
+
+
+def relative(found, wanted):
+    return float(np.abs(np.asarray(found) - np.asarray(wanted)).max() / np.abs(np.asarray(wanted)).max())
+
+
+def prepared(name, variant):
+    network = create(name, variant=variant, num_classes=7)
+    table = network.architecture
+    size = max(smallest(table), 28 if table.channels == 1 else 64)
+    return network, variables(network, image_size=size), size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), FORMS)
+def test_folded_and_as_onnx_a_network_computes_the_same(name, variant):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, tree, size = prepared(name, variant)
+    session = onnxruntime.InferenceSession(onnx.exported(network, tree, image_size=size), providers=["CPUExecutionProvider"])
+    bare, own = folded(network, tree)
+    assert "mean" not in str(jax.tree_util.tree_structure(own["batch_stats"])) or variant in ("norm_on_sum", "keras")
+    images = np.random.default_rng(0).uniform(-1, 1, (7, size, size, network.architecture.channels)).astype(np.float32)
+    wanted, other = (jax.jit(of.apply, compiler_options=QUICK)(leaves, images).logits for of, leaves in ((network, tree), (bare, own)))
+    assert relative(other, wanted) < 1e-5
+    assert relative(session.run(None, {"images": images})[0], wanted) < 1e-5
+    assert relative(session.run(None, {"images": images[:1]})[0], wanted[:1]) < 1e-5
+
+
+def test_a_word_that_onnx_has_nothing_for_is_named():
+    pytest.importorskip("onnx")
+    from inception_jax.nn.network import Network
+    from inception_jax.spec.vocabulary import Architecture, Linear, layer, table
+
+    words = table(Mine=layer("tests.nn.test_network:Doubled", times=1, output_shape=lambda shape, times: shape), Logits=Linear())
+    network = Network(Architecture("open", "paper", words, "a test", 8), num_classes=3)
+    tree = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    with pytest.raises(ConfigError, match="Mine/layer: layer has no ONNX here"):
+        onnx.exported(network, tree, image_size=8)
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    network = create("bn_inception_small", num_classes=3)
+    card = Card(Model("bn_inception_small"), Data(image_size=40, scaling="imagenet"), 3, ("ant", "bee", "cat"))
+    file.save(path, card, jax.tree.map(np.asarray, variables(network, image_size=40)))
+    return path
+
+
+ALONE = """
+import sys
+import numpy as np
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("inception_jax", "flax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Forbidden())
+images, results = np.load(sys.argv[2]), []
+for batch in (images[:1], images):
+    kind = sys.argv[1].rpartition(".")[2]
+    if kind == "onnx":
+        import onnxruntime
+        results.append(onnxruntime.InferenceSession(sys.argv[1]).run(None, {"images": batch})[0])
+    elif kind == "stablehlo":
+        from jax import export
+        results.append(export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call(batch))
+    else:
+        import tensorflow as tf
+        results.append(next(iter(tf.saved_model.load(sys.argv[1]).signatures["serving_default"](images=batch).values())))
+np.save(sys.argv[3], np.concatenate(results))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "pixels"),
+    [
+        ("stablehlo", False),  # with pixels, of a run: tests/commands/test_trained.py
+        ("onnx", False),
+        ("onnx", True),
+        pytest.param("savedmodel", False, marks=pytest.mark.parity),
+        pytest.param("savedmodel", True, marks=pytest.mark.parity),
+    ],
+)
+def test_a_file_runs_where_neither_this_package_nor_flax_is(weights_file, tmp_path, form, pixels, capsys):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    output = tmp_path / f"network.{form}"
+    line = ["export", str(weights_file), "--to", form, "--output", str(output), *(["--pixels"] if pixels else [])]
+    assert main(line) == 0
+    assert "read back, it differs by" in capsys.readouterr().out
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (7, 40, 40, 3), np.uint8) if pixels else rng.uniform(-1, 1, (7, 40, 40, 3)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    arguments = [sys.executable, "-c", ALONE, str(output), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
+    subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True, timeout=300)
+    from inception_jax.weights.trained import trained
+
+    run, own, *_ = trained(str(weights_file))
+    wanted = run.predict_step(own, images) if pixels else run.network.apply(own, images).logits
+    found = np.load(tmp_path / "found.npy")
+    assert found.shape == (8, 3)
+    assert relative(found[1:], wanted) < 1e-5
+    assert relative(found[:1], wanted[:1]) < 1e-5
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_weights_of_another_variant_are_not_passed_off_as_torchvisions(weights_file, tmp_path, capsys):
+    assert main(["export", str(weights_file), "--to", "torchvision", "--output", str(tmp_path / "a.safetensors")]) == 78
+    assert "torchvision has no 'bn_inception_small'" in capsys.readouterr().err
+    network = create("inception_v3", num_classes=3)
+    card = Card(Model("inception_v3"), Data(image_size=75), 3, ("ant", "bee", "cat"))
+    file.save(tmp_path / "w.safetensors", card, jax.tree.map(np.asarray, variables(network, image_size=75)))
+    assert main(["export", str(tmp_path / "w.safetensors"), "--to", "torchvision", "--output", str(tmp_path / "a.safetensors")]) == 78
+    assert "torchvision's is our variant torchvision: it computes another function" in capsys.readouterr().err
+    assert not (tmp_path / "a.safetensors").exists()

@@ -1,0 +1,157 @@
+"""Files of each format, as their own libraries write them, and as nobody should."""
+
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.weights.read import _caffe_message, read, sha256
+
+RNG = np.random.default_rng(0)
+
+
+def test_safetensors_of_half_precision_and_of_none(tmp_path):
+    save_file({"a": np.ones((2, 3), np.float16), "b": np.zeros(4, np.float32)}, tmp_path / "a.safetensors")
+    found = read(tmp_path / "a.safetensors")
+    assert {name: (array.dtype.name, array.shape) for name, array in found.items()} == {"a": ("float16", (2, 3)), "b": ("float32", (4,))}
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.caffemodel", "w.h5", "w.keras"])
+def test_a_file_that_is_cut_off_or_of_another_format(tmp_path, name):
+    h5py = pytest.importorskip("h5py")
+    whole = tmp_path / f"whole_{name}"
+    if name.endswith("safetensors"):
+        save_file({"a": RNG.normal(size=(20, 20))}, whole)
+    elif name.endswith("caffemodel"):
+        whole.write_bytes(caffemodel().SerializeToString())
+    else:
+        with h5py.File(whole, "w") as opened:
+            opened["layers/dense/vars/0"] = RNG.normal(size=(20, 20))
+    (tmp_path / name).write_bytes(whole.read_bytes()[:-30])
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name)
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "none.ckpt", "none"])
+def test_no_file(tmp_path, name):
+    with pytest.raises(DataError, match="is no file"):
+        read(tmp_path / name)
+
+
+def test_a_file_of_no_known_format(tmp_path):
+    (tmp_path / "weights.txt").write_text("1 2 3")
+    with pytest.raises(DataError, match="of no known format"):
+        read(tmp_path / "weights.txt")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+def test_a_pickle_with_code_runs_nothing(tmp_path, monkeypatch):
+    """Refused with PyTorch, and without it not even looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
+    with pytest.raises((DataError, ConfigError), match=r"refused|torch"):
+        read(tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def caffemodel():
+    net = _caffe_message()()
+    convolution = net.layer.add(name="conv", type="Convolution")
+    for shape in ((4, 3, 2, 2), (4,)):
+        blob = convolution.blobs.add()
+        blob.shape.dim.extend(shape)
+        blob.data.extend(range(int(np.prod(shape))))
+    norm = net.layer.add(name="bn", type="BatchNorm")
+    for values in ([10.0, 20.0], [30.0, 40.0], [10.0]):
+        blob = norm.blobs.add()
+        blob.shape.dim.append(len(values))
+        blob.data.extend(values)
+    scale = net.layer.add(name="scale", type="Scale")
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        scale.blobs.add(data=values, num=1, channels=1, height=1, width=2)
+    old = net.layers.add(name="fc", type=14)
+    old.blobs.add(data=range(6), num=1, channels=1, height=2, width=3)
+    net.layers.add(name="relu", type=18)
+    return net
+
+
+def test_caffe_blobs_get_names_and_the_sums_of_its_norm_are_divided(tmp_path):
+    (tmp_path / "w.caffemodel").write_bytes(caffemodel().SerializeToString())
+    found = read(tmp_path / "w.caffemodel")
+    assert {name: array.shape for name, array in found.items()} == {
+        "conv/weights": (4, 3, 2, 2), "conv/biases": (4,), "bn/mean": (2,), "bn/variance": (2,), "scale/gamma": (2,), "scale/beta": (2,),
+        "fc/weights": (2, 3),
+    }  # fmt: skip
+    np.testing.assert_allclose(found["bn/mean"], [1, 2])
+    np.testing.assert_allclose(found["bn/variance"], [3, 4])
+    np.testing.assert_array_equal(found["fc/weights"], [[0, 1, 2], [3, 4, 5]])
+
+
+def layers():
+    """As Keras names them in its second model of a process: the first convolution is number 94."""
+    return {
+        "conv2d_95": {"kernel": RNG.normal(size=(1, 1, 2, 3))},
+        "conv2d_94": {"kernel": RNG.normal(size=(3, 3, 1, 2)), "bias": RNG.normal(size=2)},
+        "batch_normalization_94": {name: RNG.normal(size=2) for name in ("beta", "moving_mean", "moving_variance")},
+        "post_bn": {name: RNG.normal(size=2) for name in ("gamma", "beta", "moving_mean", "moving_variance")},
+        "predictions": {"kernel": RNG.normal(size=(3, 5)), "bias": RNG.normal(size=5)},
+    }
+
+
+EXPECTED = {"conv2d_95": "conv2d_1", "conv2d_94": "conv2d", "batch_normalization_94": "batch_normalization"}
+
+
+def keras_3(h5py, file, written):
+    with h5py.File(file, "w") as opened:
+        for i, (name, arrays) in enumerate(written.items()):
+            group = opened.create_group(f"layers/layer_{i}/vars")
+            group.attrs["name"] = name
+            for j, value in enumerate(arrays.values()):
+                group[str(j)] = value
+        opened.create_group("layers/relu/vars")
+
+
+@pytest.mark.parametrize("kind", ["w.weights.h5", "w.keras", "old.h5", "whole.h5"])
+def test_keras_files_of_both_ages(tmp_path, kind):
+    h5py = pytest.importorskip("h5py")
+    written, file = layers(), tmp_path / kind
+    if kind == "w.weights.h5":
+        keras_3(h5py, file, written)
+    elif kind == "w.keras":
+        keras_3(h5py, tmp_path / "inner.h5", written)
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.write(tmp_path / "inner.h5", "model.weights.h5")
+            archive.writestr("config.json", json.dumps({}))
+    else:
+        with h5py.File(file, "w") as opened:
+            root = opened.create_group("model_weights") if kind == "whole.h5" else opened
+            root.attrs["layer_names"] = [name.encode() for name in [*written, "relu"]]
+            root.create_group("relu").attrs["weight_names"] = []
+            for name, arrays in written.items():
+                group = root.create_group(name)
+                group.attrs["weight_names"] = [f"{name}/{array}:0".encode() for array in arrays]
+                for array, value in arrays.items():
+                    group[f"{name}/{array}:0"] = value
+    found = read(file)
+    wanted = {f"{EXPECTED.get(name, name)}/{array}": value for name, arrays in written.items() for array, value in arrays.items()}
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_hash_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "none") == ""
