@@ -208,7 +208,8 @@ class Experiment:
     on_not_finite: Literal["stop", "skip_and_count"] = may_change("stop")
     """What becomes of a run whose loss or gradient is NaN or infinite: it ends, or the step changes nothing and is counted."""
     init_from: str | None = may_change(None)
-    """The workdir of another run, or a file of weights, to begin from; arrays of the same name and shape are taken over, a head of other classes is new."""
+    """The workdir of another run, or a file of weights, to begin from; arrays of the same name and shape are taken over, a head of other
+    classes is new."""
     workdir: str | None = may_change(None)
     """Where the run lives; runs/<recipe> where not given."""
 

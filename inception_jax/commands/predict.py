@@ -89,7 +89,7 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
 
 
 def _files(names: list[str]) -> list[Path]:
-    from inception_jax.data.files import images_in
+    from inception_jax.data.images import images_in
 
     listed = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name]) if line]
     return images_in(listed)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.data.files import FileSource, Image
+from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.features import features_step
 from inception_jax.weights.trained import Trained, trained

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from inception_jax.data.files import FileSource
+from inception_jax.data.images import FileSource
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything

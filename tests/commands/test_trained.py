@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from inception_jax.cli import main
+from inception_jax.commands.train import begin_from
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.imagenet import numbers
 from inception_jax.workdir import following, members, opened
@@ -268,6 +270,24 @@ def test_an_export_runs_where_this_package_is_not(trained, tmp_path, capsys):
     with np.load(tmp_path / "out.npz") as found:
         np.testing.assert_allclose(found["one"], wanted[:1], atol=1e-6)
         np.testing.assert_allclose(found["seven"], wanted, atol=1e-6)
+
+
+def test_a_run_as_a_file_of_weights_predicts_the_same_and_another_run_begins_from_it(trained, data, tmp_path, capsys):
+    file, images = tmp_path / "w.safetensors", str(data / "test" / "bee")
+    assert main(["export", str(trained / "1"), "--to", "safetensors", "--output", str(file)]) == 0
+    assert main(["verify", str(file)]) == 0
+    capsys.readouterr()
+    found = []
+    for weights in (trained / "1", file):
+        assert main(["predict", str(weights), images, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert {guess["class"] for guess in found[0][0]["classes"]} == {"ant", "bee", "cat"}
+    _, run, state = opened(str(trained / "1"))
+    begun = begin_from(str(file), run)()
+    assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().out)
+    for one, other in zip(jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_health_is_kept_and_drawn(trained, capsys):
