@@ -12,7 +12,7 @@ from inception_jax.nn.network import Network
 from inception_jax.weights.activations import activations
 from inception_jax.weights.cards import Card
 from inception_jax.weights.importing import Imported, origin
-from inception_jax.weights.peers import end_points, peer
+from inception_jax.weights.projects import end_points, peer
 from inception_jax.weights.samples import errors, images, sample
 
 BOUND = 1e-4

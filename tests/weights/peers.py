@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inception_jax.weights.origin import Shape
-from inception_jax.weights.peers import Peer, end_points, peer, versions
+from inception_jax.weights.projects import Peer, end_points, peer, versions
 from inception_jax.weights.samples import Found
 from inception_jax.weights.sources import SOURCES
 

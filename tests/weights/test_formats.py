@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 import inception_jax
 from inception_jax import weights
 from inception_jax.weights.convert import ours, shapes
-from inception_jax.weights.peers import peer
+from inception_jax.weights.projects import peer
 from inception_jax.weights.sources import SOURCES
 from inception_jax.weights.tree import flat
 from tests.conftest import ROOT
