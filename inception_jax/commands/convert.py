@@ -32,7 +32,10 @@ def convert(arguments: list[str]) -> None:
     from inception_jax.weights.importing import imported
     from inception_jax.weights.parity import measured
 
-    names = options.class_names.read_text().splitlines() if options.class_names else ()
+    try:
+        names = options.class_names.read_text().splitlines() if options.class_names else ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line") from error
     found = imported(options.source, options.model, options.file, class_offset=options.class_offset, class_names=names)
     references, parity = measured(found, check=not options.no_check)
     file.save(options.output, replace(found.card, parity=parity), found.variables, references)

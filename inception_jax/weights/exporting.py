@@ -61,16 +61,16 @@ def as_weights(opened: Trained, path: Path) -> None:
     """Writes a file of weights, with samples of activations that `verify` compares with.
 
     Raises:
-      ConfigError: another name than a file of weights has.
+      ConfigError: another name than a file of weights has, or norms that a card does not tell of.
     """
+    run, variables, card, _ = opened
     if not file.is_weights(path):
         raise ConfigError(f"--output {path}: weights are kept in files called .safetensors")
-    run, variables, card, _ = opened
+    if run.config.norm.per_activation_in:
+        raise ConfigError("norm.per_activation_in: such norms hang on the image size, and have no place in a file of weights")
     size = run.config.data.image_size
     points = [name for name, steps in run.network.architecture.layers if steps][:-1]
-    wide = (1, 1, 1, run.network.architecture.channels)
-    batch = np.tile(images(size)[..., :1], wide) if wide[-1] != 3 else images(size)
-    found = activations(run.network, variables, batch, points, jnp.float32)
+    found = activations(run.network, variables, images(size, run.network.architecture.channels), points, jnp.float32)
     own = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
     parity = {"against": "itself alone, as it was exported", "size": size, "errors": dict.fromkeys(found, 0.0)}
     file.save(path, replace(card, parity=parity), nested(own), {name: sample(value) for name, value in found.items()})

@@ -58,7 +58,8 @@ def remeasured(card: Card, network: Network, variables: Mapping[str, Any], refer
     if not references:
         raise DataError("these weights keep no activations to compare with: convert or export them again")
     points = [name for name in references if not name.startswith(("logits", "aux "))]
-    found = activations(network, variables, images(card.parity["size"]), points, jnp.float32)
+    given = images(card.parity["size"], network.architecture.channels)
+    found = activations(network, variables, given, points, jnp.float32)
     return {**card.parity, "errors": errors(found, references)}
 
 

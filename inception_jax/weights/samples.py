@@ -1,4 +1,4 @@
-"""Fixed images, and a few of the values that a network makes of them: enough to know it by."""
+"""A fixed image, and a few of the values that a network makes of it: enough to know it by."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ Found = dict[str, np.ndarray]
 SAMPLES = 64
 
 
-def images(size: int, count: int = 1) -> np.ndarray:
-    """[count, size, size, 3] float64 in [-1, 1]: the same ones everywhere and for ever (raw Philox)."""
-    return np.random.Generator(np.random.Philox(key=size)).uniform(-1, 1, (count, size, size, 3))
+def images(size: int, channels: int = 3) -> np.ndarray:
+    """[1, size, size, channels] float64 in [-1, 1]: the same one everywhere (Philox)."""
+    return np.random.Generator(np.random.Philox(key=size)).uniform(-1, 1, (1, size, size, channels))
 
 
 def sample(tensor: np.ndarray) -> np.ndarray:

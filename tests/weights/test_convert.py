@@ -174,6 +174,24 @@ def test_verify_and_what_it_finds(converted, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "bare.safetensors")]) == 65
 
 
+def test_a_network_of_one_channel_is_kept_and_verified(tmp_path):
+    from inception_jax.config import Data, Model
+    from inception_jax.data.images import FileSource
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+    from inception_jax.weights.cards import Card
+    from inception_jax.weights.exporting import as_weights
+    from inception_jax.weights.trained import Trained
+    from tests.invented import variables
+
+    card = Card(Model("mnist_bn"), Data(image_size=28, binarize=True), 10, tuple("0123456789"))
+    run = Run(card.experiment, everything(), given_source=FileSource((), card.names))
+    as_weights(Trained(run, variables(run.network), card, "invented"), tmp_path / "w.safetensors")
+    assert main(["verify", str(tmp_path / "w.safetensors")]) == 0
+    picture = np.zeros((28, 28), np.uint8)
+    assert inception_jax.Predictor(tmp_path / "w.safetensors").probabilities([picture]).shape == (1, 10)
+
+
 def changed(given, change):
     arrays = dict(given)
     change(arrays)
@@ -211,6 +229,7 @@ def test_a_head_whose_classes_are_not_known(origin, tmp_path, capsys):
     assert weights.card(tmp_path / "out.safetensors").names[1002] == "kind 1002"
     (tmp_path / "names.txt").write_text("one\ntwo\n")
     assert main([*line, "--class-names", str(tmp_path / "names.txt")]) == 65
+    assert main([*line, "--class-names", str(tmp_path / "none.txt")]) == 78
 
 
 def test_a_background_class_is_data_and_no_shift():
