@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from inception_jax.commands.line import new_parser, target
+from inception_jax.config import ConfigError
 
 FORMS = {"stablehlo": ".stablehlo", "savedmodel": "", "onnx": ".onnx", "safetensors": ".safetensors"}
 """What a file of each is called; a SavedModel is a folder."""
@@ -21,10 +22,12 @@ def export(arguments: list[str]) -> None:
     parser.add_argument("--pixels", action="store_true", help="from uint8 pixels to probabilities, instead of from scaled images to logits")
     parser.add_argument("--output", type=target)
     options = parser.parse_args(arguments)
+    output = options.output or Path(f"network{FORMS.get(options.to, '.safetensors')}")
+    if output.is_dir() and not (options.to == "savedmodel" and (output / "saved_model.pb").is_file()):
+        raise ConfigError(f"--output {output} is a folder, which stays as it is: give another name")
     from inception_jax.weights.trained import trained
 
     opened = trained(options.weights)
-    output = options.output or Path(f"network{FORMS.get(options.to, '.safetensors')}")
     if options.to in PROJECTS:
         from inception_jax.weights.exporting import as_state_dict
 

@@ -249,6 +249,7 @@ def test_a_background_class_is_data_and_no_shift():
         (["predict", "w.safetensors", "image.png"], 65, "is no file"),
         (["verify", "w.safetensors"], 65, "is no file"),
         (["export", "w.safetensors"], 65, "is no file"),
+        (["export", "w.safetensors", "--to", "onnx", "--output", "."], 78, "is a folder, which stays as it is"),
     ],
 )
 def test_lines_that_cannot_be_done(tmp_path, monkeypatch, capsys, line, code, message):
