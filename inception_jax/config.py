@@ -52,7 +52,9 @@ class Model:
     aux: bool = False
     """Train with the auxiliary heads."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the activations. Parameters, statistics, logits and loss are at least float32."""
+    """Of the activations. Parameters, their gradients, statistics, logits and loss are at least float32."""
+    recompute: tuple[str, ...] = may_change(())
+    """End points whose inside is computed once more in the backward pass instead of kept, by patterns: Mixed_5*. Memory for time."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,16 @@ class Experiment:
     """Updates of the parameters; instead of epochs where given."""
     seed: int = 0
     """Of the initial weights, the order of the examples, their augmentation and dropout."""
+    examples_per_device: int | None = may_change(None)
+    """At most so many pass through a device at once: where its share of the batch is larger, gradients are accumulated. Groups of
+    norm.examples_per_group stay whole; dropout draws otherwise."""
+    parameter_shards: int = may_change(1)
+    """Devices over which parameters, optimizer state and averages are spread; 1 keeps them whole on each."""
+    require: str | None = may_change(None)
+    """Devices without which the run does not begin: tpu:32, gpu:8, cpu; all processes' together."""
     log_every_steps: int = may_change(20)
+    profile_steps: str | None = may_change(None)
+    """Steps to profile, 100:110, for TensorBoard's profiler or xprof: it finds them in the workdir's tensorboard/."""
     evaluate_every_epochs: float = may_change(1.0)
     """0 evaluates at the end alone."""
     checkpoint_every_epochs: float = may_change(1.0)
@@ -212,6 +223,16 @@ class Experiment:
     classes is new."""
     workdir: str | None = may_change(None)
     """Where the run lives; runs/<recipe> where not given."""
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and the last step to profile."""
+        if self.profile_steps is None:
+            return None
+        first, _, last = self.profile_steps.partition(":")
+        if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+            raise ConfigError(f"profile_steps is {self.profile_steps!r}: give the first and the last step, as 100:110")
+        return int(first), int(last)
 
     @property
     def lasting(self) -> bool:
@@ -234,6 +255,7 @@ class Experiment:
             "optimizer.learning_rate",
             "log_every_steps",
             "keep_checkpoints",
+            "parameter_shards",
         ):
             if not _reach(self, name) > 0:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be above 0")
@@ -251,6 +273,9 @@ class Experiment:
             raise ConfigError("schedule.at_epochs is empty: give the epochs at which the rate drops")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
             raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
+        _ = self.profiled
+        if self.examples_per_device == 0:
+            raise ConfigError("examples_per_device is 0: it must be above 0, or None for all at once")
         for name in ("data.crop_min_area", "data.test_crop_fraction"):
             if not 0 < _reach(self, name) <= 1:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it is a fraction, above 0 and at most 1")

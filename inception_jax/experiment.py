@@ -23,7 +23,7 @@ from inception_jax.nn.network import Network
 from inception_jax.spec.measure import Measurement, measure
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
-from inception_jax.training.steps import eval_step, gradient, predict_step, train_step
+from inception_jax.training.steps import accumulated, eval_step, gradient, predict_step, train_step
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Run:
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
                 examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
-                **({"running_variance": norm.running_variance} if norm.running_variance else {}),
+                recompute=model.recompute, **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
             measure(network.architecture, image_size=self.config.data.image_size)
         except UnknownModelError as error:
@@ -272,16 +272,24 @@ class Run:
 
     @cached_property
     def gradient(self):
-        """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled."""
+        """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled; of a batch in parts where it must pass in parts."""
         loss = partial(
             objective.classification,
             label_smoothing=self.config.objective.label_smoothing,
             aux_weight=self.config.objective.aux_weight,
         )
-        return partial(
+        whole = partial(
             gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
             l2=self.config.optimizer.l2,
         )  # fmt: skip
+        return whole if self.parts == 1 else accumulated(whole, parts=self.parts, group=self.config.norm.examples_per_group or 1)
+
+    @cached_property
+    def parts(self) -> int:
+        """In how many parts, one after the other, a batch passes through the network."""
+        normed = bool(self.measured.batch_stats) and not self.config.norm.frozen
+        group = self.config.norm.examples_per_group if normed else 1
+        return self.placement.parts(self.config.batch_size, self.config.examples_per_device, group)
 
     @cached_property
     def train_step(self):
@@ -290,7 +298,7 @@ class Run:
             train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay,
             skip_not_finite=self.config.on_not_finite == "skip_and_count",
         )  # fmt: skip
-        return self.placement.compile(step, donate=(0,))
+        return self.placement.compile(step, state=self.abstract_state())
 
     @cached_property
     def eval_step(self):

@@ -1,7 +1,6 @@
 """fit(): resume, step, log, evaluate, save."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -17,7 +16,10 @@ from inception_jax.interruption import Interruption, PreemptedError
 from inception_jax.logbook import Logbook, duration, say
 from inception_jax.replay import DivergedError, suspect
 from inception_jax.tally import NotFiniteError, Tally
+from inception_jax.timesheet import Timesheet
+from inception_jax.trace import Trace
 from inception_jax.training.state import State
+from inception_jax.watchdog import Watchdog
 
 INPUT_BOUND = 0.2
 """The fraction of the time spent waiting for data from which on a run is told of it."""
@@ -59,7 +61,7 @@ def fit(
     if interruption is None:
         with Interruption() as listening:
             return fit(run, workdir, initial=initial, interruption=listening)
-    config, leads = run.config, run.placement.leads
+    config, leads, sheet = run.config, run.placement.leads, Timesheet()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
     start = run.placement.agreed(checkpoints.sound(say) or 0 if leads else 0)
     state = checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)()
@@ -74,19 +76,20 @@ def fit(
     with closing(logbook) as log, closing(checkpoints), suspected(run, workdir):
         try:
             if unscored:
-                results = evaluated(run, start, state, log, interruption)
+                results = evaluated(run, start, state, log, interruption, sheet)
                 checkpoints.amend(start, {**note, SCORE: results["top1"]})
-            made = training(run, state, start, tally, log, interruption)
+            made = training(run, state, start, tally, log, interruption, sheet, workdir)
             for step, state, metrics, is_due in made:
                 if metrics:
                     log.write(step, metrics)
                 if unscored := is_due.evaluation:
-                    results = evaluated(run, step, state, log, interruption)
+                    results = evaluated(run, step, state, log, interruption, sheet)
                 if is_due.checkpoint:
                     log.send()
                     checkpoints.save(step, state, note={SCORE: results["top1"]} if unscored else {})
                 unscored = False
                 checkpoints.check()
+                sheet.book("save")
                 interruption.look()
         except PreemptedError:
             if step not in (start, checkpoints.last):
@@ -96,6 +99,9 @@ def fit(
             raise
     interruption.hold(False)
     interruption.look()
+    sheet.book("save")
+    if leads and step > start:
+        say(f"the wall time went into: {sheet.summary()}")
     return state, results or score(run, state, interruption)
 
 
@@ -123,10 +129,12 @@ def due(step: int, run: Run, every_epochs: float) -> bool:
     return cadence < 1 or round(round(step / cadence) * cadence) == step
 
 
-def evaluated(run: Run, step: int, state: State, log: Logbook, interruption: Interruption) -> dict[str, float]:
+def evaluated(run: Run, step: int, state: State, log: Logbook, interruption: Interruption, sheet: Timesheet) -> dict[str, float]:
     """Scores the state after `step`, and logs it."""
     results = score(run, state, interruption)
-    log.write(step, {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip})
+    sheet.book("evaluation")
+    shown = {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip}
+    log.write(step, shown | sheet.take())
     log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
     log.send()
     return results
@@ -138,49 +146,69 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
 
 
 def training(
-    run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption
+    run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption, sheet: Timesheet, workdir: epath.Path
 ) -> Iterator[tuple[int, State, dict[str, float], Due]]:
     """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
-    config, warned = run.config, False
-    waited = images = 0.0
+    config, since, warned = run.config, start, False
     if start < run.steps:
-        log.say(f"compiling the training step for {run.placement.devices} device(s): about {duration(compile_seconds(run))}")
+        parts = f", its batch in {run.parts} parts one after the other" if run.parts > 1 else ""
+        log.say(f"compiling the training step for {run.placement.devices} device(s){parts}: about {duration(compile_seconds(run))}")
     batches = run.train_batches(start)
-    clock = time.monotonic()
-    for step in range(start + 1, run.steps + 1):
-        asked = time.monotonic()
-        batch = next(batches)
-        waited += time.monotonic() - asked
-        state, sums = run.train_step(state, batch)
-        interruption.hold(True)
-        tally.add(step, sums)
-        images += config.batch_size
-        if step == start + 1:
-            jax.block_until_ready(sums)
-            log.say(f"compiled, and made the first step, in {duration(time.monotonic() - clock)}")
-            log.begin(step)
-        is_due = Due(due(step, run, config.evaluate_every_epochs), due(step, run, config.checkpoint_every_epochs))
-        metrics: dict[str, float] = {}
-        if step == 1 or any(is_due) or step % config.log_every_steps == 0:
-            total = tally.take()  # waits for the accelerator
-            seconds, rate = time.monotonic() - clock, images / (time.monotonic() - clock)
-            metrics = figures(run, step, total)
-            if step > start + 1:
-                metrics |= {
-                    "perf/images_per_second": rate,
-                    "perf/images_per_second_per_device": rate / run.placement.devices,
-                    "perf/data_wait_fraction": waited / seconds,
-                }
-                if waited > INPUT_BOUND * seconds and not warned:
+    with Watchdog() as dog, closing(Trace(config.profiled, workdir, log.say)) as trace:
+        for step in range(start + 1, run.steps + 1):
+            batch = next(batches)
+            sheet.book("input" if step > start + 1 else "restart")
+            trace.before(step)
+            state, sums = run.train_step(state, batch)
+            interruption.hold(True)
+            tally.add(step, sums)
+            if step == start + 1:
+                jax.block_until_ready(sums)
+                log.say(f"compiled, and made the first step, in {duration(sheet.book('compile'))}")
+                log.begin(step)
+                dog.expect(since := step, config.log_every_steps)
+            trace.after(step, sums)
+            is_due = Due(due(step, run, config.evaluate_every_epochs), due(step, run, config.checkpoint_every_epochs))
+            metrics: dict[str, float] = {}
+            if step == 1 or any(is_due) or step % config.log_every_steps == 0:
+                total = tally.take()  # waits for the accelerator
+                sheet.book("step")
+                dog.made(step - since)
+                metrics = figures(run, step, total) | speed(run, step - since, sheet.take())
+                since = step
+                if metrics.get("perf/data_wait_fraction", 0) > INPUT_BOUND and not warned:
                     warned = True
-                    log.say(input_bound(waited / seconds, run.watch.read(), config.data.threads))
-                shown = {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"} if "train/loss" in metrics else {}
-                log.advance(step, {"epoch": f"{metrics['train/epoch']:.1f}", **shown, "img/s": f"{rate:.0f}"})
-        else:
-            log.advance(step)
-        yield step, state, metrics, is_due
-        if metrics:
-            waited, images, clock = 0.0, 0.0, time.monotonic()
+                    log.say(input_bound(metrics["perf/data_wait_fraction"], run.watch.read(), config.data.threads))
+                log.advance(step, shown(metrics))
+            else:
+                log.advance(step)
+            yield step, state, metrics, is_due
+            if metrics:
+                dog.expect(step, config.log_every_steps)
+
+
+def speed(run: Run, steps: int, spent: dict[str, float]) -> dict[str, float]:
+    """How fast a stretch of so many steps was, and where its time went; the first step of an attempt is compiling, and no part of it."""
+    if not steps:
+        return spent
+    waited, busy = spent.get("perf/seconds_input", 0.0), spent["perf/seconds_step"]
+    rate = run.config.batch_size * steps / (waited + busy)
+    return {
+        "perf/images_per_second": rate,
+        "perf/images_per_second_per_device": rate / run.placement.devices,
+        "perf/data_wait_fraction": waited / (waited + busy),
+        **spent,
+    }
+
+
+def shown(metrics: Mapping[str, float]) -> dict[str, str]:
+    """What a line of progress has of the metrics; nothing where they tell of no speed."""
+    if "perf/images_per_second" not in metrics:
+        return {}
+    found = {"epoch": f"{metrics['train/epoch']:.1f}"}
+    if "train/loss" in metrics:
+        found |= {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"}
+    return found | {"img/s": f"{metrics['perf/images_per_second']:.0f}"}
 
 
 def figures(run: Run, step: int, total: dict[str, float]) -> dict[str, float]:

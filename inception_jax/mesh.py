@@ -1,4 +1,9 @@
-"""The room: which devices and processes there are, and what lies on which. No other module counts them."""
+"""The room: which devices and processes there are, and what lies on which. No other module counts them.
+
+Batches are split over all devices. Parameters, and what follows them (the optimizer's state, averages), lie on each of them whole, or
+are spread over an axis of the mesh (ZeRO stage 3, Rajbhandari et al. 2019, arXiv:1910.02054): the compiler then gathers a kernel where a
+convolution needs it, and scatters its gradient.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +19,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
 
+SMALL = 4096
+"""Elements; an array of fewer is whole on every device: to gather it costs more than its bytes."""
+
 
 @dataclass(frozen=True)
 class Placement:
-    """A mesh whose `data` axis splits batches; state is on every device whole."""
+    """A mesh. All of its axes together split batches; over the one called `parameters`, where there is one, state is spread."""
 
     mesh: jax.sharding.Mesh
 
@@ -27,7 +35,19 @@ class Placement:
 
     @cached_property
     def split(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec("data"))
+        return NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
+
+    def spread(self, tree: Any) -> Any:
+        """The sharding of each array of a state: along the longest of its axes that the mesh's `parameters` divide, or whole."""
+        return jax.tree.map(self._spread, tree)
+
+    def _spread(self, leaf: Any) -> NamedSharding:
+        parts = self.mesh.shape.get("parameters", 1)
+        fitting = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
+        if parts == 1 or leaf.size < SMALL or not fitting:
+            return self.replicated
+        longest = max(fitting, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(self.mesh, PartitionSpec(*(None for _ in range(longest)), "parameters"))
 
     def rows(self, batch_size: int) -> np.ndarray:
         """The rows of a global batch that this process's devices hold, in order.
@@ -44,6 +64,28 @@ class Placement:
         slices = self.split.addressable_devices_indices_map((batch_size,)).values()
         return np.unique(np.concatenate([np.arange(batch_size)[part] for part in slices])).astype(np.int64)
 
+    def parts(self, batch_size: int, limit: int | None, group: int) -> int:
+        """In how many parts a batch passes, so that no device has more than `limit` examples at once, and each part whole groups.
+
+        Raises:
+          ConfigError: there is no such number.
+        """
+        share = batch_size // self.devices
+        if limit is None or share <= limit:
+            return 1
+        if not group:
+            raise ConfigError(
+                f"a device's share of batch_size {batch_size} is {share}, above examples_per_device {limit}, and in parts it has no "
+                "statistics over all of it: set norm.examples_per_group, or leave examples_per_device out"
+            )
+        for parts in range(2, share + 1):
+            if share % parts == 0 and share // parts <= limit and batch_size // parts % group == 0:
+                return parts
+        raise ConfigError(
+            f"a device's share of batch_size {batch_size} is {share}: it has no parts of at most examples_per_device {limit} that make "
+            f"whole groups of {group}; raise examples_per_device, or lower norm.examples_per_group"
+        )
+
     def lay_out(self, batch: Batch, batch_size: int) -> Batch:
         """This process's rows of a batch -> the global batch, split over the devices."""
         chex.assert_rank([batch.image, batch.label, batch.weight, batch.position], [4, 1, 1, 1])
@@ -54,15 +96,18 @@ class Placement:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.split, x, (batch_size, *x.shape[1:])), batch)
 
     def build(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs `function` once, compiled, its results replicated: nothing is made on one host and then copied.
+        """Runs `function` once, compiled, its results spread: nothing is made on one host and then copied.
 
         Little is optimised, since it runs once: 70 random kernels took 40 s to compile on two CPU cores, and now 10 s.
         """
-        return jax.jit(function, out_shardings=self.replicated, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
+        shardings = self.spread(jax.eval_shape(function, *arguments))
+        return jax.jit(function, out_shardings=shardings, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
 
-    def compile(self, function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-        """`jit` with replicated results."""
-        return jax.jit(function, out_shardings=self.replicated, donate_argnums=donate)
+    def compile(self, function: Callable[..., Any], *, state: Any = None) -> Callable[..., Any]:
+        """`jit` with replicated results; or, of a function from such a `state` and more to the next and more, one that uses it up."""
+        if state is None:
+            return jax.jit(function, out_shardings=self.replicated)
+        return jax.jit(function, out_shardings=(self.spread(state), self.replicated), donate_argnums=0)
 
     @cached_property
     def gather(self) -> Callable[[Any], Any]:
@@ -74,8 +119,8 @@ class Placement:
         return self.mesh.devices.size
 
     def abstract(self, tree: Any) -> Any:
-        """Shapes, dtypes and shardings of a replicated tree, for restoring into."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.replicated), tree)
+        """Shapes, dtypes and shardings of a state, for restoring into."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._spread(x)), tree)
 
     @property
     def leads(self) -> bool:
@@ -97,7 +142,23 @@ class Placement:
         }
 
 
-def everything() -> Placement:
-    """All devices of all processes along one `data` axis."""
+def everything(parameter_shards: int = 1, require: str | None = None) -> Placement:
+    """All devices of all processes.
+
+    Args:
+      parameter_shards: over so many of them, neighbours, state is spread.
+      require: what there must be, `tpu` or `tpu:32`: JAX goes on with the CPU where it finds no accelerator.
+
+    Raises:
+      ConfigError: there are others, or `parameter_shards` does not divide them.
+    """
+    devices = jax.devices()
+    found = f"{devices[0].platform}:{len(devices)}"
+    kind, _, number = (require or found).partition(":")
+    if kind != devices[0].platform or (number and number != str(len(devices))):
+        raise ConfigError(f"required are {require}, and there are {found} ({devices[0].device_kind}): see to the devices, or to --require")
+    if len(devices) % parameter_shards:
+        raise ConfigError(f"parameter_shards {parameter_shards} do not divide {len(devices)} devices: take a divisor of {len(devices)}")
     # The default axis type, Explicit, breaks Linen and Optax in jax 0.11.
-    return Placement(jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)))
+    shape, names = (len(devices) // parameter_shards, parameter_shards), ("data", "parameters")
+    return Placement(jax.make_mesh(shape, names, axis_types=(AxisType.Auto, AxisType.Auto)))

@@ -52,6 +52,32 @@ def test_a_batch_that_the_devices_do_not_divide_says_what_would():
     assert issubclass(ConfigError, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("batch", "limit", "group", "parts"),
+    [(64, None, 16, 1), (64, 64, 0, 1), (64, 16, 16, 4), (64, 20, 16, 4), (96, 50, 16, 2), (60, 7, 1, 10)],
+)
+def test_a_batch_passes_in_as_few_parts_as_its_devices_and_groups_allow(batch, limit, group, parts):
+    assert everything().parts(batch, limit, group) == parts
+
+
+@pytest.mark.parametrize(("limit", "group", "told"), [(32, 0, "set norm.examples_per_group"), (8, 16, "whole groups of 16")])
+def test_a_batch_that_cannot_pass_in_parts_says_why(limit, group, told):
+    with pytest.raises(ConfigError, match=told):
+        everything().parts(64, limit, group)
+
+
+@pytest.mark.parametrize(
+    ("shards", "require", "told"), [(3, None, "do not divide 1"), (1, "tpu:32", "there are cpu:1"), (1, "cpu:2", "cpu:2")]
+)
+def test_a_room_with_other_devices_than_it_needs_is_refused(shards, require, told):
+    with pytest.raises(ConfigError, match=told):
+        everything(shards, require)
+
+
+def test_a_room_as_required():
+    assert everything(1, "cpu").devices == everything(1, "cpu:1").devices == 1
+
+
 @pytest.mark.slow
 def test_the_same_pure_step_under_shard_map_gives_the_same_parameters():
     out = subprocess.run([sys.executable, "-m", "tests.shard_map"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)

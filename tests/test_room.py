@@ -18,19 +18,42 @@ def enter(network, devices, file, precision, groups):
         return dict(arrays), json.loads(open(f"{file}.json").read())
 
 
+def apart(one, other):
+    """The largest difference of two runs' arrays, and where it is."""
+    assert one.keys() == other.keys()
+    return max((float(np.abs(one[name] - other[name]).max()), name) for name in one if one[name].size)
+
+
+@pytest.fixture(scope="module")
+def digits_alone(tmp_path_factory):
+    return enter("digits", 1, tmp_path_factory.mktemp("room") / "1", "float64", [8])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "devices", "groups"), [("three", (2, 8), [4, 8, 64]), ("digits", (8,), [8])])
-def test_five_steps_in_float64_are_the_same_on_1_2_and_8_devices(tmp_path, network, devices, groups):
-    """In every arrangement with a small network, in the recipe's own with that of the digits: its nine programs take six minutes."""
-    alone, losses = enter(network, 1, tmp_path / "1", "float64", groups)
+def test_five_steps_in_float64_are_the_same_on_1_2_and_8_devices(tmp_path):
+    groups = [4, 8, 64]
+    alone, losses = enter("three", 1, tmp_path / "1", "float64", groups)
     assert {array.dtype for array in alone.values()} == {np.dtype(np.float64), np.dtype(np.int32)}
     assert len({each[-1] for each in losses.values()}) == len(groups)
-    for number in devices:
-        together, _ = enter(network, number, tmp_path / str(number), "float64", groups)
-        assert together.keys() == alone.keys()
-        worst = {name: float(np.abs(together[name] - alone[name]).max()) for name in alone if alone[name].size}
-        name = max(worst, key=worst.__getitem__)
-        assert worst[name] < 1e-9, f"{number} devices: {name} differs by {worst[name]}"
+    for devices in (2, 8):
+        worst, name = apart(alone, enter("three", devices, tmp_path / str(devices), "float64", groups)[0])
+        assert worst < 1e-9, f"{devices} devices: {name} differs by {worst}"
+
+
+@pytest.mark.slow
+def test_so_they_are_with_the_network_of_the_digits(tmp_path, digits_alone):
+    worst, name = apart(digits_alone[0], enter("digits", 8, tmp_path / "8", "float64", [8])[0])
+    assert worst < 1e-9, f"{name} differs by {worst}"
+
+
+@pytest.mark.slow
+def test_so_they_are_with_a_state_spread_over_8_devices_each_of_which_holds_an_eighth(tmp_path, digits_alone):
+    together, held = enter("digits", "8/8", tmp_path / "8", "float64", [8])
+    worst, name = apart(digits_alone[0], together)
+    assert worst < 1e-9, f"{name} differs by {worst}"
+    np.testing.assert_allclose(held["8"], digits_alone[1]["8"], atol=1e-9)
+    for name in ("params", "opt_state", "average"):
+        assert held[f"{name} on a device"] <= 1.05 / 8, held
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,21 @@ def predict(arguments: list[str]) -> None:
     forms.add_argument("--json", action="store_true", help="a list with one object per image")
     forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
-    from inception_jax.logbook import tracked
+    from inception_jax.peers import joined
     from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
-    predictor = Predictor(options.weights, batch_size=options.batch_size)
     results, bad = [], []
-    for file, row in zip(tracked(files, "predicting"), predictor.each(files), strict=True):
-        if row is None:
-            bad.append(file)
-            continue
-        results.append((str(file), predictor.best(row, options.top)))
-    if options.json:
+    with joined():
+        predictor = Predictor(options.weights, batch_size=options.batch_size)
+        for file, row in zip(_shown(files, "predicting", predictor), predictor.each(files), strict=True):
+            if row is None:
+                bad.append(file)
+                continue
+            results.append((str(file), predictor.best(row, options.top)))
+    if not predictor.leads:
+        pass
+    elif options.json:
         listed = [
             {"image": image, "classes": [{"class": guess.name, "probability": round(guess.probability, 6)} for guess in guesses]}
             for image, guesses in results
@@ -59,24 +63,26 @@ def features(arguments: list[str]) -> None:
     import numpy as np
 
     from inception_jax.data.source import DataError
-    from inception_jax.logbook import tracked
+    from inception_jax.peers import joined
     from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
-    predictor = Predictor(options.weights, batch_size=options.batch_size)
     rows, kept, bad = [], [], []
-    for file, row in zip(tracked(files, "computing"), predictor.each(files, predictor.at(options.end_point)), strict=True):
-        if row is None:
-            bad.append(file)
-            continue
-        rows.append(row)
-        kept.append(str(file))
+    with joined():
+        predictor = Predictor(options.weights, batch_size=options.batch_size)
+        for file, row in zip(_shown(files, "computing", predictor), predictor.each(files, predictor.at(options.end_point)), strict=True):
+            if row is None:
+                bad.append(file)
+                continue
+            rows.append(row)
+            kept.append(str(file))
     if not rows:
         raise DataError(f"{files[0]}: {predictor.fault(files[0])}")
-    found = np.stack(rows)
-    with options.output.open("wb") as opened:
-        np.savez(opened, features=found, images=np.array(kept))
-    print(f"{options.output}: {' x '.join(map(str, found.shape))}")
+    if predictor.leads:
+        found = np.stack(rows)
+        with options.output.open("wb") as opened:
+            np.savez(opened, features=found, images=np.array(kept))
+        print(f"{options.output}: {' x '.join(map(str, found.shape))}")
     _reported(bad, len(files), predictor)
 
 
@@ -93,6 +99,13 @@ def _files(names: list[str]) -> list[Path]:
 
     listed = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name]) if line]
     return images_in(listed)
+
+
+def _shown(files: list[Path], what: str, predictor: "Predictor") -> Iterable[Path]:
+    """The files, with progress where this process speaks."""
+    from inception_jax.logbook import tracked
+
+    return tracked(files, what) if predictor.leads else files
 
 
 def _reported(bad: list[Path], count: int, predictor: "Predictor") -> None:

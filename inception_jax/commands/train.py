@@ -48,8 +48,8 @@ def _train(config: Experiment, interruption: Interruption) -> None:
     from inception_jax.mesh import everything
     from inception_jax.workdir import absolute, claim, occupied
 
-    workdir, run = absolute(config.workdir), Run(config, everything())
-    run.placement.rows(config.batch_size)  # what cannot be run here is refused before anything is written
+    workdir, run = absolute(config.workdir), Run(config, everything(config.parameter_shards, config.require))
+    run.placement.rows(config.batch_size), run.parts  # what cannot be run here is refused before anything is written
     headline = run.describe()
     leads, tell = run.placement.leads, say if run.placement.leads else quiet
     claim(workdir, config, leads=leads)

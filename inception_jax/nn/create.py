@@ -1,5 +1,6 @@
 """A network by its name, with what a recipe changes about it."""
 
+import fnmatch
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ def create(
     local_response_norm: bool = True,
     init_scale: float = 1.0,
     per_activation_in: tuple[str, ...] = (),
+    recompute: tuple[str, ...] = (),
     dtype: Any = jnp.float32,
     **norm: Any,
 ) -> Network:
@@ -42,6 +44,7 @@ def create(
       local_response_norm: False leaves it out of the table.
       init_scale: times the deviation of the initial kernels of convolutions.
       per_activation_in: end points whose norms keep statistics for each position too.
+      recompute: end points, by patterns (`Mixed_5*`), whose inside a backward pass computes again instead of keeping it.
       norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
@@ -59,6 +62,11 @@ def create(
         table = replace(table, dropout_rate=dropout_rate)
     if unknown := set(per_activation_in) - {place for place, _ in table.layers}:
         raise ValueError(f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}")
+    for pattern in recompute:
+        if not fnmatch.filter([place for place, _ in table.layers], pattern):
+            raise ValueError(f"recompute names {pattern!r}, which fits no end point of {name}; see inception-jax models {name}")
     num_classes = table.num_classes if num_classes is None else num_classes
     norms = partial(BatchNorm, **norm)
-    return Network(table, num_classes=num_classes, dtype=dtype, norm=norms, aux=aux, per_activation_in=per_activation_in)
+    return Network(
+        table, num_classes=num_classes, dtype=dtype, norm=norms, aux=aux, per_activation_in=per_activation_in, recompute=recompute
+    )  # fmt: skip

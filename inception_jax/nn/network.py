@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
+from inception_jax.nn.product import convolve, multiply
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, slide
 from inception_jax.spec.measure import check, expansion
@@ -52,7 +54,8 @@ class Trunk(nn.Module):
         return self.param(name, initializer(init or self.architecture.unit.init), shape, self.param_dtype)
 
     def biased(self, x: jax.Array, value: float) -> jax.Array:
-        return x + self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype)
+        return (x + bias).astype(x.dtype)  # added, and so learned, in the dtype of the bias
 
     def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0) -> jax.Array:
         unit = self.architecture.unit
@@ -84,15 +87,14 @@ class Convolution(Trunk):
         channels, filters = x.shape[-1], word.filters or x.shape[-1]
         kernel = kernel_on(word, *x.shape[1:3])
         spans = [slide(x.shape[1 + i], kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
-        padding = [(span.before, span.after) for span in spans]
-        convolve = partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        padding = tuple((span.before, span.after) for span in spans)
         if word.depth_multiplier:
-            depthwise = self.kernel((*kernel, 1, channels * word.depth_multiplier), word.init, "depthwise_kernel").astype(x.dtype)
-            x = convolve(x, depthwise, word.stride, padding, feature_group_count=channels)
+            depthwise = self.kernel((*kernel, 1, channels * word.depth_multiplier), word.init, "depthwise_kernel")
+            x = convolve(x, depthwise, word.stride, padding, groups=channels)
             kernel = (1, 1)
-        weights = self.kernel((*kernel, x.shape[-1], filters), word.init).astype(x.dtype)
-        if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == [(0, 0), (0, 0)]):
-            x = x @ weights.reshape(weights.shape[2:])
+        weights = self.kernel((*kernel, x.shape[-1], filters), word.init)
+        if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
+            x = multiply(x, weights.reshape(weights.shape[2:]))
         else:
             x = convolve(x, weights, word.stride, padding)
         norm, bias = unit.of(word)
@@ -111,9 +113,8 @@ class Classifier(Trunk):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         word, features = self.word, self.num_classes if self.word.features is None else self.word.features
-        dtype = self.param_dtype if word.features is None else self.dtype
-        x = x.reshape(x.shape[0], -1).astype(dtype)
-        x = x @ self.kernel((x.shape[-1], features), word.init or self.architecture.unit.linear_init).astype(dtype)
+        x = x.reshape(x.shape[0], -1).astype(self.param_dtype if word.features is None else self.dtype)
+        x = multiply(x, self.kernel((x.shape[-1], features), word.init or self.architecture.unit.linear_init))
         if word.bias:
             x = self.biased(x, word.bias_init)
         if word.norm:
@@ -184,9 +185,11 @@ class Network(Trunk):
       dtype: of the activations; parameters and statistics are at least float32.
       norm: `BatchNorm` with the recipe's fields set: `functools.partial(BatchNorm, examples_per_group=32)`.
       per_activation_in: end points whose norms keep statistics, gamma and beta for each position too.
+      recompute: end points, by patterns, whose inside a backward pass computes again instead of keeping it.
     """
 
     aux: bool = False
+    recompute: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, end_points: Sequence[str] = (), stop: bool = False) -> Outputs:
@@ -212,7 +215,9 @@ class Network(Trunk):
         check(table, (height, width), channels)  # names the place of what cannot be
         x, aux, kept = images.astype(self.dtype), {}, {}
         for name, steps in table.layers:
-            x = kept[name] = Block(**self.shared, steps=steps, name=name)(x, train)
+            again = any(fnmatchcase(name, pattern) for pattern in self.recompute)
+            block = nn.remat(Block, static_argnums=(2,)) if again else Block
+            x = kept[name] = block(**self.shared, steps=steps, name=name)(x, train)
             for head in table.aux:
                 if head.at == name:
                     aux[head.name] = kept[head.name] = Block(**self.shared, steps=head.steps, name=head.name)(x, train)

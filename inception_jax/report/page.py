@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from inception_jax.confidence import within
+from inception_jax.logbook import duration
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
 from inception_jax.report.held import held
+from inception_jax.timesheet import spent
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem }
@@ -39,6 +41,9 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         head = ("step", "top-1", "top-5", "loss")
         cells = ((f"{r['step']:,.0f}", _top1(r), f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
         parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
+    if whole := sum((times := spent(rows)).values()):
+        lasted = ((kind, duration(seconds), f"{seconds / whole:.0%}") for kind, seconds in times.items())
+        parts += ["<h2>Where the time went</h2>", _table(("", "", "of the wall time"), lasted)]
     if "confusion" in worst:
         parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(worst))]
     parts += ["<h2>Configuration</h2>", *(_details(name, value) for name, value in _sections(config))]

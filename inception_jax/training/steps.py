@@ -16,6 +16,9 @@ from inception_jax.training.state import State
 if TYPE_CHECKING:
     from inception_jax.data.batches import Batch
 
+Gradient = Callable[..., tuple[tuple[jax.Array, tuple[Sums, Any]], Any]]
+"""(state, batch) -> ((loss, (sums, new batch_stats)), gradient by the parameters)."""
+
 
 def example_keys(seed: int, positions: jax.Array) -> jax.Array:
     """A key [B] for each position in the stream: what is done to an example hangs on (seed, position) alone."""
@@ -32,14 +35,19 @@ def gradient(
     prepare: Callable[["Batch", jax.Array], tuple[jax.Array, jax.Array]],
     seed: int,
     l2: float = 0.0,
+    draw: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, tuple[Sums, Any]], Any]:
-    """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch; L2 is in the gradient, and not in the loss."""
+    """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch; L2 is in the gradient, and not in the loss.
+
+    `draw` numbers what is dropped out; it is the step where not given.
+    """
+    draw = state.step if draw is None else draw
     _, dropout = jax.random.split(jax.random.key(seed))
     images, targets = prepare(batch, example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
 
     def loss(params):
-        variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, state.step)}
+        variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, draw)}
         outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
         value, sums = objective(outputs, targets, batch.weight)
         return value, (sums, updated.get("batch_stats", {}))
@@ -48,12 +56,40 @@ def gradient(
     return found, with_l2(slope, state.params, l2)
 
 
+def accumulated(gradient: Gradient, *, parts: int, group: int) -> Gradient:
+    """`gradient` of a batch that passes in `parts`, one after the other: what that of the whole gives, but for dropout.
+
+    Each part has every `parts`-th group of `group` examples, so that batch normalisation sees the groups that it saw, and no example
+    leaves its device.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        """[B, ...] -> [parts, B / parts, ...]."""
+        return x.reshape(-1, parts, group, *x.shape[1:]).swapaxes(0, 1).reshape(parts, -1, *x.shape[1:])
+
+    def whole(state: State, batch: "Batch"):
+        count = jnp.maximum(batch.weight.sum(), 1)
+
+        def one(total, numbered):
+            i, part = numbered
+            (loss, (sums, stats)), slope = gradient(state, part, draw=state.step * parts + i)
+            loss, slope = jax.tree.map(lambda x: x * (part.weight.sum() / count).astype(x.dtype), (loss, slope))
+            stats = jax.tree.map(lambda x: x / parts, stats)
+            return jax.tree.map(jnp.add, total, ((loss, (sums, stats)), slope)), None
+
+        pieces = jax.tree.map(split, batch)
+        like = jax.eval_shape(gradient, state, jax.tree.map(lambda x: x[0], pieces))
+        return jax.lax.scan(one, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), (jnp.arange(parts), pieces))[0]
+
+    return whole
+
+
 def train_step(
     state: State,
     batch: "Batch",
     *,
     optimizer: optax.GradientTransformation,
-    gradient: Callable[[State, "Batch"], tuple[tuple[jax.Array, tuple[Sums, Any]], Any]],
+    gradient: Gradient,
     average_decay: float = 0.0,
     skip_not_finite: bool = True,
 ) -> tuple[State, Sums]:

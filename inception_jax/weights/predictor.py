@@ -34,6 +34,7 @@ class Predictor:
     Attributes:
       card: what is known of the weights.
       names: of the classes.
+      leads: whether this process, of several that predict together, is the one that speaks. Each has all of the results.
     """
 
     def __init__(self, path: str, *, batch_size: int = BATCH):
@@ -45,6 +46,7 @@ class Predictor:
         self._trained: Trained = trained(str(path))
         self._batch_size = batch_size
         self.card, self.names = self._trained.card, self._trained.run.class_names
+        self.leads = self._trained.run.placement.leads
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
         """[N, K] of files, encoded bytes or pixels.
@@ -109,10 +111,10 @@ class Predictor:
         size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
         config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))
         looking = replace(run, config=config, given_source=FileSource(images, self.names))
-        running: list[tuple[Any, np.ndarray]] = []
+        running: list[tuple[Any, Any]] = []
         remaining = len(images)
         for batch in looking.test_batches():
-            running.append((compute(variables, batch.image), batch.weight))
+            running.append((compute(variables, batch.image), run.placement.gather(batch.weight)))
             if len(running) > 1:  # the next batch is under way before this one is waited for
                 yield from _read(*running.pop(0), limit=size)
                 remaining -= size

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -319,3 +320,28 @@ def test_create_says_what_it_does_not_have():
     with pytest.raises(ValueError, match="did you mean bn_inception"):
         inception_jax.create("bn_inceptin")
     assert isinstance(create("bn_inception", examples_per_group=8).norm(), BatchNorm)
+
+
+@pytest.mark.slow
+def test_what_is_recomputed_is_not_kept_and_learns_the_same(x64):
+    """A gradient of resnet18: the same but for rounding, with less than two thirds of the temporary memory."""
+    images = jax.random.normal(jax.random.key(0), (8, 64, 64, 3))
+    found, memory = [], []
+    for recompute in ((), ("block*",)):
+        network = create("resnet18", num_classes=10, recompute=recompute, dtype=jnp.float64)
+        tree = jax.jit(lambda network=network: network.init(jax.random.key(1), images[:1]))()
+
+        def loss(params, network=network, tree=tree):
+            outputs, updated = network.apply({**tree, "params": params}, images, train=True, mutable=["batch_stats"])
+            return jnp.square(outputs.logits).mean(), updated
+
+        program = jax.jit(jax.grad(loss, has_aux=True)).lower(tree["params"]).compile()
+        found.append(program(tree["params"]))
+        memory.append(program.memory_analysis().temp_size_in_bytes)
+    chex.assert_trees_all_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+    assert memory[1] < 2 / 3 * memory[0], memory
+
+
+def test_what_cannot_be_recomputed_is_named():
+    with pytest.raises(ValueError, match=r"'Mixed_9'.*fits no end point of inception_v3"):
+        create("inception_v3", recompute=("Mixed_9",))

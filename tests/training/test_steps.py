@@ -1,5 +1,6 @@
 """The two steps by themselves: traced once, unharmed by numbers gone wrong."""
 
+from dataclasses import replace
 from functools import partial
 
 import chex
@@ -19,7 +20,7 @@ from inception_jax.recipes import recipe
 from inception_jax.spec.vocabulary import Dropout, concat, same
 from inception_jax.training.objective import classification
 from inception_jax.training.state import initial_state
-from inception_jax.training.steps import eval_step, gradient, train_step
+from inception_jax.training.steps import accumulated, eval_step, gradient, train_step
 from tests.spec.probes import probe
 
 TABLE = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))), Drop=Dropout(0.3))
@@ -120,6 +121,28 @@ def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
     watched = partial(LEARNING, prepare=lambda batch, given: (keys.append(given), (scale(batch.image), batch.label))[1])
     jax.eval_shape(partial(STEP, gradient=watched), start, batch())
     assert keys[0].shape == (16,)
+
+
+@pytest.mark.slow
+def test_a_batch_of_64_in_4_parts_learns_what_it_does_whole(x64):
+    """Three steps of groups of 16, with examples that weigh nothing, L2 and a moving average: 1e-12 where rounding alone differs."""
+    network = NETWORK.clone(
+        architecture=replace(TABLE, dropout_rate=0.0), dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=16)
+    )
+    whole = partial(LEARNING, network=network, l2=0.01)
+    start = initial_state(jax.random.key(0), network=network, optimizer=OPTIMIZER, image_shape=(8, 8, 3), averaged=True)
+    images = jax.random.randint(jax.random.key(1), (64, 8, 8, 3), 0, 256).astype(jnp.uint8)
+    weights = jnp.where(jnp.arange(64) % 7 == 3, 0.0, 1.0)
+    given = Batch(images, jnp.arange(64) % 10, weights, jnp.arange(64, dtype=jnp.uint32))
+    found = []
+    for learning in (whole, accumulated(whole, parts=4, group=16), accumulated(whole, parts=2, group=16)):
+        state, step = start, jax.jit(partial(STEP, gradient=learning, average_decay=0.9))
+        for _ in range(3):
+            state, sums = step(state, given)
+        found.append({**sums, **state.params, **state.batch_stats, "average": state.average})
+    chex.assert_trees_all_close(found[0], found[1], rtol=0, atol=1e-12)
+    apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), found[0], found[2])
+    assert max(jax.tree.leaves(apart)) < 1e-12  # two groups in a part are two groups
 
 
 def test_padding_adds_nothing_to_the_sums(start):

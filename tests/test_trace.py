@@ -1,0 +1,38 @@
+"""What a run tells of its time: a profile of some steps, and where the wall time went."""
+
+import time
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from inception_jax.config import ConfigError, to_json
+from inception_jax.experiment import Run
+from inception_jax.logbook import read_metrics
+from inception_jax.loop import fit
+from inception_jax.mesh import everything
+from inception_jax.timesheet import spent
+from tests.networks import small
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_profile_where_tensorboard_looks_and_its_time_adds_up(tmp_path, three, capsys):
+    run = Run(small(steps=6, log_every_steps=2, checkpoint_every_epochs=4 * 32 / 1347, profile_steps="3:4"), everything())
+    began = time.monotonic()
+    fit(run, epath.Path(tmp_path))
+    seconds = time.monotonic() - began
+    assert [file.suffixes for file in Path(tmp_path).glob("tensorboard/plugins/profile/*/*.pb")] == [[".xplane", ".pb"]]
+    said = capsys.readouterr().out
+    assert "a profile of steps 3 to 4 is in" in said
+    assert "the wall time went into: step" in said
+    kinds = spent(read_metrics(tmp_path))
+    assert all(kinds.values()), kinds
+    assert 0.8 * seconds < sum(kinds.values()) <= seconds  # the last save ends after the last row
+
+
+@pytest.mark.parametrize("wrong", ["5", "4:3", "0:3", "a:b"])
+def test_steps_that_are_no_span_are_refused(wrong):
+    config = small(profile_steps=wrong)
+    assert to_json(config)["profile_steps"] == wrong
+    with pytest.raises(ConfigError, match="give the first and the last step"):
+        config.check()

@@ -1,0 +1,26 @@
+import time
+
+from inception_jax.watchdog import Watchdog
+
+
+def stretches(dog, *lengths):
+    for step, seconds in enumerate(lengths):
+        dog.expect(step, 1)
+        time.sleep(seconds)
+        dog.made(1)
+
+
+def test_a_step_of_ten_times_the_median_shows_where_every_thread_is(capfd):
+    with Watchdog(least=0.1) as dog:
+        stretches(dog, 0.02, 0.02, 0.5)
+    said = capfd.readouterr().err
+    assert said.count("a step takes more than 10 times as long as usual, after step 2, where one takes 0.02 s:") == 1
+    assert "in stretches" in said
+    assert "Current thread" in said
+
+
+def test_steps_as_usual_are_worth_no_word(capfd):
+    with Watchdog(least=0.1) as dog:
+        stretches(dog, 0.5, 0.02, 0.02, 0.05)
+        time.sleep(0.3)  # between stretches nothing is expected
+    assert capfd.readouterr().err == ""
