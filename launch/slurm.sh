@@ -24,9 +24,11 @@ export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" # srun does not take it ov
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 
-# TERM to srun would kill the tasks, so it is sent to them.
+# USR1, before the time limit, comes to this shell alone; TERM, when Slurm ends a job, to the tasks as well, and told twice they would
+# end at once, unsaved. To srun it is never sent: that kills the tasks.
+requeue=
 pass_on() {
-  scancel --signal=TERM "$SLURM_JOB_ID"
+  [ -z "$requeue" ] || scancel --signal=TERM "$SLURM_JOB_ID"
 }
 
 # One step; the verdict on the codes of its tasks, which srun tells of a line for each code. Of itself it gives the highest alone, and
@@ -40,13 +42,6 @@ attempt() {
   verdict ${codes:-"$code"}
 }
 
-# When Slurm itself ends a job it sends TERM to this shell and to the tasks alike: told a second time they would end at once, unsaved.
-on_term() {
-  told=1 stirred=1
-  [ -z "$pausing" ] || kill "$pausing"
-}
-
-requeue=
 trap 'requeue=1; stop' USR1
 code=0
 again attempt "$@" || code=$?

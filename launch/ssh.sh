@@ -52,7 +52,7 @@ ends() {
 
 # One process on each host; the verdict on their codes.
 attempt() {
-  local number failed=0
+  local number since= asked=
   trap 'tell' TERM
   rm -f "$codes"/*
   for number in "${!hosts[@]}"; do
@@ -64,10 +64,13 @@ attempt() {
     } &
   done
   while [ "$(ends | wc -w)" -lt "${#hosts[@]}" ]; do
-    sleep 1
+    sleep 0.2
     # shellcheck disable=SC2046
-    verdict $(ends) || [ "$?" -eq 75 ] || failed=$((failed + 1))
-    [ "$failed" -ne "${GRACE:-60}" ] || tell
+    verdict $(ends) || [ "$?" -eq 75 ] || [ -n "$since" ] || since=$SECONDS
+    if [ -n "$since" ] && [ -z "$asked" ] && [ $((SECONDS - since)) -ge "${GRACE:-60}" ]; then
+      asked=1
+      tell
+    fi
   done
   wait
   # shellcheck disable=SC2046

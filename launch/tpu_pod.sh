@@ -24,19 +24,19 @@ everywhere() {
 # One process on each host; the verdict on the codes that they say, since gcloud gives but one of them.
 attempt() {
   local line status codes
-  trap 'everywhere "test ! -e $note || kill -TERM \$(cat $note)"' TERM
+  trap 'stirred=1; everywhere "test ! -e $note || kill -TERM \$(cat $note)"' TERM
   printf -v line '%q ' "${PYTHON:-.venv/bin/python}" train.py "$@"
-  line="cd ${DIRECTORY:-inception_jax} && { $line& echo \$! > $note; wait \$!; code=\$?; rm -f $note; echo \"exit code \$code\"; exit \$code; }"
+  line="cd ${DIRECTORY:-inception_jax} && { $line& echo \$! > $note; wait \$!; code=\$?; rm -f $note; echo \"inception_jax: exit code \$code\"; exit \$code; }"
   {
     everywhere "$(printf 'bash -c %q' "$line")" 2>&1
     echo "gcloud ended with $?"
   } | tee "$heard" &
   ended $! # so that a signal is heard meanwhile
   status=$(sed -n 's/^gcloud ended with //p' "$heard")
-  codes=$(grep -oE '\bexit code [0-9]+$' "$heard" | grep -oE '[0-9]+$')
+  codes=$(grep -oE 'inception_jax: exit code [0-9]+$' "$heard" | grep -oE '[0-9]+$')
   # shellcheck disable=SC2086
   verdict $codes || return
-  return "${status:-1}"
+  verdict "${status:-1}"
 }
 
 again attempt "$@"
