@@ -324,6 +324,11 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
+def shared(experiment: Experiment) -> dict[str, Any]:
+    """The fields, by dotted name, that all processes of a run must have alike: not where a host has its data, nor its threads."""
+    return {name: value for name, value in _leaves(experiment) if name not in ("data.directory", "data.threads")}
+
+
 def from_json(fields: dict[str, Any]) -> Experiment:
     """The experiment that `to_json` wrote.
 

@@ -5,6 +5,7 @@ are spread over an axis of the mesh (ZeRO stage 3, Rajbhandari et al. 2019, arXi
 convolution needs it, and scatters its gradient.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,6 +154,10 @@ def everything(parameter_shards: int = 1, require: str | None = None) -> Placeme
       ConfigError: there are others, or `parameter_shards` does not divide them.
     """
     devices = jax.devices()
+    of_each = Counter(device.process_index for device in devices)
+    if len(set(of_each.values())) > 1:
+        told = ", ".join(f"process {number} has {count}" for number, count in sorted(of_each.items())[:8])
+        raise ConfigError(f"the processes of this run have not as many devices each: {told}; see to the hosts of those with fewer")
     found = f"{devices[0].platform}:{len(devices)}"
     kind, _, number = (require or found).partition(":")
     if kind != devices[0].platform or (number and number != str(len(devices))):

@@ -14,20 +14,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from inception_jax.config import ConfigError
+from inception_jax import rollcall
+from inception_jax.rendezvous import SWITCH, Meeting, meeting, metadata, patience, place
+from inception_jax.rollcall import Facts, LostError, listening
 
-ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-"""The environment of a process: `host:port` of the first, how many there are, which of them it is."""
 BEAT, SILENCE = 2.0, 15.0
 """Seconds between two signs of life, and without one until a process counts as lost. JAX waits 100 s, and then ends without a word."""
-LOST = 69
-"""The exit code of a process whose peer is gone."""
 ALIVE, DONE, NOTICE, HOLD, REACHED, STOP, GONE = b"adnhrsg"
 """What is said over a line, each with a number: signs of life and leave; a notice to stop, a request to hold still, how far a process
 has come, where all stop; and which process was lost."""
@@ -35,33 +33,26 @@ MESSAGE = struct.Struct("!BI")
 
 
 @contextlib.contextmanager
-def joined() -> Iterator["Peers | None"]:
+def joined(line: Mapping[str, str] | None = None, facts: Callable[[], Facts] = dict) -> Iterator["Peers | None"]:
     """Makes this process one of those that the environment names, if it names any, while the body runs; None for one that is alone.
 
     Should another of them end before it is done, this one says so and ends, with 69.
 
+    Args:
+      line: variables that the command line gives in the place of the environment's.
+      facts: what must be the same in all of them.
+
     Raises:
-      ConfigError: an environment that names them in part.
+      ConfigError: an environment that names them in part; a port that is in use.
       LostError: they could not be joined.
     """
-    given = {name: os.environ.get(name) for name in (ADDRESS, COUNT, NUMBER)}
-    if given[COUNT] is None and given[NUMBER] is None:
+    environment = {**os.environ, **({SWITCH: "auto", **line} if line else {})}
+    # JAX sets its platforms itself where it finds the chips of a TPU.
+    found = meeting(environment, metadata if "tpu" in (jax.config.jax_platforms or "").split(",") else None)
+    if found is None:
         yield None
         return
-    if missing := [name for name, value in given.items() if not value]:
-        raise ConfigError(f"the environment does not set {', '.join(missing)}: set {ADDRESS}, {COUNT} and {NUMBER}, or none of them")
-    address, count, number = str(given[ADDRESS]), _whole(COUNT), _whole(NUMBER)
-    if not 0 <= number < count:
-        raise ConfigError(f"{NUMBER} is {number}: it must be from 0 to {count - 1}, since {COUNT} is {count}")
-    if count == 1:
-        yield None
-        return
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    try:
-        jax.distributed.initialize(address, num_processes=count, process_id=number)
-        peers = Peers(address.rpartition(":")[0], number, count)
-    except (RuntimeError, OSError) as error:
-        raise LostError(f"process {number} of {count} did not meet the others at {address} ({error}): start all of them again") from error
+    peers = _met(found, patience(environment), facts())
     try:
         yield peers
     except BaseException as error:
@@ -72,24 +63,33 @@ def joined() -> Iterator["Peers | None"]:
         if code == 1:
             time.sleep(SILENCE)  # a broken connection ends in an error of JAX's first; the watch knows whose end it was
             traceback.print_exc()
-        print(f"process {number} of {count} ends, and the others with it: {error}", file=sys.stderr, flush=True)
+        print(f"process {found.number} of {found.count} ends, and the others with it: {error}", file=sys.stderr, flush=True)
         os._exit(code)  # without leave: the others are waiting for what it will not do
     else:
         jax.distributed.shutdown()
         peers.leave()
 
 
-def _whole(name: str) -> int:
+def _met(found: Meeting, seconds: float, facts: Facts) -> "Peers":
+    """Joins the others, once all of them are there."""
+    address, count, number = found.address, found.count, found.number
+    if number == 0:
+        print(f"{count} processes, as {found.told} says, meet at {address}", file=sys.stderr, flush=True)
+    rollcall.assemble(address, count, number, seconds=seconds, facts=facts)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     try:
-        return int(os.environ[name])
-    except ValueError:
-        raise ConfigError(f"{name} is {os.environ[name]!r}: give a whole number") from None
-
-
-class LostError(Exception):
-    """Another process of the run is not there."""
-
-    exit_code = LOST
+        jax.distributed.initialize(
+            address,
+            num_processes=count,
+            process_id=number,
+            # Left to itself, JAX takes under Slurm the one GPU of a task's number, also for a task that is alone on its host.
+            local_device_ids=None if found.device is None or os.environ.get("JAX_LOCAL_DEVICE_IDS") else found.device,
+            cluster_detection_method="deactivate",
+            initialization_timeout=max(1, round(seconds)),
+        )
+        return Peers(place(address)[0], number, count)
+    except (RuntimeError, OSError) as error:
+        raise LostError(f"process {number} of {count} did not meet the others at {address} ({error}): start all of them again") from error
 
 
 class Peers:
@@ -103,14 +103,13 @@ class Peers:
         self._looks, self._held, self._stop = 0, False, 0
         self._reached: dict[int, int] = {}
         if number == 0:
-            both = socket.has_dualstack_ipv6()
-            server = socket.create_server(("", 0), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+            server = listening(0)
             secret = int.from_bytes(secrets.token_bytes(4), "big")
             multihost_utils.broadcast_one_to_all(np.array([server.getsockname()[1], secret], np.uint32))
             self._welcome(server, secret)
         else:
             port, secret = multihost_utils.broadcast_one_to_all(np.zeros(2, np.uint32)).tolist()
-            self._links[0] = socket.create_connection((host.strip("[]"), port), timeout=SILENCE)
+            self._links[0] = socket.create_connection((host, port), timeout=SILENCE)
             self._links[0].sendall(MESSAGE.pack(0, secret) + MESSAGE.pack(0, number))
         for peer, link in self._links.items():  # all of them are known before the first is heard
             link.settimeout(SILENCE)
@@ -162,7 +161,7 @@ class Peers:
         with contextlib.suppress(OSError):
             told = f"process {peer} of {self._count} is lost ({cause}); start all of them again, and they go on from the last checkpoint"
             print(told, file=sys.stderr, flush=True)
-        os._exit(LOST)
+        os._exit(LostError.exit_code)
 
     # Stopping together. While the first asks how far each has come nobody goes further, so that the farthest can be waited for.
 

@@ -1,5 +1,6 @@
 """`run.json`: what a run ran on, attempt by attempt, and how each of them ended."""
 
+import hashlib
 import json
 import os
 import platform
@@ -101,6 +102,12 @@ def versions() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }
+
+
+def common() -> dict[str, Any]:
+    """What all processes of a run must have alike of it: not the number of cores."""
+    patch = hashlib.sha256(uncommitted().encode()).hexdigest()[:12] if uncommitted() else None
+    return {name: value for name, value in versions().items() if name != "cores"} | {"uncommitted changes": patch}
 
 
 def uncommitted() -> str:

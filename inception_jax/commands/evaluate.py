@@ -20,13 +20,14 @@ def evaluate(arguments: list[str]) -> None:
     options = _options(arguments)
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.peers import joined
+    from inception_jax.record import common
     from inception_jax.workdir import following, members, opened
 
     protocol = Protocol(options.crops, options.parameters, options.statistics, options.batches, tuple(options.sizes or ()))
     workdirs = [member for workdir in options.workdirs for member in members(workdir)]
     if len(workdirs) > 1 and (options.follow or options.health):
         raise ConfigError(f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}")
-    with joined(), Interruption():  # which has nothing to save here
+    with joined(facts=common), Interruption():  # which has nothing to save here
         if not options.follow:
             _score([opened(workdir) for workdir in workdirs], protocol, options)
             return

@@ -23,6 +23,26 @@ def named(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return "digits", list(arguments)
 
 
+def taken(arguments: Sequence[str], flags: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Takes `flags` (--flag -> a name) off a line: what is left of it, and the value of each that was given, by name.
+
+    Raises:
+      ConfigError: a flag without a value.
+    """
+    rest, found = [], {}
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag not in flags:
+            rest.append(argument)
+            continue
+        value = value if equals else next(remaining, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{flag} has no value")
+        found[flags[flag]] = value
+    return rest, found
+
+
 def configured(command: str, arguments: Sequence[str]) -> Experiment:
     """[RECIPE] [--field value ...] as an experiment that keeps the rules."""
     import tyro

@@ -24,11 +24,12 @@ def predict(arguments: list[str]) -> None:
     forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
     from inception_jax.peers import joined
+    from inception_jax.record import common
     from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
     results, bad = [], []
-    with joined():
+    with joined(facts=common):
         predictor = Predictor(options.weights, batch_size=options.batch_size)
         for file, row in zip(_shown(files, "predicting", predictor), predictor.each(files), strict=True):
             if row is None:
@@ -64,11 +65,12 @@ def features(arguments: list[str]) -> None:
 
     from inception_jax.data.source import DataError
     from inception_jax.peers import joined
+    from inception_jax.record import common
     from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
     rows, kept, bad = [], [], []
-    with joined():
+    with joined(facts=common):
         predictor = Predictor(options.weights, batch_size=options.batch_size)
         for file, row in zip(_shown(files, "computing", predictor), predictor.each(files, predictor.at(options.end_point)), strict=True):
             if row is None:

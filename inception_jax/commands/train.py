@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inception_jax.commands.line import configured, named, scores, short
-from inception_jax.config import ConfigError, Experiment
+from inception_jax.commands.line import configured, named, scores, short, taken
+from inception_jax.config import ConfigError, Experiment, shared
 from inception_jax.files import is_object, put
 from inception_jax.interruption import Interruption
 from inception_jax.recipes import members, recipe
+from inception_jax.rendezvous import ADDRESS, COUNT, NUMBER
 
 if TYPE_CHECKING:
     from etils import epath
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
     from inception_jax.experiment import Run
     from inception_jax.training.state import State
 
+MEETING = {"--coordinator": ADDRESS, "--processes": COUNT, "--process": NUMBER}
+"""Flags that say, in the place of the environment, where the processes of a run meet."""
+
 
 def train(arguments: list[str]) -> None:
-    """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]"""
+    """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]
+
+    Several processes make one run where the environment says so (docs/pods.md), or each line: --coordinator HOST:PORT --processes N
+    --process I.
+    """
     with Interruption() as interruption:
+        arguments, meeting_place = taken(arguments, MEETING)
         name, fields = named(arguments)
         every = members(name)
         if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
@@ -32,8 +41,11 @@ def train(arguments: list[str]) -> None:
             given = [config.workdir != f"runs/{recipe(member).name}" for member, config in zip(every, configs, strict=True)]
             configs = [replace(c, workdir=f"{c.workdir}/{i}") if given[i - 1] else c for i, c in enumerate(configs, 1)]
         from inception_jax.peers import joined
+        from inception_jax.record import common
 
-        with joined() as peers:
+        with joined(
+            meeting_place, lambda: {**common(), **{k: v for config in reversed(configs) for k, v in shared(config).items()}}
+        ) as peers:
             if peers:
                 interruption.together(peers.notice, peers.look)
             for config in configs:

@@ -2,9 +2,7 @@
 
 import time
 
-import jax
-
-from inception_jax import checkpoint, loop
+from inception_jax import checkpoint, loop, rollcall
 from inception_jax.evaluation import protocol
 from inception_jax.experiment import Run
 
@@ -24,7 +22,7 @@ def paced(batches):
         yield batch
 
 
-jax.distributed.initialize = announced("joining", jax.distributed.initialize)
+rollcall.assemble = announced("joining", rollcall.assemble)
 Run.describe = announced("start-up", Run.describe)
 checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
 whole = Run.test_batches

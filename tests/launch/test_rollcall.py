@@ -1,0 +1,133 @@
+"""All there, or who is missing: processes of a run call each other before JAX does."""
+
+import socket
+import threading
+
+import pytest
+
+from inception_jax import rollcall
+from inception_jax.commands.line import taken
+from inception_jax.commands.train import MEETING
+from inception_jax.config import ConfigError
+from inception_jax.peers import joined
+from inception_jax.rollcall import LostError, assemble
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def called(address, calls, seconds):
+    """What becomes of each of `calls`, pairs of (count, number), all at once."""
+    outcome = {}
+
+    def one(index, count, number):
+        try:
+            outcome[index] = assemble(address, count, number, seconds=seconds)
+        except (LostError, ConfigError) as error:
+            outcome[index] = error
+
+    threads = [threading.Thread(target=one, args=(index, *call)) for index, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return [outcome[index] for index in range(len(calls))]
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(rollcall, "LISTEN", 0.5)
+
+
+def test_all_of_them_go_on_and_the_port_is_free_again(address):
+    assert called(address, [(3, 2), (3, 1), (3, 0)], 10) == [None] * 3
+    assert called(address, [(2, 1), (2, 0)], 10) == [None] * 2
+
+
+def test_who_is_missing_is_named_to_those_who_came(address):
+    for error in called(address, [(4, 2), (4, 0)], 1.2):
+        assert isinstance(error, LostError)
+        assert "processes 1, 3 of 4 did not come to" in str(error)
+
+
+def test_the_first_process_is_missing(address):
+    (error,) = called(address, [(2, 1)], 0.5)
+    assert isinstance(error, LostError)
+    assert f"process 1 of 2 did not reach process 0 at {address}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("calls", "message"),
+    [
+        ([(3, 1), (3, 1), (3, 0)], "two processes say that they are number 1 of 3"),
+        ([(3, 1), (2, 0)], "process 1 was told of 3 processes, and process 0 of 2"),
+    ],
+)
+def test_processes_that_contradict_each_other_all_say_so(address, calls, message):
+    for error in called(address, calls, 10):
+        assert isinstance(error, ConfigError)
+        assert message in str(error)
+
+
+def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gone(address):
+    outcome = {}
+    first = threading.Thread(target=lambda: outcome.update(found=called(address, [(3, 0)], 10)))
+    first.start()
+    while True:
+        try:
+            gone = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+            break
+        except OSError:
+            pass
+    gone.sendall(rollcall.HELLO.pack(rollcall.SIGN, 1, 3))
+    gone.close()
+    assert called(address, [(3, 1), (3, 2)], 10) == [None] * 2
+    first.join()
+    assert outcome["found"] == [None]
+
+
+def test_strangers_at_the_port_are_sent_away(address):
+    outcome = {}
+    first = threading.Thread(target=lambda: outcome.update(found=called(address, [(2, 0)], 10)))
+    first.start()
+    while True:
+        try:
+            stranger = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+            break
+        except OSError:
+            pass
+    stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert called(address, [(2, 1)], 10) == [None]
+    first.join()
+    assert outcome["found"] == [None]
+    stranger.close()
+
+
+def test_a_port_in_use_is_named(address, monkeypatch):
+    with rollcall.listening(int(address.rpartition(":")[2])):
+        for name, value in {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=rf"port \d+, .*\({address}\), is in use: .*give another port"), joined():
+            pass
+
+
+def test_the_line_goes_before_the_environment(address, monkeypatch):
+    monkeypatch.setenv("INCEPTION_JAX_DISTRIBUTED", "off")
+    monkeypatch.setenv("INCEPTION_JAX_JOIN_TIMEOUT", "0.4")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "7")
+    rest, line = taken(["digits", "--coordinator", address, "--seed", "1", "--processes=2", "--process", "1"], MEETING)
+    assert rest == ["digits", "--seed", "1"]
+    with pytest.raises(LostError, match=f"process 1 of 2 did not reach process 0 at {address}"), joined(line):
+        pass
+    with joined() as peers:
+        assert peers is None
+
+
+@pytest.mark.parametrize("line", [["--processes"], ["--processes="], ["--processes", "--seed", "1"]])
+def test_a_flag_without_a_value(line):
+    with pytest.raises(ConfigError, match="--processes has no value"):
+        taken(line, MEETING)

@@ -1,0 +1,270 @@
+"""The launch scripts start again what that helps, stop at the rest, and hand on who told them to stop.
+
+Slurm, SSH and Cloud TPU are played by small scripts on PATH that start their processes here.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inception_jax.parting import apart, figures
+from tests.conftest import ROOT
+from tests.faults.runs import BARE, RECIPE
+
+LAUNCH = ROOT / "launch"
+STUBS = {
+    # ssh [-o OPTION] HOST COMMAND: the host is this one.
+    "ssh": 'while [ "$1" = -o ]; do shift 2; done; shift; exec sh -c "$*"',
+    # srun tells of a code in a line for it, and returns the highest.
+    "srun": """
+        while [[ "$1" = --* ]]; do shift; done
+        for n in 0 1; do
+          SLURM_PROCID=$n SLURM_LOCALID=$n "$@" & pids[n]=$!
+        done
+        echo "${pids[*]}" > "$HERE/pids"
+        for n in 0 1; do
+          wait "${pids[n]}"; code=$?
+          [ $code = 0 ] || echo "srun: error: node1: task $n: Exited with exit code $code" >&2
+          [ $code -le "${most:-0}" ] || most=$code
+        done
+        exit "${most:-0}" """,
+    "scancel": '[ "$*" = "--signal=TERM 4711" ] && kill -TERM $(cat "$HERE/pids")',
+    "scontrol": 'echo "$*" >> "$HERE/requeued"',
+    # gcloud returns a code of its own where any of them failed.
+    "gcloud": """
+        command=${!#}; command=${command#--command=}
+        for n in 0 1; do
+          TPU_WORKER_ID=$n sh -c "${command//\\/tmp\\/inception_jax.pid/$HERE/$n.pid}" & pids[n]=$!
+        done
+        for n in 0 1; do wait "${pids[n]}" || failed=255; done
+        exit "${failed:-0}" """,
+    # In the place of Python: ends with the codes in a file of this process's, one at each start; or waits until it is told to stop.
+    "python": """
+        me=${JAX_PROCESS_ID:-${SLURM_PROCID:-${TPU_WORKER_ID:-0}}}
+        echo "$*" >> "$HERE/started.$me"
+        code=$(sed -n "$(wc -l < "$HERE/started.$me")p" "$HERE/codes.$me")
+        [ "$code" != wait ] || { trap 'echo told; exit 75' TERM; echo waiting; while :; do sleep 0.05; done; }
+        exit "$code" """,
+}
+SLURM = {
+    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_SUBMIT_DIR": str(ROOT),
+}  # fmt: skip
+LAUNCHERS = ["again", "ssh", "slurm", "tpu_pod"]
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Starts a script with the stubs first on PATH; what they leave lies in the test's folder."""
+    for name, text in STUBS.items():
+        file = tmp_path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/usr/bin/env bash\n{text}\n")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    processes = []
+
+    def start(name, *arguments, **environment):
+        with_codes = environment.pop("codes", None)
+        for number, codes in enumerate(with_codes or []):
+            (tmp_path / f"codes.{number}").write_text("\n".join(map(str, codes)) + "\n")
+        python = tmp_path / "bin" / "python"
+        line = [LAUNCH / f"{name}.sh", *([python] if name == "again" else []), *arguments]
+        environment = {
+            **os.environ, **SLURM, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HERE": str(tmp_path), "PYTHON": str(python),
+            "HOSTS": "localhost localhost", "TPU": "pod", "ZONE": "zone", "DIRECTORY": str(ROOT), "AGAIN_PAUSE": "0", **environment,
+        }  # fmt: skip
+        if name == "ssh":
+            environment = {key: value for key, value in environment.items() if not key.startswith("SLURM")}
+        process = subprocess.Popen(line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def starts(folder, number=0):
+    return len((folder / f"started.{number}").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("last", [0, 65, 70, 78, 1])
+def test_75_and_69_start_again_and_the_rest_ends_it(launch, tmp_path, name, last):
+    process = launch(name, "digits", "--workdir", "a b", codes=[[75, 69, last], [75, 69, last]])
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == last, said
+    assert starts(tmp_path) == 3
+    assert (tmp_path / "started.0").read_text().splitlines()[0].endswith("digits --workdir a b")
+    if name != "again":
+        assert starts(tmp_path, 1) == 3
+
+
+@pytest.mark.parametrize("name", LAUNCHERS[1:])
+@pytest.mark.parametrize(
+    ("codes", "result", "attempts"),
+    [
+        ([[65], [69]], 65, 1),  # whose peer ended with an error of its own has lost it: that error decides, though 69 is higher
+        ([[75, 0], [69, 0]], 0, 2),
+        ([[137, 0], [69, 0]], 0, 2),  # killed from outside
+    ],
+)
+def test_the_codes_of_all_processes_decide(launch, tmp_path, name, codes, result, attempts):
+    process = launch(name, codes=codes)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, starts(tmp_path)) == (result, attempts), said
+
+
+def test_a_loss_that_does_not_mend_itself_ends_it_after_some_times(launch, tmp_path):
+    process = launch("again", codes=[[69] * 9], AGAIN_LIMIT="2")
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, starts(tmp_path)) == (69, 3), said
+
+
+def told_when_it_waits(process, number):
+    """What it says, when it is told once its processes run."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "waiting" in line and sum("waiting" in one for one in said) == number:
+            break
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    return "".join(said) + rest
+
+
+@pytest.mark.parametrize(("name", "number"), [("again", 1), ("ssh", 2), ("tpu_pod", 2)])
+def test_who_tells_a_script_to_stop_tells_its_processes(launch, tmp_path, name, number):
+    process = launch(name, codes=[["wait", 0], ["wait", 0]])
+    said = told_when_it_waits(process, number)
+    assert process.returncode == 75, said
+    assert said.count("told") == number
+    assert starts(tmp_path) == 1
+
+
+def test_a_script_that_is_told_to_stop_in_a_pause_stops_at_once(launch, tmp_path):
+    process = launch("again", codes=[[69, 0]], AGAIN_PAUSE="600")
+    assert "once more in 600 s" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 69
+    assert starts(tmp_path) == 1
+
+
+def test_before_its_time_limit_a_slurm_job_saves_and_goes_back_to_the_queue(launch, tmp_path):
+    process = launch("slurm", codes=[["wait", 0], ["wait", 0]])
+    for _ in range(2):
+        assert "waiting" in process.stdout.readline()
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert said.count("told") == 2
+    assert (starts(tmp_path), (tmp_path / "requeued").read_text()) == (1, "requeue 4711\n")
+
+
+def test_slurm_tells_tasks_itself_and_they_are_not_told_twice(launch, tmp_path):
+    process = launch("slurm", codes=[["wait", 0], ["wait", 0]])
+    for _ in range(2):
+        assert "waiting" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    for task in (tmp_path / "pids").read_text().split():
+        os.kill(int(task), signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said.count("told")) == (75, 2), said
+    assert (starts(tmp_path), (tmp_path / "requeued").exists()) == (1, False)
+
+
+def test_where_one_host_fails_the_others_are_told_to_stop(launch, tmp_path):
+    process = launch("ssh", codes=[["wait"], [78]], GRACE="1")
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said.count("told")) == (78, 1), said
+
+
+def test_output_stands_behind_its_hosts_name(launch):
+    process = launch("ssh", codes=[["wait", 0], [0, 0]], HOSTS="localhost 127.0.0.1")
+    said = told_when_it_waits(process, 1)
+    assert "localhost: waiting\n" in said
+
+
+# Real processes.
+
+ENVIRONMENT = {"PYTHON": sys.executable, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": f"{BARE}:{ROOT}"}
+
+
+@pytest.mark.slow
+def test_a_run_under_slurm_is_told_to_stop_and_goes_on(launch, tmp_path):
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "run"), **ENVIRONMENT)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "step 60/126" in line:
+            break
+    os.kill(int((tmp_path / "pids").read_text().split()[1]), signal.SIGTERM)
+    rest, _ = process.communicate(timeout=300)
+    text = "".join(said) + rest
+    assert process.returncode == 0, text
+    assert "2 processes, as SLURM_STEP_NUM_TASKS says, meet at localhost:" in text
+    assert "again: it ended with 75" in text
+    assert re.search(r"going on from step \d+ of 126", rest)
+
+
+@pytest.mark.slow
+def test_a_run_by_ssh(launch, tmp_path):
+    process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "run"), PORT="61999", **ENVIRONMENT)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:61999" in said
+    assert figures(str(tmp_path / "run"))
+    assert apart(str(tmp_path / "run"), str(tmp_path / "run")) == []
+
+
+# What cannot be run here is read.
+
+
+@pytest.mark.parametrize("script", sorted(LAUNCH.glob("*.sh")), ids=lambda script: script.name)
+def test_shellcheck_finds_nothing(script):
+    checked = subprocess.run(["shellcheck", "-x", script], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert os.access(script, os.X_OK)
+
+
+def test_kubernetes_starts_again_after_the_same_codes():
+    jobset = yaml.safe_load((LAUNCH / "kubernetes.yaml").read_text())
+    (group,) = jobset["spec"]["replicatedJobs"]
+    job = group["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (rule["action"], rule["onExitCodes"]["operator"], rule["onExitCodes"]["containerName"]) == (
+        "FailJob",
+        "NotIn",
+        container["name"],
+    )
+    again = set(rule["onExitCodes"]["values"])
+    assert {69, 75} <= again
+    assert not again & {0, 1, 2, 65, 70, 74, 78}
+    (final,) = jobset["spec"]["failurePolicy"]["rules"]
+    assert (final["action"], final["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    assert (job["backoffLimit"], job["completionMode"], pod["restartPolicy"]) == (0, "Indexed", "Never")
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    assert job["parallelism"] == job["completions"] == int(environment["JAX_NUM_PROCESSES"])
+    name = jobset["metadata"]["name"]
+    assert environment["JAX_COORDINATOR_ADDRESS"].startswith(f"{name}-{group['name']}-0-0.{name}:")
+    assert "JAX_PROCESS_ID" in environment
+
+
+def test_the_image_holds_what_the_wheel_is_built_from():
+    copied = re.findall(r"^COPY (.*) \S+$", (LAUNCH / "Dockerfile").read_text(), re.MULTILINE)
+    files = " ".join(copied).split()
+    assert {"pyproject.toml", "README.md", "LICENSE", "inception_jax", "configs"} == set(files)
+    assert all(Path(ROOT / file).exists() for file in files)
