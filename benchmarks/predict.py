@@ -22,7 +22,7 @@ from inception_jax.weights.cards import Card
 from inception_jax.weights.predictor import Predictor
 from inception_jax.weights.trained import trained
 
-BATCH = 32
+BATCH = 40
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
+from tests.faults.runs import Process, completed
 from tests.pod import HALF, STEPS
 
 
@@ -64,3 +66,34 @@ def test_one_two_and_four_processes_of_one_and_two_devices_make_one_run_and_go_o
         }, name
         for key, array in wanted["state"].items():
             np.testing.assert_allclose(found["state"][key], array, rtol=0, atol=1e-9, err_msg=f"{name}: {key}")
+
+
+@pytest.mark.slow
+def test_evaluation_and_prediction_over_two_processes_say_once_what_one_says(tmp_path):
+    """Population statistics, every probability, and the names of images, one of which cannot be read."""
+    completed(tmp_path, "run")
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "odd.png").write_bytes(b"no image")
+    lines = {
+        "evaluate": ("run", "--statistics", "population", "--batches", "4", "--json", "--output", "alone.npz"),
+        "predict": ("run", *(f"{i}.png" for i in range(5)), "odd.png", "--batch-size", "4", "--csv"),
+    }
+    starts = {"evaluate": '{"step"', "predict": ("image,", *(f"{i}.png" for i in range(5)))}
+    for command, line in lines.items():
+        alone = Process(tmp_path, *line, command=command)
+        code = alone.wait()
+        assert code == (65 if command == "predict" else 0), alone.text
+        line = tuple("together.npz" if word == "alone.npz" else word for word in line)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
+        together = [Process(tmp_path, *line, command=command, **shared, JAX_PROCESS_ID=str(i)) for i in range(2)]
+        assert [process.wait() for process in together] == [code] * 2, together[0].text + together[1].text
+        said = [[row.rpartition(",")[0] for row in process.said if row.startswith(starts[command])] for process in (alone, *together)]
+        assert len(said[0]) == (1 if command == "evaluate" else 1 + 5 * 3)
+        assert said[1:] == [said[0], []]  # but for the last figure, which is rounded
+    with np.load(tmp_path / "alone.npz") as one, np.load(tmp_path / "together.npz") as other:
+        np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-6)
+        np.testing.assert_array_equal(one["labels"], other["labels"])
