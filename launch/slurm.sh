@@ -37,7 +37,9 @@ attempt() {
   local code=0 codes
   "${SRUN:-srun}" --kill-on-bad-exit=0 "${PYTHON:-python3}" train.py "$@" 2> >(tee "$said" >&2) || code=$?
   wait
-  codes=$(sed -nE -e 's/^srun: error: .*: Exited with exit code ([0-9]+)$/\1/p' -e 's/^srun: error: .*: (Killed|Out Of Memory)$/137/p' "$said")
+  codes=$(
+    sed -nE -e 's/^srun: error: .*: Exited with exit code ([0-9]+)$/\1/p' -e 's/^srun: error: .*: (Killed|Out Of Memory)$/137/p' "$said"
+  )
   # shellcheck disable=SC2086
   verdict ${codes:-"$code"}
 }
