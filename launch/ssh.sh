@@ -53,7 +53,7 @@ ends() {
 
 # One process on each host; the verdict on their codes.
 attempt() {
-  local number since= asked=
+  local number since='' asked=''
   trap 'tell' TERM
   rm -f "$codes"/*
   for number in "${!hosts[@]}"; do
