@@ -47,8 +47,8 @@ def joined(line: Mapping[str, str] | None = None, facts: Callable[[], Facts] = d
       LostError: they could not be joined.
     """
     environment = {**os.environ, **({SWITCH: "auto", **line} if line else {})}
-    # JAX sets its platforms itself where it finds the chips of a TPU.
-    found = meeting(environment, metadata if "tpu" in (jax.config.jax_platforms or "").split(",") else None)
+    platforms = jax.config.jax_platforms or ""  # type: ignore[attr-defined]  # JAX sets it itself where it finds the chips of a TPU
+    found = meeting(environment, metadata if "tpu" in platforms.split(",") else None)
     if found is None:
         yield None
         return

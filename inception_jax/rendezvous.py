@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from inception_jax.config import ConfigError
 
@@ -27,7 +27,8 @@ METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 Environment = Mapping[str, str]
 
 
-class Meeting(NamedTuple):
+@dataclass(frozen=True)
+class Meeting:
     """One of `count` processes, which meet at `address`.
 
     Attributes:

@@ -101,6 +101,7 @@ verdict() {
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -uo pipefail
+  : "${1:?give a command: $0 python train.py ...}"
   again "$@"
   exit
 fi

@@ -33,18 +33,21 @@ pass_on() {
 
 # One step; the verdict on the codes of its tasks, which srun tells of a line for each code. Of itself it gives the highest alone, and
 # so 69 where one of them ended with 65, and 137 where one was killed.
+# shellcheck disable=SC2329
 attempt() {
   local code=0 codes
   "${SRUN:-srun}" --kill-on-bad-exit=0 "${PYTHON:-python3}" train.py "$@" 2> >(tee "$said" >&2) || code=$?
   wait
-  codes=$(sed -nE -e 's/^srun: error: .*: Exited with exit code ([0-9]+)$/\1/p' -e 's/^srun: error: .*: (Killed|Out Of Memory)$/137/p' "$said")
+  codes=$(
+    sed -nE -e 's/^srun: error: .*: Exited with exit code ([0-9]+)$/\1/p' -e 's/^srun: error: .*: (Killed|Out Of Memory)$/137/p' "$said"
+  )
   # shellcheck disable=SC2086
   verdict ${codes:-"$code"}
 }
 
 trap 'requeue=1; stop' USR1
-code=0
-again attempt "$@" || code=$?
+again attempt "$@"
+code=$?
 if [ -n "$requeue" ] && [ "$code" -eq 75 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

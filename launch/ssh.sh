@@ -6,7 +6,8 @@
 # Their output comes here, each line behind its host's name. What restarts is said in again.sh.
 #
 # HOSTS: where to run; the first is process 0, and the others must reach it under that name.
-# PORT: where they meet on it (61440). DIRECTORY: of the checkout (this one). PYTHON: there (python3). SSH: how to call (ssh -o BatchMode=yes).
+# PORT: where they meet on it (61440). DIRECTORY: of the checkout (this one). PYTHON: there (python3).
+# SSH: how to call (ssh -o BatchMode=yes).
 # GRACE: seconds that the others have after one of them failed, before they are told to stop (60).
 
 set -uo pipefail
@@ -52,7 +53,7 @@ ends() {
 
 # One process on each host; the verdict on their codes.
 attempt() {
-  local number since= asked=
+  local number since='' asked=''
   trap 'tell' TERM
   rm -f "$codes"/*
   for number in "${!hosts[@]}"; do

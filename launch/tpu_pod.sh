@@ -7,6 +7,7 @@
 #     --command="git clone URL inception_jax && cd inception_jax && python3 -m venv .venv && .venv/bin/pip install -e '.[tpu,gcs]'"
 # and the workdir is one that all of them reach: --workdir gs://BUCKET/RUN.
 #
+# QUEUED=1: TPU names a queued resource, whose slices all take part.
 # DIRECTORY: of the checkout on the hosts (inception_jax). PYTHON: in it (.venv/bin/python). GCLOUD: how to call (gcloud).
 
 set -uo pipefail
@@ -17,8 +18,15 @@ note=/tmp/inception_jax.pid
 heard=$(mktemp)
 trap 'rm -f "$heard"' EXIT
 
+which=(tpu-vm ssh)
+all=(--worker=all)
+if [ -n "${QUEUED:-}" ]; then
+  which=(queued-resources ssh)
+  all+=(--node=all)
+fi
+
 everywhere() {
-  "${GCLOUD:-gcloud}" compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$1" < /dev/null
+  "${GCLOUD:-gcloud}" compute tpus "${which[@]}" "$TPU" --zone="$ZONE" "${all[@]}" --command="$1" < /dev/null
 }
 
 # One process on each host; the verdict on the codes that they say, since gcloud gives but one of them.
@@ -26,7 +34,8 @@ attempt() {
   local line status codes
   trap 'stirred=1; everywhere "test ! -e $note || kill -TERM \$(cat $note)"' TERM
   printf -v line '%q ' "${PYTHON:-.venv/bin/python}" train.py "$@"
-  line="cd ${DIRECTORY:-inception_jax} && { $line& echo \$! > $note; wait \$!; code=\$?; rm -f $note; echo \"inception_jax: exit code \$code\"; exit \$code; }"
+  line="cd ${DIRECTORY:-inception_jax} && { $line& echo \$! > $note; wait \$!; code=\$?; rm -f $note;"
+  line="$line echo \"inception_jax: exit code \$code\"; exit \$code; }"
   {
     everywhere "$(printf 'bash -c %q' "$line")" 2>&1
     echo "gcloud ended with $?"

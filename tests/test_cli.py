@@ -86,6 +86,8 @@ def refused(arguments, capsys):
         (["evaluate", "nowhere", "--crops", "144"], 78, "is no workdir"),
         (["train", "digits", "--data.shuffle-block", "0"], 78, "data.shuffle_block is 0"),
         (["train", "digits", "--schedule.name", "piecewise", "--schedule.decay-epochs", "2.0"], 78, "schedule.at_epochs is empty"),
+        (["train", "digits", "--processes", "2"], 78, "does not set JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        (["train", "digits", "--coordinator"], 78, "--coordinator has no value"),
         (["trian"], 2, "did you mean 'train'"),
     ],
 )

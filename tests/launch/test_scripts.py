@@ -5,7 +5,6 @@ Slurm, SSH and Cloud TPU are played by small scripts on PATH that start their pr
 
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -195,15 +194,12 @@ def test_output_stands_behind_its_hosts_name(launch):
     assert "localhost: waiting\n" in said
 
 
-# Real processes.
-
 ENVIRONMENT = {"PYTHON": sys.executable, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": f"{BARE}:{ROOT}"}
 
 
 @pytest.mark.slow
-def test_a_run_under_slurm_is_told_to_stop_and_goes_on(launch, tmp_path):
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
-    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "run"), **ENVIRONMENT)
+def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, tmp_path):
+    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), **ENVIRONMENT)
     said = []
     for line in process.stdout:
         said.append(line)
@@ -214,18 +210,15 @@ def test_a_run_under_slurm_is_told_to_stop_and_goes_on(launch, tmp_path):
     text = "".join(said) + rest
     assert process.returncode == 0, text
     assert "2 processes, as SLURM_STEP_NUM_TASKS says, meet at localhost:" in text
-    assert "again: it ended with 75" in text
+    assert "again: it ended with 75; once more" in text
     assert re.search(r"going on from step \d+ of 126", rest)
 
-
-@pytest.mark.slow
-def test_a_run_by_ssh(launch, tmp_path):
-    process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "run"), PORT="61999", **ENVIRONMENT)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert "localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:61999" in said
-    assert figures(str(tmp_path / "run"))
-    assert apart(str(tmp_path / "run"), str(tmp_path / "run")) == []
+    process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "ssh"), PORT="61999", **ENVIRONMENT)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert "localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:61999" in text
+    assert figures(str(tmp_path / "ssh")) == figures(str(tmp_path / "slurm"))
+    assert apart(str(tmp_path / "ssh"), str(tmp_path / "slurm")) == []
 
 
 # What cannot be run here is read.
