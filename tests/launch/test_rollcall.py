@@ -1,5 +1,6 @@
 """All there, or who is missing: processes of a run call each other before JAX does."""
 
+import platform
 import socket
 import threading
 
@@ -10,7 +11,7 @@ from inception_jax.commands.line import taken
 from inception_jax.commands.train import MEETING
 from inception_jax.config import ConfigError
 from inception_jax.peers import joined
-from inception_jax.rollcall import LostError, assemble
+from inception_jax.rollcall import LostError, assemble, differing
 
 
 @pytest.fixture
@@ -20,13 +21,13 @@ def address():
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def called(address, calls, seconds):
-    """What becomes of each of `calls`, pairs of (count, number), all at once."""
+def called(address, calls, seconds, facts=lambda number: {}):
+    """What becomes of each of `calls`, pairs of (count, number), all at once; each says the `facts` of its number."""
     outcome = {}
 
     def one(index, count, number):
         try:
-            outcome[index] = assemble(address, count, number, seconds=seconds)
+            outcome[index] = assemble(address, count, number, seconds=seconds, facts=facts(number))
         except (LostError, ConfigError) as error:
             outcome[index] = error
 
@@ -73,6 +74,22 @@ def test_processes_that_contradict_each_other_all_say_so(address, calls, message
         assert message in str(error)
 
 
+def test_the_host_that_is_not_like_the_others_is_named_to_all(address):
+    facts = {"commit": "abc", "jax": "0.10.2", "batch_size": 64}
+    outcome = called(address, [(8, i) for i in range(8)], 10, lambda number: facts | ({"commit": "xyz"} if number == 7 else {}))
+    for error in outcome:
+        assert isinstance(error, ConfigError)
+        assert f'commit is "abc" on 7 of 8, but on process 7 on {platform.node()} "xyz"' in str(error)
+        assert "jax" not in str(error)
+
+
+def test_of_many_that_differ_four_are_named():
+    said = [{"host": f"h{i}", "facts": {"batch_size": 64 if i < 20 else 32}} for i in range(32)]
+    named = ", ".join(f"process {i} on h{i} 32" for i in range(20, 24))
+    assert differing(said) == [f"batch_size is 64 on 20 of 32, but on {named} and 8 more"]
+    assert differing(said[:20]) == []
+
+
 def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gone(address):
     outcome = {}
     first = threading.Thread(target=lambda: outcome.update(found=called(address, [(3, 0)], 10)))
@@ -83,7 +100,7 @@ def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gon
             break
         except OSError:
             pass
-    gone.sendall(rollcall.HELLO.pack(rollcall.SIGN, 1, 3))
+    gone.sendall(rollcall.HELLO.pack(rollcall.SIGN, 1, 3, 2) + b"{}")
     gone.close()
     assert called(address, [(3, 1), (3, 2)], 10) == [None] * 2
     first.join()
