@@ -1,6 +1,5 @@
 """The two steps by themselves: traced once, unharmed by numbers gone wrong."""
 
-from dataclasses import replace
 from functools import partial
 
 import chex
@@ -12,6 +11,7 @@ import pytest
 
 from inception_jax.data.augment import scale
 from inception_jax.data.batches import Batch
+from inception_jax.evaluation.population import quiet
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.nn.network import Network
