@@ -194,17 +194,22 @@ def test_output_stands_behind_its_hosts_name(launch):
     assert "localhost: waiting\n" in said
 
 
-ENVIRONMENT = {"PYTHON": sys.executable, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": f"{BARE}:{ROOT}"}
+ENVIRONMENT = {
+    "PYTHON": sys.executable,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "PYTHONPATH": f"{BARE}:{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+}
 
 
 @pytest.mark.slow
-def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, tmp_path):
+def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, three, tmp_path):
     process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), **ENVIRONMENT)
     said = []
     for line in process.stdout:
         said.append(line)
         if "step 60/126" in line:
             break
+    assert process.poll() is None, "".join(said)
     os.kill(int((tmp_path / "pids").read_text().split()[1]), signal.SIGTERM)
     rest, _ = process.communicate(timeout=300)
     text = "".join(said) + rest
