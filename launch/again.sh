@@ -78,6 +78,7 @@ again() {
     echo "again: it ended with $code; once more in $pause s" >&2
     sleep "$pause" &
     pausing=$!
+    [ -z "$told" ] || kill "$pausing"
     ended "$pausing" || true
     pausing=
     [ -z "$told" ] || return "$code"

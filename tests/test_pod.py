@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -12,16 +11,14 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.faults.runs import Process, completed
+from tests.faults.runs import Process, completed, free_port
 from tests.pod import HALF, STEPS
 
 
 def pod(folder, processes, devices, *begun):
     """What such a pod finds, by the name of the run: its own, and those that it went on with."""
     name = f"{processes}x{devices}"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     line = [sys.executable, "-m", "tests.pod", str(folder), name, *begun]
     shared = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
     made = [
@@ -86,9 +83,7 @@ def test_evaluation_and_prediction_over_two_processes_say_once_what_one_says(tmp
         code = alone.wait()
         assert code == (65 if command == "predict" else 0), alone.text
         line = tuple("together.npz" if word == "alone.npz" else word for word in line)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
+        shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
         together = [Process(tmp_path, *line, command=command, **shared, JAX_PROCESS_ID=str(i)) for i in range(2)]
         assert [process.wait() for process in together] == [code] * 2, together[0].text + together[1].text
         said = [[row.rpartition(",")[0] for row in process.said if row.startswith(starts[command])] for process in (alone, *together)]

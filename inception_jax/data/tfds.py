@@ -90,6 +90,8 @@ def prepared_builder(name: str, directory: str | None) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # it announces a download; there is none
             builder.download_and_prepare()
     except OSError as error:
+        if (other := builder_of(name, directory)).is_prepared():  # by another process of the run, which began at the same moment
+            return other
         raise DataError(f"the digits cannot be prepared in {builder.data_dir} ({error}): set data.directory") from error
     return builder
 

@@ -53,3 +53,22 @@ def test_no_network_is_said_at_once(monkeypatch):
 def test_files_that_must_be_fetched_by_hand_are_named(tmp_path):
     with pytest.raises(DataError, match=r"TFDS cannot prepare imagenet2012 in [\s\S]*ILSVRC2012_img_train\.tar"):
         tfds.download("imagenet2012", str(tmp_path))
+
+
+def test_digits_that_another_process_prepares_at_the_same_moment(tmp_path, monkeypatch):
+    """Seen with two processes of a run in a fresh folder: TFDS renames a folder onto the one that the other has made."""
+    builder_of = tfds.builder_of
+
+    def late(name, directory):
+        builder = builder_of(name, directory)
+        if not builder.is_prepared():
+
+            def beaten():
+                builder_of(name, directory).download_and_prepare()
+                raise FileExistsError("Cannot rename incomplete.ABC_1.0.0. Destination exists")
+
+            builder.download_and_prepare = beaten
+        return builder
+
+    monkeypatch.setattr(tfds, "builder_of", late)
+    assert len(open_source("digits", "train", str(tmp_path))) == 1347

@@ -92,10 +92,13 @@ def completed(folder: Path, workdir: str) -> str:
     return process.text
 
 
-def pair(folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)) -> list[Process]:
-    """Two processes that make one run, or those of these `numbers`."""
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+        return str(free.getsockname()[1])
+
+
+def pair(folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)) -> list[Process]:
+    """Two processes that make one run, or those of these `numbers`."""
+    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in numbers]

@@ -12,13 +12,12 @@ from inception_jax.commands.train import MEETING
 from inception_jax.config import ConfigError
 from inception_jax.peers import joined
 from inception_jax.rollcall import LostError, assemble, differing
+from tests.faults.runs import free_port
 
 
 @pytest.fixture
 def address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def called(address, calls, seconds, facts=lambda number: {}):

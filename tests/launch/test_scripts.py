@@ -3,6 +3,7 @@
 Slurm, SSH and Cloud TPU are played by small scripts on PATH that start their processes here.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import yaml
 
 from inception_jax.parting import apart, figures
 from tests.conftest import ROOT
-from tests.faults.runs import BARE, RECIPE
+from tests.faults.runs import BARE, RECIPE, free_port
 
 LAUNCH = ROOT / "launch"
 STUBS = {
@@ -88,8 +89,12 @@ def launch(tmp_path):
         return process
 
     yield start
-    for process in processes:
+    for process in processes:  # where a test failed
         process.kill()
+    if (pids := tmp_path / "pids").exists():
+        for pid in pids.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def starts(folder, number=0):
@@ -194,29 +199,35 @@ def test_output_stands_behind_its_hosts_name(launch):
     assert "localhost: waiting\n" in said
 
 
-ENVIRONMENT = {"PYTHON": sys.executable, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": f"{BARE}:{ROOT}"}
+ENVIRONMENT = {
+    "PYTHON": sys.executable,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "PYTHONPATH": f"{BARE}:{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+}
 
 
 @pytest.mark.slow
-def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, tmp_path):
-    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), **ENVIRONMENT)
+def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, three, tmp_path):
+    port = free_port()
+    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), JAX_COORDINATOR_PORT=port, **ENVIRONMENT)
     said = []
     for line in process.stdout:
         said.append(line)
         if "step 60/126" in line:
             break
+    assert "step 60/126" in said[-1], "".join(said)
     os.kill(int((tmp_path / "pids").read_text().split()[1]), signal.SIGTERM)
     rest, _ = process.communicate(timeout=300)
     text = "".join(said) + rest
     assert process.returncode == 0, text
-    assert "2 processes, as SLURM_STEP_NUM_TASKS says, meet at localhost:" in text
+    assert f"2 processes, as SLURM_STEP_NUM_TASKS says, meet at localhost:{port}\n" in text
     assert "again: it ended with 75; once more" in text
     assert re.search(r"going on from step \d+ of 126", rest)
 
-    process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "ssh"), PORT="61999", **ENVIRONMENT)
+    process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "ssh"), PORT=port, **ENVIRONMENT)
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
-    assert "localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:61999" in text
+    assert f"localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:{port}\n" in text
     assert figures(str(tmp_path / "ssh")) == figures(str(tmp_path / "slurm"))
     assert apart(str(tmp_path / "ssh"), str(tmp_path / "slurm")) == []
 
