@@ -20,9 +20,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
 
-SMALL = 4096
-"""Elements; an array of fewer is whole on every device: to gather it costs more than its bytes."""
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -45,7 +42,7 @@ class Placement:
     def _spread(self, leaf: Any) -> NamedSharding:
         parts = self.mesh.shape.get("parameters", 1)
         fitting = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
-        if parts == 1 or leaf.size < SMALL or not fitting:
+        if parts == 1 or not fitting:
             return self.replicated
         longest = max(fitting, key=lambda axis: leaf.shape[axis])
         return NamedSharding(self.mesh, PartitionSpec(*(None for _ in range(longest)), "parameters"))
