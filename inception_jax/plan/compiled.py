@@ -1,6 +1,7 @@
 """The training step as a compiled program: what it holds, moves and computes. This is what runs in the child process."""
 
 import importlib.util
+import os
 import platform
 import re
 import time
@@ -116,7 +117,8 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         program = run.train_step.lower(state, batch).compile()
-        text, cost, memory = program.as_text(), program.cost_analysis(), program.memory_analysis()
+        answer["compile_seconds"] = time.perf_counter() - began
+        answer |= account(program, cores)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             needed = short_of(str(error), _bytes(state) + _bytes(batch) // run.placement.devices, cores)
@@ -124,24 +126,38 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
         if topology is None:
             raise
         raise ConfigError(f"libtpu {_version('libtpu')} cannot compile for {topology.name}: {_first_line(error)}; {known()}") from error
-    seconds = time.perf_counter() - began
+    limit = answer["memory_limit_bytes"]
+    answer["fits"] = None if limit is None else answer["memory_bytes"] <= limit
+    if chip:
+        # What all add up is sent twice: each adds up a part, and then all parts go to all.
+        sent = 2 * answer["all_reduce_bytes"] + answer["reduce_scatter_bytes"] + answer["all_gather_bytes"]
+        least = roofline(chip, flops=answer["flops_per_chip"], hbm_bytes=answer["bytes_per_chip"], ici_bytes=sent)
+        answer |= {
+            "roofline_seconds": max(least),
+            "roofline": least._asdict(),
+            "bound": least.bound,
+            "images_per_second_upper_bound": run.config.batch_size / max(least),
+        }
+    return answer
+
+
+def account(program: jax.stages.Compiled, cores: int = 1) -> dict[str, Any]:
+    """What a compiled program holds, does and sends, of a chip that is so many devices. The compiler's figures are of one."""
+    memory, cost, found = program.memory_analysis(), program.cost_analysis(), list(collectives(program.as_text() or ""))
+    assert memory
+    assert cost
     parts = {
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
-        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,  # what goes out where it came in is counted once
         "program": memory.generated_code_size_in_bytes,
     }
-    found = list(collectives(text))
     reduced, scattered, gathered, sent = (traffic(found, name) for name in ("all-reduce", "reduce-scatter", "all-gather", "send"))
-    flops, moved = cores * cost["flops"], cores * cost["bytes accessed"]
-    used = cores * sum(parts.values())
-    limit = answer["memory_limit_bytes"]
-    answer |= {
-        "fits": limit is None or used <= limit,
-        "memory_bytes": used,
+    return {
+        "memory_bytes": cores * sum(parts.values()),
         "memory": {name: cores * size for name, size in parts.items()},
-        "flops_per_chip": flops,
-        "bytes_per_chip": moved,
+        "flops_per_chip": cores * cost["flops"],
+        "bytes_per_chip": cores * cost["bytes accessed"],
         "all_reduces": reduced.number,
         "all_reduce_bytes": reduced.bytes,
         "all_reduce_dtypes": reduced.bytes_by_dtype,
@@ -151,18 +167,7 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
         "all_gather_bytes": gathered.bytes,
         "between_slices": sent.number,
         "between_slices_bytes": sent.bytes,
-        "compile_seconds": seconds,
     }
-    if chip:
-        # What all add up is sent twice: each adds up a part, and then all parts go to all.
-        least = roofline(chip, flops=flops, hbm_bytes=moved, ici_bytes=2 * reduced.bytes + scattered.bytes + gathered.bytes)
-        answer |= {
-            "roofline_seconds": max(least),
-            "roofline": least._asdict(),
-            "bound": least.bound,
-            "images_per_second_upper_bound": run.config.batch_size / max(least),
-        }
-    return answer
 
 
 def short_of(message: str, arguments: int, cores: int = 1) -> dict[str, Any]:
@@ -193,15 +198,18 @@ def _batch(run: Run) -> Batch:
 
 def _chips(placement: Placement) -> int:
     """Some chips are two devices."""
-    devices = placement.mesh.devices.flat
+    devices = list(placement.mesh.devices.flat)
     if not all(hasattr(device, "coords") for device in devices):
         return placement.devices
     return len({(getattr(device, "slice_index", None), *device.coords) for device in devices})
 
 
 def _limit(placement: Placement) -> int | None:
-    """Bytes that JAX may use of a device that is here, where it says."""
-    return (placement.mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
+    """Bytes of a device that is here, where it says; of a CPU, its part of this machine's memory."""
+    device = placement.mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // placement.devices
+    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def _bytes(tree: Any) -> int:

@@ -11,7 +11,7 @@ def told(answer: Mapping[str, Any]) -> Iterator[str]:
     if "fits" not in answer:
         return
     yield (
-        f"compiled for {place(answer)}, {answer['chips']:,} chip{'s' * (answer['chips'] > 1)} of {answer['device_kind']}, "
+        f"compiled for {place(answer)}, {answer['chips']:,} x {answer['device_kind']}, "
         f"in {answer['compile_seconds']:.0f} s: {answer['images_per_chip']:,} images a chip, {answer['batch_size']:,} in all"
     )
     yield batch_norm(answer)
@@ -51,9 +51,9 @@ def batch_norm(answer: Mapping[str, Any]) -> str:
 
 def memory(answer: Mapping[str, Any]) -> str:
     used, limit = answer["memory_bytes"], answer["memory_limit_bytes"]
-    verdict = "it fits" if answer["fits"] else "it does not fit"
-    of = f" of {size(limit)}" if limit else ", of an unknown size"
-    return f"memory: {size(used) if used else 'more'}{of} a chip: {verdict}"
+    if not limit:
+        return f"memory: {size(used)} a chip, which has nobody knows how much"
+    return f"memory: {size(used) if used else 'more'} of {size(limit)} a chip: {'it fits' if answer['fits'] else 'it does not fit'}"
 
 
 def exchanged(answer: Mapping[str, Any]) -> str:
