@@ -13,6 +13,7 @@ from inception_jax.commands.convert import convert, verify
 from inception_jax.commands.data import data
 from inception_jax.commands.evaluate import evaluate
 from inception_jax.commands.export import export
+from inception_jax.commands.line import IMPORTED
 from inception_jax.commands.models import models
 from inception_jax.commands.plan import plan
 from inception_jax.commands.predict import features, predict
@@ -97,6 +98,7 @@ def _imported(arguments: list[str]) -> list[str]:
             importlib.import_module(package)
         except (ImportError, ValueError) as error:
             raise ConfigError(f"--import {package}: {error}; name a module on the Python path or in this folder") from error
+        IMPORTED.append(package)
     return rest
 
 

@@ -11,6 +11,9 @@ from inception_jax.confidence import within
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.recipes import recipe
 
+IMPORTED: list[str] = []
+"""What `--import` named, for processes that a command starts."""
+
 
 def new_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"inception-jax {name}", description=description, allow_abbrev=False)

@@ -1,18 +1,142 @@
 """`inception-jax plan`: what a recipe will do, before anything is trained."""
 
-from inception_jax.commands.line import configured, named
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from inception_jax.commands.line import IMPORTED, configured, named, positive
+from inception_jax.config import ConfigError, Experiment, from_json, to_json
 from inception_jax.recipes import members, recipe
+
+MOST = 4096
+"""Images a device that are tried at most."""
 
 
 def plan(arguments: list[str]) -> None:
-    """Say what a recipe will do, and which of its values were never published. RECIPE [--field value ...]"""
+    """Say what a recipe will do, and what a TPU topology makes of it. RECIPE [--topology v5e:16x16] [--fit] [--json] [--field value ...]"""
+    name, fields = named(arguments)
+    options, fields = _options(fields)
+    if options.topology or options.compile or options.fit or options.json:
+        _compiled(name, fields, options)
+        return
     from inception_jax.experiment import Run
     from inception_jax.mesh import everything
     from inception_jax.plan.outline import outline
 
-    name, fields = named(arguments)
     for i, member in enumerate(members(name)):
         config = configured("plan", [member, *fields])
         print("\n" * (i > 0) + f"{recipe(member).name}:")
         for line in outline(Run(config, everything()), recipe(member).stand_in):
             print(line)
+
+
+def _options(fields: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags of the command, and the rest of the line: fields of the recipe."""
+    parser = argparse.ArgumentParser("inception-jax plan RECIPE", description=plan.__doc__, allow_abbrev=False, add_help=False)
+    parser.add_argument("--topology", metavar="v5e:16x16", help="compile the training step for these TPUs, none of which need be here")
+    parser.add_argument("--slices", type=positive, default=1, help="so many of them, joined by the data centre's network")
+    parser.add_argument("--compile", action="store_true", help="compile it for the devices of this machine")
+    parser.add_argument("--fit", action="store_true", help="find the largest batch that fits, with the recipe's batch norm groups")
+    parser.add_argument("--json", action="store_true", help="for programs: one object")
+    options, rest = parser.parse_known_args(fields)
+    if options.slices > 1 and not options.topology:
+        parser.error("--slices is of a --topology")
+    if options.topology and options.compile:
+        parser.error("--compile is for the devices of this machine: leave it out, or --topology")
+    if {"-h", "--help"} & set(rest):
+        parser.print_help()
+    return options, rest
+
+
+def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None:
+    config = configured("plan", [name, *fields])
+    from inception_jax.plan.chips import topology
+    from inception_jax.plan.told import told
+
+    if options.topology:
+        topology(options.topology, options.slices)  # says which there are, where there is no such
+    if options.fit:
+        answer = _fitted(name, config, options)
+    else:
+        answer = _asked(name, config, options, compile=bool(options.topology or options.compile))
+    outline = answer.pop("outline")
+    print(json.dumps(answer, indent=1) if options.json else "\n".join([f"{answer['recipe']}:", *outline, *told(answer)]))
+
+
+def _asked(name: str, config: Experiment, options: argparse.Namespace, **request: Any) -> dict[str, Any]:
+    """The answer of a child process, in which `_answer` is run."""
+    from inception_jax.plan.child import ask
+
+    given = {"recipe": name, "imports": IMPORTED, "config": to_json(config), "topology": options.topology, "slices": options.slices}
+    return ask(__name__, given | request)
+
+
+def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[str, Any]:
+    from inception_jax.plan.fit import candidates, largest
+
+    lies = _asked(name, config, options, compile=False)
+    if not lies["memory_limit_bytes"]:
+        raise ConfigError(f"--fit: how much memory a {lies['device_kind']} has is not known; name a --topology, v5e:16x16")
+    devices = lies["devices"]
+    sizes = candidates(config.norm.examples_per_group, devices, MOST)
+    tried = []
+    with _progress() as tell:
+
+        def attempt(images: int) -> dict[str, Any]:
+            answer = _asked(name, replace(config, batch_size=images * devices), options, compile=True)
+            tried.append({key: answer[key] for key in ("images_per_device", "fits", "memory_bytes", "compile_seconds")})
+            tell(answer)
+            return answer
+
+        best = largest(sizes, attempt, start=config.batch_size // devices, fixed=lies["state_bytes"])
+    return {**best, "tried": tried}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar on a terminal, and elsewhere a line for each attempt; on standard error, since standard output is the answer's."""
+    from tqdm import tqdm
+
+    from inception_jax.plan.told import attempted
+
+    with tqdm(desc="compiling", unit="program", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
+
+        def tell(answer: dict[str, Any]) -> None:
+            bar.update()
+            tqdm.write(attempted(answer), file=sys.stderr)
+
+        yield tell
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    """In the child process: what was asked for, or the error that a user can mend."""
+    from inception_jax.experiment import Run
+    from inception_jax.plan.chips import topology
+    from inception_jax.plan.compiled import compiled, facts, room
+    from inception_jax.plan.outline import outline
+
+    try:
+        for package in request["imports"]:
+            importlib.import_module(package)
+        found = recipe(request["recipe"])  # which may register a network or a dataset
+        place = topology(request["topology"], request["slices"]) if request["topology"] else None
+        run = Run(from_json(request["config"]), room(place))
+        about = compiled(run, place) if request["compile"] else facts(run, place)
+        return {"recipe": found.name, **about, "outline": list(outline(run, found.stand_in))}
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        return {"error": str(error), "exit_code": error.exit_code}
+
+
+if __name__ == "__main__":
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever libraries print is not the answer
+    line = json.dumps(_answer(json.load(sys.stdin)))
+    os.write(answers, line.encode() + b"\n")

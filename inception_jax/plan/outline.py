@@ -17,10 +17,7 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
       DataError: data that are not here, of a size that is not known.
       ConfigError: a configuration that cannot be run.
     """
-    try:
-        _ = run.train_source
-    except DataError:
-        run = replace(run, given_source=absent(run.config.data.name, run.config.data.train_split))
+    run = supplied(run)
     config, steps, per_epoch = run.config, run.steps, run.steps_per_epoch
     measured = run.measured
     yield f"model: {config.model.name}, {run.parameters:,} parameters, {measured.multiply_adds or 0:,} multiply-adds an image"
@@ -38,6 +35,19 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
     yield f"optimizer: {rule.name}, momentum {rule.momentum}, L2 {rule.l2}, clipping {rule.clip_norm}, moving average {rule.average_decay}"
     for name, reason in stand_in.items():
         yield f"stand-in: {name} = {value(config, name)}: {reason}"
+
+
+def supplied(run: Run) -> Run:
+    """The run, with a source of the right size in the place of data that are not here.
+
+    Raises:
+      DataError: their size is not known either.
+    """
+    try:
+        _ = run.train_source
+    except DataError:
+        return replace(run, given_source=absent(run.config.data.name, run.config.data.train_split))
+    return run
 
 
 def absent(name: str, split: str) -> ArraySource:

@@ -1,0 +1,94 @@
+"""What a TPU pod would make of the training step, by its compiler's account: `python benchmarks/plan_tpu_pod.py`.
+
+Nothing is run: libtpu (`pip install 'inception-jax[tpu]'`) compiles ahead of time, some 15 programs in about 40 minutes on two cores.
+Inception-v3 with 128 images a chip on 256 v5e, and on one, and on other chips; Inception-v4 and Inception-ResNet-v2 with the largest
+batch that fits. Statistics are of a chip's own images, activations in bfloat16; all else as the recipe says.
+
+Writes `benchmarks/results/plan_tpu_pod.json`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.machine import publish
+from inception_jax.plan.fit import candidates, largest
+
+POD, ALONE = "v5e:16x16", "v5e:1x1"
+OTHERS = ("v4:8x8x8", "v5p:8x8x8", "v6e:16x16")
+MOST_ALL_REDUCES, MORE_BYTES, MORE_OPERATIONS = 8, 1.05, 1.02
+KEPT = (
+    "images_per_chip", "examples_per_group", "fits", "memory_bytes", "memory_limit_bytes", "state_bytes", "gradient_bytes",
+    "flops_per_chip", "bytes_per_chip", "all_reduces", "all_reduce_bytes", "all_reduce_dtypes", "roofline", "bound",
+    "images_per_second_upper_bound", "compile_seconds", "optimization_level", "note",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=128, help="a chip, of Inception-v3")
+    images = parser.parse_args().images
+    versions: dict[str, str] = {}
+    plan = planner(versions)
+    figures: dict[str, Any] = {"inception_v3": pod("inception_v3", images, plan)}
+    figures["inception_v3"]["elsewhere"] = {name: kept(plan("inception_v3", name, images)) for name in OTHERS}
+    for model in ("inception_v4", "inception_resnet_v2"):
+        fits = [n for n in candidates(0, 256, 512) if n % 8 == 0]
+        best = largest(fits, lambda n, model=model: plan(model, POD, n), start=96, fixed=asked(model)["state_bytes"])
+        figures[model] = pod(model, best["images_per_chip"], plan)
+    publish("plan_tpu_pod", {**figures, "versions": versions, "measured": False})
+
+
+def planner(versions: dict[str, str]) -> Callable[[str, str, int], dict[str, Any]]:
+    """Compiles a model for a topology with so many images a chip, each once; notes with which versions."""
+    known: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def plan(model: str, topology: str, images: int) -> dict[str, Any]:
+        key = model, topology, images
+        if key not in known:
+            chips = prod(int(side) for side in topology.partition(":")[2].split("x"))
+            known[key] = answer = asked(
+                model, "--topology", topology, "--model.dtype", "bfloat16",
+                "--batch-size", str(images * chips), "--norm.examples-per-group", str(images),
+            )  # fmt: skip
+            versions.update(answer["versions"])
+            print(f"{model} on {topology}: {images} a chip, {answer['compile_seconds']:.0f} s", file=sys.stderr)
+        return known[key]
+
+    return plan
+
+
+def asked(*line: str) -> dict[str, Any]:
+    """What the command answers."""
+    command = [sys.executable, "-m", "inception_jax.cli", "plan", *line, "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def pod(model: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]) -> dict[str, Any]:
+    """A pod beside a single chip with the same share, and whether the bars hold."""
+    many, one = plan(model, POD, images), plan(model, ALONE, images)
+    bars = {
+        "at_most_8_all_reduces": many["all_reduces"] <= MOST_ALL_REDUCES,
+        "all_in_float32": set(many["all_reduce_dtypes"]) == {"float32"},
+        "all_reduced_bytes_over_gradients": many["all_reduce_bytes"] / many["gradient_bytes"],
+        "at_most_1.05": many["all_reduce_bytes"] <= MORE_BYTES * many["gradient_bytes"],
+        "operations_over_one_chip": many["flops_per_chip"] / one["flops_per_chip"],
+        "at_most_1.02": many["flops_per_chip"] <= MORE_OPERATIONS * one["flops_per_chip"],
+        "fits": many["fits"],
+    }
+    return {POD: kept(many), ALONE: kept(one), "bars": bars}
+
+
+def kept(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: answer[name] for name in KEPT}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""The training step as a compiled program: what it holds, moves and computes. This is what runs in the child process."""
+
+import importlib.util
+import os
+import platform
+import re
+import time
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+from inception_jax.config import ConfigError
+from inception_jax.data.batches import Batch
+from inception_jax.experiment import Run
+from inception_jax.mesh import Placement, everything
+from inception_jax.plan.chips import Topology, chip_of, known, roofline
+from inception_jax.plan.collectives import collectives, traffic
+from inception_jax.plan.groups import groups
+from inception_jax.plan.outline import supplied
+
+CAVEAT = "an upper bound from the compiled program and the chip's published peaks; nothing was run or measured"
+READ = (
+    "fits", "memory_bytes", "memory", "flops_per_chip", "bytes_per_chip", "all_reduces", "all_reduce_bytes", "all_reduce_dtypes",
+    "reduce_scatters", "reduce_scatter_bytes", "all_gathers", "all_gather_bytes", "between_slices", "between_slices_bytes",
+    "compile_seconds", "roofline_seconds", "roofline", "bound", "images_per_second_upper_bound",
+)  # fmt: skip
+"""What is read off a compiled program: None of a program that does not fit, or of a chip whose peaks are not known."""
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def room(topology: Topology | None) -> Placement:
+    """The devices of a topology, none of which need be here; or those that are.
+
+    Raises:
+      ConfigError: libtpu does not know such a topology.
+    """
+    if topology is None:
+        return everything()
+    options: dict[str, Any] = {"num_slices": topology.slices} if topology.slices > 1 else {}
+    if topology.kind == "v4":
+        options["chip_config_name"] = "megacore"  # one device a chip, as on the real one; without it two
+    if topology.chips == topology.slices:
+        options["chips_per_host_bounds"] = (1, 1, 1)  # of 2x2x1 by default, which does not divide a single chip
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices
+    except Exception as error:  # of several kinds
+        raise ConfigError(f"libtpu {_version('libtpu')} knows no {topology.name} ({_first_line(error)}); {known()}") from error
+    by_slice: dict[int, list[Any]] = {}
+    for device in devices:
+        by_slice.setdefault(getattr(device, "slice_index", None) or 0, []).append(device)
+    along = partial(jax.make_mesh, axis_names=("data",), axis_types=(AxisType.Auto,))
+    ordered = [along((len(part),), devices=part).devices for part in by_slice.values()]
+    return Placement(Mesh(np.concatenate(ordered), ("data",), axis_types=(AxisType.Auto,)))
+
+
+def facts(run: Run, topology: Topology | None) -> dict[str, Any]:
+    """What is known before compiling: of the recipe, and of how it lies on the devices."""
+    run = supplied(run)
+    config, placement = run.config, run.placement
+    devices, chips = placement.devices, _chips(placement)
+    device = placement.mesh.devices.flat[0]
+    chip = chip_of(device.device_kind)
+    return {
+        "model": config.model.name,
+        "dtype": config.model.dtype,
+        "parameters": run.parameters,
+        "steps": run.steps,
+        "epochs": run.steps / run.steps_per_epoch,
+        "steps_per_epoch": run.steps_per_epoch,
+        "batch_size": config.batch_size,
+        "topology": topology.name if topology else "local",
+        "slices": topology.slices if topology else 1,
+        "device_kind": device.device_kind,
+        "devices": devices,
+        "chips": chips,
+        "images_per_chip": _whole(config.batch_size / chips),
+        "images_per_device": _whole(config.batch_size / devices),
+        "examples_per_group": config.norm.examples_per_group or config.batch_size,
+        "state_bytes": _bytes(run.abstract_state()),
+        "memory_limit_bytes": chip.hbm_bytes if chip else _limit(placement),
+        "versions": {"python": platform.python_version()}
+        | {name: found for name in ("jax", "jaxlib", "libtpu", "flax", "optax") if (found := _version(name))},
+    }
+
+
+def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
+    """Compiles the training step as it is trained, and reads what the compiler says of it. Figures are of one chip, all of its cores.
+
+    Raises:
+      ConfigError: a batch that the devices do not divide, groups that are too small, a program that the compiler refuses.
+    """
+    run = supplied(run)
+    run.placement.rows(run.config.batch_size)
+    grouped = groups(run, run.placement.devices)
+    device, chips = run.placement.mesh.devices.flat[0], _chips(run.placement)
+    cores, chip = run.placement.devices // chips, chip_of(device.device_kind)
+    if device.platform == "tpu":
+        # A quarter of the time, the same operations, memory within 3 %; without it, bytes that are copied ahead count twice.
+        jax.config.update("jax_optimization_level", "O1")
+    state, batch = run.abstract_state(), _batch(run)
+    answer: dict[str, Any] = facts(run, topology) | {
+        "groups": grouped.number,
+        "devices_per_group": grouped.devices,
+        "norm_layers": grouped.norms,
+        "gradient_bytes": 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "optimization_level": "O1" if device.platform == "tpu" else "default",
+        **dict.fromkeys(READ),
+        "measured": False,
+        "note": CAVEAT,
+    }
+    began = time.perf_counter()
+    try:
+        program = run.train_step.lower(state, batch).compile()
+        answer["compile_seconds"] = time.perf_counter() - began
+        answer |= account(program, cores)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            needed = short_of(str(error), _bytes(state) + _bytes(batch) // run.placement.devices, cores)
+            return answer | needed | {"compile_seconds": time.perf_counter() - began}
+        if topology is None:
+            raise
+        raise ConfigError(f"libtpu {_version('libtpu')} cannot compile for {topology.name}: {_first_line(error)}; {known()}") from error
+    limit = answer["memory_limit_bytes"]
+    answer["fits"] = None if limit is None else answer["memory_bytes"] <= limit
+    if chip:
+        # What all add up is sent twice: each adds up a part, and then all parts go to all.
+        sent = 2 * answer["all_reduce_bytes"] + answer["reduce_scatter_bytes"] + answer["all_gather_bytes"]
+        least = roofline(chip, flops=answer["flops_per_chip"], hbm_bytes=answer["bytes_per_chip"], ici_bytes=sent)
+        answer |= {
+            "roofline_seconds": max(least),
+            "roofline": least._asdict(),
+            "bound": least.bound,
+            "images_per_second_upper_bound": run.config.batch_size / max(least),
+        }
+    return answer
+
+
+def account(program: jax.stages.Compiled, cores: int = 1) -> dict[str, Any]:
+    """What a compiled program holds, does and sends, of a chip that is so many devices. The compiler's figures are of one."""
+    memory, cost, found = program.memory_analysis(), program.cost_analysis(), list(collectives(program.as_text() or ""))
+    assert memory
+    assert cost
+    parts = {
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,  # what goes out where it came in is counted once
+        "program": memory.generated_code_size_in_bytes,
+    }
+    reduced, scattered, gathered, sent = (traffic(found, name) for name in ("all-reduce", "reduce-scatter", "all-gather", "send"))
+    return {
+        "memory_bytes": cores * sum(parts.values()),
+        "memory": {name: cores * size for name, size in parts.items()},
+        "flops_per_chip": cores * cost["flops"],
+        "bytes_per_chip": cores * cost["bytes accessed"],
+        "all_reduces": reduced.number,
+        "all_reduce_bytes": reduced.bytes,
+        "all_reduce_dtypes": reduced.bytes_by_dtype,
+        "reduce_scatters": scattered.number,
+        "reduce_scatter_bytes": scattered.bytes,
+        "all_gathers": gathered.number,
+        "all_gather_bytes": gathered.bytes,
+        "between_slices": sent.number,
+        "between_slices_bytes": sent.bytes,
+    }
+
+
+def short_of(message: str, arguments: int, cores: int = 1) -> dict[str, Any]:
+    """What the compiler says where a program does not fit: the bytes it would need, and those that there are, as far as it says.
+
+    Args:
+      arguments: bytes of a device's state and batch, which one of its messages leaves out.
+      cores: devices of a chip.
+    """
+    if used := re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", message):
+        needed = float(used[1]) * UNITS[used[2]]
+    elif used := re.search(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)", message):
+        needed = float(used[1]) * UNITS[used[2]] + (arguments if "temporaries" in message else 0)
+    else:
+        return {"fits": False}
+    return {"fits": False, "memory_bytes": cores * round(needed), "memory_limit_bytes": cores * round(float(used[3]) * UNITS[used[4]])}
+
+
+def _batch(run: Run) -> Batch:
+    """The shapes of a global batch."""
+    size, pixels = run.config.batch_size, run.config.data.image_size
+    of = partial(jax.ShapeDtypeStruct, sharding=run.placement.split)
+    return Batch(
+        image=of((size, pixels, pixels, 3), jnp.uint8), label=of((size,), jnp.int32), weight=of((size,), jnp.float32),
+        position=of((size,), jnp.uint32),
+    )  # fmt: skip
+
+
+def _chips(placement: Placement) -> int:
+    """Some chips are two devices."""
+    devices = list(placement.mesh.devices.flat)
+    if not all(hasattr(device, "coords") for device in devices):
+        return placement.devices
+    return len({(getattr(device, "slice_index", None), *device.coords) for device in devices})
+
+
+def _limit(placement: Placement) -> int | None:
+    """Bytes of a device that is here, where it says; of a CPU, its part of this machine's memory."""
+    device = placement.mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // placement.devices
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown" if importlib.util.find_spec(package) else None

@@ -1,0 +1,58 @@
+"""What shares batch statistics, where it lies, and whether it is enough."""
+
+from math import gcd, prod
+from typing import NamedTuple
+
+from inception_jax.config import ConfigError
+from inception_jax.experiment import Run
+
+
+class Groups(NamedTuple):
+    """The groups of a batch over its devices.
+
+    Attributes:
+      examples: in each.
+      number: of groups in a batch.
+      devices: that the examples of one group lie on, at most; 1 where nothing is told for their sake.
+      norms: layers that take statistics, each of them over every group.
+    """
+
+    examples: int
+    number: int
+    devices: int
+    norms: int
+
+
+def groups(run: Run, devices: int) -> Groups:
+    """How the batch of a run falls into groups over so many devices.
+
+    Raises:
+      ConfigError: a group so small that some layer takes the variance of one value, which is 0, and learns nothing.
+    """
+    config = run.config
+    examples = config.norm.examples_per_group or config.batch_size
+    frozen = config.norm.frozen
+    positions = {} if frozen else {row.path: prod(row.output.shape[:-1]) for row in _rows(run) if row.batch_stats}
+    for path in positions:
+        if path.partition("/")[0] in config.norm.per_activation_in:
+            positions[path] = 1
+    lonely = [path for path, values in positions.items() if values * examples == 1]
+    if lonely:
+        raise ConfigError(
+            f"norm.examples_per_group {config.norm.examples_per_group} over a batch of {config.batch_size} is too small: {lonely[0]} takes "
+            "the variance of one value, which is 0; give it 2 or more"
+        )
+    share = config.batch_size / devices
+    span = 1 if share % examples == 0 else _span(examples, config.batch_size, devices)
+    return Groups(examples, config.batch_size // examples, span, len(positions))
+
+
+def _rows(run: Run):
+    return (*run.measured.rows, *(run.measured.aux_rows if run.config.model.aux else ()))
+
+
+def _span(examples: int, batch_size: int, devices: int) -> int:
+    """The most devices that a run of `examples` rows touches, of which each holds batch_size / devices."""
+    share = batch_size // devices or 1
+    step = gcd(examples, share)  # where groups begin within a device's share
+    return min(devices, (share - step + examples - 1) // share + 1)

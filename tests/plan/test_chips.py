@@ -1,0 +1,63 @@
+"""Published figures, and the names of topologies."""
+
+from math import prod
+
+import pytest
+
+from inception_jax.config import ConfigError
+from inception_jax.plan.chips import CHIPS, Topology, chip_of, roofline, topology
+
+
+@pytest.mark.parametrize(
+    ("kind", "teraflops", "bandwidth", "memory", "interconnect"),
+    [
+        ("v3", 123, 900, 32, 328),  # 340 TB/s of all-reduce over 1,024 chips
+        ("v4", 275, 1200, 32, 300),
+        ("v5e", 197, 819, 16, 200),  # 51.2 TB/s of all-reduce over 256 chips
+        ("v5p", 459, 2765, 95, 600),
+        ("v6e", 918, 1638, 32, 400),
+        ("tpu7x", 2307, 7380, 192, 600),
+    ],
+)
+def test_published_figures(kind, teraflops, bandwidth, memory, interconnect):
+    chip = CHIPS[kind]
+    assert (chip.flops / 1e12, chip.hbm_bandwidth / 1e9, chip.hbm_bytes / 2**30, chip.ici_bandwidth / 1e9) == (
+        teraflops, bandwidth, memory, interconnect,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHIPS)
+def test_every_name_that_is_offered_is_read(kind):
+    for grid in CHIPS[kind].topologies:
+        found = topology(f"{kind}:{grid}")
+        assert found.name == f"{kind}:{grid}"
+        assert found.chips == prod(map(int, grid.split("x")))
+    assert CHIPS[kind].source
+    assert all(chip_of(name) is CHIPS[kind] for name in CHIPS[kind].device_kinds)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "v5e", "v5e:", "v5e:16", "v5e:4x4x4", "v4:4x4", "v5e:0x4", "v5e:4x-4", "v5e:axb", "v9:4x4", "V5E:4x4"]
+)
+def test_other_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match=r"no topology .* v5e:1x1, .*16x16; v5p:2x2x1"):
+        topology(name)
+
+
+def test_slices():
+    assert topology("v5e:16x16", 4) == Topology("v5e", (16, 16), 4)
+    assert topology("v5e:16x16", 4).chips == 1024
+
+
+@pytest.mark.parametrize(
+    ("work", "bound", "milliseconds"),
+    [
+        ({"flops": 197e9, "hbm_bytes": 0.5e9, "ici_bytes": 0.1e9}, "mxu", 1),
+        ({"flops": 197e9, "hbm_bytes": 1.638e9, "ici_bytes": 0.1e9}, "hbm", 2),
+        ({"flops": 197e9, "hbm_bytes": 1.638e9, "ici_bytes": 0.6e9}, "ici", 3),
+    ],
+)
+def test_the_slowest_resource_binds(work, bound, milliseconds):
+    least = roofline(CHIPS["v5e"], **work)
+    assert least.bound == bound
+    assert max(least) == pytest.approx(milliseconds / 1e3)

@@ -1,0 +1,76 @@
+"""What devices tell each other: counted in programs that were compiled here, and in the text of others."""
+
+import subprocess
+import sys
+
+import pytest
+
+from inception_jax.plan.collectives import collectives, traffic
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+summed = jax.jit(lambda x: (x.sum(0), (x.astype(jnp.int32) * 2).sum()), out_shardings=whole)
+gathered = jax.jit(lambda x: x + 1, out_shardings=whole)
+scatter = lambda x: jax.lax.psum_scatter(x, "data", tiled=True)
+scattered = jax.jit(jax.shard_map(scatter, mesh=mesh, in_specs=P(), out_specs=P("data"), check_vma=False))
+for function, sharding in (summed, split), (gathered, split), (scattered, whole):
+    print(function.lower(jax.ShapeDtypeStruct((64, 48), jnp.float32, sharding=sharding)).compile().as_text())
+    print("=====")
+"""
+
+# The forms in which XLA writes them for a TPU, shortened: tuples that are numbered, layouts with brackets of their own, pairs.
+TEXT = """
+HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
+%region_0.4 (a: f32[], b: f32[]) -> f32[] {
+  ROOT %add.1 = f32[] add(%a, %b), metadata={op_name="an all-reduce(x) in a name"}
+}
+ENTRY %main {
+  %all-reduce.1 = (f32[3,3,32]{2,1,0:T(8,128)}, bf16[100]{0:T(256)(2,1)}, f32[]{:T(128)}, f32[1]{0}, f32[1]{0}, /*index=5*/f32[1]{0}) \
+all-reduce(%p0, %p1, %p2, %p3, %p4, %p5), channel_id=1, replica_groups=[1,256]<=[256], metadata={op_name="jit(step)/mean"}
+  %all-reduce-start.2 = f32[1000]{0} all-reduce-start(%q), channel_id=2, replica_groups={{0,1},{2,3}}, to_apply=%region_0.4
+  %all-reduce-done.2 = f32[1000]{0} all-reduce-done(%all-reduce-start.2)
+  %get-tuple-element.7 = f32[3,3,32]{2,1,0} get-tuple-element(%all-reduce.1), index=0
+  %all-gather-start.3 = (f32[16]{0}, f32[128]{0}) all-gather-start(%r), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+  %all-gather-done.3 = f32[128]{0} all-gather-done(%all-gather-start.3)
+  %reduce-scatter.4 = bf16[16]{0} reduce-scatter(%s), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %send = (f32[1,1,128]{2,1,0:T(1,128)}, u32[], token[]) send(%all-reduce.3, %after-all), channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send.1 = (f32[8]{0}, u32[], token[]) send(%x, %after-all), channel_id=9, is_host_transfer=true
+  ROOT %fusion = f32[8]{0} fusion(%all-reduce.1), kind=kLoop, calls=%fused_all-reduce
+}
+"""
+
+
+def test_programs_of_eight_devices():
+    done = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.config.update('jax_num_cpu_devices', 8)\n" + PROGRAM],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    summed, gathered, scattered, _ = (list(collectives(text)) for text in done.stdout.split("====="))
+    sums = traffic(summed, "all-reduce")
+    assert sums.bytes_by_dtype == {"float32": 48 * 4, "int32": 4}
+    assert 1 <= sums.number <= 2
+    assert traffic(gathered, "all-gather") == (1, {"float32": 64 * 48 * 4})
+    assert not traffic(gathered, "all-reduce").number
+    assert traffic(scattered, "reduce-scatter") == (1, {"float32": 64 * 48 * 4})
+
+
+def test_the_forms_of_a_tpu():
+    found = list(collectives(TEXT))
+    assert traffic(found, "all-reduce") == (2, {"bfloat16": 200, "float32": (288 + 4 + 1000) * 4})
+    assert traffic(found, "all-gather") == (1, {"float32": 128 * 4})
+    assert traffic(found, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
+    assert traffic(found, "send") == (1, {"float32": 128 * 4})
+    assert found[0].origin == "jit(step)/mean"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "count"),
+    [("pred[3]", "bool", 3), ("s4[5]", "int4", 3), ("f8e4m3fn[10]", "f8e4m3fn", 10), ("c64[2]", "complex64", 16), ("u32[]", "uint32", 4)],
+)
+def test_widths(shape, dtype, count):
+    assert traffic(collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce").bytes_by_dtype == {dtype: count}

@@ -1,0 +1,40 @@
+"""What shares statistics, and where it lies."""
+
+from dataclasses import replace
+
+import pytest
+
+from inception_jax.config import ConfigError, Norm
+from inception_jax.experiment import Run
+from inception_jax.mesh import everything
+from inception_jax.plan.groups import groups
+from inception_jax.plan.outline import supplied
+from inception_jax.recipes import recipe
+from tests.networks import small
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("examples", "devices", "number", "spanned"),
+    [(0, 1, 1, 1), (0, 8, 1, 8), (4, 8, 8, 1), (2, 8, 16, 1), (8, 8, 4, 2), (16, 4, 2, 2), (32, 8, 1, 8), (8, 1, 4, 1)],
+)
+def test_the_devices_of_a_group(examples, devices, number, spanned):
+    found = groups(Run(replace(small(), norm=Norm(examples_per_group=examples)), everything()), devices)
+    assert found == (examples or 32, number, spanned, 13)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(("examples", "batch", "devices"), [(32, 96, 4), (32, 64, 8), (12, 48, 6), (6, 48, 12), (10, 40, 8)])
+def test_groups_across_borders(examples, batch, devices):
+    rows = [set(range(i * batch // devices, (i + 1) * batch // devices)) for i in range(devices)]
+    touched = [sum(bool(own & set(range(first, first + examples))) for own in rows) for first in range(0, batch, examples)]
+    found = groups(Run(replace(small(), norm=Norm(examples_per_group=examples), batch_size=batch), everything()), devices)
+    assert found.devices == max(touched)
+
+
+def test_the_variance_of_one_value_is_refused():
+    config = recipe("inception_v3").config
+    with pytest.raises(ConfigError, match=r"examples_per_group 1 .* too small: AuxLogits.* the variance of one value"):
+        groups(supplied(Run(replace(config, norm=replace(config.norm, examples_per_group=1)), everything())), 4)
+    without = replace(config, norm=replace(config.norm, examples_per_group=1), model=replace(config.model, aux=False))
+    assert groups(supplied(Run(without, everything())), 4).number == config.batch_size
