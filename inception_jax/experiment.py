@@ -280,7 +280,7 @@ class Run:
         )
         whole = partial(
             gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
-            l2=self.config.optimizer.l2,
+            whole=self.placement.whole, l2=self.config.optimizer.l2,
         )  # fmt: skip
         return whole if self.parts == 1 else accumulated(whole, parts=self.parts, group=self.config.norm.examples_per_group or 1)
 

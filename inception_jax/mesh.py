@@ -6,16 +6,17 @@ convolution needs it, and scatters its gradient.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import gcd
 from typing import Any
 
 import chex
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
@@ -25,7 +26,7 @@ from inception_jax.data.batches import Batch
 class Placement:
     """A mesh. All of its axes together split batches; over the one called `parameters`, where there is one, state is spread."""
 
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
 
     @cached_property
     def replicated(self) -> NamedSharding:
@@ -46,6 +47,14 @@ class Placement:
             return self.replicated
         longest = max(fitting, key=lambda axis: leaf.shape[axis])
         return NamedSharding(self.mesh, PartitionSpec(*(None for _ in range(longest)), "parameters"))
+
+    def whole(self, tree: Any) -> Any:
+        """Arrays that are spread, whole on each device, to be computed with; what flows back is summed, and spread as they were.
+
+        For a step a device then holds the parameters once whole, and a part alone of all else that follows them. Left to itself the
+        compiler gathers in pieces: 121 times in a step of the digits' network on 8 v5e, and so 70.
+        """
+        return jax.tree.map(lambda x: x if self._spread(x) == self.replicated else _gathered(x, self.replicated, self._spread(x)), tree)
 
     def rows(self, batch_size: int) -> np.ndarray:
         """The rows of a global batch that this process's devices hold, in order.
@@ -140,6 +149,17 @@ class Placement:
         }
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(x: jax.Array, whole: NamedSharding, spread: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, whole)
+
+
+_gathered.defvjp(
+    lambda x, whole, spread: (_gathered(x, whole, spread), None),
+    lambda whole, spread, _, slope: (jax.lax.with_sharding_constraint(slope, spread),),
+)
+
+
 def everything(parameter_shards: int = 1, require: str | None = None) -> Placement:
     """All devices of all processes.
 
@@ -159,8 +179,28 @@ def everything(parameter_shards: int = 1, require: str | None = None) -> Placeme
     kind, _, number = (require or found).partition(":")
     if kind != devices[0].platform or (number and number != str(len(devices))):
         raise ConfigError(f"required are {require}, and there are {found} ({devices[0].device_kind}): see to the devices, or to --require")
-    if len(devices) % parameter_shards:
-        raise ConfigError(f"parameter_shards {parameter_shards} do not divide {len(devices)} devices: take a divisor of {len(devices)}")
+    return arranged(devices, parameter_shards)
+
+
+def arranged(devices: Sequence[Any], parameter_shards: int = 1) -> Placement:
+    """These devices, neighbours beside each other. State is spread within a slice of a TPU; between slices, which only the data centre's
+    network joins, gradients are summed and no kernels are gathered.
+
+    Raises:
+      ConfigError: `parameter_shards` does not divide them, or those of a slice.
+    """
+    slices: dict[int, list[Any]] = {}
+    for device in devices:
+        slices.setdefault((device.platform == "tpu" and getattr(device, "slice_index", None)) or 0, []).append(device)
+    least = gcd(*map(len, slices.values()))
+    if least % parameter_shards:
+        where = f"{len(devices)} devices" + (f" in {len(slices)} slices" if len(slices) > 1 else "")
+        raise ConfigError(f"parameter_shards {parameter_shards} do not divide {where}: take a divisor of {least}")
+    names = ("data", "parameters")
     # The default axis type, Explicit, breaks Linen and Optax in jax 0.11.
-    shape, names = (len(devices) // parameter_shards, parameter_shards), ("data", "parameters")
-    return Placement(jax.make_mesh(shape, names, axis_types=(AxisType.Auto, AxisType.Auto)))
+    kinds = (AxisType.Auto, AxisType.Auto)
+    meshes = [
+        jax.make_mesh((len(part) // parameter_shards, parameter_shards), names, axis_types=kinds, devices=part)
+        for _, part in sorted(slices.items())
+    ]
+    return Placement(Mesh(np.concatenate([mesh.devices for mesh in meshes]), names, axis_types=kinds))

@@ -126,7 +126,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
             importlib.import_module(package)
         found = recipe(request["recipe"])  # which may register a network or a dataset
         place = topology(request["topology"], request["slices"]) if request["topology"] else None
-        run = Run(from_json(request["config"]), room(place))
+        config = from_json(request["config"])
+        run = Run(config, room(place, config.parameter_shards if place or request["compile"] else 1))
         about = compiled(run, place) if request["compile"] else facts(run, place)
         return {"recipe": found.name, **about, "outline": list(outline(run, found.stand_in))}
     except Exception as error:

@@ -7,18 +7,17 @@ import re
 import time
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
 from inception_jax.experiment import Run
-from inception_jax.mesh import Placement, everything
+from inception_jax.mesh import Placement, arranged, everything
 from inception_jax.plan.chips import Topology, chip_of, known, roofline
 from inception_jax.plan.collectives import collectives, traffic
 from inception_jax.plan.groups import groups
@@ -36,14 +35,14 @@ LEVEL = "O0"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def room(topology: Topology | None) -> Placement:
+def room(topology: Topology | None, parameter_shards: int = 1) -> Placement:
     """The devices of a topology, none of which need be here; or those that are.
 
     Raises:
-      ConfigError: libtpu does not know such a topology.
+      ConfigError: libtpu does not know such a topology, or `parameter_shards` does not divide it.
     """
     if topology is None:
-        return everything()
+        return everything(parameter_shards)
     options: dict[str, Any] = {"num_slices": topology.slices} if topology.slices > 1 else {}
     if topology.kind == "v4":
         options["chip_config_name"] = "megacore"  # one device a chip, as on the real one; without it two
@@ -53,12 +52,7 @@ def room(topology: Topology | None) -> Placement:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices
     except Exception as error:  # of several kinds
         raise ConfigError(f"libtpu {_version('libtpu')} knows no {topology.name} ({_first_line(error)}); {known()}") from error
-    by_slice: dict[int, list[Any]] = {}
-    for device in devices:
-        by_slice.setdefault(getattr(device, "slice_index", None) or 0, []).append(device)
-    along = partial(jax.make_mesh, axis_names=("data",), axis_types=(AxisType.Auto,))
-    ordered = [along((len(part),), devices=part).devices for part in by_slice.values()]
-    return Placement(Mesh(np.concatenate(ordered), ("data",), axis_types=(AxisType.Auto,)))
+    return arranged(devices, parameter_shards)
 
 
 def facts(run: Run, topology: Topology | None) -> dict[str, Any]:
@@ -84,6 +78,7 @@ def facts(run: Run, topology: Topology | None) -> dict[str, Any]:
         "images_per_chip": _whole(config.batch_size / chips),
         "images_per_device": _whole(config.batch_size / devices),
         "examples_per_group": config.norm.examples_per_group or config.batch_size,
+        "parameter_shards": placement.mesh.shape["parameters"],
         "state_bytes": _bytes(run.abstract_state()),
         "memory_limit_bytes": chip.hbm_bytes if chip else _limit(placement),
         "versions": {"python": platform.python_version()}
@@ -125,7 +120,7 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
         answer |= account(program, cores)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
-            needed = short_of(str(error), _bytes(state) + _bytes(batch) // run.placement.devices, cores)
+            needed = short_of(str(error), _bytes(state) + _bytes(batch), cores)
             return answer | needed | {"compile_seconds": time.perf_counter() - began}
         if topology is None:
             raise
@@ -217,7 +212,8 @@ def _limit(placement: Placement) -> int | None:
 
 
 def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """On a device, of arrays that are laid out over all."""
+    return sum(prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _whole(number: float) -> float:

@@ -34,12 +34,13 @@ def gradient(
     objective: Callable[..., tuple[jax.Array, Sums]],
     prepare: Callable[["Batch", jax.Array], tuple[jax.Array, jax.Array]],
     seed: int,
+    whole: Callable[[Any], Any] = lambda params: params,
     l2: float = 0.0,
     draw: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, tuple[Sums, Any]], Any]:
     """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch; L2 is in the gradient, and not in the loss.
 
-    `draw` numbers what is dropped out; it is the step where not given.
+    `whole` gathers parameters that are spread over devices; `draw` numbers what is dropped out, and is the step where not given.
     """
     draw = state.step if draw is None else draw
     _, dropout = jax.random.split(jax.random.key(seed))
@@ -47,7 +48,7 @@ def gradient(
     chex.assert_equal_shape_prefix((images, *batch), 1)
 
     def loss(params):
-        variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, draw)}
+        variables, rngs = {"params": whole(params), "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, draw)}
         outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
         value, sums = objective(outputs, targets, batch.weight)
         return value, (sums, updated.get("batch_stats", {}))

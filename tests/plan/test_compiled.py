@@ -112,6 +112,11 @@ def test_on_the_devices_that_are_here(command):
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "statistics of 1 group of 64 in each of 13 layers, each over 8 devices" in whole.stdout
     assert "an upper bound" not in whole.stdout
+    shards = ("--parameter-shards", "2", "--norm.examples-per-group", "8")
+    spread = json.loads(command("plan", *LINE, "--batch-size", "64", *shards, "--compile", "--json", XLA_FLAGS=EIGHT).stdout)
+    assert (spread["parameter_shards"], spread["gradient_bytes"]) == (2, answer["gradient_bytes"])
+    assert spread["state_bytes"] <= 0.51 * answer["state_bytes"]
+    assert spread["all_gather_bytes"] <= spread["gradient_bytes"]  # kernels are gathered, once each, and no activations
     lost = command("plan", *LINE, "--batch-size", "60", "--compile", XLA_FLAGS=EIGHT, JAX_PLATFORMS="cpu")
     assert (lost.returncode, lost.stdout) == (78, "")
     assert "batch_size 60 is not a multiple of norm.examples_per_group 8" in lost.stderr
@@ -157,6 +162,17 @@ class TestForTPUs:
         assert (two["chips"], two["slices"], two["images_per_chip"]) == (8, 2, 8)
         assert 1 <= two["between_slices"] <= 8
         assert two["between_slices_bytes"] >= two["gradient_bytes"]
+
+    def test_a_state_is_spread_within_a_slice(self, answer, command):
+        line = ("--topology", "v5e:2x2", "--slices", "2", "--batch-size", "64", "--norm.examples-per-group", "8", "--parameter-shards")
+        found = answer(*line, "2")
+        assert (found["parameter_shards"], found["slices"]) == (2, 2)
+        assert found["state_bytes"] < 2.2 * found["gradient_bytes"]  # of four: parameters, two moments, their average
+        assert found["all_gathers"] > 8
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        refused = command("plan", *LINE, *line, "8", PYTHONPATH=path)
+        assert (refused.returncode, refused.stdout) == (78, "")
+        assert "parameter_shards 8 do not divide 8 devices in 2 slices: take a divisor of 4" in refused.stderr
 
     @pytest.mark.parametrize(("topology", "chips", "devices"), [("v4:2x2x1", 4, 4), ("v3:2x2", 4, 8)])
     def test_chips_of_two_cores(self, answer, topology, chips, devices):
