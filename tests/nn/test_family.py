@@ -20,6 +20,7 @@ from inception_jax.spec.measure import TooSmallError, measure, smallest
 from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, Unit, concat, global_avg, rewritten, same, table, valid
 from inception_jax.spec.width import widen
 from tests.invented import variables
+from tests.networks import each_row_once
 
 QUICK = {"xla_backend_optimization_level": 0}
 """These programs run once: compiling is what takes the time."""
@@ -37,13 +38,6 @@ def of_distinct_rows():
         table = architecture(name)
         first.setdefault((frozenset(steps for _, steps in table.layers), table.unit, table.aux), name)
     return list(first.values())
-
-
-def each_row_once(table):
-    """Of rows that are the same one after the other, the first: they compile to the same, again and again."""
-    heads = {head.at for head in table.aux}
-    pairs = zip(((None, None), *table.layers), table.layers, strict=False)
-    return replace(table, layers=tuple(row for before, row in pairs if row[1] != before[1] or row[0] in heads or row[0] == table.logits))
 
 
 @pytest.mark.slow
