@@ -151,7 +151,8 @@ def training(
     """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, since, warned = run.config, start, False
     if start < run.steps:
-        parts = f", its batch in {run.parts} parts one after the other" if run.parts > 1 else ""
+        group = config.norm.examples_per_group
+        parts = f", a batch in {run.parts} parts one after the other, batch norm over {group} as in one" if run.parts > 1 else ""
         log.say(f"compiling the training step for {run.placement.devices} device(s){parts}: about {duration(compile_seconds(run))}")
     batches = run.train_batches(start)
     with Watchdog() as dog, closing(Trace(config.profiled, workdir, log.say)) as trace:

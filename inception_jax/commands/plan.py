@@ -119,6 +119,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from inception_jax.experiment import Run
     from inception_jax.plan.chips import topology
     from inception_jax.plan.compiled import compiled, facts, room
+    from inception_jax.plan.groups import divided
     from inception_jax.plan.outline import outline
 
     try:
@@ -127,9 +128,11 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         found = recipe(request["recipe"])  # which may register a network or a dataset
         place = topology(request["topology"], request["slices"]) if request["topology"] else None
         config = from_json(request["config"])
-        run = Run(config, room(place, config.parameter_shards if place or request["compile"] else 1))
+        devices = room(place, config.parameter_shards if place or request["compile"] else 1)
+        run = Run(divided(config, devices.devices) if place else config, devices)
         about = compiled(run, place) if request["compile"] else facts(run, place)
-        return {"recipe": found.name, **about, "outline": list(outline(run, found.stand_in))}
+        asked = {"recipe": found.name, "requested_batch_size": config.batch_size}
+        return {**asked, **about, "outline": list(outline(run, found.stand_in))}
     except Exception as error:
         if not hasattr(error, "exit_code"):
             raise

@@ -1,9 +1,10 @@
 """What shares batch statistics, where it lies, and whether it is enough."""
 
-from math import gcd, prod
+from dataclasses import replace
+from math import gcd, lcm, prod
 from typing import NamedTuple
 
-from inception_jax.config import ConfigError
+from inception_jax.config import ConfigError, Experiment
 from inception_jax.experiment import Run
 
 
@@ -45,6 +46,12 @@ def groups(run: Run, devices: int) -> Groups:
     share = config.batch_size / devices
     span = 1 if share % examples == 0 else _span(examples, config.batch_size, devices)
     return Groups(examples, config.batch_size // examples, span, len(positions))
+
+
+def divided(config: Experiment, devices: int) -> Experiment:
+    """The experiment, with the next larger batch that so many devices share evenly, in whole groups."""
+    unit = lcm(devices, config.norm.examples_per_group or 1)
+    return replace(config, batch_size=-(-config.batch_size // unit) * unit)
 
 
 def _rows(run: Run):

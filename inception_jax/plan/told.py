@@ -10,6 +10,9 @@ def told(answer: Mapping[str, Any]) -> Iterator[str]:
     """Lines of text about an answer of `compiled`; one of `facts` has none."""
     if "fits" not in answer:
         return
+    asked, planned = answer["requested_batch_size"], answer["batch_size"]
+    if asked != planned:
+        yield f"batch_size {asked:,} cannot be split over {answer['devices']:,} devices: planned is {planned:,}, the next that can"
     yield (
         f"compiled for {place(answer)}, {answer['chips']:,} x {answer['device_kind']}, "
         f"in {answer['compile_seconds']:.0f} s: {answer['images_per_chip']:,} images a chip, {answer['batch_size']:,} in all"

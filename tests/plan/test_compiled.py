@@ -154,7 +154,8 @@ class TestForTPUs:
         alone = answer("--topology", "v5e:1x1", "--batch-size", "8", "--norm.examples-per-group", "8")
         assert (alone["chips"], alone["all_reduces"]) == (1, 0)
         assert pod["flops_per_chip"] <= 1.05 * alone["flops_per_chip"]
-        whole = answer("--topology", "v5e:2x2", "--batch-size", "32", "--norm.examples-per-group", "0")
+        whole = answer("--topology", "v5e:2x2", "--batch-size", "30", "--norm.examples-per-group", "0")
+        assert (whole["requested_batch_size"], whole["batch_size"], whole["images_per_chip"]) == (30, 32, 8)
         assert whole["all_reduces"] > 2 * whole["norm_layers"]
 
     def test_two_slices(self, answer):

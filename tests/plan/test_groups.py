@@ -7,7 +7,7 @@ import pytest
 from inception_jax.config import ConfigError, Norm
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
-from inception_jax.plan.groups import groups
+from inception_jax.plan.groups import divided, groups
 from inception_jax.plan.outline import supplied
 from inception_jax.recipes import recipe
 from tests.networks import small
@@ -38,3 +38,12 @@ def test_the_variance_of_one_value_is_refused():
         groups(supplied(Run(replace(config, norm=replace(config.norm, examples_per_group=1)), everything())), 4)
     without = replace(config, norm=replace(config.norm, examples_per_group=1), model=replace(config.model, aux=False))
     assert groups(supplied(Run(without, everything())), 4).number == config.batch_size
+
+
+@pytest.mark.parametrize(
+    ("batch", "group", "devices", "planned"),
+    [(1600, 32, 256, 1792), (1600, 32, 8, 1600), (96, 32, 48, 96), (10, 0, 4, 12), (64, 64, 48, 192)],
+)
+def test_a_batch_that_a_topology_does_not_divide_is_planned_as_the_next_that_it_does(batch, group, devices, planned):
+    config = replace(small(), batch_size=batch, norm=Norm(examples_per_group=group))
+    assert divided(config, devices).batch_size == planned
