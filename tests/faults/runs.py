@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent.parent
 BARE = Path(__file__).parent / "bare"
 """Hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
-    *LINE, "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "32", "--epochs", "3",
-    "--checkpoint-every-epochs", "0.5", "--evaluate-every-epochs", "1",
+    *LINE, "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "16", "--epochs", "1.5",
+    "--checkpoint-every-epochs", "0.25", "--evaluate-every-epochs", "0.5",
 ]  # fmt: skip
 """126 steps, a checkpoint after every 21, an evaluation after every 42."""
 
