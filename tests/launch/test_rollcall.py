@@ -89,16 +89,20 @@ def test_of_many_that_differ_four_are_named():
     assert differing(said[:20]) == []
 
 
+def connected(address):
+    """A line to whoever listens there, as soon as somebody does."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        except OSError:
+            pass
+
+
 def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gone(address):
     outcome = {}
     first = threading.Thread(target=lambda: outcome.update(found=called(address, [(3, 0)], 10)))
     first.start()
-    while True:
-        try:
-            gone = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
-            break
-        except OSError:
-            pass
+    gone = connected(address)
     gone.sendall(rollcall.HELLO.pack(rollcall.SIGN, 1, 3, 2) + b"{}")
     gone.close()
     assert called(address, [(3, 1), (3, 2)], 10) == [None] * 2
@@ -110,12 +114,7 @@ def test_strangers_at_the_port_are_sent_away(address):
     outcome = {}
     first = threading.Thread(target=lambda: outcome.update(found=called(address, [(2, 0)], 10)))
     first.start()
-    while True:
-        try:
-            stranger = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
-            break
-        except OSError:
-            pass
+    stranger = connected(address)
     stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert called(address, [(2, 1)], 10) == [None]
     first.join()
