@@ -1,6 +1,6 @@
 """What a TPU pod would make of the training step, by its compiler's account: `python benchmarks/plan_tpu_pod.py`.
 
-Nothing is run: libtpu (`pip install 'inception-jax[tpu]'`) compiles ahead of time, some 15 programs in about 40 minutes on two cores.
+Nothing is run: libtpu (`pip install 'inception-jax[tpu]'`) compiles ahead of time, some 25 programs in an hour and a half on two cores.
 Inception-v3 with 128 images a chip on 256 v5e, and on one, and on other chips; Inception-v4 and Inception-ResNet-v2 with the largest
 batch that fits. Statistics are of a chip's own images, activations in bfloat16; all else as the recipe says.
 

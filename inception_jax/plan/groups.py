@@ -1,7 +1,8 @@
 """What shares batch statistics, where it lies, and whether it is enough."""
 
 from dataclasses import replace
-from math import gcd, lcm, prod
+from itertools import count
+from math import gcd, prod
 from typing import NamedTuple
 
 from inception_jax.config import ConfigError, Experiment
@@ -49,9 +50,15 @@ def groups(run: Run, devices: int) -> Groups:
 
 
 def divided(config: Experiment, devices: int) -> Experiment:
-    """The experiment, with the next larger batch that so many devices share evenly, in whole groups."""
-    unit = lcm(devices, config.norm.examples_per_group or 1)
-    return replace(config, batch_size=-(-config.batch_size // unit) * unit)
+    """The experiment; where so many devices cannot share its batch evenly, with the next larger that they can, and that has no group
+    across the border of two shares without filling them (inception_v3 on 256 v5e would gather its activations for that)."""
+    group = config.norm.examples_per_group
+    if config.batch_size % devices == 0:
+        return config
+    fitting = (
+        n for n in count(config.batch_size // devices + 1) if not group or (n * devices % group == 0 and 0 in (n % group, group % n))
+    )
+    return replace(config, batch_size=next(fitting) * devices)
 
 
 def _rows(run: Run):

@@ -42,7 +42,7 @@ def test_the_variance_of_one_value_is_refused():
 
 @pytest.mark.parametrize(
     ("batch", "group", "devices", "planned"),
-    [(1600, 32, 256, 1792), (1600, 32, 8, 1600), (96, 32, 48, 96), (10, 0, 4, 12), (64, 64, 48, 192)],
+    [(1600, 32, 256, 2048), (1600, 32, 8, 1600), (96, 32, 48, 96), (10, 0, 4, 12), (64, 64, 48, 192)],
 )
 def test_a_batch_that_a_topology_does_not_divide_is_planned_as_the_next_that_it_does(batch, group, devices, planned):
     config = replace(small(), batch_size=batch, norm=Norm(examples_per_group=group))
