@@ -23,7 +23,7 @@ from typing import Any
 
 from machine import publish
 
-import tests.three  # noqa: F401
+import tests.registered  # noqa: F401
 from inception_jax.logbook import tracked
 from inception_jax.parting import parting
 from tests.faults.runs import completed, killed_at

@@ -43,14 +43,16 @@ def x64():
 
 
 @pytest.fixture
-def three():
-    """The network of three modules, registered for one test."""
+def small_networks():
+    """Those of one and of three modules, registered for one test."""
     from inception_jax.models import REGISTRY, register
-    from tests.networks import three
+    from tests.networks import SMALL
 
-    register("three", paper=three)
+    for name, network in SMALL.items():
+        register(name, paper=network)
     yield
-    REGISTRY.pop("three")
+    for name in SMALL:
+        REGISTRY.pop(name)
 
 
 @pytest.fixture

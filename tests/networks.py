@@ -1,28 +1,40 @@
-"""Networks that compile in seconds: one of three modules, where a test is of the run, and those of the family without what repeats."""
+"""Networks that compile in seconds: of one and of three modules, where a test is of the run, and the family's without what repeats."""
 
 from dataclasses import replace
 from typing import Any
 
 from inception_jax.config import Experiment
 from inception_jax.recipes import recipe
-from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, Softmax, avg, concat, global_avg, same, table
+from inception_jax.spec.vocabulary import Architecture, Concat, Dropout, Linear, Softmax, avg, concat, global_avg, same, table
 
-LINE = (
-    "digits", "--import", "tests.three", "--model.name", "three", "--data.image-size", "16", "--data.margin", "1", "--data.shift", "1",
-)  # fmt: skip
-"""What `train` is told: the recipe of the digits, with this network at 16 pixels."""
+
+def line_of(network: str) -> tuple[str, ...]:
+    """What `train` is told: the recipe of the digits, with this network at 16 pixels."""
+    data = ("--data.image-size", "16", "--data.margin", "1", "--data.shift", "1")
+    return ("digits", "--import", "tests.registered", "--model.name", network, *data)
+
+
+LINE = line_of("three")
 
 
 def module(width):
     return concat(same(width, 1), (same(width, 1), same(width, 3)), (avg(3), same(width, 1)))
 
 
+def of(name: str, **modules: Concat) -> Architecture:
+    layers = table(Stem=same(8, 3, 2), **modules, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax())
+    return Architecture(name, "paper", layers, "a test", 16, num_classes=10)
+
+
+def one() -> Architecture:
+    return of("one", Mixed=module(4))
+
+
 def three() -> Architecture:
-    layers = table(
-        Stem=same(8, 3, 2), Mixed_a=module(4), Mixed_b=module(6), Mixed_c=module(8),
-        Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax(),
-    )  # fmt: skip
-    return Architecture("three", "paper", layers, "a test", 16, num_classes=10)
+    return of("three", Mixed_a=module(4), Mixed_b=module(6), Mixed_c=module(8))
+
+
+SMALL = {"one": one, "three": three}
 
 
 def each_row_once(table: Architecture) -> Architecture:
@@ -33,7 +45,7 @@ def each_row_once(table: Architecture) -> Architecture:
 
 
 def small(**changes: Any) -> Experiment:
-    """What that line says, in Python."""
+    """What `LINE` says, in Python."""
     config = recipe("digits").config
     data = replace(config.data, image_size=16, margin=1, shift=1, threads=0, test_split="test[:50]")
     return replace(config, model=replace(config.model, name="three"), data=data, batch_size=32, **changes)

@@ -63,5 +63,5 @@ def main(network: str, arrangement: str, file: str, precision: str, groups: list
 
 if __name__ == "__main__":
     if sys.argv[1] == "three":
-        import tests.three  # noqa: F401
+        import tests.registered  # noqa: F401
     main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], [int(group) for group in sys.argv[5:]])

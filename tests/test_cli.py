@@ -291,7 +291,7 @@ def test_a_run_begins_from_another(trained, command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
     workdir, _ = trained
     assert main(["evaluate", str(workdir), "--json"]) == 0
@@ -313,7 +313,7 @@ def test_evaluate_by_several_protocols(trained, capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 def test_predict_names_what_it_sees_and_refuses_what_it_cannot(trained, capsys, tmp_path):
     workdir, _ = trained
     main(["predict", str(workdir), str(workdir / "report" / "example.png"), "--json"])
@@ -330,7 +330,7 @@ def test_predict_names_what_it_sees_and_refuses_what_it_cannot(trained, capsys, 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 def test_evaluate_scores_again(trained, capsys):
     workdir, said = trained
     main(["evaluate", str(workdir), "--json"])

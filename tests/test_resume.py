@@ -16,7 +16,7 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 def test_two_and_two_steps_are_four_and_the_same_line_is_the_same_run(command, tmp_path):
     for workdir, steps in (("whole", 4), ("again", 4), ("halves", 2), ("halves", 4)):
         done = command(*STEPS, "--workdir", workdir, "--steps", steps)

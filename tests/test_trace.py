@@ -16,7 +16,7 @@ from tests.networks import small
 
 
 @pytest.mark.slow
-def test_a_run_leaves_a_profile_where_tensorboard_looks_and_its_time_adds_up(tmp_path, three, capsys):
+def test_a_run_leaves_a_profile_where_tensorboard_looks_and_its_time_adds_up(tmp_path, small_networks, capsys):
     run = Run(small(steps=6, log_every_steps=2, checkpoint_every_epochs=4 * 32 / 1347, profile_steps="3:4"), everything())
     began = time.monotonic()
     fit(run, epath.Path(tmp_path))

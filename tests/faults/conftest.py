@@ -2,5 +2,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _registered(three):
-    """All runs here are of the network of three modules."""
+def _registered(small_networks):
+    """All runs here are of small networks."""

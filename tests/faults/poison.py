@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from inception_jax.experiment import Run
 
-POISONED = 45 * 16 + 5
+POISONED = 45 * 4 + 1
 """A position in the stream."""
 clean = Run.prepare_training
 

@@ -12,23 +12,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.networks import LINE
+from tests.networks import line_of
 
 ROOT = Path(__file__).parent.parent.parent
 BARE = Path(__file__).parent / "bare"
 """Hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
-    *LINE, "--data.threads", "0", "--data.test-split", "test[:100]", "--batch-size", "16", "--epochs", "1.5",
-    "--checkpoint-every-epochs", "0.25", "--evaluate-every-epochs", "0.5",
+    *line_of("one"), "--data.threads", "0", "--data.test-split", "test[:40]", "--batch-size", "4", "--norm.examples-per-group", "2",
+    "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625", "--evaluate-every-epochs", "0.125",
 ]  # fmt: skip
-"""126 steps, a checkpoint after every 21, an evaluation after every 42."""
+"""126 steps, a checkpoint after every 21, an evaluation after every 42; of one module and 4 images, since many such runs are made."""
 
 
 class Process:
     """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as it says it."""
 
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
-        begin = ["-m", "inception_jax.cli", command, "--import", "tests.three"] if command else [str(ROOT / "train.py"), *RECIPE]
+        begin = ["-m", "inception_jax.cli", command, "--import", "tests.registered"] if command else [str(ROOT / "train.py"), *RECIPE]
         line = [sys.executable, *begin, *arguments]
         paths = os.pathsep.join([str(BARE), str(ROOT), os.environ.get("PYTHONPATH", "")])
         environment = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": paths, **environment}

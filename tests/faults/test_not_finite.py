@@ -26,7 +26,7 @@ def test_the_step_is_found_the_last_finite_checkpoint_kept_and_the_layer_named(t
 
     replayed = Process(tmp_path, "run", "46", *POISON, command="replay")
     assert replayed.wait() == 0, replayed.text
-    assert "step 46: the first that is not finite is the input of three (6.25% of it)" in replayed.text  # one image of 16
+    assert "step 46: the first that is not finite is the input of one (25.00% of it)" in replayed.text  # one image of 4
 
 
 @pytest.mark.slow

@@ -72,12 +72,12 @@ def test_a_second_signal_ends_it_at_once_without_harm(undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tenth", range(10))
-def test_a_run_that_is_killed(undisturbed, tenth):
-    """Killed once in each tenth of the time that it takes; `benchmarks/faults.py` does it a hundred times at random."""
+@pytest.mark.parametrize("fifth", range(5))
+def test_a_run_that_is_killed(undisturbed, fifth):
+    """Killed once in each fifth of the time that it takes; `benchmarks/faults.py` does it a hundred times at random."""
     folder, seconds = undisturbed
-    workdir = f"killed-{tenth}"
-    moment = (tenth + 0.5) / 10 * seconds
+    workdir = f"killed-{fifth}"
+    moment = (fifth + 0.5) / 5 * seconds
     while killed_at(folder, workdir, moment) is None:  # it was done before
         shutil.rmtree(folder / workdir)
         moment *= 0.9

@@ -207,7 +207,7 @@ ENVIRONMENT = {
 
 
 @pytest.mark.slow
-def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, three, tmp_path):
+def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, small_networks, tmp_path):
     port = free_port()
     process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), JAX_COORDINATOR_PORT=port, **ENVIRONMENT)
     said = []

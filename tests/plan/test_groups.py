@@ -13,7 +13,7 @@ from inception_jax.recipes import recipe
 from tests.networks import small
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize(
     ("examples", "devices", "number", "spanned"),
     [(0, 1, 1, 1), (0, 8, 1, 8), (4, 8, 8, 1), (2, 8, 16, 1), (8, 8, 4, 2), (16, 4, 2, 2), (32, 8, 1, 8), (8, 1, 4, 1)],
@@ -23,7 +23,7 @@ def test_the_devices_of_a_group(examples, devices, number, spanned):
     assert found == (examples or 32, number, spanned, 13)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize(("examples", "batch", "devices"), [(32, 96, 4), (32, 64, 8), (12, 48, 6), (6, 48, 12), (10, 40, 8)])
 def test_groups_across_borders(examples, batch, devices):
     rows = [set(range(i * batch // devices, (i + 1) * batch // devices)) for i in range(devices)]
