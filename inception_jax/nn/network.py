@@ -1,16 +1,17 @@
 """From a table to a Flax module: the one interpreter of the vocabulary."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
@@ -18,9 +19,13 @@ from inception_jax.nn.product import convolve, multiply
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, slide
 from inception_jax.spec.measure import check, expansion
+from inception_jax.spec.rewrite import rewrite
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
+
+Part = Literal["whole", "kernel", "rest"]
+"""Of a convolution: all of it, its kernel, or what follows the product."""
 
 
 class Outputs(NamedTuple):
@@ -82,7 +87,13 @@ class Convolution(Trunk):
     word: Conv = Conv(None, (1, 1))
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, part: Part = "whole") -> jax.Array:
+        word = self.word
+        if part == "kernel":
+            return self.kernel((1, 1, x.shape[-1], word.filters or x.shape[-1]), word.init)[0, 0]
+        return self.finished(self.product(x) if part == "whole" else x, train)
+
+    def product(self, x: jax.Array) -> jax.Array:
         word, unit = self.word, self.architecture.unit
         channels, filters = x.shape[-1], word.filters or x.shape[-1]
         kernel = kernel_on(word, *x.shape[1:3])
@@ -94,9 +105,14 @@ class Convolution(Trunk):
             kernel = (1, 1)
         weights = self.kernel((*kernel, x.shape[-1], filters), word.init)
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
-            x = multiply(x, weights.reshape(weights.shape[2:]))
-        else:
-            x = convolve(x, weights, word.stride, padding)
+            return multiply(x, weights.reshape(weights.shape[2:]))
+        return convolve(x, weights, word.stride, padding)
+
+    def finished(self, x: jax.Array, train: bool) -> jax.Array:
+        """What follows the product."""
+        word, unit = self.word, self.architecture.unit
+        if word.pool:
+            x = pool(x, word.pool, unit)
         norm, bias = unit.of(word)
         if bias:
             x = self.biased(x, unit.bias_init)
@@ -128,11 +144,19 @@ class Block(Trunk):
     steps: Steps = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.run(self.steps, x, train)
+    def __call__(self, x: jax.Array, train: bool, part: Part = "whole") -> jax.Array:
+        """All of them; of those that begin with a 1x1 convolution its kernel alone, or what follows the product with that."""
+        if part == "whole":
+            return self.run(self.steps, x, train)
+        (name, first), *rest = named(self.steps)
+        x = Convolution(**self.shared, word=first, name=name)(x, train, part)
+        return x if part == "kernel" else self.follow(rest, x, train)
 
     def run(self, steps: Steps, x: jax.Array, train: bool) -> jax.Array:
-        for name, word in named(steps):
+        return self.follow(named(steps), x, train)
+
+    def follow(self, steps: Iterable[tuple[str, words.Word]], x: jax.Array, train: bool) -> jax.Array:
+        for name, word in steps:
             match word:
                 case Conv():
                     x = Convolution(**self.shared, word=word, name=name)(x, train)
@@ -141,8 +165,7 @@ class Block(Trunk):
                 case words.Pool():
                     x = pool(x, word, self.architecture.unit)
                 case words.Concat():
-                    branches = enumerate(word.branches)
-                    x = jnp.concatenate([self.branch(f"branch_{i}", steps, x, train) for i, steps in branches], axis=-1)
+                    x = jnp.concatenate(self.branches(word, x, train), axis=-1)
                 case words.Softmax():
                     x = nn.softmax(x)
                 case words.Residual():
@@ -157,6 +180,15 @@ class Block(Trunk):
                 case words.Layer():
                     x = load(word.module)(**dict(word.fields), name=name)(x, train=train)
         return x
+
+    def branches(self, word: words.Concat, x: jax.Array, train: bool) -> list[jax.Array]:
+        blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
+        products = {}
+        if word.siblings:
+            kernels = [blocks[i](x, train, "kernel") for i in word.siblings]
+            ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
+            products = dict(zip(word.siblings, jnp.split(multiply(x, jnp.concatenate(kernels, axis=-1)), ends, axis=-1), strict=True))
+        return [block(products[i], train, "rest") if i in products else block(x, train) for i, block in enumerate(blocks)]
 
     def branch(self, name: str, steps: Steps, x: jax.Array, train: bool) -> jax.Array:
         return Block(**self.shared, steps=steps, name=name)(x, train)
@@ -190,6 +222,7 @@ class Network(Trunk):
 
     aux: bool = False
     recompute: tuple[str, ...] = ()
+    rewrites: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, end_points: Sequence[str] = (), stop: bool = False) -> Outputs:
@@ -213,6 +246,8 @@ class Network(Trunk):
             table = deepest
         _, height, width, channels = images.shape
         check(table, (height, width), channels)  # names the place of what cannot be
+        if self.rewrites:
+            table = rewrite(table, self.rewrites)
         x, aux, kept = images.astype(self.dtype), {}, {}
         for name, steps in table.layers:
             again = any(fnmatchcase(name, pattern) for pattern in self.recompute)

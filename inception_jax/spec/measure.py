@@ -251,6 +251,8 @@ class _Ruler:
         else:
             weights = taps * inputs * filters
         norm, bias = self.unit.of(word)
+        if word.pool:
+            output = self.window(word.pool, output, filters, path)
         return self.row(
             path, "separable conv" if word.depth_multiplier else "conv", place, output, word,
             parameters=weights + bias * filters + norm * self.gamma_beta(filters),

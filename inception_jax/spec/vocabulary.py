@@ -95,6 +95,7 @@ class Conv:
       depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
       gamma_init: what the norm's gamma begins at.
       shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
+      pool: an average over windows between the kernel and what follows it; made by `spec.rewrite`, not written in tables.
     """
 
     filters: int | None
@@ -108,6 +109,7 @@ class Conv:
     init: Init | None = None
     gamma_init: float = 1.0
     shrink: bool = False
+    pool: "Pool | None" = None
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,14 @@ class LocalResponse:
 
 @dataclass(frozen=True)
 class Concat:
-    """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies."""
+    """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies.
+
+    The 1x1 convolutions that begin the branches in `siblings` are computed as one; made by `spec.rewrite`, not written in tables.
+    """
 
     branches: tuple["Steps", ...]
     figure: str = ""
+    siblings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
