@@ -55,6 +55,8 @@ class Model:
     """Of the activations. Parameters, their gradients, statistics, logits and loss are at least float32."""
     recompute: tuple[str, ...] = may_change(())
     """End points whose inside is computed once more in the backward pass instead of kept, by patterns: Mixed_5*. Memory for time."""
+    rewrites: tuple[str, ...] | None = may_change(None)
+    """Rules of docs/rewrites.md by which the same function is computed for less; those that win on the platform where not given."""
 
 
 @dataclass(frozen=True)

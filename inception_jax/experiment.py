@@ -21,6 +21,7 @@ from inception_jax.models import UnknownModelError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import Measurement, measure
+from inception_jax.spec.rewrite import best
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
 from inception_jax.training.steps import accumulated, eval_step, gradient, predict_step, train_step
@@ -195,8 +196,11 @@ class Run:
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
                 examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
-                recompute=model.recompute, **({"running_variance": norm.running_variance} if norm.running_variance else {}),
+                recompute=model.recompute, rewrites=model.rewrites or (),
+                **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
+            if model.rewrites is None:
+                network = network.clone(rewrites=best(network.architecture, self.placement.platform))
             measure(network.architecture, image_size=self.config.data.image_size)
         except UnknownModelError as error:
             raise ConfigError(f"model: {error}") from error

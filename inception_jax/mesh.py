@@ -28,6 +28,11 @@ class Placement:
 
     mesh: Mesh
 
+    @property
+    def platform(self) -> str:
+        """Of its devices: cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
     @cached_property
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())

@@ -11,6 +11,7 @@ from inception_jax.models import architecture
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.residual import zero_last_gamma
+from inception_jax.spec.rewrite import demand
 from inception_jax.spec.variation import with_scaled_kernels, without_local_response
 from inception_jax.spec.width import widen
 
@@ -28,6 +29,7 @@ def create(
     init_scale: float = 1.0,
     per_activation_in: tuple[str, ...] = (),
     recompute: tuple[str, ...] = (),
+    rewrites: tuple[str, ...] = (),
     dtype: Any = jnp.float32,
     **norm: Any,
 ) -> Network:
@@ -45,11 +47,14 @@ def create(
       init_scale: times the deviation of the initial kernels of convolutions.
       per_activation_in: end points whose norms keep statistics for each position too.
       recompute: end points, by patterns (`Mixed_5*`), whose inside a backward pass computes again instead of keeping it.
+      rewrites: names of `spec.rewrite.RULES` by which the table is run, `best(architecture, platform)` for those that win there. The
+        function, the parameters and their names stay.
       norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
       UnknownModelError: no such name or variant.
       ValueError: something to change that this network has not.
+      RewriteError: a rewrite that this network has no place for.
     """
     table = widen(architecture(name, variant), width_multiplier)
     if zero_init_residual:
@@ -66,7 +71,8 @@ def create(
         if not fnmatch.filter([place for place, _ in table.layers], pattern):
             raise ValueError(f"recompute names {pattern!r}, which fits no end point of {name}; see inception-jax models {name}")
     num_classes = table.num_classes if num_classes is None else num_classes
-    norms = partial(BatchNorm, **norm)
+    demand(table, rewrites)
     return Network(
-        table, num_classes=num_classes, dtype=dtype, norm=norms, aux=aux, per_activation_in=per_activation_in, recompute=recompute
+        table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux, per_activation_in=per_activation_in,
+        recompute=recompute, rewrites=rewrites,
     )  # fmt: skip

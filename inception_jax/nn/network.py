@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inception_jax.nn.initializer import initializer
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import local_response, pool
-from inception_jax.nn.product import convolve, multiply
+from inception_jax.nn.product import convolve, convolve_blocks, multiply
 from inception_jax.spec import vocabulary as words
-from inception_jax.spec.geometry import kernel_on, slide
+from inception_jax.spec.geometry import kernel_on, windows
 from inception_jax.spec.measure import check, expansion
 from inception_jax.spec.rewrite import rewrite
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
@@ -65,8 +66,9 @@ class Trunk(nn.Module):
     def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0) -> jax.Array:
         unit = self.architecture.unit
         release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
+        fields = {**release, "passes": unit.norm_passes, **self.norm.keywords}
         positions = self.path[0] in self.per_activation_in
-        return self.norm(**{**release, **self.norm.keywords}, scale_init=gamma, per_activation=positions, name=name)(x, train=train)
+        return self.norm(**fields, scale_init=gamma, per_activation=positions, name=name)(x, train=train)
 
     def activated(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         return ACTIVATIONS[activation or self.architecture.unit.activation](x)
@@ -97,8 +99,7 @@ class Convolution(Trunk):
         word, unit = self.word, self.architecture.unit
         channels, filters = x.shape[-1], word.filters or x.shape[-1]
         kernel = kernel_on(word, *x.shape[1:3])
-        spans = [slide(x.shape[1 + i], kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
-        padding = tuple((span.before, span.after) for span in spans)
+        padding = tuple((span.before, span.after) for span in windows(word, x.shape[1:], unit.same))
         if word.depth_multiplier:
             depthwise = self.kernel((*kernel, 1, channels * word.depth_multiplier), word.init, "depthwise_kernel")
             x = convolve(x, depthwise, word.stride, padding, groups=channels)
@@ -106,7 +107,7 @@ class Convolution(Trunk):
         weights = self.kernel((*kernel, x.shape[-1], filters), word.init)
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
             return multiply(x, weights.reshape(weights.shape[2:]))
-        return convolve(x, weights, word.stride, padding)
+        return (convolve_blocks if word.blocks else convolve)(x, weights, word.stride, padding)
 
     def finished(self, x: jax.Array, train: bool) -> jax.Array:
         """What follows the product."""
@@ -146,14 +147,10 @@ class Block(Trunk):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, part: Part = "whole") -> jax.Array:
         """All of them; of those that begin with a 1x1 convolution its kernel alone, or what follows the product with that."""
-        if part == "whole":
-            return self.run(self.steps, x, train)
-        (name, first), *rest = named(self.steps)
-        x = Convolution(**self.shared, word=first, name=name)(x, train, part)
-        return x if part == "kernel" else self.follow(rest, x, train)
-
-    def run(self, steps: Steps, x: jax.Array, train: bool) -> jax.Array:
-        return self.follow(named(steps), x, train)
+        steps = list(named(self.steps))
+        if part != "whole" and isinstance(first := steps[0][1], Conv):
+            x, steps = Convolution(**self.shared, word=first, name=steps[0][0])(x, train, part), steps[1:]
+        return x if part == "kernel" else self.follow(steps, x, train)
 
     def follow(self, steps: Iterable[tuple[str, words.Word]], x: jax.Array, train: bool) -> jax.Array:
         for name, word in steps:
@@ -195,7 +192,7 @@ class Block(Trunk):
 
     def residual(self, word: words.Residual, x: jax.Array, train: bool) -> jax.Array:
         inputs = self.activated(self.normed(x, "norm", train), None) if word.preactivation else x
-        y = self.run(word.branch, inputs, train)
+        y = self.follow(named(word.branch), inputs, train)
         if word.up:
             y = Convolution(**self.shared, word=expansion(x.shape[-1]), name="up")(y, train)
         if word.shortcut == "pad":
@@ -218,6 +215,7 @@ class Network(Trunk):
       norm: `BatchNorm` with the recipe's fields set: `functools.partial(BatchNorm, examples_per_group=32)`.
       per_activation_in: end points whose norms keep statistics, gamma and beta for each position too.
       recompute: end points, by patterns, whose inside a backward pass computes again instead of keeping it.
+      rewrites: rules of `spec.rewrite` by which the table is run; parameters keep their names and shapes.
     """
 
     aux: bool = False
@@ -246,25 +244,17 @@ class Network(Trunk):
             table = deepest
         _, height, width, channels = images.shape
         check(table, (height, width), channels)  # names the place of what cannot be
-        if self.rewrites:
-            table = rewrite(table, self.rewrites)
-        x, aux, kept = images.astype(self.dtype), {}, {}
+        table = rewrite(table, self.rewrites)
+        x, aux, kept, shared = images.astype(self.dtype), {}, {}, {**self.shared, "architecture": table}
         for name, steps in table.layers:
             again = any(fnmatchcase(name, pattern) for pattern in self.recompute)
             block = nn.remat(Block, static_argnums=(2,)) if again else Block
-            x = kept[name] = block(**self.shared, steps=steps, name=name)(x, train)
+            x = kept[name] = block(**shared, steps=steps, name=name)(x, train)
             for head in table.aux:
                 if head.at == name:
-                    aux[head.name] = kept[head.name] = Block(**self.shared, steps=head.steps, name=head.name)(x, train)
+                    aux[head.name] = kept[head.name] = Block(**shared, steps=head.steps, name=head.name)(x, train)
         logits = None if stop and end_points else kept[table.logits or name]
         return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
-
-
-def initializer(init: words.Init) -> jax.nn.initializers.Initializer:
-    """The law that `init` names, as a Flax initialiser."""
-    if init.fan:
-        return nn.initializers.variance_scaling(init.scale, init.fan, init.law)
-    return {"truncated_normal": nn.initializers.truncated_normal, "normal": nn.initializers.normal}[init.law](init.scale)
 
 
 def load(path: str) -> type[nn.Module]:

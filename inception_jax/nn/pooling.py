@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.spec.geometry import adaptive, kernel_on, slide
+from inception_jax.nn import maxima
+from inception_jax.spec.geometry import adaptive, kernel_on, windows
 from inception_jax.spec.vocabulary import Pool, Unit
 
 
@@ -17,8 +18,7 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     if word.kernel is None:
         return reduce(x, (1, 2))
     kernel = kernel_on(word, *x.shape[1:3])
-    spans = [slide(x.shape[1 + i], kernel[i], word.stride[i], word.padding, unit.same) for i in (0, 1)]
-    padding = tuple((span.before, span.after) for span in spans)
+    padding = tuple((span.before, span.after) for span in windows(word, x.shape[1:], unit.same))
     if word.kind == "avg":
         # Caffe's ceil mode hangs the last window over the border, but never counts what hangs over.
         count = unit.count_include_pad and word.padding != "ceil"
@@ -27,6 +27,8 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     if word.pad_value is not None:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
         padding = ((0, 0), (0, 0))
+    if word.compare:
+        return maxima.max_pool(x, kernel, word.stride, padding)
     return nn.max_pool(x, window_shape=kernel, strides=word.stride, padding=padding)
 
 

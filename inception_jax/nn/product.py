@@ -19,6 +19,23 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: 
     return rule(x, kernel, stride, padding, groups)
 
 
+def convolve_blocks(x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: Pairs) -> jax.Array:
+    """The same of blocks of `stride` pixels, each block one pixel of more channels: 3 channels fill few lanes of a matrix unit, 12 more."""
+    size = [(x.shape[1 + i] + sum(padding[i]) - kernel.shape[i]) // stride[i] + 1 for i in (0, 1)]
+    taps = [-(-kernel.shape[i] // stride[i]) for i in (0, 1)]
+    reach = [(size[i] - 1 + taps[i]) * stride[i] - x.shape[1 + i] - padding[i][0] for i in (0, 1)]  # negative where no window goes
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((padding[i][0], reach[i], 0) for i in (0, 1)), (0, 0, 0)])
+    kernel = jnp.pad(kernel, [*((0, taps[i] * stride[i] - kernel.shape[i]) for i in (0, 1)), (0, 0), (0, 0)])
+    return convolve(_blocks(x, stride, 1), _blocks(kernel, stride, 0), (1, 1), ((0, 0), (0, 0)))
+
+
+def _blocks(x: jax.Array, size: tuple[int, int], first: int) -> jax.Array:
+    """Rows and columns, which are axes `first` and the next, in blocks, which become part of the axis behind."""
+    before, (rows, columns, channels), after = x.shape[:first], x.shape[first : first + 3], x.shape[first + 3 :]
+    x = x.reshape(*before, rows // size[0], size[0], columns // size[1], size[1], channels, *after)
+    return jnp.moveaxis(x, first + 1, first + 2).reshape(*before, rows // size[0], columns // size[1], size[0] * size[1] * channels, *after)
+
+
 def multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`x` [..., C] with `kernel` [C, F], which is cast to the dtype of `x`: a 1x1 convolution."""
     return x @ kernel if x.dtype == kernel.dtype else _wide_multiply(x, kernel)

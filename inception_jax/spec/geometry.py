@@ -44,6 +44,17 @@ def slide(length: int, kernel: int, stride: int, padding: Padding, same: Same) -
     return Span(size, before, after)
 
 
+def windows(word: Conv | Pool, shape: tuple[int, ...], same: Same) -> tuple[Span, Span]:
+    """How `word` slides over the rows and the columns of a map of shape (height, width, channels).
+
+    Raises:
+      ValueError: its window does not fit once.
+    """
+    kernel = kernel_on(word, *shape[:2])
+    rows, columns = (slide(shape[i], kernel[i], word.stride[i], word.padding, same) for i in (0, 1))
+    return rows, columns
+
+
 def adaptive(length: int, size: int) -> list[slice]:
     """The windows of PyTorch's adaptive pooling: of 14 pixels and 4 windows [0, 4), [3, 7), [7, 11) and [10, 14)."""
     return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]

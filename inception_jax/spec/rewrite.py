@@ -1,12 +1,13 @@
 """Tables that compute the same for less: other orders of the same words, with the same parameters under the same names.
 
 Every rule holds in exact arithmetic for all inputs and all parameters, in training as in evaluation; what differs is rounding.
+docs/rewrites.md tells what each saves where.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Pool, Steps, flatten, rewritten
 
@@ -15,69 +16,118 @@ class RewriteError(ValueError):
     """A rewrite that was asked for where it would change the function, or where there is nothing for it to do."""
 
 
-def projected_first(pool: Pool, conv: Conv) -> Conv:
+def pointwise(word: Any) -> TypeGuard[Conv]:
+    """Whether this is a plain 1x1 convolution: a matrix product at each position."""
+    return isinstance(word, Conv) and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None) and word.padding != "ceil"
+
+
+def projected_first(pool: Pool, conv: Any) -> Conv:
     """`(avg(3), same(32, 1))` as one word: the kernel first, the pool after it, and then bias, norm and activation.
 
     A 1x1 kernel acts on channels alone and an average on positions alone, so their order is free; to pool 32 channels instead of 192 is
     less to move. Whatever is not linear, or adds a constant where padding is counted as zeros, stays behind the pool.
 
     Raises:
-      RewriteError: another pool, another kernel.
+      RewriteError: another pool, or something else behind it.
     """
     if pool.kind != "avg" or pool.kernel is None:
-        raise RewriteError(
-            f"a projection goes before an average over windows, and this is a {pool.kind} pool of {pool.kernel or 'the map'}"
-        )
+        what = f"a {pool.kind} pool" + ("" if pool.kernel else " of the whole map")
+        raise RewriteError(f"a projection goes before an average over windows, which is linear, and this is {what}")
     if not pointwise(conv) or conv.pool:
         raise RewriteError(f"what goes before an average pool is a 1x1 convolution of stride 1, and this is {conv}")
     return replace(conv, pool=pool)
 
 
-def pointwise(word: Any) -> bool:
-    """Whether this is a plain 1x1 convolution: a matrix product at each position."""
-    return isinstance(word, Conv) and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None) and word.padding != "ceil"
-
-
-def project_first(part: Any) -> Any:
+def project_first(architecture: Architecture) -> Architecture:
     """Every average pool of stride 1 and the projection behind it, exchanged. With a stride, to pool first is cheaper."""
-    if not isinstance(part, Concat):
-        return part
-    return replace(part, branches=tuple(map(_exchanged, part.branches)))
+
+    def exchanged(steps: Steps) -> Steps:
+        words = list(flatten(steps))
+        for i, (pool, conv) in enumerate(pairwise(words)):
+            if isinstance(pool, Pool) and pool.kind == "avg" and pool.kernel and pool.stride == (1, 1) and pointwise(conv):
+                return (*words[:i], projected_first(pool, conv), *words[i + 2 :])
+        return steps
+
+    return rewritten(
+        architecture, lambda part: replace(part, branches=tuple(map(exchanged, part.branches))) if isinstance(part, Concat) else part
+    )
 
 
-def _exchanged(steps: Steps) -> Steps:
-    words = list(flatten(steps))
-    for i, (pool, conv) in enumerate(pairwise(words)):
-        if isinstance(pool, Pool) and pool.kind == "avg" and pool.kernel and pool.stride == (1, 1) and pointwise(conv):
-            return (*words[:i], projected_first(pool, conv), *words[i + 2 :])
-    return steps
-
-
-def join_siblings(part: Any) -> Any:
+def join_siblings(architecture: Architecture) -> Architecture:
     """The 1x1 convolutions with which branches begin, as one matrix product of their common input."""
-    if not isinstance(part, Concat):
-        return part
-    first = [next(flatten(steps), None) for steps in part.branches]
-    siblings = tuple(i for i, word in enumerate(first) if pointwise(word))
-    return replace(part, siblings=siblings) if len(siblings) > 1 else part
+
+    def joined(part: Any) -> Any:
+        if not isinstance(part, Concat):
+            return part
+        siblings = tuple(i for i, steps in enumerate(part.branches) if pointwise(next(flatten(steps), None)))
+        return replace(part, siblings=siblings) if len(siblings) > 1 else part
+
+    return rewritten(architecture, joined)
 
 
-RULES: Mapping[str, Callable[[Any], Any]] = {"project_first": project_first, "join_siblings": join_siblings}
+def one_pass(architecture: Architecture) -> Architecture:
+    """Norms take both moments of a batch in one pass, about the running mean: while it is computed, not when it is read again."""
+    return replace(architecture, unit=replace(architecture.unit, norm_passes=1)) if architecture.unit.norm else architecture
+
+
+def space_to_depth(architecture: Architecture) -> Architecture:
+    """The first convolution, where it has a stride, reads blocks of pixels as channels: 12 of stride 1 for 3 of stride 2."""
+    (name, first), *rest = architecture.layers
+    if not isinstance(first, Conv) or first.stride == (1, 1) or first.depth_multiplier:
+        return architecture
+    return replace(architecture, layers=((name, replace(first, blocks=True)), *rest))
+
+
+def compare_maxima(architecture: Architecture) -> Architecture:
+    """The gradient of a max pool by comparing each window's values with its maximum, instead of XLA's select-and-scatter."""
+    return rewritten(
+        architecture, lambda part: replace(part, compare=True) if isinstance(part, Pool) and part.kind == "max" and part.kernel else part
+    )
+
+
+class Rule(NamedTuple):
+    """A rewrite, and the form that it is for."""
+
+    apply: Callable[[Architecture], Architecture]
+    form: str
+
+
+RULES: Mapping[str, Rule] = {
+    "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
+    "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
+    "one_pass": Rule(one_pass, "convolutions with batch normalisation"),
+    "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
+    "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
+}
 """In the order in which they are applied: a projection that goes first is a sibling."""
+BEST: Mapping[str, tuple[str, ...]] = {
+    "tpu": ("project_first", "join_siblings", "one_pass"),
+    "gpu": ("project_first", "join_siblings", "one_pass"),
+}
+"""Those that win, by JAX's name of a platform; on a CPU none does. On GPUs they are taken to be what they are on TPUs: not measured."""
 
 
-def rewrite(architecture: Architecture, rules: Sequence[str] = tuple(RULES)) -> Architecture:
-    """The architecture with these rules applied wherever they hold.
+def rewrite(architecture: Architecture, names: Sequence[str]) -> Architecture:
+    """The architecture by these rules, wherever in it they hold."""
+    for name, rule in RULES.items():
+        if name in names:
+            architecture = rule.apply(architecture)
+    return architecture
+
+
+def demand(architecture: Architecture, names: Sequence[str]) -> None:
+    """Sees to it that each of these rules holds somewhere.
 
     Raises:
-      RewriteError: an unknown rule, or one for which there is no place in it.
+      RewriteError: an unknown rule, or one for which there is no place.
     """
-    if unknown := set(rules) - set(RULES):
-        raise RewriteError(f"no rewrite {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
-    for name, rule in RULES.items():
-        if name in rules:
-            changed = rewritten(architecture, rule)
-            if changed == architecture:
-                raise RewriteError(f"{name}: nothing in {architecture.name} has the form that it is for")
-            architecture = changed
-    return architecture
+    if unknown := sorted(set(names) - set(RULES)):
+        raise RewriteError(f"no rewrite {', '.join(unknown)}; there are {', '.join(RULES)}")
+    for name in names:
+        if RULES[name].apply(architecture) == architecture:
+            raise RewriteError(f"{name} is for {RULES[name].form}, which {architecture.name} has not")
+
+
+def best(architecture: Architecture, platform: str) -> tuple[str, ...]:
+    """The rules that win on this platform, of those that hold in this architecture."""
+    return tuple(name for name in BEST.get(platform, ()) if RULES[name].apply(architecture) != architecture)

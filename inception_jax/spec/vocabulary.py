@@ -62,6 +62,7 @@ class Unit:
       activation: after the norm.
       norm_scale: learn gamma; TF-Slim and Keras Inceptions fix it at 1.
       norm_epsilon: added to the variance.
+      norm_passes: over a batch for its moments (`nn.moments`); set by `spec.rewrite`, not in tables.
       running_variance: kept with the m/(m-1) of algorithm 2 (TF, PyTorch), or without (Keras).
       same: what "same" padding means. The output sizes agree at even inputs; the sampling grid is shifted by a pixel.
       count_include_pad: average pools divide by the window, not by the real pixels in it.
@@ -74,6 +75,7 @@ class Unit:
     activation: Activation = "relu"
     norm_scale: bool = True
     norm_epsilon: float = 1e-3
+    norm_passes: int = 2
     running_variance: Literal["unbiased", "biased"] = "unbiased"
     same: Same = "tensorflow"
     count_include_pad: bool = False
@@ -96,6 +98,7 @@ class Conv:
       gamma_init: what the norm's gamma begins at.
       shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
       pool: an average over windows between the kernel and what follows it; made by `spec.rewrite`, not written in tables.
+      blocks: compute it on blocks of `stride` pixels as channels; made by `spec.rewrite`.
     """
 
     filters: int | None
@@ -110,6 +113,7 @@ class Conv:
     gamma_init: float = 1.0
     shrink: bool = False
     pool: "Pool | None" = None
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Pool:
       shrink: cut a kernel that is larger than the map to the map.
       pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
         first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
+      compare: take a maximum's gradient by comparisons; made by `spec.rewrite`.
     """
 
     kind: Literal["max", "avg"]
@@ -130,6 +135,7 @@ class Pool:
     pad_value: float | None = None
     grid: Pair | None = None
     shrink: bool = False
+    compare: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""A rewritten network is the same function of the same variables."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax.models import REGISTRY, architecture
+from inception_jax.nn.create import create
+from inception_jax.nn.moments import in_one_pass
+from inception_jax.nn.network import Network
+from inception_jax.nn.norm import BatchNorm
+from inception_jax.nn.pooling import pool
+from inception_jax.nn.product import convolve, convolve_blocks
+from inception_jax.spec.measure import smallest
+from inception_jax.spec.rewrite import RULES, RewriteError, best
+from inception_jax.spec.vocabulary import Architecture, Linear, Residual, Unit, avg, concat, global_avg, max_, same, table
+from tests.invented import variables
+from tests.networks import each_row_once
+
+QUICK = {"xla_backend_optimization_level": 0}
+RNG = np.random.default_rng(0)
+
+
+def apart(found, wanted):
+    """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
+    differences = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-4)), found, wanted)
+    return max(jax.tree.leaves(differences))
+
+
+def learned(network, tree, images):
+    def loss(params):
+        outputs, updated = network.apply(
+            {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(3)}
+        )
+        return sum(jnp.square(logits).sum() for logits in (outputs.logits, *outputs.aux)), (outputs.logits, updated)
+
+    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK)(tree["params"])
+
+
+def module(width):
+    fork = concat(same(width, (1, 3)), same(width, (3, 1)))
+    return concat(same(width, 1), (same(width, 1), fork), (same(width, 1), same(width, 3)), (avg(3), same(width, 1)))
+
+
+def small(unit):
+    """A place for every rule, a residual and a nested fork among them."""
+    layers = table(
+        Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block=Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True),
+        Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
+    )  # fmt: skip
+    return Architecture("small", "paper", layers, "a test", 24, unit=unit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [Unit(), Unit(count_include_pad=True, bias=True), Unit(norm=False, bias=True)], ids=["", "bias", "plain"])
+def test_each_rule_keeps_outputs_gradients_and_statistics(x64, unit):
+    network = Network(small(unit), num_classes=5, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=2))
+    tree = variables(network)
+    images = jax.random.normal(jax.random.key(1), (4, 24, 24, 3))
+    plain = learned(network, tree, images)
+    held = [rule for rule in RULES if RULES[rule].apply(network.architecture) != network.architecture]
+    assert len(held) == (5 if unit.norm else 4)
+    for rules in (*((rule,) for rule in held), tuple(held)):
+        assert apart(learned(network.clone(rewrites=rules), tree, images), plain) < 1e-10, rules
+
+
+def joined():
+    """The first network of each set of rows with siblings."""
+    first = {}
+    for name in REGISTRY:
+        if "join_siblings" in best(architecture(name), "tpu"):
+            first.setdefault(frozenset(steps for _, steps in architecture(name).layers), name)
+    return list(first.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", joined())
+def test_logits_of_inference_are_within_2e_5_at_two_sizes_from_the_same_variables(name):
+    network = create(name)
+    network = network.clone(architecture=each_row_once(network.architecture))
+    rewritten = network.clone(rewrites=best(network.architecture, "tpu"))
+    least = smallest(network.architecture)
+    tree = variables(network, image_size=least)
+    image = jax.ShapeDtypeStruct((1, least, least, network.architecture.channels), jnp.float32)
+    assert jax.eval_shape(rewritten.init, jax.random.key(0), image) == jax.eval_shape(network.init, jax.random.key(0), image)
+    for size in (least, least + 27):
+        images = jax.random.normal(jax.random.key(1), (2, size, size, network.architecture.channels))
+        found, wanted = (jax.jit(net.apply, compiler_options=QUICK)(tree, images).logits for net in (rewritten, network))
+        assert apart(found, wanted) <= 2e-5
+
+
+@pytest.mark.slow
+def test_a_network_begins_at_the_same_values():
+    network = create("bn_inception_small", num_classes=10)
+    images = jnp.zeros((1, 32, 32, 3))
+    begun = [
+        jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0), images)
+        for net in (network, network.clone(rewrites=best(network.architecture, "tpu")))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *begun)
+
+
+def test_a_rewrite_without_a_place_is_refused():
+    with pytest.raises(RewriteError, match=r"project_first is for .* which resnet50 has not"):
+        create("resnet50", rewrites=("project_first",))
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e4])
+def test_moments_in_one_pass_about_a_point_near_the_mean(mean):
+    """Within 1e-5 of the variance where that point is a deviation away, in float32."""
+    x = RNG.normal(mean, 1, (1, 16, 9, 9, 4)).astype(np.float32)
+    found = in_one_pass(jnp.asarray(x), (1, 2, 3), jnp.full(4, mean + 1, jnp.float32))
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(found[0], wide.mean((1, 2, 3), keepdims=True), atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(found[1], wide.var((1, 2, 3), keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 7])
+@pytest.mark.parametrize(("stride", "padding"), [(2, 0), (2, 1), (2, 3), (3, 1), (4, 2)])
+def test_a_convolution_by_blocks_of_pixels(x64, kernel, stride, padding):
+    x, weights = RNG.normal(size=(2, 14, 17, 3)), RNG.normal(size=(kernel, kernel, 3, 5))
+    arguments = (jnp.asarray(x), jnp.asarray(weights), (stride, stride), ((padding, padding), (padding, padding + 1)))
+    np.testing.assert_allclose(convolve_blocks(*arguments), convolve(*arguments), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, "valid"), (3, 1, "same"), (2, 2, "ceil"), (2, 3, "valid"), (3, 2, "same")]
+)
+def test_the_gradient_of_a_maximum_by_comparisons_is_xlas_ties_too(kernel, stride, padding):
+    x = jnp.asarray(RNG.integers(-2, 3, (2, 9, 12, 3)).astype(np.float32))
+    word = max_(kernel, stride, padding)
+
+    def slope(x, compare):
+        y = pool(x, replace(word, compare=compare), Unit())
+        return (y * (1 + jnp.arange(y.size).reshape(y.shape))).sum()
+
+    np.testing.assert_array_equal(jax.grad(slope)(x, True), jax.grad(slope)(x, False))

@@ -1,0 +1,88 @@
+import pytest
+
+from inception_jax.models import REGISTRY, architecture
+from inception_jax.spec.measure import measure
+from inception_jax.spec.rewrite import RULES, RewriteError, best, demand, projected_first, rewrite
+from inception_jax.spec.vocabulary import Architecture, Norm, avg, concat, flatten, global_avg, max_, same, table, valid
+
+
+def of(*branches, **unit):
+    return Architecture("mine", "paper", table(Mixed=concat(*branches)), "a test")
+
+
+def branches(found):
+    ((_, mixed),) = found.layers
+    return mixed
+
+
+def test_an_average_pool_goes_behind_the_kernel_of_the_projection():
+    found = branches(rewrite(of(same(4, 1), (avg(3), same(8, 1), same(8, 3))), ["project_first"]))
+    first, *rest = flatten(found.branches[1])
+    assert (first.pool, first.filters, rest) == (avg(3), 8, [same(8, 3)])
+    assert found.branches[0] == same(4, 1)
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        (max_(3), same(8, 1)),  # a maximum of sums is not the sum of maxima
+        (avg(3), Norm(), same(8, 1)),  # a norm, or an activation alone, stands between
+        (avg(3), Norm(activation="relu"), same(8, 1)),
+        (avg(3), same(8, 3)),
+        (avg(3), same(8, 1, 2)),
+        (avg(3), same(8, 1, depth_multiplier=2)),
+        (avg(3, 2), same(8, 1)),  # it would hold, and be dearer
+        global_avg(),
+    ],
+)
+def test_others_stay_and_who_asks_is_told_what_it_is_for(branch):
+    plain = of(same(8, 3), branch)
+    assert rewrite(plain, ["project_first"]) == plain
+    with pytest.raises(RewriteError, match="project_first is for a branch with an average pool"):
+        demand(plain, ["project_first"])
+
+
+@pytest.mark.parametrize(
+    ("pool", "word", "message"),
+    [
+        (max_(3), same(8, 1), "an average over windows, which is linear, and this is a max pool$"),
+        (global_avg(), same(8, 1), "this is a avg pool of the whole map"),
+        (avg(3), Norm(), r"is a 1x1 convolution of stride 1, and this is Norm\(activation=None\)"),
+        (avg(3), same(8, 3), "is a 1x1 convolution of stride 1, and this is Conv"),
+    ],
+)
+def test_a_pair_that_does_not_exchange_is_refused_with_the_reason(pool, word, message):
+    with pytest.raises(RewriteError, match=message):
+        projected_first(pool, word)
+
+
+def test_siblings_are_the_branches_that_begin_with_a_plain_1x1():
+    plain = of(same(4, 1), (same(4, 1), same(4, 3)), same(4, 3), (avg(3), same(4, 1)), same(4, 1, 2), valid(4, 1))
+    assert branches(rewrite(plain, ["join_siblings"])).siblings == (0, 1, 5)
+    assert branches(rewrite(plain, ["join_siblings", "project_first"])).siblings == (0, 1, 3, 5)
+    with pytest.raises(RewriteError, match="two or more branches"):
+        demand(of(same(4, 1), same(4, 3)), ["join_siblings"])
+
+
+def test_what_a_network_has_no_place_for_is_said():
+    with pytest.raises(RewriteError, match="one_pass is for convolutions with batch normalisation, which googlenet has not"):
+        demand(architecture("googlenet"), ["one_pass"])
+    with pytest.raises(RewriteError, match="space_to_depth is for a first row that is one convolution with a stride"):
+        demand(architecture("cifar_resnet20"), ["space_to_depth"])
+    with pytest.raises(RewriteError, match="no rewrite faster; there are project_first, join_siblings"):
+        demand(architecture("googlenet"), ["faster"])
+
+
+def test_those_that_win_are_those_that_hold():
+    assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "one_pass")
+    assert best(architecture("resnet50"), "tpu") == ("one_pass",)
+    assert best(architecture("inception_v3"), "cpu") == ()
+    for name in REGISTRY:
+        demand(architecture(name), best(architecture(name), "tpu"))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_parameters_statistics_and_end_points_stay(name):
+    plain = measure(architecture(name))
+    found = measure(rewrite(architecture(name), tuple(RULES)))
+    assert (found.parameters, found.batch_stats, found.end_points) == (plain.parameters, plain.batch_stats, plain.end_points)
