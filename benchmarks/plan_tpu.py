@@ -1,0 +1,139 @@
+"""What a training step moves on a TPU, with and without rewrites: `python benchmarks/plan_tpu.py [--models NAME ...] [--chips v5e v6e]`.
+
+Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
+RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
+(`plain_flax.py`), which is held to the same logits from the same variables first. Bytes and memory are the compiler's; nothing was run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.machine import publish
+from benchmarks.plain_flax import Plain, theirs
+from inception_jax.nn.create import create
+from inception_jax.plan.chips import Topology, roofline
+from inception_jax.plan.compiled import room
+from inception_jax.spec.rewrite import RULES, best
+
+IMAGES = 64
+MODELS = ("inception_v3", "inception_v4", "inception_resnet_v2", "bn_inception", "resnet50")
+PLAIN = "plain Flax"
+
+
+def networks(model: str) -> dict[str, tuple[str, ...]]:
+    """What is compiled: without rewrites, by those that win on TPUs together, and with each of the others to them."""
+    table = create(model).architecture
+    winning = best(table, "tpu")
+    others = {f"and {rule}": (*winning, rule) for rule in RULES if rule not in winning and RULES[rule].apply(table) != table}
+    return {"as the table says": (), "rewritten": winning, **others}
+
+
+def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str, Any]:
+    """The figures of a compiled step; of plain Flax's where `rewrites` is None."""
+    network: Any = create(model, dtype=jnp.bfloat16, decay=0.9997, rewrites=rewrites or ())
+    size, optimizer = network.architecture.input_size, optax.rmsprop(0.045, decay=0.9, eps=1.0, momentum=0.9)
+    if rewrites is None:
+        plain = Plain(network.architecture, dtype=jnp.bfloat16)
+
+        def run(variables, images, **options):
+            logits, updated = plain.apply(variables, images, **options)
+            return SimpleNamespace(logits=logits), updated
+
+        network = SimpleNamespace(init=plain.init, apply=run)
+
+    def loss(params, stats, images, labels):
+        outputs, updated = network.apply(
+            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean(), updated["batch_stats"]
+
+    def step(params, stats, state, images, labels):
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params, stats, images, labels)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), stats, state, value
+
+    variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.bfloat16))
+    images, labels = jax.ShapeDtypeStruct((IMAGES, size, size, 3), jnp.bfloat16), jax.ShapeDtypeStruct((IMAGES,), jnp.int32)
+    inputs = (variables["params"], variables["batch_stats"], jax.eval_shape(optimizer.init, variables["params"]), images, labels)
+    topology = Topology(chip, (1, 1))
+    placement = room(topology)
+    inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated), inputs)
+    lowered = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*inputs)
+    began = time.perf_counter()
+    found = lowered.compile()
+    seconds = time.perf_counter() - began
+    cost, memory = found.cost_analysis(), found.memory_analysis()
+    least = roofline(topology.chip, flops=cost["flops"], hbm_bytes=cost["bytes accessed"], ici_bytes=0)
+    return {
+        "bytes": int(cost["bytes accessed"]),
+        "flops": int(cost["flops"]),
+        "temporaries": memory.temp_size_in_bytes,
+        "roofline_seconds": round(max(least), 5),
+        "bound": least.bound,
+        "compile_seconds": round(seconds, 1),
+    }
+
+
+def same_function(model: str) -> float:
+    """How far the logits of plain Flax are from ours, from the same variables, on a CPU in float32; relative to the largest."""
+    network = create(model)
+    size = network.architecture.input_size
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, size, size, 3)), jnp.float32)
+    plain = Plain(network.architecture)
+    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0), images)
+    ours = jax.jit(network.apply)(variables, images).logits
+    peers = jax.jit(plain.apply)(theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images)
+    return float(jnp.abs(ours - peers).max() / jnp.abs(ours).max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--chips", nargs="+", default=["v5e"])
+    parser.add_argument("--level", default="O1")
+    parser.add_argument("--one", nargs=3, metavar=("MODEL", "PROGRAM", "CHIP"), help="prints one program's figures; used by itself")
+    options = parser.parse_args()
+    jax.config.update("jax_optimization_level", options.level)
+    if options.one:
+        model, name, chip = options.one
+        print(json.dumps(program(model, None if name == PLAIN else networks(model)[name], chip)))
+        return
+    figures: dict[str, Any] = {}
+    for model in options.models:
+        figures[model] = {"logits_apart": same_function(model)}
+        for chip in options.chips:
+            found: dict[str, Any] = {}
+            for name in (PLAIN, *networks(model)):
+                # A process for each: a program that libtpu holds is not given back.
+                line = [sys.executable, __file__, "--level", options.level, "--one", model, name, chip]
+                done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
+                found[name] = json.loads(done.stdout.splitlines()[-1])
+                print(
+                    f"{model}, {chip}, {name}: {found[name]['bytes'] / 1e9:.2f} GB, {found[name]['temporaries'] / 1e9:.2f} GB held",
+                    flush=True,
+                )
+            less = {
+                f"fewer_{what}_than_{peer}": round(1 - found["rewritten"][what] / found[peer][what], 4)
+                for what in ("bytes", "temporaries") for peer in (PLAIN, "as the table says")
+            }  # fmt: skip
+            figures[model][chip] = {"programs": found, **less}
+    publish("plan_tpu", {"images": IMAGES, "dtype": "bfloat16", "level": options.level, "models": figures}, ["libtpu"])
+
+
+if __name__ == "__main__":
+    main()
