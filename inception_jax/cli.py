@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from inception_jax.commands.benchmark import benchmark
 from inception_jax.commands.compare import compare
 from inception_jax.commands.convert import convert, verify
 from inception_jax.commands.data import data
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
         models,
         data,
         plan,
+        benchmark,
         report,
         compare,
         replay,

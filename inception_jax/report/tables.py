@@ -174,6 +174,7 @@ def _number(count: int | None) -> str:
 
 NUMBERS = {
     "parameters", "multiply-adds", "input", "receptive field", "crops", "models", "pixels", "top-1 error", "top-5 error", "measured here",
+    "GFLOP", "MB", "ms", "share",
 }  # fmt: skip
 """Columns that end at the same place."""
 

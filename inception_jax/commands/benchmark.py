@@ -1,0 +1,68 @@
+"""`inception-jax benchmark`: how fast this machine trains and runs a network."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from inception_jax.commands.line import configured, named, positive
+
+IMAGES = {"cpu": 8}
+"""A device, where the line does not say; 64 elsewhere."""
+LIKE = "resnet50"
+"""The recipe in which a network that has none of its own is run."""
+
+
+def benchmark(arguments: list[str]) -> None:
+    """Time a network's training step and inference. RECIPE or MODEL [--rounds 10] [--json] [--batch-size B] [--field value ...]"""
+    parser = argparse.ArgumentParser("inception-jax benchmark RECIPE", description=benchmark.__doc__, allow_abbrev=False, add_help=False)
+    parser.add_argument("--rounds", type=positive, default=10, help="of each program; the median is given, and the spread")
+    parser.add_argument("--json", action="store_true", help="for programs: one object, layers and all")
+    name, fields = named(arguments)
+    options, fields = parser.parse_known_args(fields)
+    if {"-h", "--help"} & set(fields):
+        parser.print_help()
+    from inception_jax.experiment import Run
+    from inception_jax.mesh import everything
+    from inception_jax.models import ALIASES, REGISTRY, architecture
+    from inception_jax.plan.speed import speed
+    from inception_jax.recipes import names
+
+    if name not in names() and (network := ALIASES.get(name, name)) in REGISTRY:
+        name, fields = LIKE, ["--model.name", network, "--data.image-size", str(architecture(network).input_size), *fields]
+    devices = everything()
+    if not any(field.split("=")[0] == "--batch-size" for field in fields):
+        images = IMAGES.get(devices.platform, 64)
+        fields = ["--batch-size", str(images * devices.devices), "--norm.examples-per-group", str(images), *fields]
+    found = speed(
+        Run(configured("benchmark", [name, *fields]), devices), options.rounds, lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    print(json.dumps(found, indent=1) if options.json else "\n".join(told(found)))
+
+
+def told(found: dict[str, Any]) -> list[str]:
+    """The figures for a reader: a line for each program, and a table of the layers."""
+    from inception_jax.report.tables import aligned
+
+    peak = found["rates"]
+    lines = [
+        f"{found['model']} on {found['devices']} x {found['device_kind']}: {found['batch_size']} images of {found['image_size']} px in "
+        f"{found['dtype']}, batch norm over {found['examples_per_group']}, rewrites: {', '.join(found['rewrites']) or 'none'}",
+        f"a device does {peak['flops'] / 1e12:.3g} TFLOP/s and {peak['bandwidth'] / 1e9:.3g} GB/s ({peak['source']})",
+        "",
+    ]
+    for name in ("training", "inference"):
+        about = found[name]
+        low, high = about["spread"]
+        lines.append(
+            f"{name:10}{about['images_per_second']:.1f} images/s ({low:.1f} to {high:.1f}, {found['rounds']} rounds); model FLOPs "
+            f"utilization {about['model_flops_utilization']:.1%}, {about['of_roofline']:.1%} of the roofline below; "
+            f"{about['memory_bytes'] / 2**30:.2f} GiB; compiled in {about['compile_seconds']:.0f} s"
+        )
+    header = ("layer", "GFLOP", "MB", "bound", "ms", "share")
+    rows = [
+        (layer["path"], f"{layer['flops'] / 1e9:.3g}", f"{layer['bytes'] / 1e6:.3g}", layer["bound"], f"{1e3 * layer['seconds']:.3g}",
+         f"{layer['share']:.1%}")
+        for layer in found["training"]["layers"]
+    ]  # fmt: skip
+    return [*lines, "", "training, at least, on one device:", aligned(header, rows)]
