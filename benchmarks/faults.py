@@ -1,6 +1,6 @@
 """A hundred runs, each killed at random moments and started again: `python benchmarks/faults.py [FOLDER] [--runs 100]`.
 
-Each is a real training process of the digits recipe with a network of three modules (`tests/faults/runs.py`), killed with SIGKILL at
+Each is a real training process of the digits recipe with a network of one module (`tests/faults/runs.py`), killed with SIGKILL at
 moments drawn between its start and 1.5 times the length of an undisturbed run that is alone: once at least, and up to three times, for
 as long as it is not done before the moment. Then it is run to its end, and held against the undisturbed run: parameters, statistics,
 optimizer state and the figures of training and evaluation, bit for bit. As many runs at once as there are cores. A second start of

@@ -118,13 +118,13 @@ def test_evaluation_and_prediction_over_two_processes_say_once_what_one_says(tmp
 
 @pytest.mark.slow
 def test_on_half_the_devices_a_run_accumulates_and_says_so(tmp_path):
-    line = ("--workdir", "run", "--examples-per-device", "8", "--epochs")
-    two = Process(tmp_path, *line, "0.25", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    line = ("--workdir", "run", "--examples-per-device", "2", "--epochs")
+    two = Process(tmp_path, *line, "0.0625", XLA_FLAGS="--xla_force_host_platform_device_count=2")
     assert two.wait() == 0, two.text
     assert "for 2 device(s): about" in two.text
-    one = Process(tmp_path, *line, "0.5")
+    one = Process(tmp_path, *line, "0.125")
     assert one.wait() == 0, one.text
-    assert "for 1 device(s), a batch in 2 parts one after the other, batch norm over 8 as in one: about" in one.text
+    assert "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: about" in one.text
     assert "going on from step 21 of 42" in one.text
 
 
