@@ -18,7 +18,11 @@ class RewriteError(ValueError):
 
 def pointwise(word: Any) -> TypeGuard[Conv]:
     """Whether this is a plain 1x1 convolution: a matrix product at each position."""
-    return isinstance(word, Conv) and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None) and word.padding != "ceil"
+    return (
+        isinstance(word, Conv)
+        and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None)
+        and (isinstance(word.padding, str) or word.padding == (0, 0))  # by a number it makes the map larger
+    )
 
 
 def projected_first(pool: Pool, conv: Any) -> Conv:

@@ -3,7 +3,7 @@ import pytest
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.spec.measure import measure
 from inception_jax.spec.rewrite import RULES, RewriteError, best, demand, projected_first, rewrite
-from inception_jax.spec.vocabulary import Architecture, Norm, avg, concat, flatten, global_avg, max_, same, table, valid
+from inception_jax.spec.vocabulary import Architecture, Norm, avg, concat, conv, flatten, global_avg, max_, same, table, valid
 
 
 def of(*branches, **unit):
@@ -30,6 +30,7 @@ def test_an_average_pool_goes_behind_the_kernel_of_the_projection():
         (avg(3), Norm(activation="relu"), same(8, 1)),
         (avg(3), same(8, 3)),
         (avg(3), same(8, 1, 2)),
+        (avg(3), conv(8, 1, padding=(1, 1))),
         (avg(3), same(8, 1, depth_multiplier=2)),
         (avg(3, 2), same(8, 1)),  # it would hold, and be dearer
         global_avg(),
