@@ -187,9 +187,6 @@ class Block(Trunk):
             products = dict(zip(word.siblings, jnp.split(multiply(x, jnp.concatenate(kernels, axis=-1)), ends, axis=-1), strict=True))
         return [block(products[i], train, "rest") if i in products else block(x, train) for i, block in enumerate(blocks)]
 
-    def branch(self, name: str, steps: Steps, x: jax.Array, train: bool) -> jax.Array:
-        return Block(**self.shared, steps=steps, name=name)(x, train)
-
     def residual(self, word: words.Residual, x: jax.Array, train: bool) -> jax.Array:
         inputs = self.activated(self.normed(x, "norm", train), None) if word.preactivation else x
         y = self.follow(named(word.branch), inputs, train)
@@ -199,7 +196,7 @@ class Block(Trunk):
             x = x[:, :: word.stride[0], :: word.stride[1]]
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
         elif word.shortcut is not None:
-            x = self.branch("shortcut", word.shortcut, inputs, train)
+            x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train)
         total = x + word.scale * y
         return self.activated(self.normed(total, "sum_norm", train) if word.norm else total, word.activation)
 

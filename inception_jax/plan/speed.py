@@ -20,9 +20,8 @@ AT_LEAST = 0.2
 """Seconds that a rate is measured over."""
 
 
-def rates(dtype: str) -> Rates:
-    """Of one device: as published of TPUs in bfloat16, else as measured here."""
-    device = jax.local_devices()[0]
+def rates(device: jax.Device, dtype: str) -> Rates:
+    """As published of TPUs in bfloat16, else as measured here."""
     if (chip := chip_of(device.device_kind)) and dtype == "bfloat16":
         return Rates(chip.flops, chip.hbm_bandwidth, "published")
     size = 1024 if device.platform == "cpu" else 8192
@@ -63,7 +62,8 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     )  # fmt: skip
     tell("drawing the parameters")
     state = run.initial_state()
-    peak = rates(run.config.model.dtype)
+    device = placement.mesh.local_devices[0]
+    peak = rates(device, run.config.model.dtype)
     itemsize = jnp.dtype(run.config.model.dtype).itemsize
     found: dict[str, Any] = {}
     # Training is last: it uses up the state.
@@ -105,7 +105,7 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
         "examples_per_group": run.config.norm.examples_per_group or size,
         "rewrites": list(run.network.rewrites),
         "devices": placement.devices,
-        "device_kind": placement.mesh.devices.flat[0].device_kind,
+        "device_kind": device.device_kind,
         "rounds": rounds,
         "rates": peak._asdict(),
         **found,
