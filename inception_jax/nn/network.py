@@ -1,22 +1,23 @@
 """From a table to a Flax module: the one interpreter of the vocabulary."""
 
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from inception_jax.nn.initializer import initializer
 from inception_jax.nn.norm import BatchNorm
+from inception_jax.nn.opened import load
+from inception_jax.nn.outputs import Outputs
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.nn.product import convolve, convolve_blocks, multiply
+from inception_jax.nn.siblings import Product, Share, products
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, windows
 from inception_jax.spec.measure import check, expansion
@@ -24,23 +25,6 @@ from inception_jax.spec.rewrite import rewrite
 from inception_jax.spec.vocabulary import Architecture, Conv, Linear, Steps, named
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
-
-Part = Literal["whole", "kernel", "rest"]
-"""Of a convolution: all of it, its kernel, or what follows the product."""
-
-
-class Outputs(NamedTuple):
-    """What a network gives back.
-
-    Attributes:
-      logits: [B, num_classes], at least float32; the pooled [B, C] where num_classes is 0.
-      aux: the auxiliary heads' logits, in the table's order; empty unless training with `aux=True`.
-      end_points: the activations asked for, by name.
-    """
-
-    logits: jax.Array | None
-    aux: tuple[jax.Array, ...]
-    end_points: dict[str, jax.Array]
 
 
 class Trunk(nn.Module):
@@ -63,12 +47,14 @@ class Trunk(nn.Module):
         bias = self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype)
         return (x + bias).astype(x.dtype)  # added, and so learned, in the dtype of the bias
 
-    def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0) -> jax.Array:
+    def normalisation(self, **own: Any) -> BatchNorm:
         unit = self.architecture.unit
         release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
-        fields = {**release, "passes": unit.norm_passes, **self.norm.keywords}
-        positions = self.path[0] in self.per_activation_in
-        return self.norm(**fields, scale_init=gamma, per_activation=positions, name=name)(x, train=train)
+        fields = {**release, "passes": unit.norm_passes, **self.norm.keywords, "per_activation": self.path[0] in self.per_activation_in}
+        return self.norm(**fields, **own)
+
+    def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0, **known: Any) -> jax.Array:
+        return self.normalisation(scale_init=gamma, name=name)(x, train=train, **known)
 
     def activated(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         return ACTIVATIONS[activation or self.architecture.unit.activation](x)
@@ -89,11 +75,17 @@ class Convolution(Trunk):
     word: Conv = Conv(None, (1, 1))
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, part: Part = "whole") -> jax.Array:
-        word = self.word
-        if part == "kernel":
-            return self.kernel((1, 1, x.shape[-1], word.filters or x.shape[-1]), word.init)[0, 0]
-        return self.finished(self.product(x) if part == "whole" else x, train)
+    def __call__(self, x: Any, train: bool, share: bool = False) -> Any:
+        if share:
+            return Share(
+                self.kernel((1, 1, x.shape[-1], self.word.filters or x.shape[-1]), self.word.init)[0, 0],
+                self.of_norm("batch_stats", "mean"),
+            )
+        return self.finished(x if isinstance(x, Product) else Product(self.product(x)), train)
+
+    def of_norm(self, collection: str, name: str) -> jax.Array | None:
+        """A variable of the norm behind, where it has it already."""
+        return self.variables.get(collection, {}).get("norm", {}).get(name)
 
     def product(self, x: jax.Array) -> jax.Array:
         word, unit = self.word, self.architecture.unit
@@ -105,21 +97,37 @@ class Convolution(Trunk):
             x = convolve(x, depthwise, word.stride, padding, groups=channels)
             kernel = (1, 1)
         weights = self.kernel((*kernel, x.shape[-1], filters), word.init)
+        if word.pool and word.pool.kind == "max":
+            weights = weights * self.sign.astype(weights.dtype)
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
             return multiply(x, weights.reshape(weights.shape[2:]))
         return (convolve_blocks if word.blocks else convolve)(x, weights, word.stride, padding)
 
-    def finished(self, x: jax.Array, train: bool) -> jax.Array:
+    def finished(self, product: Product, train: bool) -> jax.Array:
         """What follows the product."""
-        word, unit = self.word, self.architecture.unit
-        if word.pool:
-            x = pool(x, word.pool, unit)
+        (x, moments), word, unit = product, self.word, self.architecture.unit
         norm, bias = unit.of(word)
+        if word.pool:
+            x, moments = self.pooled(x, word.pool, train)
         if bias:
-            x = self.biased(x, unit.bias_init)
+            x, moments = self.biased(x, unit.bias_init), None
         if norm:
-            x = self.normed(x, "norm", train, word.gamma_init)
+            x = self.normed(x, "norm", train, word.gamma_init, moments=moments)
         return self.activated(x, word.activation)
+
+    def pooled(self, x: jax.Array, word: words.Pool, train: bool) -> Product:
+        """What a norm is given of pooled values: under a maximum, of values times gamma's sign, also the moments of all of them."""
+        y, near = pool(x, word, self.architecture.unit), self.of_norm("batch_stats", "mean")
+        if word.kind == "avg":
+            return Product(y)
+        moments = self.normalisation(parent=None).moments(x * self.sign, near) if train and near is not None else None
+        return Product(y * self.sign, moments)
+
+    @property
+    def sign(self) -> jax.Array:
+        """That of gamma: the norm of the maximum is the maximum of the norm where it is positive."""
+        gamma = self.of_norm("params", "scale")
+        return jnp.ones((), self.dtype) if gamma is None else jnp.where(gamma < 0, -1, 1).astype(self.dtype)
 
 
 class Classifier(Trunk):
@@ -145,12 +153,14 @@ class Block(Trunk):
     steps: Steps = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, part: Part = "whole") -> jax.Array:
-        """All of them; of those that begin with a 1x1 convolution its kernel alone, or what follows the product with that."""
+    def __call__(self, x: Any, train: bool, share: bool = False) -> Any:
+        """All of them, of `x`: an array, or the product that the first already has; or, to make that one, the first's share in it."""
         steps = list(named(self.steps))
-        if part != "whole" and isinstance(first := steps[0][1], Conv):
-            x, steps = Convolution(**self.shared, word=first, name=steps[0][0])(x, train, part), steps[1:]
-        return x if part == "kernel" else self.follow(steps, x, train)
+        if share:
+            (name, first), *_ = steps
+            assert isinstance(first, Conv)
+            return Convolution(**self.shared, word=first, name=name)(x, train, share)
+        return self.follow(steps, x, train)
 
     def follow(self, steps: Iterable[tuple[str, words.Word]], x: jax.Array, train: bool) -> jax.Array:
         for name, word in steps:
@@ -180,12 +190,9 @@ class Block(Trunk):
 
     def branches(self, word: words.Concat, x: jax.Array, train: bool) -> list[jax.Array]:
         blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
-        products = {}
-        if word.siblings:
-            kernels = [blocks[i](x, train, "kernel") for i in word.siblings]
-            ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
-            products = dict(zip(word.siblings, jnp.split(multiply(x, jnp.concatenate(kernels, axis=-1)), ends, axis=-1), strict=True))
-        return [block(products[i], train, "rest") if i in products else block(x, train) for i, block in enumerate(blocks)]
+        shares = [blocks[i](x, train, True) for i in word.siblings]
+        made = dict(zip(word.siblings, products(x, shares, self.normalisation(parent=None), train), strict=True)) if shares else {}
+        return [block(made.get(i, x), train) for i, block in enumerate(blocks)]
 
     def residual(self, word: words.Residual, x: jax.Array, train: bool) -> jax.Array:
         inputs = self.activated(self.normed(x, "norm", train), None) if word.preactivation else x
@@ -241,7 +248,7 @@ class Network(Trunk):
             table = deepest
         _, height, width, channels = images.shape
         check(table, (height, width), channels)  # names the place of what cannot be
-        table = rewrite(table, self.rewrites)
+        table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in))
         x, aux, kept, shared = images.astype(self.dtype), {}, {}, {**self.shared, "architecture": table}
         for name, steps in table.layers:
             again = any(fnmatchcase(name, pattern) for pattern in self.recompute)
@@ -252,12 +259,3 @@ class Network(Trunk):
                     aux[head.name] = kept[head.name] = Block(**shared, steps=head.steps, name=head.name)(x, train)
         logits = None if stop and end_points else kept[table.logits or name]
         return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
-
-
-def load(path: str) -> type[nn.Module]:
-    """The class that an open word names as `package.module:Class`; ValueError where it cannot be imported."""
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the open word names {path!r}, which cannot be imported ({error}): write 'package.module:Class'") from error

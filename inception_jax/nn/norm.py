@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.moments import MOMENTS
+from inception_jax.nn.moments import MOMENTS, Moments
 
 
 class BatchNorm(nn.Module):
@@ -43,8 +43,8 @@ class BatchNorm(nn.Module):
     passes: Literal[1, 2] = 2
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `x` of shape [B, ..., C].
+    def __call__(self, x: jax.Array, *, train: bool, moments: Moments | None = None) -> jax.Array:
+        """Normalises `x` of shape [B, ..., C], by its groups' moments or by those that are given.
 
         Raises:
           ValueError: `train=True` where `batch_stats` is not mutable, or a batch that groups do not divide.
@@ -62,15 +62,18 @@ class BatchNorm(nn.Module):
                 "train=True updates the running statistics, but the collection 'batch_stats' is not mutable: call "
                 "network.apply(..., train=True, mutable=['batch_stats']) and keep what it returns, or pass train=False"
             )
-        grouped = self._grouped(x).astype(dtype)
-        axes = tuple(range(1, grouped.ndim - len(shape)))
-        mean, var = MOMENTS[self.passes](grouped, axes, running_mean.value)
+        mean, var, m = moments or self.moments(x, running_mean.value)
         if not self.is_initializing():
-            m = grouped[0].size // mean[0].size
             bessel = m / max(m - 1, 1) if self.running_variance == "unbiased" else 1.0
             self._follow(running_mean, mean)
             self._follow(running_var, var * bessel)
-        return _normalise(grouped, mean, var + self.epsilon, scale, bias).reshape(x.shape).astype(x.dtype)
+        return _normalise(self._grouped(x).astype(dtype), mean, var + self.epsilon, scale, bias).reshape(x.shape).astype(x.dtype)
+
+    def moments(self, x: jax.Array, near: jax.Array) -> Moments:
+        """Of each group of `x`. `near`, a guess of the means, has the shape of what is learned: [C], or a value for each position too."""
+        grouped = self._grouped(x).astype(near.dtype)
+        mean, variance = MOMENTS[self.passes](grouped, tuple(range(1, grouped.ndim - near.ndim)), near)
+        return Moments(mean, variance, grouped.size // mean.size)
 
     def _grouped(self, x: jax.Array) -> jax.Array:
         batch = x.shape[0]

@@ -97,7 +97,8 @@ class Conv:
       depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
       gamma_init: what the norm's gamma begins at.
       shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
-      pool: an average over windows between the kernel and what follows it; made by `spec.rewrite`, not written in tables.
+      pool: over windows, between the kernel and what follows it; of a maximum, a norm's moments are those before it. Made by
+        `spec.rewrite`, not written in tables.
       blocks: compute it on blocks of `stride` pixels as channels; made by `spec.rewrite`.
     """
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.spec.measure import measure
 from inception_jax.spec.rewrite import RULES, RewriteError, best, demand, projected_first, rewrite
-from inception_jax.spec.vocabulary import Architecture, Norm, avg, concat, conv, flatten, global_avg, max_, same, table, valid
+from inception_jax.spec.vocabulary import Architecture, Norm, Unit, avg, concat, conv, flatten, global_avg, max_, same, table, valid
 
 
 def of(*branches, **unit):
@@ -65,6 +67,34 @@ def test_siblings_are_the_branches_that_begin_with_a_plain_1x1():
         demand(of(same(4, 1), same(4, 3)), ["join_siblings"])
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "unit"),
+    [
+        (same(8, 3), max_(3, 2), Unit(norm=False)),  # nothing to exchange with
+        (same(8, 3), max_(3, 2), Unit(bias=True)),  # it would be added with the wrong sign
+        (same(8, 3, norm=False), max_(3, 2), Unit()),
+        (same(8, 3), avg(3, 2), Unit()),
+        (same(8, 3), max_(3, 2, (1, 1), pad_value=0.0), Unit()),  # the zeros are of what comes after the activation
+        (same(8, 3), global_avg(), Unit()),
+        ((same(8, 3), Norm()), max_(3, 2), Unit()),
+        (concat(same(8, 1), same(8, 3)), max_(3, 2), Unit()),
+    ],
+)
+def test_a_maximum_goes_before_a_norm_alone(first, second, unit):
+    plain = Architecture("mine", "paper", table(First=first, Second=second), "a test", unit=unit)
+    with pytest.raises(RewriteError, match="maximum_first is for a max pool over windows straight behind"):
+        demand(plain, ["maximum_first"])
+    assert rewrite(plain, ["maximum_first"]) == plain
+
+
+def test_a_row_whose_pool_went_first_stays_where_it_is_asked_for():
+    plain = Architecture("mine", "paper", table(First=(same(4, 1), same(8, 3)), Second=(max_(3, 2), same(4, 1))), "a test")
+    (_, first), (_, second) = rewrite(plain, ["maximum_first"]).layers
+    assert (first, second) == ((same(4, 1), replace(same(8, 3), pool=max_(3, 2))), (same(4, 1),))
+    assert rewrite(plain, ["maximum_first"], keep=["First"]) == plain
+    assert rewrite(plain, ["maximum_first"], keep=["Second"]) != plain
+
+
 def test_what_a_network_has_no_place_for_is_said():
     with pytest.raises(RewriteError, match="one_pass is for convolutions with batch normalisation, which googlenet has not"):
         demand(architecture("googlenet"), ["one_pass"])
@@ -75,8 +105,9 @@ def test_what_a_network_has_no_place_for_is_said():
 
 
 def test_those_that_win_are_those_that_hold():
-    assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "one_pass")
-    assert best(architecture("resnet50"), "tpu") == ("one_pass",)
+    assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass")
+    assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass")
+    assert best(architecture("preact_resnet50"), "tpu") == ("one_pass",)
     assert best(architecture("inception_v3"), "cpu") == ()
     for name in REGISTRY:
         demand(architecture(name), best(architecture(name), "tpu"))
@@ -85,5 +116,5 @@ def test_those_that_win_are_those_that_hold():
 @pytest.mark.parametrize("name", REGISTRY)
 def test_parameters_statistics_and_end_points_stay(name):
     plain = measure(architecture(name))
-    found = measure(rewrite(architecture(name), tuple(RULES)))
+    found = measure(rewrite(architecture(name), tuple(RULES), keep=plain.end_points))
     assert (found.parameters, found.batch_stats, found.end_points) == (plain.parameters, plain.batch_stats, plain.end_points)
