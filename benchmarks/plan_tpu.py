@@ -2,7 +2,9 @@
 
 Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
 RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
-(`plain_flax.py`), which is held to the same logits from the same variables first. Bytes and memory are the compiler's; nothing was run.
+(`plain_flax.py`), which is held to the same logits from the same variables first; and the whole step of the recipe of
+that name, if there is one. Bytes and
+memory are the compiler's; nothing was run. What was compiled before stays in the results, so that one model can be done at a time.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,24 +26,47 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.machine import publish
+from benchmarks.machine import RESULTS, publish
 from benchmarks.plain_flax import Plain, theirs
+from inception_jax.experiment import Run
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, roofline
-from inception_jax.plan.compiled import room
+from inception_jax.plan.compiled import compiled, room
+from inception_jax.recipes import names, recipe
 from inception_jax.spec.rewrite import RULES, best
 
+NAME = "plan_tpu"
 IMAGES = 64
 MODELS = ("inception_v3", "inception_v4", "inception_resnet_v2", "bn_inception", "resnet50")
-PLAIN = "plain Flax"
+PLAIN, OWN, REWRITTEN, RECIPE = "plain Flax", "as the table says", "rewritten", "the whole recipe's step"
 
 
-def networks(model: str) -> dict[str, tuple[str, ...]]:
-    """What is compiled: without rewrites, by those that win on TPUs together, and with each of the others to them."""
+def networks(model: str, every: bool) -> dict[str, tuple[str, ...]]:
+    """What is compiled: without rewrites, by those that win on TPUs together, and if `every` with more and more of them and each of the
+    others."""
     table = create(model).architecture
     winning = best(table, "tpu")
-    others = {f"and {rule}": (*winning, rule) for rule in RULES if rule not in winning and RULES[rule].apply(table) != table}
-    return {"as the table says": (), "rewritten": winning, **others}
+    found = {OWN: (), REWRITTEN: winning}
+    if every:
+        found |= {" + ".join(winning[:i]): winning[:i] for i in range(1, len(winning))}
+        found |= {f"and {rule}": (*winning, rule) for rule in RULES if rule not in winning and RULES[rule].apply(table) != table}
+    return found
+
+
+def recipe_step(model: str, rewrites: tuple[str, ...], chip: str) -> dict[str, Any]:
+    """The figures of the whole step of the model's recipe: its auxiliary head, average, L2, clipping and preparation of the input."""
+    config, topology = recipe(model).config, Topology(chip, (1, 1))
+    config = replace(
+        config, batch_size=IMAGES, model=replace(config.model, dtype="bfloat16", rewrites=rewrites),
+        norm=replace(config.norm, examples_per_group=IMAGES),
+    )  # fmt: skip
+    found = compiled(Run(config, room(topology)), topology)
+    return {
+        "bytes": int(found["bytes_per_chip"]),
+        "flops": int(found["flops_per_chip"]),
+        "temporaries": found["memory"]["temporaries"],
+        "compile_seconds": round(found["compile_seconds"], 1),
+    }
 
 
 def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str, Any]:
@@ -106,33 +132,47 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--chips", nargs="+", default=["v5e"])
     parser.add_argument("--level", default="O1")
+    parser.add_argument("--every", action="store_true", help="also the rules one after the other, and those that do not win")
     parser.add_argument("--one", nargs=3, metavar=("MODEL", "PROGRAM", "CHIP"), help="prints one program's figures; used by itself")
     options = parser.parse_args()
     jax.config.update("jax_optimization_level", options.level)
     if options.one:
         model, name, chip = options.one
-        print(json.dumps(program(model, None if name == PLAIN else networks(model)[name], chip)))
+        rules = networks(model, every=True)
+        if name.startswith(RECIPE):
+            print(json.dumps(recipe_step(model, rules[name.removeprefix(f"{RECIPE}, ")], chip)))
+        else:
+            print(json.dumps(program(model, rules.get(name), chip)))
         return
-    figures: dict[str, Any] = {}
+    kept = RESULTS / f"{NAME}.json"
+    figures: dict[str, Any] = json.loads(kept.read_text())["models"] if kept.exists() else {}
     for model in options.models:
-        figures[model] = {"logits_apart": same_function(model)}
+        figures.setdefault(model, {})["logits_apart"] = same_function(model)
         for chip in options.chips:
-            found: dict[str, Any] = {}
-            for name in (PLAIN, *networks(model)):
+            found = {}
+            whole = [f"{RECIPE}, {name}" for name in (OWN, REWRITTEN) if model in names()]
+            for name in (PLAIN, *networks(model, options.every), *whole):
                 # A process for each: a program that libtpu holds is not given back.
                 line = [sys.executable, __file__, "--level", options.level, "--one", model, name, chip]
                 done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
                 found[name] = json.loads(done.stdout.splitlines()[-1])
-                print(
-                    f"{model}, {chip}, {name}: {found[name]['bytes'] / 1e9:.2f} GB, {found[name]['temporaries'] / 1e9:.2f} GB held",
-                    flush=True,
-                )
-            less = {
-                f"fewer_{what}_than_{peer}": round(1 - found["rewritten"][what] / found[peer][what], 4)
-                for what in ("bytes", "temporaries") for peer in (PLAIN, "as the table says")
-            }  # fmt: skip
-            figures[model][chip] = {"programs": found, **less}
-    publish("plan_tpu", {"images": IMAGES, "dtype": "bfloat16", "level": options.level, "models": figures}, ["libtpu"])
+                moved, held = found[name]["bytes"] / 1e9, found[name]["temporaries"] / 1e9
+                print(f"{model}, {chip}, {name}: {moved:.2f} GB, {held:.2f} GB held", flush=True)
+            figures[model][chip] = {"level": options.level, "programs": found, **less(found)}
+            publish(NAME, {"images": IMAGES, "dtype": "bfloat16", "models": figures}, ["libtpu"])
+
+
+def less(found: dict[str, Any]) -> dict[str, float]:
+    """Of what the others move and hold, which part the rewritten program does not."""
+    pairs = {
+        "than_plain_flax": (REWRITTEN, PLAIN),
+        "than_the_table": (REWRITTEN, OWN),
+        "in_the_recipe": (f"{RECIPE}, {REWRITTEN}", f"{RECIPE}, {OWN}"),
+    }
+    return {
+        f"fewer_{what}_{name}": round(1 - found[one][what] / found[other][what], 4)
+        for what in ("bytes", "temporaries") for name, (one, other) in pairs.items() if other in found
+    }  # fmt: skip
 
 
 if __name__ == "__main__":
