@@ -43,3 +43,8 @@ def _backward(kernel, stride, padding, kept, slope):
 
 
 max_pool.defvjp(_forward, _backward)
+
+
+def turned(x: jax.Array, gamma: jax.Array | None) -> jax.Array:
+    """`x` [..., C] with the sign of each `gamma` [C]: where it is positive, the norm of a maximum is the maximum of the norm."""
+    return x if gamma is None else x * jnp.where(gamma < 0, -1, 1).astype(x.dtype)

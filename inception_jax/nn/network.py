@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from inception_jax.nn.initializer import initializer
+from inception_jax.nn.maxima import turned
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.opened import load
 from inception_jax.nn.outputs import Outputs
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.nn.product import convolve, convolve_blocks, multiply
+from inception_jax.nn.repeated import repeated
 from inception_jax.nn.siblings import Product, Share, products
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, windows
@@ -50,7 +52,12 @@ class Trunk(nn.Module):
     def normalisation(self, **own: Any) -> BatchNorm:
         unit = self.architecture.unit
         release = {"epsilon": unit.norm_epsilon, "use_scale": unit.norm_scale, "running_variance": unit.running_variance}
-        fields = {**release, "passes": unit.norm_passes, **self.norm.keywords, "per_activation": self.path[0] in self.per_activation_in}
+        fields = {
+            **release,
+            "passes": unit.norm_passes,
+            **self.norm.keywords,
+            "per_activation": bool({*self.path[:1]} & {*self.per_activation_in}),
+        }
         return self.norm(**fields, **own)
 
     def normed(self, x: jax.Array, name: str, train: bool, gamma: float = 1.0, **known: Any) -> jax.Array:
@@ -77,10 +84,8 @@ class Convolution(Trunk):
     @nn.compact
     def __call__(self, x: Any, train: bool, share: bool = False) -> Any:
         if share:
-            return Share(
-                self.kernel((1, 1, x.shape[-1], self.word.filters or x.shape[-1]), self.word.init)[0, 0],
-                self.of_norm("batch_stats", "mean"),
-            )
+            kernel = self.kernel((1, 1, x.shape[-1], self.word.filters or x.shape[-1]), self.word.init)
+            return Share(kernel[0, 0], self.of_norm("batch_stats", "mean"))
         return self.finished(x if isinstance(x, Product) else Product(self.product(x)), train)
 
     def of_norm(self, collection: str, name: str) -> jax.Array | None:
@@ -98,7 +103,7 @@ class Convolution(Trunk):
             kernel = (1, 1)
         weights = self.kernel((*kernel, x.shape[-1], filters), word.init)
         if word.pool and word.pool.kind == "max":
-            weights = weights * self.sign.astype(weights.dtype)
+            weights = turned(weights, self.of_norm("params", "scale"))
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
             return multiply(x, weights.reshape(weights.shape[2:]))
         return (convolve_blocks if word.blocks else convolve)(x, weights, word.stride, padding)
@@ -117,17 +122,11 @@ class Convolution(Trunk):
 
     def pooled(self, x: jax.Array, word: words.Pool, train: bool) -> Product:
         """What a norm is given of pooled values: under a maximum, of values times gamma's sign, also the moments of all of them."""
-        y, near = pool(x, word, self.architecture.unit), self.of_norm("batch_stats", "mean")
+        y, gamma, near = pool(x, word, self.architecture.unit), self.of_norm("params", "scale"), self.of_norm("batch_stats", "mean")
         if word.kind == "avg":
             return Product(y)
-        moments = self.normalisation(parent=None).moments(x * self.sign, near) if train and near is not None else None
-        return Product(y * self.sign, moments)
-
-    @property
-    def sign(self) -> jax.Array:
-        """That of gamma: the norm of the maximum is the maximum of the norm where it is positive."""
-        gamma = self.of_norm("params", "scale")
-        return jnp.ones((), self.dtype) if gamma is None else jnp.where(gamma < 0, -1, 1).astype(self.dtype)
+        moments = self.normalisation(parent=None).moments(turned(x, gamma), near) if train and near is not None else None
+        return Product(turned(y, gamma), moments)
 
 
 class Classifier(Trunk):
@@ -248,12 +247,13 @@ class Network(Trunk):
             table = deepest
         _, height, width, channels = images.shape
         check(table, (height, width), channels)  # names the place of what cannot be
-        table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in))
+        if not self.is_initializing():
+            table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in))
         x, aux, kept, shared = images.astype(self.dtype), {}, {}, {**self.shared, "architecture": table}
-        for name, steps in table.layers:
-            again = any(fnmatchcase(name, pattern) for pattern in self.recompute)
-            block = nn.remat(Block, static_argnums=(2,)) if again else Block
-            x = kept[name] = block(**shared, steps=steps, name=name)(x, train)
+        for names, steps in table.stretches:
+            again = any(fnmatchcase(name, pattern) for name in names for pattern in self.recompute)
+            block, name = partial(nn.remat(Block, static_argnums=(2,)) if again else Block, **shared, steps=steps), names[-1]
+            x = kept[name] = repeated(self, block(parent=None), names, x, train) if len(names) > 1 else block(name=name)(x, train)
             for head in table.aux:
                 if head.at == name:
                     aux[head.name] = kept[head.name] = Block(**shared, steps=head.steps, name=head.name)(x, train)

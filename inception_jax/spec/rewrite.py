@@ -6,10 +6,11 @@ docs/rewrites.md tells what each saves where.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from typing import Any, NamedTuple, TypeGuard
 
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Pool, Steps, flatten, rewritten
+from inception_jax.spec.measure import UnknownShapeError, measure
+from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Pool, Steps, flatten, rewritten
 
 
 class RewriteError(ValueError):
@@ -40,6 +41,33 @@ def projected_first(pool: Pool, conv: Any) -> Conv:
     if not pointwise(conv) or conv.pool:
         raise RewriteError(f"what goes before an average pool is a 1x1 convolution of stride 1, and this is {conv}")
     return replace(conv, pool=pool)
+
+
+def loop_repeats(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+    """Three or more equal rows, one after the other, by one loop: the program holds them once.
+
+    Rows that keep the shape of what they are given, and draw nothing. Parameters stay by row: the step stacks them.
+    """
+    try:
+        places = measure(architecture).end_points
+    except UnknownShapeError:
+        return architecture
+    size = architecture.input_size
+    given = dict(zip(places, [(size, size, architecture.channels), *(place.shape for place in places.values())], strict=False))
+    alone = {*keep, *(head.at for head in architecture.aux)}
+
+    def kind(row: tuple[str, Steps]) -> Any:
+        """Of rows that may be in a loop the words, of the others their name."""
+        name, steps = row
+        again = given[name] == places[name].shape and rewritten(steps, _drawing_nothing) == steps
+        return steps if again and name not in alone else name
+
+    runs = [tuple(name for name, _ in rows) for _, rows in groupby(architecture.layers, kind)]
+    return replace(architecture, repeats=tuple(run for run in runs if len(run) >= 3))
+
+
+def _drawing_nothing(word: Any) -> Any:
+    return () if isinstance(word, Dropout | Layer) else word
 
 
 def project_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
@@ -82,7 +110,7 @@ def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Arc
     backward pass has been pooled. The moments stay those of the whole product.
     """
     rows = list(architecture.layers)
-    kept = {*keep, *(head.at for head in architecture.aux)}
+    kept = {*keep, *(head.at for head in architecture.aux), *chain(*architecture.repeats)}
     for i, ((name, first), (below, second)) in enumerate(pairwise(architecture.layers)):
         match tuple(flatten(first)), tuple(flatten(second)):
             case (*before, Conv(pool=None) as conv), (Pool("max", (_, _), pad_value=None) as pool, *after):
@@ -114,6 +142,7 @@ class Rule(NamedTuple):
 
 
 RULES: Mapping[str, Rule] = {
+    "loop_repeats": Rule(loop_repeats, "three or more equal rows, one after the other, that keep the shape and draw nothing"),
     "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
     "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
     "maximum_first": Rule(
@@ -123,7 +152,7 @@ RULES: Mapping[str, Rule] = {
     "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
     "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
 }
-"""In the order in which they are applied: a projection that goes first is a sibling."""
+"""In the order in which they are applied: rows are measured as they are, and a projection that goes first is a sibling."""
 BEST: Mapping[str, tuple[str, ...]] = {
     "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
     "gpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),

@@ -262,6 +262,7 @@ class Architecture:
       paper: the arXiv number of the paper that the network is from.
       source: its section or figure, or the release that the numbers come from.
       notes: (end point, what the source has there that this table has not).
+      repeats: runs of equal rows, by name, that are computed by one loop; made by `spec.rewrite`, not written in tables.
     """
 
     name: str
@@ -277,6 +278,14 @@ class Architecture:
     class_offset: int = 0
     paper: str = ""
     notes: tuple[tuple[str, str], ...] = ()
+    repeats: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def stretches(self) -> "Iterator[tuple[tuple[str, ...], Steps]]":
+        """The rows in order, those of a run together: (their names, what each of them is)."""
+        runs = {run[0]: run for run in self.repeats}
+        inside = {name for run in self.repeats for name in run[1:]}
+        return ((runs.get(name, (name,)), steps) for name, steps in self.layers if name not in inside)
 
     @property
     def logits(self) -> str | None:
