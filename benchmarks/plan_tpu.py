@@ -1,8 +1,8 @@
 """What a training step moves on a TPU, with and without rewrites: `python benchmarks/plan_tpu.py [--models NAME ...] [--chips v5e v6e]`.
 
-Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
-RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
-(`plain_flax.py`), which is held to the same logits from the same variables first. Bytes and memory are the compiler's; nothing was run.
+Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is a training step (`step.py`) compiled for one chip, at 64
+images in bfloat16. Beside ours the same network in plain Flax (`plain_flax.py`), which is held to the same logits from the same variables
+first. Bytes and memory are the compiler's; nothing was run.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -21,10 +20,10 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks.machine import publish
 from benchmarks.plain_flax import Plain, theirs
+from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, roofline
 from inception_jax.plan.compiled import room
@@ -46,34 +45,16 @@ def networks(model: str) -> dict[str, tuple[str, ...]]:
 def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str, Any]:
     """The figures of a compiled step; of plain Flax's where `rewrites` is None."""
     network: Any = create(model, dtype=jnp.bfloat16, decay=0.9997, rewrites=rewrites or ())
-    size, optimizer = network.architecture.input_size, optax.rmsprop(0.045, decay=0.9, eps=1.0, momentum=0.9)
+    size = network.architecture.input_size
     if rewrites is None:
-        plain = Plain(network.architecture, dtype=jnp.bfloat16)
-
-        def run(variables, images, **options):
-            logits, updated = plain.apply(variables, images, **options)
-            return SimpleNamespace(logits=logits), updated
-
-        network = SimpleNamespace(init=plain.init, apply=run)
-
-    def loss(params, stats, images, labels):
-        outputs, updated = network.apply(
-            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
-        )
-        return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean(), updated["batch_stats"]
-
-    def step(params, stats, state, images, labels):
-        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params, stats, images, labels)
-        updates, state = optimizer.update(gradients, state, params)
-        return optax.apply_updates(params, updates), stats, state, value
-
+        network = Plain(network.architecture, dtype=jnp.bfloat16)
     variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.bfloat16))
     images, labels = jax.ShapeDtypeStruct((IMAGES, size, size, 3), jnp.bfloat16), jax.ShapeDtypeStruct((IMAGES,), jnp.int32)
-    inputs = (variables["params"], variables["batch_stats"], jax.eval_shape(optimizer.init, variables["params"]), images, labels)
+    inputs = (variables["params"], variables["batch_stats"], jax.eval_shape(OPTIMIZER.init, variables["params"]), images, labels)
     topology = Topology(chip, (1, 1))
     placement = room(topology)
     inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated), inputs)
-    lowered = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*inputs)
+    lowered = jax.jit(step_of(network), donate_argnums=(0, 1, 2)).lower(*inputs)
     began = time.perf_counter()
     found = lowered.compile()
     seconds = time.perf_counter() - began
@@ -97,7 +78,7 @@ def same_function(model: str) -> float:
     plain = Plain(network.architecture)
     variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0), images)
     ours = jax.jit(network.apply)(variables, images).logits
-    peers = jax.jit(plain.apply)(theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images)
+    peers = jax.jit(plain.apply)(theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images).logits
     return float(jnp.abs(ours - peers).max() / jnp.abs(ours).max())
 
 
