@@ -31,9 +31,14 @@ def machine(packages: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def publish(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
-    """Prints the figures as one JSON object, and keeps them in `results/<name>.json`, with the versions of `packages` too."""
+def keep(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> str:
+    """Puts the figures into `results/<name>.json`, with the versions of `packages` too; gives back what is there."""
     text = json.dumps({"benchmark": name, **figures, "machine": machine(packages)}, indent=2)
-    print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n")
+    return text
+
+
+def publish(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
+    """Keeps the figures, and prints them as one JSON object."""
+    print(keep(name, figures, packages))

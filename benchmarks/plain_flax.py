@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from inception_jax.nn.network import Outputs
 from inception_jax.spec.geometry import kernel_on, windows
 from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Linear, Norm, Pool, Residual, Softmax, Steps, named
 
@@ -93,7 +94,7 @@ class Place(nn.Module):
 
 
 class Plain(nn.Module):
-    """The network without its auxiliary heads; logits."""
+    """The network without its auxiliary heads; what it gives back is as of ours."""
 
     architecture: Architecture
     num_classes: int = 1000
@@ -103,7 +104,7 @@ class Plain(nn.Module):
     def __call__(self, x, train=False):
         for name, steps in self.architecture.layers:
             x = Place(steps, self.architecture, self.dtype, self.num_classes, name=name)(x, train)
-        return x
+        return Outputs(x, (), {})
 
 
 def theirs(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:

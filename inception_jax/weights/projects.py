@@ -70,9 +70,12 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def torchvision() -> Any:
-    """torchvision's Python sources beside any build of PyTorch: its compiled operators are declared, and never called."""
+    """torchvision's Python sources beside any build of PyTorch: where its compiled operators are not its own, they are declared, and
+    never called."""
     import torch
 
+    with contextlib.suppress(RuntimeError):  # there is no operator torchvision::nms
+        return importlib.import_module("torchvision")
     library = torchvision.library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[attr-defined]
     for operator in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):  # it is there already

@@ -1,0 +1,129 @@
+"""Inception on a GPU beside timm, torchvision and plain Flax: `python benchmarks/peers_gpu.py [--models inception_v3] [--what training]`.
+
+Images/s of a training step (`step.py`) and of inference in bfloat16, random inputs; `peers.py` says how programs are held to the same
+function and timed. PyTorch's are channels last under autocast, eager and by torch.compile with max-autotune; plain Flax is the same table
+by hand (`plain_flax.py`). For inference ours has its norms folded into convolutions, and of the others those that are frozen.
+`times_as_fast` is ours over the peer, by round; `roofline` is how much of what the GPU can do, as measured here, a step of ours uses.
+
+Writes `results/peers_gpu.json` after each peer. Where time on a GPU comes in pieces: `--models`, `--what`, `--peers`, and `--add`, which
+goes on with what the results hold; `--caches` finds what an earlier piece compiled. Two programs are on the GPU at once: ours and one peer.
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a process that takes three quarters of the memory leaves none to others
+
+import jax
+
+from benchmarks.peers import (
+    INFERENCE,
+    TRAINING,
+    Flax,
+    Peer,
+    ProgramError,
+    Task,
+    Worker,
+    bar,
+    compare,
+    faster,
+    line,
+    torch_peers,
+    variants,
+)
+from inception_jax.models import architecture
+from inception_jax.plan.layers import Rates, layers
+from inception_jax.plan.speed import rates
+from inception_jax.spec.measure import measure
+
+BATCH = {"inception_v3": 256, "bn_inception": 256, "resnet50": 256, "inception_v4": 128, "inception_resnet_v2": 128}
+"""Images, fewer of the larger networks: two programs are on the GPU at once."""
+DTYPE, ITEMSIZE = "bfloat16", 2
+PEERS = {
+    **torch_peers("timm"),
+    "plain_flax": Peer("flax", partial(Flax, plain=True), dict.fromkeys(BATCH) | variants("timm", "torchvision")),
+    **torch_peers("torchvision"),
+}
+DEFAULT = ("timm_compiled", "plain_flax", "timm_eager", "torchvision_compiled", "torchvision_eager")
+OURS = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax}}
+
+
+class Bench:
+    """The GPU by itself."""
+
+    def rates(self) -> Rates:
+        device = jax.devices()[0]
+        if device.platform != "gpu":
+            raise ProgramError(f"JAX has none here, but {device.device_kind}")
+        return rates(device, DTYPE)
+
+
+def roofline(task: Task, entry: dict[str, Any], peak: Rates) -> dict[str, Any]:
+    """How much of the GPU's rates a step of ours uses: by what its table must compute and move at least, and by the compiler's bytes.
+
+    `binds` is which of the table's two would take longer; `of_layers` takes each layer by what binds it. The compiler's bytes are of the
+    program as it is, norms and all; they may leave out what is done in the library's own kernels.
+    """
+    beside = [found for found in entry["peers"].values() if "times_as_fast" in found]
+    if not beside:
+        return {}
+    images_per_second = median(found["images_per_second"]["ours"]["median"] for found in beside)
+    seconds = task.batch / images_per_second
+    measured = measure(architecture(task.model, beside[0]["variant"]), image_size=task.size)
+    rows = list(layers(measured, images=task.batch, itemsize=ITEMSIZE, train=task.what == TRAINING, rates=peak))
+    computing, moving = sum(row.flops for row in rows) / peak.flops, sum(row.bytes for row in rows) / peak.bandwidth
+    programs = [found["ours"]["program_bytes"] for found in entry["ours"].values() if "program_bytes" in found.get("ours", {})]
+    return {
+        "images_per_second": round(images_per_second, 2),
+        "binds": "compute" if computing > moving else "memory",
+        "of_matrix_rate": round(computing / seconds, 4),
+        "of_bandwidth": round(moving / seconds, 4),
+        "of_layers": round(sum(row.seconds for row in rows) / seconds, 4),
+        **({"of_bandwidth_by_program_bytes": round(programs[0] / peak.bandwidth / seconds, 4)} if programs else {}),
+    }
+
+
+def judged(task: Task, entry: dict[str, Any], peak: Rates) -> dict[str, Any]:
+    """The roofline of ours, and the bars, which are of Inception-v3 at 299 pixels and 256 images."""
+    used = roofline(task, entry, peak)
+    if (task.model, task.size, task.batch) != ("inception_v3", 299, 256):
+        return {"roofline": used}
+    peers = entry["peers"]
+    if task.what == INFERENCE:
+        return {"roofline": used, "bars": [bar("inference, times timm under torch.compile", 1.25, faster(peers, "timm_compiled"))]}
+    least = {"compute": ("of_matrix_rate", 0.35), "memory": ("of_bandwidth", 0.7)}.get(used.get("binds", ""), ("of_matrix_rate", 0.35))
+    bars = [
+        bar("training, times timm under torch.compile", 1.25, faster(peers, "timm_compiled")),
+        bar("training, times plain Flax", 1.5, faster(peers, "plain_flax")),
+        bar(f"training, {least[0]}", least[1], used.get(least[0])),
+    ]
+    return {"roofline": used, "bars": bars}
+
+
+def main() -> None:
+    parser = line(__doc__, models=tuple(BATCH), peers=DEFAULT, rounds=11, steps=20)
+    parser.add_argument("--batch-size", type=int, help=f"instead of {BATCH}")
+    options = parser.parse_args()
+    try:
+        with Worker(Bench) as bench:
+            peak = bench("rates")
+    except ProgramError as error:
+        sys.exit(f"the GPU could not be measured: {error}")
+    tasks = [
+        Task(
+            what, model, options.batch_size or BATCH[model], options.image_size or architecture(model).input_size, DTYPE, "gpu",
+            caches=options.caches,
+        )
+        for what in options.what for model in options.models
+    ]  # fmt: skip
+    packages = ("timm", "torch", "torchvision", "triton", "jax-cuda13-plugin", "nvidia-cudnn-cu13")
+    compare("peers_gpu", options, tasks, OURS, PEERS, partial(judged, peak=peak), packages, rates=peak._asdict())
+
+
+if __name__ == "__main__":
+    main()
