@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.machine import RESULTS, publish
 from benchmarks.plain_flax import Plain, theirs
+from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.experiment import Run
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, roofline
