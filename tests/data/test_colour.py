@@ -17,6 +17,11 @@ GREY = np.repeat(IMAGE[..., :1], 3, -1)
 TOLERANCE = 1 / 255 / 100
 
 
+def done(distortion, image, *arguments, **options):
+    """By an operation on planes, of an image [H, W, 3]."""
+    return np.stack(distortion(colour.planes(image), *arguments, **options), -1)
+
+
 def by_colorsys(image, change):
     return np.array([[colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*map(float, pixel)))) for pixel in row] for row in image])
 
@@ -25,21 +30,21 @@ def by_colorsys(image, change):
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
 def test_saturation(image, factor):
     expected = by_colorsys(image, lambda h, s, v: (h, min(s * factor, 1), v))
-    np.testing.assert_allclose(colour.saturation(image, factor), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(done(colour.saturation, image, factor), expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("image", [IMAGE, GREY], ids=["colour", "grey"])
 @pytest.mark.parametrize("delta", [-0.2, 0.0, 0.15])
 def test_hue(image, delta):
     expected = by_colorsys(image, lambda h, s, v: ((h + delta) % 1, s, v))
-    np.testing.assert_allclose(colour.hue(image, delta), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(done(colour.hue, image, delta), expected, atol=TOLERANCE)
 
 
 def test_brightness_and_contrast_do_not_clip():
-    np.testing.assert_allclose(colour.brightness(IMAGE, 0.5), IMAGE + 0.5, atol=TOLERANCE)
+    np.testing.assert_allclose(done(colour.brightness, IMAGE, 0.5), IMAGE + 0.5, atol=TOLERANCE)
     mean = IMAGE.reshape(-1, 3).mean(0)
-    np.testing.assert_allclose(colour.contrast(IMAGE, 1.5), (IMAGE - mean) * 1.5 + mean, atol=TOLERANCE)
-    assert np.asarray(colour.contrast(IMAGE, 1.5)).min() < 0
+    np.testing.assert_allclose(done(colour.contrast, IMAGE, 1.5), (IMAGE - mean) * 1.5 + mean, atol=TOLERANCE)
+    assert np.asarray(done(colour.contrast, IMAGE, 1.5)).min() < 0
 
 
 @pytest.mark.slow
@@ -55,9 +60,10 @@ def test_brightness_and_contrast_do_not_clip():
 def test_each_of_the_orders_is_taken_as_often_as_published(orders, expected, monkeypatch):
     """What ran is written down by four operations of our own: each appends its digit to the first pixel."""
     for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
-        monkeypatch.setattr(colour, name, lambda image, amount, digit=digit: image * 10 + digit * 1e-4)
+        monkeypatch.setattr(colour, name, lambda image, amount, digit=digit: tuple(plane * 10 + digit * 1e-4 for plane in image))
     keys = jax.random.split(jax.random.key(0), 400)
-    ran = np.rint(np.asarray(jax.vmap(lambda key: colour.in_an_order(jnp.zeros((1, 1, 3)), key, orders=orders))(keys))[:, 0, 0, 0] * 1e4)
+    black = colour.planes(jnp.zeros((1, 1, 3)))
+    ran = np.rint(np.asarray(jax.vmap(lambda key: colour.in_an_order(black, key, orders=orders)[0])(keys))[:, 0, 0] * 1e4)
     found = dict(zip(*np.unique(ran, return_counts=True), strict=True))
     assert found.keys() == expected.keys()
     for order, share in expected.items():
@@ -72,11 +78,11 @@ def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
     high = jnp.array([32 / 255, 1.5, 0.2, 1.5])
     amounts = [jax.random.uniform(k, minval=a, maxval=b) for k, a, b in zip(keys, low, high, strict=True)]
     steps = (colour.brightness, colour.saturation, colour.hue, colour.contrast)
-    found, least = np.asarray(colour.in_an_order(IMAGE, key)), np.inf
+    found, least = done(colour.in_an_order, IMAGE, key), np.inf
     for order in permutations(range(4)):
         image = jnp.asarray(IMAGE)
         for i in order:
-            image = steps[i](image, amounts[i])
+            image = done(steps[i], image, amounts[i])
         least = min(least, np.abs(np.clip(image, 0, 1) - found).max())
     assert least < TOLERANCE
 
@@ -84,14 +90,14 @@ def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
 @pytest.mark.slow
 def test_no_strength_is_no_distortion():
     for name, distortion in colour.DISTORTIONS.items():
-        np.testing.assert_allclose(distortion(IMAGE, jax.random.key(0), strength=0.0), IMAGE, atol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(done(distortion, IMAGE, jax.random.key(0), strength=0.0), IMAGE, atol=TOLERANCE, err_msg=name)
 
 
 def test_tpu_offsets_are_ycbcrs():
     """BT.601: what is added is one luma and two chroma offsets; read back from the difference."""
     middle = np.full((2, 2, 3), 0.5, np.float32)
     for seed in range(50):
-        red, green, blue = np.asarray(colour.tpu(middle, jax.random.key(seed)) - middle)[0, 0]
+        red, green, blue = np.asarray(done(colour.tpu, middle, jax.random.key(seed)) - middle)[0, 0]
         luma = 0.299 * red + 0.587 * green + 0.114 * blue
         assert abs(luma) <= 32 / 255 + 1e-6
         assert abs((blue - luma) / 1.772) <= 0.1 + 1e-4
@@ -99,8 +105,8 @@ def test_tpu_offsets_are_ycbcrs():
 
 
 def test_lighting_moves_along_imagenets_components():
-    moves = np.array([np.asarray(colour.lighting(IMAGE, jax.random.key(seed)) - IMAGE)[0, 0] for seed in range(2000)])
-    np.testing.assert_allclose(moves[0], np.asarray(colour.lighting(IMAGE, jax.random.key(0)) - IMAGE)[3, 4], atol=1e-6)
+    moves = np.array([np.asarray(done(colour.lighting, IMAGE, jax.random.key(seed)) - IMAGE)[0, 0] for seed in range(2000)])
+    np.testing.assert_allclose(moves[0], np.asarray(done(colour.lighting, IMAGE, jax.random.key(0)) - IMAGE)[3, 4], atol=1e-6)
     along = moves @ colour.EIGENVECTORS
     np.testing.assert_allclose(along.std(0), 0.1 * colour.EIGENVALUES, rtol=0.06)
     np.testing.assert_allclose(colour.EIGENVECTORS.T @ colour.EIGENVECTORS, np.eye(3), atol=1e-3)
@@ -123,7 +129,7 @@ STEPS = dict(zip("BSHC", (colour.brightness, colour.saturation, colour.hue, colo
 
 @pytest.mark.parametrize("name", AMOUNTS)
 def test_operations_are_tensorflows(name):
-    found = getattr(colour, name)(TENSORFLOW["small"], AMOUNTS[name])
+    found = done(getattr(colour, name), TENSORFLOW["small"], AMOUNTS[name])
     assert np.abs(found - TENSORFLOW[name]).max() < TOLERANCE
 
 
@@ -131,7 +137,7 @@ def test_operations_are_tensorflows(name):
 def test_operations_in_order_are_tensorflows(name):
     image, amounts = TENSORFLOW["small"], dict(zip("BSHC", AMOUNTS.values(), strict=True))
     for letter in ORDERS[name]:
-        image = STEPS[letter](image, amounts[letter])
+        image = done(STEPS[letter], image, amounts[letter])
     assert np.abs(np.clip(image, 0, 1) - TENSORFLOW[name]).max() < TOLERANCE
     numbers = tuple("BSHC".index(letter) for letter in ORDERS[name])
     assert numbers in (colour.SLIM if name.startswith("slim") else colour.ORIGINAL)
@@ -155,7 +161,7 @@ def test_enhancing_is_pillows(name):
 def test_jitter_enhances_in_any_order():
     ran = set()
     keys = jax.random.split(jax.random.key(0), 24)
-    jittered = jax.jit(jax.vmap(lambda key: colour.jitter(IMAGE, key)))(keys)
+    jittered = jax.jit(jax.vmap(lambda key: jnp.stack(colour.jitter(colour.planes(IMAGE), key), -1)))(keys)
     drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.split(key)[1], (3,), minval=0.6, maxval=1.4))(keys)
     for found, factors in zip(np.asarray(jittered), np.asarray(drawn), strict=True):
         differences = {}
