@@ -17,7 +17,7 @@ from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.opened import load
 from inception_jax.nn.outputs import Outputs
 from inception_jax.nn.pooling import local_response, pool
-from inception_jax.nn.product import convolve, convolve_blocks, multiply
+from inception_jax.nn.product import convolve, convolve_blocks, multiply, pointwise
 from inception_jax.nn.repeated import repeated
 from inception_jax.nn.siblings import Product, Share, products
 from inception_jax.spec import vocabulary as words
@@ -75,7 +75,7 @@ class Trunk(nn.Module):
 class Convolution(Trunk):
     """A `Conv` at work: kernel, bias, norm and activation.
 
-    1x1 kernels are matrix products, twice as fast as a convolution in a CPU's training step; they keep the shape
+    1x1 kernels are matrix products if the unit says so, twice as fast as a convolution in a CPU's training step; they keep the shape
     [1, 1, in, out].
     """
 
@@ -105,7 +105,7 @@ class Convolution(Trunk):
         if word.pool and word.pool.kind == "max":
             weights = turned(weights, self.of_norm("params", "scale"))
         if word.depth_multiplier or (kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))):
-            return multiply(x, weights.reshape(weights.shape[2:]))
+            return pointwise(x, weights.reshape(weights.shape[2:]), unit.pointwise)
         return (convolve_blocks if word.blocks else convolve)(x, weights, word.stride, padding)
 
     def finished(self, product: Product, train: bool) -> jax.Array:
@@ -190,7 +190,8 @@ class Block(Trunk):
     def branches(self, word: words.Concat, x: jax.Array, train: bool) -> list[jax.Array]:
         blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
         shares = [blocks[i](x, train, True) for i in word.siblings]
-        made = dict(zip(word.siblings, products(x, shares, self.normalisation(parent=None), train), strict=True)) if shares else {}
+        norm, how = self.normalisation(parent=None), self.architecture.unit.pointwise
+        made = dict(zip(word.siblings, products(x, shares, how, norm, train), strict=True)) if shares else {}
         return [block(made.get(i, x), train) for i, block in enumerate(blocks)]
 
     def residual(self, word: words.Residual, x: jax.Array, train: bool) -> jax.Array:

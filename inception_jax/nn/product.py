@@ -8,6 +8,8 @@ product that makes a kernel's gradient gives what it accumulates, float32, and t
 import jax
 import jax.numpy as jnp
 
+from inception_jax.spec.vocabulary import Pointwise
+
 Pairs = tuple[tuple[int, int], ...]
 _PLAIN = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC
 _BY_KERNEL = jax.lax.ConvDimensionNumbers((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))  # CHWN, IHWO, HWNC: examples are summed over
@@ -39,6 +41,11 @@ def _blocks(x: jax.Array, size: tuple[int, int], first: int) -> jax.Array:
 def multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`x` [..., C] with `kernel` [C, F], which is cast to the dtype of `x`: a 1x1 convolution."""
     return x @ kernel if x.dtype == kernel.dtype else _wide_multiply(x, kernel)
+
+
+def pointwise(x: jax.Array, kernel: jax.Array, how: Pointwise) -> jax.Array:
+    """A 1x1 convolution of `x` [B, H, W, C] with `kernel` [C, F], as the one or as the other."""
+    return multiply(x, kernel) if how == "product" else convolve(x, kernel[None, None], (1, 1), ((0, 0), (0, 0)))
 
 
 def _plain(x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: Pairs, groups: int) -> jax.Array:

@@ -9,7 +9,8 @@ import numpy as np
 
 from inception_jax.nn.moments import Moments
 from inception_jax.nn.norm import BatchNorm
-from inception_jax.nn.product import multiply
+from inception_jax.nn.product import pointwise
+from inception_jax.spec.vocabulary import Pointwise
 
 
 class Product(NamedTuple):
@@ -26,14 +27,14 @@ class Share(NamedTuple):
     near: jax.Array | None
 
 
-def products(x: jax.Array, shares: Sequence[Share], norm: BatchNorm, train: bool) -> list[Product]:
+def products(x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchNorm, train: bool) -> list[Product]:
     """`x` [B, H, W, C] with each kernel, as one.
 
     While training, their moments are taken of all at once, where they are made. The norms themselves are not joined: each would read a
     piece of what they share, which has then to be copied.
     """
     ends = np.cumsum([share.kernel.shape[-1] for share in shares])[:-1]
-    whole = multiply(x, jnp.concatenate([share.kernel for share in shares], axis=-1))
+    whole = pointwise(x, jnp.concatenate([share.kernel for share in shares], axis=-1), how)
     pieces = jnp.split(whole, ends, axis=-1)
     means = [share.near for share in shares if share.near is not None]
     if not train or len(means) < len(shares):

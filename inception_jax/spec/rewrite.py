@@ -10,7 +10,7 @@ from itertools import chain, groupby, pairwise
 from typing import Any, NamedTuple, TypeGuard
 
 from inception_jax.spec.measure import UnknownShapeError, measure
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Pool, Steps, flatten, rewritten
+from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Pool, Steps, flatten, rewritten, within
 
 
 class RewriteError(ValueError):
@@ -59,15 +59,11 @@ def loop_repeats(architecture: Architecture, keep: Collection[str] = ()) -> Arch
     def kind(row: tuple[str, Steps]) -> Any:
         """Of rows that may be in a loop the words, of the others their name."""
         name, steps = row
-        again = given[name] == places[name].shape and rewritten(steps, _drawing_nothing) == steps
+        again = given[name] == places[name].shape and not any(isinstance(word, Dropout | Layer) for word in within(steps))
         return steps if again and name not in alone else name
 
     runs = [tuple(name for name, _ in rows) for _, rows in groupby(architecture.layers, kind)]
     return replace(architecture, repeats=tuple(run for run in runs if len(run) >= 3))
-
-
-def _drawing_nothing(word: Any) -> Any:
-    return () if isinstance(word, Dropout | Layer) else word
 
 
 def project_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
@@ -119,6 +115,13 @@ def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Arc
     return replace(architecture, layers=tuple(rows))
 
 
+def keep_convolutions(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+    """1x1 kernels as the convolutions that they are, instead of as matrix products: a TPU's compiler joins those with norms about them."""
+    if not any(pointwise(word) for _, steps in architecture.layers for word in within(steps)):
+        return architecture
+    return replace(architecture, unit=replace(architecture.unit, pointwise="convolution"))
+
+
 def space_to_depth(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """The first convolution, where it has a stride, reads blocks of pixels as channels: 12 of stride 1 for 3 of stride 2."""
     (name, first), *rest = architecture.layers
@@ -149,12 +152,13 @@ RULES: Mapping[str, Rule] = {
         maximum_first, "a max pool over windows straight behind a convolution with batch normalisation, in rows of their own"
     ),
     "one_pass": Rule(one_pass, "convolutions with batch normalisation"),
+    "keep_convolutions": Rule(keep_convolutions, "1x1 convolutions of stride 1"),
     "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
     "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
 }
 """In the order in which they are applied: rows are measured as they are, and a projection that goes first is a sibling."""
 BEST: Mapping[str, tuple[str, ...]] = {
-    "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
+    "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions"),
     "gpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
 }
 """Those that win, by JAX's name of a platform; on a CPU none does. On GPUs they are taken to be what they are on TPUs: not measured."""

@@ -27,6 +27,7 @@ Same = Literal["tensorflow", "symmetric"]
 Padding = Literal["same", "valid", "ceil"] | Same | Pair
 """`same` as the architecture's unit says, `valid` none, `ceil` Caffe's rounding up, or (before, after) zeros."""
 Activation = Literal["relu", "sigmoid", "linear"]
+Pointwise = Literal["product", "convolution"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Unit:
       norm_scale: learn gamma; TF-Slim and Keras Inceptions fix it at 1.
       norm_epsilon: added to the variance.
       norm_passes: over a batch for its moments (`nn.moments`); set by `spec.rewrite`, not in tables.
+      pointwise: what a 1x1 kernel is computed as; set by `spec.rewrite`.
       running_variance: kept with the m/(m-1) of algorithm 2 (TF, PyTorch), or without (Keras).
       same: what "same" padding means. The output sizes agree at even inputs; the sampling grid is shifted by a pixel.
       count_include_pad: average pools divide by the window, not by the real pixels in it.
@@ -76,6 +78,7 @@ class Unit:
     norm_scale: bool = True
     norm_epsilon: float = 1e-3
     norm_passes: int = 2
+    pointwise: Pointwise = "product"
     running_variance: Literal["unbiased", "biased"] = "unbiased"
     same: Same = "tensorflow"
     count_include_pad: bool = False
@@ -356,6 +359,17 @@ def flatten(steps: Steps) -> Iterator[Word]:
             yield from flatten(step)
     else:
         yield steps
+
+
+def within(part: Any) -> Iterator[Any]:
+    """All words of a part, those inside others too."""
+    if isinstance(part, tuple):
+        for item in part:
+            yield from within(item)
+    elif is_dataclass(part):
+        yield part
+        for field in fields(part):
+            yield from within(getattr(part, field.name))
 
 
 def rewritten(part: Any, change: Callable[[Any], Any]) -> Any:

@@ -55,8 +55,9 @@ def module(width):
 
 def small(unit):
     """A place for every rule, a residual and a nested fork among them."""
+    block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
     layers = table(
-        Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block=Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True),
+        Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block_1=block, Block_2=block, Block_3=block,
         Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
     )  # fmt: skip
     return Architecture("small", "paper", layers, "a test", 24, unit=unit)
@@ -65,7 +66,7 @@ def small(unit):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "rules"),
-    [(Unit(), 6), (Unit(norm_scale=False), 6), (Unit(count_include_pad=True, bias=True), 5), (Unit(norm=False, bias=True), 4)],
+    [(Unit(), 8), (Unit(norm_scale=False), 8), (Unit(count_include_pad=True, bias=True), 7), (Unit(norm=False, bias=True), 6)],
     ids=["", "no gamma", "bias", "no norm"],
 )
 def test_each_rule_keeps_outputs_gradients_and_statistics(x64, unit, rules):
@@ -108,8 +109,8 @@ def test_what_is_asked_for_is_what_the_table_says(x64):
     """A row whose pool has gone before its norm has another shape: not where it is asked for."""
     network = Network(small(Unit()), num_classes=5, dtype=jnp.float64)
     tree, images = variables(network), jax.random.normal(jax.random.key(1), (2, 24, 24, 3))
-    wanted = network.apply(tree, images, end_points=["Stem", "Max", "Mixed_b"])
-    found = network.clone(rewrites=tuple(RULES)).apply(tree, images, end_points=["Stem", "Max", "Mixed_b"])
+    wanted = network.apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
+    found = network.clone(rewrites=tuple(RULES)).apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
     assert apart(found, wanted) < 1e-10
 
 

@@ -5,7 +5,21 @@ import pytest
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.spec.measure import measure
 from inception_jax.spec.rewrite import RULES, RewriteError, best, demand, projected_first, rewrite
-from inception_jax.spec.vocabulary import Architecture, Norm, Unit, avg, concat, conv, flatten, global_avg, max_, same, table, valid
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Dropout,
+    Norm,
+    Unit,
+    avg,
+    concat,
+    conv,
+    flatten,
+    global_avg,
+    max_,
+    same,
+    table,
+    valid,
+)
 
 
 def of(*branches, **unit):
@@ -95,19 +109,35 @@ def test_a_row_whose_pool_went_first_stays_where_it_is_asked_for():
     assert rewrite(plain, ["maximum_first"], keep=["Second"]) != plain
 
 
+def test_equal_rows_that_keep_the_shape_are_one_loop():
+    block, narrow = same(8, 3), same(4, 1)
+    rows = table(A=block, B=block, C=block, D=block, E=narrow, F=block, G=block, H=global_avg())
+    plain = Architecture("mine", "paper", rows, "a test")
+    assert rewrite(plain, ["loop_repeats"]).repeats == (("B", "C", "D"),)  # A has 3 channels before it, F has 4
+    found = rewrite(plain, ["loop_repeats"])
+    assert [names for names, _ in found.stretches] == [("A",), ("B", "C", "D"), ("E",), ("F",), ("G",), ("H",)]
+    assert rewrite(plain, ["loop_repeats"], keep=["C"]).repeats == ()
+    with pytest.raises(RewriteError, match="loop_repeats is for three or more equal rows"):
+        demand(architecture("inception_v3"), ["loop_repeats"])
+    deep = rewrite(architecture("inception_resnet_v2"), ["loop_repeats"]).repeats
+    assert [(run[0], len(run)) for run in deep] == [("block35_1", 10), ("block17_1", 20), ("block8_1", 9)]
+    dropping = Architecture("mine", "paper", tuple((name, (block, Dropout(0.1))) for name in "ABCDEF"), "a test")
+    assert rewrite(dropping, ["loop_repeats"]) == dropping
+
+
 def test_what_a_network_has_no_place_for_is_said():
     with pytest.raises(RewriteError, match="one_pass is for convolutions with batch normalisation, which googlenet has not"):
         demand(architecture("googlenet"), ["one_pass"])
     with pytest.raises(RewriteError, match="space_to_depth is for a first row that is one convolution with a stride"):
         demand(architecture("cifar_resnet20"), ["space_to_depth"])
-    with pytest.raises(RewriteError, match="no rewrite faster; there are project_first, join_siblings"):
+    with pytest.raises(RewriteError, match="no rewrite faster; there are loop_repeats, project_first, join_siblings"):
         demand(architecture("googlenet"), ["faster"])
 
 
 def test_those_that_win_are_those_that_hold():
-    assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass")
-    assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass")
-    assert best(architecture("preact_resnet50"), "tpu") == ("one_pass",)
+    assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions")
+    assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass", "keep_convolutions")
+    assert best(architecture("preact_resnet50"), "gpu") == ("one_pass",)
     assert best(architecture("inception_v3"), "cpu") == ()
     for name in REGISTRY:
         demand(architecture(name), best(architecture(name), "tpu"))
