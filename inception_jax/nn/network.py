@@ -19,7 +19,7 @@ from inception_jax.nn.outputs import Outputs
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.nn.product import convolve, convolve_blocks, multiply, pointwise
 from inception_jax.nn.repeated import repeated
-from inception_jax.nn.siblings import Product, Share, products
+from inception_jax.nn.siblings import Product, Share, products, split
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import kernel_on, windows
 from inception_jax.spec.measure import check, expansion
@@ -73,11 +73,7 @@ class Trunk(nn.Module):
 
 
 class Convolution(Trunk):
-    """A `Conv` at work: kernel, bias, norm and activation.
-
-    1x1 kernels are matrix products if the unit says so, twice as fast as a convolution in a CPU's training step; they keep the shape
-    [1, 1, in, out].
-    """
+    """A `Conv` at work: kernel, bias, norm and activation. A 1x1 kernel keeps the shape [1, 1, in, out], whatever it is computed as."""
 
     word: Conv = Conv(None, (1, 1))
 
@@ -189,7 +185,10 @@ class Block(Trunk):
 
     def branches(self, word: words.Concat, x: jax.Array, train: bool) -> list[jax.Array]:
         blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
-        shares = [blocks[i](x, train, True) for i in word.siblings]
+        if word.merged:
+            shares = split(self.kernel((1, 1, x.shape[-1], sum(word.filters)), None, "merged"), word.filters)
+        else:
+            shares = [blocks[i](x, train, True) for i in word.siblings]
         norm, how = self.normalisation(parent=None), self.architecture.unit.pointwise
         made = dict(zip(word.siblings, products(x, shares, how, norm, train), strict=True)) if shares else {}
         return [block(made.get(i, x), train) for i, block in enumerate(blocks)]

@@ -27,6 +27,11 @@ class Share(NamedTuple):
     near: jax.Array | None
 
 
+def split(kernel: jax.Array, filters: Sequence[int]) -> list[Share]:
+    """The shares in a kernel [1, 1, C, F] that is all of theirs already."""
+    return [Share(piece, None) for piece in jnp.split(kernel[0, 0], np.cumsum(filters)[:-1], axis=-1)]
+
+
 def products(x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchNorm, train: bool) -> list[Product]:
     """`x` [B, H, W, C] with each kernel, as one.
 

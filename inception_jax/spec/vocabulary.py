@@ -187,12 +187,20 @@ class LocalResponse:
 class Concat:
     """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies.
 
-    The 1x1 convolutions that begin the branches in `siblings` are computed as one; made by `spec.rewrite`, not written in tables.
+    The 1x1 convolutions that begin the branches in `siblings` are computed as one; made by `spec.rewrite`, not written in tables. If
+    `merged`, their kernels are one array of that name; made by `weights.folding`.
     """
 
     branches: tuple["Steps", ...]
     figure: str = ""
     siblings: tuple[int, ...] = ()
+    merged: bool = False
+
+    @property
+    def filters(self) -> tuple[int, ...]:
+        """Of the siblings."""
+        firsts = [next(flatten(self.branches[i])) for i in self.siblings]
+        return tuple(first.filters for first in firsts if isinstance(first, Conv) and first.filters)
 
 
 @dataclass(frozen=True)

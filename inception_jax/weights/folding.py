@@ -1,6 +1,6 @@
-"""Batch normalisation folded into the convolutions before it: the same function in evaluation, with fewer steps."""
+"""The same function in evaluation with fewer steps: norms folded into the convolutions before them, siblings' kernels made one array."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from inception_jax.nn.network import Network
-from inception_jax.spec.vocabulary import Conv, Linear, rewritten
+from inception_jax.spec.rewrite import rewrite
+from inception_jax.spec.vocabulary import Concat, Conv, Linear, Residual, Steps, named, rewritten
 from inception_jax.weights.tree import flat, nested
 
 
@@ -41,3 +42,32 @@ def folded(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
         leaves[f"params/{place}/bias"] = ((bias - mean) * factor + beta).astype(beta.dtype)
         leaves[kernel] = (leaves[kernel] * factor).astype(leaves[kernel].dtype)
     return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), nested(leaves)
+
+
+def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
+    """`network` and `variables` with the kernels of siblings as one array each, ahead of time: what `join_siblings` does in every call.
+
+    Projections that can go before their average pool are siblings, too. A network without siblings stays as it is.
+    """
+    table = rewrite(network.architecture, ("project_first", "join_siblings"))
+    leaves = {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
+    for name, steps in table.layers:
+        for place, word in _concats(steps, name):
+            firsts = [f"params/{place}/branch_{i}/{next(named(word.branches[i]))[0]}/kernel" for i in word.siblings]
+            if firsts:
+                leaves[f"params/{place}/merged"] = np.concatenate([leaves.pop(path) for path in firsts], axis=-1)
+    change = lambda word: replace(word, merged=bool(word.siblings)) if isinstance(word, Concat) else word  # noqa: E731
+    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), nested(leaves)
+
+
+def _concats(steps: Steps, place: str) -> Iterator[tuple[str, Concat]]:
+    """Each with the path of the place that it stands in."""
+    for _, word in named(steps):
+        match word:
+            case Concat(branches=branches):
+                yield place, word
+                for i, branch in enumerate(branches):
+                    yield from _concats(branch, f"{place}/branch_{i}")
+            case Residual(branch=branch, shortcut=shortcut):
+                yield from _concats(branch, place)
+                yield from _concats(shortcut if isinstance(shortcut, tuple) else (), f"{place}/shortcut")

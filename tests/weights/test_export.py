@@ -13,7 +13,7 @@ from inception_jax.nn.create import create
 from inception_jax.spec.measure import smallest
 from inception_jax.weights import file, onnx
 from inception_jax.weights.cards import Card
-from inception_jax.weights.folding import folded
+from inception_jax.weights.folding import folded, merged
 from tests.invented import variables
 
 FORMS = [
@@ -50,10 +50,14 @@ def test_folded_and_as_onnx_a_network_computes_the_same(name, variant):
     network, tree, size = prepared(name, variant)
     session = onnxruntime.InferenceSession(onnx.exported(network, tree, image_size=size), providers=["CPUExecutionProvider"])
     bare, own = folded(network, tree)
+    joined, one = merged(bare, own)
     assert "mean" not in str(jax.tree_util.tree_structure(own["batch_stats"])) or variant in ("norm_on_sum", "keras")
     images = np.random.default_rng(0).uniform(-1, 1, (7, size, size, network.architecture.channels)).astype(np.float32)
-    wanted, other = (jax.jit(of.apply, compiler_options=QUICK)(leaves, images).logits for of, leaves in ((network, tree), (bare, own)))
+    forms = ((network, tree), (bare, own), (joined, one))
+    wanted, other, another = (jax.jit(of.apply, compiler_options=QUICK)(leaves, images).logits for of, leaves in forms)
     assert relative(other, wanted) < 1e-5
+    assert relative(another, wanted) < 1e-5
+    assert ("merged" in str(jax.tree_util.tree_structure(one))) == ("inception" in name or name in ("googlenet", "bn_x5_sigmoid"))
     assert relative(session.run(None, {"images": images})[0], wanted) < 1e-5
     assert relative(session.run(None, {"images": images[:1]})[0], wanted[:1]) < 1e-5
 
