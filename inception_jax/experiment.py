@@ -20,6 +20,7 @@ from inception_jax.mesh import Placement
 from inception_jax.models import UnknownModelError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
+from inception_jax.nn.repeated import pack, unpack
 from inception_jax.spec.measure import Measurement, measure
 from inception_jax.spec.rewrite import best
 from inception_jax.training import objective, optimizer
@@ -295,14 +296,39 @@ class Run:
         group = self.config.norm.examples_per_group if normed else 1
         return self.placement.parts(self.config.batch_size, self.config.examples_per_device, group)
 
+    @property
+    def _repeats(self) -> tuple[tuple[str, ...], ...]:
+        """Frozen parameters are chosen by their names, which those of a stack have lost."""
+        return () if self.config.optimizer.freeze else self.network.repeats
+
+    def pack(self, state: State) -> State:
+        """As the step has it, the variables of rows in a loop stacked; without such rows as it is."""
+        return self._pack(state) if self._repeats else state
+
+    def unpack(self, state: State) -> State:
+        """As it is known everywhere else: every row by its name."""
+        return self._unpack(state) if self._repeats else state
+
+    @cached_property
+    def _pack(self):
+        return jax.jit(partial(pack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_packed_state()))
+
+    @cached_property
+    def _unpack(self):
+        return jax.jit(partial(unpack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_state()))
+
+    def abstract_packed_state(self) -> State:
+        """What the step is compiled for."""
+        return self.placement.abstract(jax.eval_shape(partial(pack, runs=self._repeats), self.abstract_state()))
+
     @cached_property
     def train_step(self):
-        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
+        """(packed state, batch) -> (packed state, sums), compiled; the state that goes in is used up."""
         step = partial(
             train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay,
             skip_not_finite=self.config.on_not_finite == "skip_and_count",
         )  # fmt: skip
-        return self.placement.compile(step, state=self.abstract_state())
+        return self.placement.compile(step, state=self.abstract_packed_state())
 
     @cached_property
     def eval_step(self):

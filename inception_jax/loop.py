@@ -64,7 +64,7 @@ def fit(
     config, leads, sheet = run.config, run.placement.leads, Timesheet()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
     start = run.placement.agreed(checkpoints.sound(say) or 0 if leads else 0)
-    state = checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)()
+    state = run.pack(checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)())
     note = checkpoints.note(start) if start else {}
     unscored = bool(note.pop(UNSCORED, False))
     note.pop(SCORE, None)
@@ -86,7 +86,7 @@ def fit(
                     results = evaluated(run, step, state, log, interruption, sheet)
                 if is_due.checkpoint:
                     log.send()
-                    checkpoints.save(step, state, note={SCORE: results["top1"]} if unscored else {})
+                    checkpoints.save(step, run.unpack(state), note={SCORE: results["top1"]} if unscored else {})
                 unscored = False
                 checkpoints.check()
                 sheet.book("save")
@@ -95,14 +95,14 @@ def fit(
             if step not in (start, checkpoints.last):
                 kept = tally.total()
                 log.send()
-                checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
+                checkpoints.save(step, run.unpack(state), note={**kept, **({UNSCORED: 1.0} if unscored else {})})
             raise
     interruption.hold(False)
     interruption.look()
     sheet.book("save")
     if leads and step > start:
         say(f"the wall time went into: {sheet.summary()}")
-    return state, results or score(run, state, interruption)
+    return run.unpack(state), results or score(run, state, interruption)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
 def training(
     run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption, sheet: Timesheet, workdir: epath.Path
 ) -> Iterator[tuple[int, State, dict[str, float], Due]]:
-    """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
+    """Steps the run and yields (step, packed state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, since, warned = run.config, start, False
     if start < run.steps:
         group = config.norm.examples_per_group

@@ -1,6 +1,7 @@
 """A training step made again, layer by layer, to find where its numbers stop being finite."""
 
 import json
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ from inception_jax.data import order
 from inception_jax.experiment import Run
 from inception_jax.files import put
 from inception_jax.leaves import leaves
+from inception_jax.spec.rewrite import LOOP
 from inception_jax.training.state import State
 
 
@@ -54,21 +56,26 @@ class Replay(NamedTuple):
 
 def replay(run: Run, state: State) -> Replay:
     """The step that follows `state`, made without compiling it, every layer looked at."""
+    if LOOP in (rules := run.network.rewrites):  # inside a loop there is no layer to look at
+        rules = tuple(rule for rule in rules if rule != LOOP)
+        run = replace(run, config=replace(run.config, model=replace(run.config.model, rewrites=rules)))
     step = int(state.step) + 1
     (batch,) = run.train_batches(step - 1, step)
     found = [looked_at("parameter", name.replace(".", "/"), leaf) for name, leaf in leaves(state.params)]
     places: dict[int, Seen] = {}  # of what runs through the network; callbacks may come in another order than they were asked for
 
     def look(what: str, layer: str, tree: Any) -> None:
-        for leaf in jax.tree.leaves(tree):
+        for leaf in filter(lambda leaf: isinstance(leaf, jax.Array), jax.tree.leaves(tree)):
             place = len(places)
             places[place] = Seen(what, layer, 1.0, 0.0)
             # Under differentiation there are only tracers here: the numbers come to a callback.
             jax.debug.callback(lambda x, place=place: places.__setitem__(place, looked_at(what, layer, x)), leaf)
 
     def watch(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        if context.module.scope is None:  # it computes for another, and has no place
+            return call(*arguments, **keywords)
         layer = "/".join(context.module.path) or run.config.model.name
-        look("input", layer, [x for x in arguments if isinstance(x, jax.Array)])
+        look("input", layer, [x for x in arguments if isinstance(x, jax.Array | tuple)])
         outputs = call(*arguments, **keywords)
         look("output", layer, outputs)
         return outputs

@@ -1,11 +1,11 @@
-"""Networks that compile in seconds: of one and of three modules, where a test is of the run, and the family's without what repeats."""
+"""Networks that compile in seconds: of one module, of three, of equal rows, for tests of runs; and the family's without what repeats."""
 
 from dataclasses import replace
 from typing import Any
 
 from inception_jax.config import Experiment
 from inception_jax.recipes import recipe
-from inception_jax.spec.vocabulary import Architecture, Concat, Dropout, Linear, Softmax, avg, concat, global_avg, same, table
+from inception_jax.spec.vocabulary import Architecture, Concat, Dropout, Linear, Residual, Softmax, avg, concat, global_avg, same, table
 
 
 def line_of(network: str) -> tuple[str, ...]:
@@ -34,7 +34,16 @@ def three() -> Architecture:
     return of("three", Mixed_a=module(4), Mixed_b=module(6), Mixed_c=module(8))
 
 
-SMALL = {"one": one, "three": three}
+def deep() -> Architecture:
+    """Three equal rows in a row."""
+    block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
+    layers = table(
+        Stem=same(8, 3, 2), Block_1=block, Block_2=block, Block_3=block, Pool=global_avg(), Logits=Linear(), Predictions=Softmax()
+    )
+    return Architecture("deep", "paper", layers, "a test", 16, num_classes=10)
+
+
+SMALL = {"one": one, "three": three, "deep": deep}
 
 
 def each_row_once(table: Architecture) -> Architecture:

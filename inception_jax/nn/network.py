@@ -225,6 +225,11 @@ class Network(Trunk):
     recompute: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
 
+    @property
+    def repeats(self) -> tuple[tuple[str, ...], ...]:
+        """Rows that are computed by a loop, and whose variables can come stacked (`nn.repeated`)."""
+        return rewrite(self.architecture, self.rewrites, keep=self.per_activation_in).repeats
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, end_points: Sequence[str] = (), stop: bool = False) -> Outputs:
         """Classifies `images` [B, H, W, C], scaled to [-1, 1].
@@ -243,12 +248,10 @@ class Network(Trunk):
         table = self.architecture if self.num_classes else self.architecture.embedding
         table = replace(table, aux=table.aux if self.aux and (train or self.is_initializing()) else ())
         deepest = table.up_to(end_points)
-        if stop and end_points:
-            table = deepest
-        _, height, width, channels = images.shape
-        check(table, (height, width), channels)  # names the place of what cannot be
+        table = deepest if stop and end_points else table
+        check(table, (images.shape[1], images.shape[2]), images.shape[3])  # names the place of what cannot be
         if not self.is_initializing():
-            table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in))
+            table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in, *(head.at for head in self.architecture.aux)))
         x, aux, kept, shared = images.astype(self.dtype), {}, {}, {**self.shared, "architecture": table}
         for names, steps in table.stretches:
             again = any(fnmatchcase(name, pattern) for name in names for pattern in self.recompute)

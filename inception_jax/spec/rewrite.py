@@ -144,8 +144,9 @@ class Rule(NamedTuple):
     form: str
 
 
+LOOP = "loop_repeats"
 RULES: Mapping[str, Rule] = {
-    "loop_repeats": Rule(loop_repeats, "three or more equal rows, one after the other, that keep the shape and draw nothing"),
+    LOOP: Rule(loop_repeats, "three or more equal rows, one after the other, that keep the shape and draw nothing"),
     "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
     "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
     "maximum_first": Rule(
