@@ -2,8 +2,8 @@
 
 Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
 RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
-(`plain_flax.py`), which is held to the same logits from the same variables first; and the whole step of the recipe of
-that name, if there is one. Bytes and
+(`plain_flax.py`), which is held to the same logits from the same variables first; with `--recipes` the whole step of the
+recipe of that name, if there is one. Bytes and
 memory are the compiler's; nothing was run. What was compiled before stays in the results, so that one model can be done at a time.
 """
 
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--chips", nargs="+", default=["v5e"])
     parser.add_argument("--level", default="O1")
     parser.add_argument("--every", action="store_true", help="also the rules one after the other, and those that do not win")
+    parser.add_argument("--recipes", action="store_true", help="also the whole step of the recipe of that name")
     parser.add_argument("--one", nargs=3, metavar=("MODEL", "PROGRAM", "CHIP"), help="prints one program's figures; used by itself")
     options = parser.parse_args()
     jax.config.update("jax_optimization_level", options.level)
@@ -131,7 +132,7 @@ def main() -> None:
         figures.setdefault(model, {})["logits_apart"] = same_function(model)
         for chip in options.chips:
             found = {}
-            whole = [f"{RECIPE}, {name}" for name in (OWN, REWRITTEN) if model in names()]
+            whole = [f"{RECIPE}, {name}" for name in (OWN, REWRITTEN) if options.recipes and model in names()]
             for name in (PLAIN, *networks(model, options.every), *whole):
                 # A process for each: a program that libtpu holds is not given back.
                 line = [sys.executable, __file__, "--level", options.level, "--one", model, name, chip]
