@@ -1,6 +1,6 @@
 """How long a training step takes to compile, with equal rows in a loop and without: `python benchmarks/compile_time.py [--for cpu v5e]`.
 
-The step of `step.py`: on a CPU for 8 images in float32; for a TPU (needs libtpu, and no TPU) for 64 in bfloat16, at the compiler's level O1;
+The step of `step.py`: on a CPU for 8 images in float32; for a TPU (needs libtpu, and no TPU) for 64 in bfloat16, at level O1;
 each program in a process of its own, without a cache, in rounds turn about. With the loop, the step has variables that are stacked, as runs
 hold them (`nn.repeated.pack`). Ratios are the loop's seconds over the other's: of compiling, and with tracing and lowering.
 """

@@ -2,9 +2,9 @@
 
 Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
 RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
-(`plain_flax.py`), which is held to the same logits from the same variables first; with `--recipes` the whole step of the
-recipe of that name, if there is one. Bytes and
-memory are the compiler's; nothing was run. What was compiled before stays in the results, so that one model can be done at a time.
+(`plain_flax.py`), which is held to the same logits from the same variables first; with `--recipes` the whole step of the recipe
+of that name, if there is one. Bytes and memory are the compiler's; nothing was run. What was compiled before stays in the results, so that
+one model can be done at a time.
 """
 
 import argparse
