@@ -32,7 +32,7 @@ from inception_jax.nn.network import Network
 from inception_jax.plan.compiled import account
 from inception_jax.spec.rewrite import best
 from inception_jax.weights import convert
-from inception_jax.weights.folding import folded
+from inception_jax.weights.folding import folded, merged
 from inception_jax.weights.projects import TORCH, versions
 from inception_jax.weights.sources import SOURCES
 from tests.invented import variables as invented
@@ -187,7 +187,7 @@ class Flax(Program):
             self._program = run.lower(*self._state, self._images, self._labels).compile()
             return
         if not self._plain:
-            network, variables = folded(network, variables)
+            network, variables = merged(*folded(network, variables))
             # Kernels of convolutions in the precision that they are used in; the classifier is computed in float32.
             variables = jax.tree.map(lambda leaf: leaf.astype(network.dtype) if leaf.ndim == 4 else leaf, variables)
         self._state = [jax.device_put(variables), self._images]

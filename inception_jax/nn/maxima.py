@@ -14,9 +14,9 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x: jax.Array, kernel: tuple[int, int], stride: tuple[int, int], padding: Pairs) -> jax.Array:
-    """Maxima of windows of `x` [B, H, W, C]. Of equal values in a window the first alone has the gradient, as with XLA's own."""
-    return nn.max_pool(x, window_shape=kernel, strides=stride, padding=padding)
+def max_pool(x: jax.Array, window_shape: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
+    """`flax.linen.max_pool` of `x` [B, H, W, C]. Of equal values in a window the first alone has the gradient, as with XLA's own."""
+    return nn.max_pool(x, window_shape=window_shape, strides=strides, padding=padding)
 
 
 def _forward(x, kernel, stride, padding):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn import maxima
+from inception_jax.nn.windows import AVG_POOLS, MAX_POOLS
 from inception_jax.spec.geometry import adaptive, kernel_on, windows
 from inception_jax.spec.vocabulary import Pool, Unit
 
@@ -22,14 +22,12 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     if word.kind == "avg":
         # Caffe's ceil mode hangs the last window over the border, but never counts what hangs over.
         count = unit.count_include_pad and word.padding != "ceil"
-        mean = nn.avg_pool(x, window_shape=kernel, strides=word.stride, padding=padding, count_include_pad=count)
+        mean = AVG_POOLS[word.how](x, window_shape=kernel, strides=word.stride, padding=padding, count_include_pad=count)
         return mean.astype(x.dtype)  # Flax divides by float32 counts, and so returns float32 for bfloat16
     if word.pad_value is not None:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
         padding = ((0, 0), (0, 0))
-    if word.compare:
-        return maxima.max_pool(x, kernel, word.stride, padding)
-    return nn.max_pool(x, window_shape=kernel, strides=word.stride, padding=padding)
+    return MAX_POOLS[word.how](x, window_shape=kernel, strides=word.stride, padding=padding)
 
 
 def local_response(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:

@@ -129,7 +129,7 @@ class Pool:
       shrink: cut a kernel that is larger than the map to the map.
       pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
         first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
-      compare: take a maximum's gradient by comparisons; made by `spec.rewrite`.
+      how: it is computed (`nn.pooling`); made by `spec.rewrite`.
     """
 
     kind: Literal["max", "avg"]
@@ -139,7 +139,7 @@ class Pool:
     pad_value: float | None = None
     grid: Pair | None = None
     shrink: bool = False
-    compare: bool = False
+    how: Literal["windows", "slices", "comparisons"] = "windows"
 
 
 @dataclass(frozen=True)

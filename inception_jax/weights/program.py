@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.experiment import Run
-from inception_jax.weights.folding import folded
+from inception_jax.weights.folding import folded, merged
 
 Program = Callable[[Any], jax.Array]
 
 
 def program(run: Run, variables: Mapping[str, Any], *, pixels: bool, fold: bool = True) -> Program:
     """float32 [B, size, size, C], scaled, to logits [B, K]; with `pixels`, uint8 [B, size, size, 3] to class probabilities."""
-    network, own = folded(run.network, variables) if fold else (run.network, jax.tree.map(np.asarray, dict(variables)))
+    network, own = merged(*folded(run.network, variables)) if fold else (run.network, jax.tree.map(np.asarray, dict(variables)))
 
     def compute(images: jax.Array) -> jax.Array:
         outputs: Any = network.apply(own, run.prepare_evaluation(images) if pixels else images)

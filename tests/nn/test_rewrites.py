@@ -66,7 +66,7 @@ def small(unit):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "rules"),
-    [(Unit(), 8), (Unit(norm_scale=False), 8), (Unit(count_include_pad=True, bias=True), 7), (Unit(norm=False, bias=True), 6)],
+    [(Unit(), 9), (Unit(norm_scale=False), 9), (Unit(count_include_pad=True, bias=True), 8), (Unit(norm=False, bias=True), 7)],
     ids=["", "no gamma", "bias", "no norm"],
 )
 def test_each_rule_keeps_outputs_gradients_and_statistics(x64, unit, rules):
@@ -151,12 +151,21 @@ def test_a_convolution_by_blocks_of_pixels(x64, kernel, stride, padding):
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, 2, "valid"), (3, 1, "same"), (2, 2, "ceil"), (2, 3, "valid"), (3, 2, "same")]
 )
-def test_the_gradient_of_a_maximum_by_comparisons_is_xlas_ties_too(kernel, stride, padding):
+@pytest.mark.parametrize("how", ["comparisons", "slices"])
+def test_a_maximum_and_its_gradient_are_xlas_ties_too(kernel, stride, padding, how):
     x = jnp.asarray(RNG.integers(-2, 3, (2, 9, 12, 3)).astype(np.float32))
     word = max_(kernel, stride, padding)
 
-    def slope(x, compare):
-        y = pool(x, replace(word, compare=compare), Unit())
-        return (y * (1 + jnp.arange(y.size).reshape(y.shape))).sum()
+    def slope(x, how):
+        y = pool(x, replace(word, how=how), Unit())
+        return (y * (1 + jnp.arange(y.size).reshape(y.shape))).sum(), y
 
-    np.testing.assert_array_equal(jax.grad(slope)(x, True), jax.grad(slope)(x, False))
+    found, wanted = (jax.grad(slope, has_aux=True)(x, chosen) for chosen in (how, "windows"))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, "same"), (3, 2, "ceil"), (5, 3, "valid"), (2, 2, "same")])
+def test_an_average_by_slices(x64, kernel, stride, padding, include):
+    x, word, unit = jnp.asarray(RNG.normal(size=(2, 9, 12, 3))), avg(kernel, stride, padding), Unit(count_include_pad=include)
+    np.testing.assert_allclose(pool(x, replace(word, how="slices"), unit), pool(x, word, unit), atol=1e-12)

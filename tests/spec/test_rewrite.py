@@ -4,7 +4,7 @@ import pytest
 
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.spec.measure import measure
-from inception_jax.spec.rewrite import RULES, RewriteError, best, demand, projected_first, rewrite
+from inception_jax.spec.rewrite import BEST, RULES, RewriteError, best, demand, projected_first, rewrite
 from inception_jax.spec.vocabulary import (
     Architecture,
     Dropout,
@@ -138,9 +138,11 @@ def test_those_that_win_are_those_that_hold():
     assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("preact_resnet50"), "gpu") == ("one_pass",)
-    assert best(architecture("inception_v3"), "cpu") == ()
+    assert best(architecture("inception_v3"), "cpu") == ("project_first", "slice_pools")
+    assert best(architecture("cifar_resnet20"), "cpu") == ()
     for name in REGISTRY:
-        demand(architecture(name), best(architecture(name), "tpu"))
+        for platform in BEST:
+            demand(architecture(name), best(architecture(name), platform))
 
 
 @pytest.mark.parametrize("name", REGISTRY)
