@@ -27,7 +27,7 @@ def test_both_programs_are_timed_and_add_up(small_networks, capsys):
 def test_a_network_without_a_recipe_at_its_own_size_and_batch(small_networks, capsys):
     assert main(["benchmark", "one", "--rounds", "1"]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: none\n")
+    assert said.out.startswith("one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: project_first, slice_pools\n")
     assert "\ntraining " in said.out and "Stem/conv_3x3" in said.out  # noqa: PT018
     assert "compiling training" in said.err
 
