@@ -124,7 +124,7 @@ def main() -> None:
         if name.startswith(RECIPE):
             print(json.dumps(recipe_step(model, rules[name.removeprefix(f"{RECIPE}, ")], chip)))
         else:
-            print(json.dumps(program(model, rules.get(name), chip)))
+            print(json.dumps(program(model, None if name == PLAIN else rules[name], chip)))
         return
     kept = RESULTS / f"{NAME}.json"
     figures: dict[str, Any] = json.loads(kept.read_text())["models"] if kept.exists() else {}
@@ -140,6 +140,7 @@ def main() -> None:
                 found[name] = json.loads(done.stdout.splitlines()[-1])
                 moved, held = found[name]["bytes"] / 1e9, found[name]["temporaries"] / 1e9
                 print(f"{model}, {chip}, {name}: {moved:.2f} GB, {held:.2f} GB held", flush=True)
+            found = figures[model].get(chip, {}).get("programs", {}) | found
             figures[model][chip] = {"level": options.level, "programs": found, **less(found)}
             publish(NAME, {"images": IMAGES, "dtype": "bfloat16", "models": figures}, ["libtpu"])
 

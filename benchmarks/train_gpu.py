@@ -97,7 +97,7 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
     )
     prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
     learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0, l2=4e-5)
-    step = room.compile(partial(train_step, optimizer=rule, gradient=learning), donate=(0,))
+    step = room.compile(partial(train_step, optimizer=rule, gradient=learning), state=state)
     began = time.perf_counter()
     state, sums = jax.block_until_ready(step(state, batch))
     first = time.perf_counter() - began

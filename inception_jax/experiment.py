@@ -303,7 +303,10 @@ class Run:
 
     def pack(self, state: State) -> State:
         """As the step has it, the variables of rows in a loop stacked; without such rows as it is."""
-        return self._pack(state) if self._repeats else state
+        if not self._repeats:
+            return state
+        _ = self._unpack  # compiled now, and not by a save in a machine's last seconds
+        return self._pack(state)
 
     def unpack(self, state: State) -> State:
         """As it is known everywhere else: every row by its name."""
@@ -315,7 +318,8 @@ class Run:
 
     @cached_property
     def _unpack(self):
-        return jax.jit(partial(unpack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_state()))
+        back = jax.jit(partial(unpack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_state()))
+        return back.lower(self.abstract_packed_state()).compile()
 
     def abstract_packed_state(self) -> State:
         """What the step is compiled for."""

@@ -13,6 +13,7 @@ from inception_jax.data import order
 from inception_jax.experiment import Run
 from inception_jax.files import put
 from inception_jax.leaves import leaves
+from inception_jax.nn.siblings import Share
 from inception_jax.spec.rewrite import LOOP
 from inception_jax.training.state import State
 
@@ -77,7 +78,8 @@ def replay(run: Run, state: State) -> Replay:
         layer = "/".join(context.module.path) or run.config.model.name
         look("input", layer, [x for x in arguments if isinstance(x, jax.Array | tuple)])
         outputs = call(*arguments, **keywords)
-        look("output", layer, outputs)
+        if not isinstance(outputs, Share):  # a kernel, lent to a product
+            look("output", layer, outputs)
         return outputs
 
     with nn.intercept_methods(watch):

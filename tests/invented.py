@@ -26,6 +26,25 @@ def variables(network, *, image_size=None, seed=0):
     return jax.tree_util.tree_map_with_path(value, shapes)
 
 
+def some_gammas_negative(tree):
+    """Every third, as trained networks have them."""
+
+    def turned(path, leaf):
+        return leaf * jnp.where(jnp.arange(leaf.size) % 3, 1, -1).reshape(leaf.shape) if path[-1].key == "scale" else leaf
+
+    return jax.tree_util.tree_map_with_path(turned, tree)
+
+
+def apart(found, wanted):
+    """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    return float(np.max([abs(a - b).max() / max(abs(b).max(), 1e-4) for a, b in zip(*map(_arrays, (found, wanted)), strict=True)]))
+
+
+def _arrays(tree):
+    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree) if np.size(leaf)]
+
+
 def abstract(tree):
     """Shapes, types and the place of arrays, as they are wanted from a checkpoint."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -14,6 +13,7 @@ from inception_jax.mesh import everything
 from inception_jax.nn.repeated import pack, unpack
 from inception_jax.replay import replay
 from inception_jax.spec.rewrite import best
+from tests.invented import apart
 from tests.networks import small
 
 RUNS = [("b_1", "b_2"), ("c_1", "c_2", "c_3")]
@@ -25,11 +25,6 @@ def run_of(rewrites, steps, freeze=()):
     return Run(
         replace(config, model=replace(config.model, name="deep", dtype="float64", rewrites=rewrites), optimizer=optimizer), everything()
     )
-
-
-def apart(found, wanted):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max() / (jnp.abs(b).max() + 1e-30)), found, wanted)))
 
 
 def test_what_is_packed_comes_out_again():

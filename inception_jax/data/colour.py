@@ -118,7 +118,11 @@ def jitter(image: Planes, key: jax.Array, *, strength: float = 1.0) -> Planes:
         return 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
 
     def towards(other: Callable[[Planes], jax.Array | float], factor: jax.Array) -> Callable[[Planes], Planes]:
-        return lambda image: clipped(tuple(factor * plane + (1 - factor) * other(image) for plane in image))
+        def mixed(image: Planes) -> Planes:
+            rest = (1 - factor) * other(image)
+            return clipped(tuple(factor * plane + rest for plane in image))
+
+        return mixed
 
     steps = [towards(lambda image: 0.0, first), towards(lambda image: grey(image).mean(), second), towards(grey, third)]
     for step in jax.random.permutation(places, 3):

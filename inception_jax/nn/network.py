@@ -121,7 +121,8 @@ class Convolution(Trunk):
         y, gamma, near = pool(x, word, self.architecture.unit), self.of_norm("params", "scale"), self.of_norm("batch_stats", "mean")
         if word.kind == "avg":
             return Product(y)
-        moments = self.normalisation(parent=None).moments(turned(x, gamma), near) if train and near is not None else None
+        norm = self.normalisation(parent=None)
+        moments = norm.moments(turned(x, gamma), near) if near is not None and train and not norm.frozen else None
         return Product(turned(y, gamma), moments)
 
 
@@ -186,7 +187,8 @@ class Block(Trunk):
     def branches(self, word: words.Concat, x: jax.Array, train: bool) -> list[jax.Array]:
         blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
         if word.merged:
-            shares = split(self.kernel((1, 1, x.shape[-1], sum(word.filters)), None, "merged"), word.filters)
+            filters = word.filters(x.shape[-1])
+            shares = split(self.kernel((1, 1, x.shape[-1], sum(filters)), None, "merged"), filters)
         else:
             shares = [blocks[i](x, train, True) for i in word.siblings]
         norm, how = self.normalisation(parent=None), self.architecture.unit.pointwise
@@ -256,7 +258,7 @@ class Network(Trunk):
         for names, steps in table.stretches:
             again = any(fnmatchcase(name, pattern) for name in names for pattern in self.recompute)
             block, name = partial(nn.remat(Block, static_argnums=(2,)) if again else Block, **shared, steps=steps), names[-1]
-            x = kept[name] = repeated(self, block(parent=None), names, x, train) if len(names) > 1 else block(name=name)(x, train)
+            x = kept[name] = repeated(self, block(parent=None), names, x, train, again) if len(names) > 1 else block(name=name)(x, train)
             for head in table.aux:
                 if head.at == name:
                     aux[head.name] = kept[head.name] = Block(**shared, steps=head.steps, name=head.name)(x, train)

@@ -11,13 +11,16 @@ Run = tuple[str, ...]
 """The names of equal blocks, in order."""
 
 
-def repeated(network: nn.Module, block: nn.Module, names: Run, x: jax.Array, train: bool) -> jax.Array:
+def repeated(network: nn.Module, block: nn.Module, names: Run, x: jax.Array, train: bool, recompute: bool) -> jax.Array:
     """`block`, a module without a parent, of `x` with the variables that `network` has under each of `names`, one after the other.
 
     Those are stacked here, unless they are already (`pack`); statistics go back to where they came from.
 
     The backward pass gets what kernels gave, and computes again what stands between: a loop keeps all that it is asked for, in float32
     too, where XLA would have chosen (Inception-ResNet-v2, 64 images on a TPU: 19.5 GB of temporaries, and so 9.7).
+
+    Args:
+      recompute: what kernels gave, too.
     """
     held = network.variables
     stacked = {
@@ -29,7 +32,8 @@ def repeated(network: nn.Module, block: nn.Module, names: Run, x: jax.Array, tra
     def one(x, variables):
         return block.apply(variables, x, train, mutable=mutable)
 
-    x, updated = jax.lax.scan(jax.checkpoint(one, prevent_cse=False, policy=_products), x, stacked)
+    policy = None if recompute else _products
+    x, updated = jax.lax.scan(jax.checkpoint(one, prevent_cse=False, policy=policy), x, stacked, length=len(names))
     for collection, tree in updated.items():
         parts = {_key(names): tree} if _key(names) in held[collection] else dict(zip(names, _parts(tree, len(names)), strict=True))
         for name, part in parts.items():

@@ -42,7 +42,7 @@ def products(x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchN
     whole = pointwise(x, jnp.concatenate([share.kernel for share in shares], axis=-1), how)
     pieces = jnp.split(whole, ends, axis=-1)
     means = [share.near for share in shares if share.near is not None]
-    if not train or len(means) < len(shares):
+    if not train or norm.frozen or len(means) < len(shares):
         return [Product(piece) for piece in pieces]
     mean, variance, count = norm.moments(whole, jnp.concatenate(means, axis=-1))
     moments = zip(jnp.split(mean, ends, axis=-1), jnp.split(variance, ends, axis=-1), strict=True)

@@ -46,7 +46,7 @@ def projected_first(pool: Pool, conv: Any) -> Conv:
 def loop_repeats(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """Three or more equal rows, one after the other, by one loop: the program holds them once.
 
-    Rows that keep the shape of what they are given, and draw nothing. Parameters stay by row: the step stacks them.
+    Rows that keep the shape of what they are given, and draw nothing. Parameters stay by row, to all but the step.
     """
     try:
         places = measure(architecture).end_points
@@ -101,16 +101,17 @@ def one_pass(architecture: Architecture, keep: Collection[str] = ()) -> Architec
 def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """Max pools straight behind a convolution with a norm go before that norm and the activation.
 
-    Both rise with what they are given (or, where gamma is negative, the norm falls, which `nn.norm` sees to), so that the maximum of
+    Both rise with what they are given (where gamma is negative the norm falls, and the kernel is turned for it), so that the maximum of
     theirs is theirs of the maximum. What the pool reads is then the product itself, and what is normalised, activated and kept for the
     backward pass has been pooled. The moments stay those of the whole product.
     """
-    rows = list(architecture.layers)
-    kept = {*keep, *(head.at for head in architecture.aux), *chain(*architecture.repeats)}
-    for i, ((name, first), (below, second)) in enumerate(pairwise(architecture.layers)):
+    rows, looped = list(architecture.layers), {*chain(*architecture.repeats)}
+    alone = {*keep, *(head.at for head in architecture.aux)}
+    for i in range(len(rows) - 1):  # of the rows as they are by then: a pool goes before one norm
+        (name, first), (below, second) = rows[i : i + 2]
         match tuple(flatten(first)), tuple(flatten(second)):
             case (*before, Conv(pool=None) as conv), (Pool("max", (_, _), pad_value=None) as pool, *after):
-                if name not in kept and architecture.unit.of(conv) == (True, False):
+                if name not in alone and not {name, below} & looped and architecture.unit.of(conv) == (True, False):
                     rows[i : i + 2] = [(name, (*before, replace(conv, pool=pool))), (below, tuple(after))]
     return replace(architecture, layers=tuple(rows))
 
@@ -155,23 +156,25 @@ RULES: Mapping[str, Rule] = {
     LOOP: Rule(loop_repeats, "three or more equal rows, one after the other, that keep the shape and draw nothing"),
     "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
     "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
+    "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
     "maximum_first": Rule(
-        maximum_first, "a max pool over windows straight behind a convolution with batch normalisation, in rows of their own"
+        maximum_first,
+        "a max pool over windows straight behind a convolution with batch normalisation and without a bias, in rows of their own",
     ),
     "one_pass": Rule(one_pass, "convolutions with batch normalisation"),
     "keep_convolutions": Rule(keep_convolutions, "1x1 convolutions of stride 1"),
-    "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
     "slice_pools": Rule(slice_pools, "a pool over windows"),
     "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
 }
-"""In the order in which they are applied: rows are measured as they are, and a projection that goes first is a sibling."""
+"""In the order in which they are applied: rows are measured as they are, the first is one word, a projection that goes first
+is a sibling."""
 BEST: Mapping[str, tuple[str, ...]] = {
     "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions"),
     "gpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
     "cpu": ("project_first", "slice_pools"),
 }
 """Those that win, by JAX's name of a platform; on a CPU in inference, without loss in training. On GPUs they are taken to be what they are
-on TPUs: not measured."""
+on TPUs, but for the last: not measured."""
 
 
 def rewrite(architecture: Architecture, names: Sequence[str], keep: Collection[str] = ()) -> Architecture:

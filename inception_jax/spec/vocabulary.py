@@ -129,7 +129,7 @@ class Pool:
       shrink: cut a kernel that is larger than the map to the map.
       pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
         first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
-      how: it is computed (`nn.pooling`); made by `spec.rewrite`.
+      how: it is computed (`nn.windows`); made by `spec.rewrite`.
     """
 
     kind: Literal["max", "avg"]
@@ -196,11 +196,10 @@ class Concat:
     siblings: tuple[int, ...] = ()
     merged: bool = False
 
-    @property
-    def filters(self) -> tuple[int, ...]:
-        """Of the siblings."""
+    def filters(self, channels: int) -> tuple[int, ...]:
+        """Of the siblings, on an input of so many channels."""
         firsts = [next(flatten(self.branches[i])) for i in self.siblings]
-        return tuple(first.filters for first in firsts if isinstance(first, Conv) and first.filters)
+        return tuple(first.filters or channels for first in firsts if isinstance(first, Conv))
 
 
 @dataclass(frozen=True)

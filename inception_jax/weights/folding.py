@@ -70,4 +70,5 @@ def _concats(steps: Steps, place: str) -> Iterator[tuple[str, Concat]]:
                     yield from _concats(branch, f"{place}/branch_{i}")
             case Residual(branch=branch, shortcut=shortcut):
                 yield from _concats(branch, place)
-                yield from _concats(shortcut if isinstance(shortcut, tuple) else (), f"{place}/shortcut")
+                if shortcut is not None and shortcut != "pad":
+                    yield from _concats(shortcut, f"{place}/shortcut")

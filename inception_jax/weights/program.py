@@ -15,7 +15,8 @@ Program = Callable[[Any], jax.Array]
 
 def program(run: Run, variables: Mapping[str, Any], *, pixels: bool, fold: bool = True) -> Program:
     """float32 [B, size, size, C], scaled, to logits [B, K]; with `pixels`, uint8 [B, size, size, 3] to class probabilities."""
-    network, own = merged(*folded(run.network, variables)) if fold else (run.network, jax.tree.map(np.asarray, dict(variables)))
+    network = run.network.clone(rewrites=())  # other machines run it than this one
+    network, own = merged(*folded(network, variables)) if fold else (network, jax.tree.map(np.asarray, dict(variables)))
 
     def compute(images: jax.Array) -> jax.Array:
         outputs: Any = network.apply(own, run.prepare_evaluation(images) if pixels else images)

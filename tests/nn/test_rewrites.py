@@ -18,24 +18,11 @@ from inception_jax.nn.product import convolve, convolve_blocks
 from inception_jax.spec.measure import smallest
 from inception_jax.spec.rewrite import RULES, RewriteError, best
 from inception_jax.spec.vocabulary import Architecture, Linear, Residual, Unit, avg, concat, global_avg, max_, same, table
-from tests.invented import variables
+from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
 
 QUICK = {"xla_backend_optimization_level": 0}
 RNG = np.random.default_rng(0)
-
-
-def apart(found, wanted):
-    """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
-    differences = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-4)), found, wanted)
-    return max(jax.tree.leaves(differences))
-
-
-def some_gammas_negative(tree):
-    def turned(path, leaf):
-        return leaf * jnp.where(jnp.arange(leaf.size) % 3, 1, -1) if path[-1].key == "scale" else leaf
-
-    return jax.tree_util.tree_map_with_path(turned, tree)
 
 
 def learned(network, tree, images):

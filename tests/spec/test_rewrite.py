@@ -109,6 +109,21 @@ def test_a_row_whose_pool_went_first_stays_where_it_is_asked_for():
     assert rewrite(plain, ["maximum_first"], keep=["Second"]) != plain
 
 
+def test_a_pool_goes_before_one_norm_and_not_out_of_a_loop():
+    chain = Architecture("mine", "paper", table(A=same(8, 3), B=(max_(3, 2), same(8, 3)), C=max_(3, 2)), "a test")
+    pooled = replace(same(8, 3), pool=max_(3, 2))
+    assert [steps for _, steps in rewrite(chain, ["maximum_first"]).layers] == [(pooled,), (pooled,), ()]
+    loop = table(First=same(8, 3), A=(max_(3), same(8, 3)), B=(max_(3), same(8, 3)), C=(max_(3), same(8, 3)))
+    looped = rewrite(Architecture("mine", "paper", loop, "a test"), ["loop_repeats", "maximum_first"])
+    assert (looped.layers, looped.repeats) == (loop, (("A", "B", "C"),))
+
+
+def test_the_first_convolution_reads_blocks_though_a_pool_has_gone_before_its_norm():
+    (_, (first,)), *_ = rewrite(architecture("resnet50"), ["space_to_depth", "maximum_first"]).layers
+    assert first.blocks
+    assert first.pool
+
+
 def test_equal_rows_that_keep_the_shape_are_one_loop():
     block, narrow = same(8, 3), same(4, 1)
     rows = table(A=block, B=block, C=block, D=block, E=narrow, F=block, G=block, H=global_avg())
@@ -148,5 +163,7 @@ def test_those_that_win_are_those_that_hold():
 @pytest.mark.parametrize("name", REGISTRY)
 def test_parameters_statistics_and_end_points_stay(name):
     plain = measure(architecture(name))
+    rewritten = measure(rewrite(architecture(name), tuple(RULES)))
+    assert (rewritten.parameters, rewritten.batch_stats) == (plain.parameters, plain.batch_stats)
     found = measure(rewrite(architecture(name), tuple(RULES), keep=plain.end_points))
     assert (found.parameters, found.batch_stats, found.end_points) == (plain.parameters, plain.batch_stats, plain.end_points)
