@@ -24,7 +24,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 import jax
 
 from benchmarks.machine import RESULTS, keep
-from benchmarks.peers import INFERENCE, TRAINING, Flax, ProgramError, Task, Worker, told
+from benchmarks.peers import Worker, told
+from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import architecture
 
 DTYPE = {"cpu": "float32", "gpu": "bfloat16"}

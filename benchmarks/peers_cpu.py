@@ -23,22 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers import (
-    CHECKED,
-    INFERENCE,
-    TRAINING,
-    WARM,
-    Flax,
-    Peer,
-    Program,
-    Task,
-    bar,
-    compare,
-    faster,
-    line,
-    torch_peers,
-    variants,
-)
+from benchmarks.peers import Peer, bar, compare, faster, line, torch_peers, variants
+from benchmarks.programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
 from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 from inception_jax.models import architecture
 from inception_jax.weights import convert, onnx
@@ -169,7 +155,7 @@ PEERS = {
     **torch_peers("torchvision"),
     **torch_peers("timm"),
 }
-DEFAULT = ("keras", "torchvision_compiled", "torchvision_eager", "torchvision_traced", "timm_compiled", "timm_eager")
+DEFAULT = ("keras", "torchvision_compiled", "torchvision_frozen", "torchvision_eager", "torchvision_traced", "timm_compiled", "timm_eager")
 OURS = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax, "ours_onnx": Onnx}}
 
 

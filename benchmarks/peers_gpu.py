@@ -21,21 +21,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a process tha
 
 import jax
 
-from benchmarks.peers import (
-    INFERENCE,
-    TRAINING,
-    Flax,
-    Peer,
-    ProgramError,
-    Task,
-    Worker,
-    bar,
-    compare,
-    faster,
-    line,
-    torch_peers,
-    variants,
-)
+from benchmarks.peers import Peer, Worker, bar, compare, faster, line, torch_peers, variants
+from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import architecture
 from inception_jax.plan.layers import Rates, layers
 from inception_jax.plan.speed import rates
@@ -49,7 +36,7 @@ PEERS = {
     "plain_flax": Peer("flax", partial(Flax, plain=True), dict.fromkeys(BATCH) | variants("timm", "torchvision")),
     **torch_peers("torchvision"),
 }
-DEFAULT = ("timm_compiled", "plain_flax", "timm_eager", "torchvision_compiled", "torchvision_eager")
+DEFAULT = ("timm_compiled", "timm_frozen", "plain_flax", "timm_eager", "torchvision_compiled", "torchvision_eager")
 OURS = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax}}
 
 
