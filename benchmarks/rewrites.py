@@ -1,9 +1,9 @@
 """How far rewritten networks are from what their tables say, in float32: `python benchmarks/rewrites.py [--models NAME ...]`.
 
-Each network of the registry with a rule that wins on some platform, at 27 and 54 pixels more than the smallest that it takes
-(there batch norm is over four values), each variable drawn at random and every third gamma negative: logits in inference and in training, and the gradient of their squares by all
-parameters, with all such rules at once. Relative to the largest value of an array. Rows that repeat are there once, networks of the same
-rows are seen once. What was computed before stays in the results.
+Each network of the registry with a rule that wins on some platform, at 27 and 54 pixels more than the smallest that it takes (where batch
+norm is over four values), each variable drawn at random and every third gamma negative: logits in inference and in training, and the
+gradient of their squares by all parameters, with all such rules at once. Relative to the largest value of an array. Rows that repeat are
+there once, networks of the same rows are seen once. What was computed before stays in the results.
 """
 
 import argparse
