@@ -1,9 +1,11 @@
 """How long a training step takes to compile, with equal rows in a loop and without: `python benchmarks/compile_time.py [--for cpu v5e]`.
 
+And, as what no loop can do without, how long it takes with each row there once.
+
 The step of `step.py`: on a CPU for 8 images in float32; for a TPU (needs libtpu, and no TPU) for 64 in bfloat16, at level O1;
 each program in a process of its own, without a cache, in rounds turn about. With the loop, the step has variables that are stacked, as runs
-hold them (`nn.repeated.pack`). Ratios are the loop's seconds over the other's: of compiling, and with tracing and lowering. What was
-measured for other targets before stays in the results.
+hold them (`nn.repeated.pack`). Ratios are the loop's seconds over the other's: of compiling, of the processor's time in it, which other
+work on the machine leaves alone, and with tracing and lowering. What was measured for other targets before stays in the results.
 """
 
 import argparse
@@ -23,16 +25,17 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "JAX_ENABLE_CO
 import jax
 import jax.numpy as jnp
 
-from benchmarks.machine import RESULTS, publish
+from benchmarks.machine import kept, publish
 from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.nn.create import create
 from inception_jax.nn.repeated import pack
 from inception_jax.plan.chips import Topology
 from inception_jax.plan.compiled import room
 from inception_jax.spec.rewrite import LOOP, best
+from tests.networks import each_row_once
 
 NAME = "compile_time"
-PROGRAMS = ("row by row", "in a loop")
+ROW_BY_ROW, LOOPED, ONCE = PROGRAMS = ("row by row", "in a loop", "each row once")
 
 
 def compiled(model: str, program: str, target: str, level: str) -> dict[str, float]:
@@ -41,9 +44,9 @@ def compiled(model: str, program: str, target: str, level: str) -> dict[str, flo
     if not on_cpu:
         jax.config.update("jax_optimization_level", level)
     rewrites = best(create(model).architecture, "cpu" if on_cpu else "tpu")
-    network = create(
-        model, rewrites=(*rewrites, LOOP) if program == "in a loop" else rewrites, dtype=jnp.float32 if on_cpu else jnp.bfloat16
-    )
+    network = create(model, rewrites=(*rewrites, LOOP) if program == LOOPED else rewrites, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
+    if program == ONCE:
+        network = network.clone(architecture=each_row_once(network.architecture))
     size, images, place = network.architecture.input_size, 8 if on_cpu else 64, None
     shape = (images, size, size, network.architecture.channels)
     variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape[1:]), network.dtype))
@@ -57,13 +60,14 @@ def compiled(model: str, program: str, target: str, level: str) -> dict[str, flo
         inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), inputs)
     began = time.perf_counter()
     lowered = jax.jit(step_of(network), donate_argnums=(0, 1, 2)).lower(*inputs)
-    traced = time.perf_counter()
+    traced, busy = time.perf_counter(), time.process_time()
     found = lowered.compile()
-    done = time.perf_counter()
+    done, busy = time.perf_counter(), time.process_time() - busy
     memory = found.memory_analysis()
     return {
         "trace_seconds": round(traced - began, 2),
         "compile_seconds": round(done - traced, 2),
+        "compile_processor_seconds": round(busy, 2),
         "temporaries": memory.temp_size_in_bytes,
         "program_bytes": memory.generated_code_size_in_bytes,
     }
@@ -80,8 +84,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(compiled(options.model, *options.one, options.level)))
         return
-    kept = RESULTS / f"{NAME}.json"
-    figures: dict[str, Any] = json.loads(kept.read_text())["loop_over_row_by_row"] if kept.exists() else {}
+    figures: dict[str, Any] = kept(NAME).get("loop_over_row_by_row", {})
     for target in options.targets:
         rounds = []
         for _ in range(options.rounds):
@@ -97,15 +100,16 @@ def main() -> None:
             "level": options.level if target != "cpu" else None,
             "rounds": rounds,
             "compiling": spread(rounds, "compile_seconds"),
+            "compiling_processor": spread(rounds, "compile_processor_seconds"),
             "all": spread(rounds, "trace_seconds", "compile_seconds"),
+            "each_row_once": spread(rounds, "compile_processor_seconds", of=ONCE),
         }
         publish(NAME, {"loop_over_row_by_row": figures}, ["libtpu"] if find_spec("libtpu") else [])
 
 
-def spread(rounds: list[dict[str, dict[str, float]]], *parts: str) -> dict[str, float]:
-    """Of the loop's seconds over the other's."""
-    row_by_row, loop = ([sum(found[program][part] for part in parts) for found in rounds] for program in PROGRAMS)
-    ratios = [one / other for one, other in zip(loop, row_by_row, strict=True)]
+def spread(rounds: list[dict[str, dict[str, float]]], *parts: str, of: str = LOOPED) -> dict[str, float]:
+    """Of one program's seconds over those row by row."""
+    ratios = [sum(found[of][part] for part in parts) / sum(found[ROW_BY_ROW][part] for part in parts) for found in rounds]
     return {"median": round(statistics.median(ratios), 3), "least": round(min(ratios), 3), "most": round(max(ratios), 3)}
 
 

@@ -39,6 +39,12 @@ def keep(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> st
     return text
 
 
+def kept(name: str) -> dict[str, Any]:
+    """What `results/<name>.json` holds; empty where there is none yet."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def publish(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
     """Keeps the figures, and prints them as one JSON object."""
     print(keep(name, figures, packages))

@@ -6,7 +6,6 @@ warmed; then they are timed in rounds, turn about, so that a slow spell of the m
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import RESULTS, keep
+from benchmarks.machine import keep, kept
 from benchmarks.programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
 from inception_jax.weights.projects import versions
 from inception_jax.weights.sources import SOURCES
@@ -272,8 +271,7 @@ def compare(
     """
     if unknown := set(options.peers) - set(peers):
         sys.exit(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peers)}")
-    file = RESULTS / f"{name}.json"
-    figures = json.loads(file.read_text())["figures"] if options.add and file.exists() else {}
+    figures = kept(name).get("figures", {}) if options.add else {}
     text = ""
     for task in tasks:
         before = figures.get(task.what, {}).get(task.model, {}).get("task")

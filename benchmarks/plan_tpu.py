@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import RESULTS, publish
+from benchmarks.machine import kept, publish
 from benchmarks.plain_flax import Plain, theirs
 from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.experiment import Run
@@ -126,8 +126,7 @@ def main() -> None:
         else:
             print(json.dumps(program(model, None if name == PLAIN else rules[name], chip)))
         return
-    kept = RESULTS / f"{NAME}.json"
-    figures: dict[str, Any] = json.loads(kept.read_text())["models"] if kept.exists() else {}
+    figures: dict[str, Any] = kept(NAME).get("models", {})
     for model in options.models:
         figures.setdefault(model, {})["logits_apart"] = same_function(model)
         for chip in options.chips:

@@ -1,15 +1,17 @@
 """How far rewritten networks are from what their tables say, in float32: `python benchmarks/rewrites.py [--models NAME ...]`.
 
-Each network of the registry with a rule that wins on some platform, at 27 and 54 pixels more than the smallest that it takes (where batch
-norm is over four values), each variable drawn at random and every third gamma negative: logits in inference and in training, and the
-gradient of their squares by all parameters, with all such rules at once. Relative to the largest value of an array. Rows that repeat are
-there once, networks of the same rows are seen once. What was computed before stays in the results.
+With all rules at once that win on some platform: each block that they change, alone (one row of a table; with the row below where a pool
+goes from there into it), and each network of the registry that they change, at two sizes. Each variable is drawn at random, every third
+gamma negative. Compared are the outputs in inference and in training, the statistics, and the gradient of a random sum of the outputs by
+all parameters and by what is given, relative to the largest value of each array. Of networks, rows that repeat are there once, and those of
+the same rows are seen once. What was computed before stays in the results.
 """
 
 import argparse
-import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +19,77 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
-import jax.numpy as jnp
 
-from benchmarks.machine import RESULTS, keep
+from benchmarks.machine import keep, kept
 from inception_jax.models import REGISTRY, architecture
-from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.spec.measure import smallest
-from inception_jax.spec.rewrite import BEST, best
+from inception_jax.spec.measure import measure, smallest
+from inception_jax.spec.rewrite import BEST, RULES, best, rewrite
+from inception_jax.spec.vocabulary import Architecture, Conv, flatten
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
 
 NAME = "rewrites"
 QUICK = {"xla_backend_optimization_level": 0}
 IMAGES = 4
-BARS = {"inference": 2e-5, "training": 1e-4}
-"""Of logits."""
+BLOCK_SIZES = (15, 22)
+LARGER = (27, 54)
+"""Pixels more than the smallest images that a network takes: there batch norm is over more than four values."""
+BARS = {
+    "blocks": {"inference": 1e-5, "training": 1e-5, "statistics": 1e-5, "gradient": 1e-5},
+    "networks": {"inference": 2e-5, "training": 1e-4},
+}
 
 
-def distinct() -> list[str]:
-    """The first network of each set of rows in which a rule holds."""
+def winning(table: Architecture) -> tuple[str, ...]:
+    """The rules that win on some platform."""
+    return tuple(dict.fromkeys(rule for platform in BEST for rule in best(table, platform)))
+
+
+def networks() -> dict[str, Architecture]:
+    """The first of each set of rows in which a rule holds."""
     first: dict[Any, str] = {}
     for name in REGISTRY:
         table = architecture(name)
-        if any(best(table, platform) for platform in BEST):
+        if winning(table):
             first.setdefault((frozenset(steps for _, steps in table.layers), table.unit), name)
-    return list(first.values())
+    return {name: each_row_once(architecture(name)) for name in first.values()}
+
+
+def blocks() -> dict[str, Architecture]:
+    """Each row whose words a rule changes, as a network of its own."""
+    found: dict[Any, tuple[str, Architecture]] = {}
+    for name, table in networks().items():
+        after, places = dict(rewrite(table, winning(table)).layers), measure(table).end_points
+        channels = table.channels
+        for row, below in zip(table.layers, (*table.layers[1:], None), strict=True):
+            if after[row[0]] != row[1]:
+                *_, last = flatten(row[1])
+                goes = isinstance(last, Conv) and below is not None and not after[below[0]]  # the pool below, which is all of that row
+                rows = (row, below) if goes else (row,)
+                alone = replace(table, layers=rows, aux=(), channels=channels)
+                found.setdefault((*(steps for _, steps in rows), table.unit, channels), (f"{name}, {row[0]}", alone))
+            channels = places[row[0]].shape[-1]
+    return dict(found.values())
 
 
 def results(network: Network, tree: Any, images: jax.Array) -> dict[str, Any]:
-    def loss(params):
+    def total(params, images):
         outputs, updated = network.apply(
             {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
         )
-        return jnp.square(outputs.logits).mean(), (outputs.logits, updated)
+        return (outputs.logits * jax.random.normal(jax.random.key(2), outputs.logits.shape)).sum(), (outputs.logits, updated)
 
-    gradient, (logits, statistics) = jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK)(tree["params"])
+    gradient, (logits, statistics) = jax.jit(jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK)(tree.get("params", {}), images)
     inference = jax.jit(network.apply, compiler_options=QUICK)(tree, images).logits
     return {"inference": inference, "training": logits, "statistics": statistics, "gradient": gradient}
 
 
-def compared(name: str) -> list[dict[str, Any]]:
-    network = create(name)
-    network = network.clone(architecture=each_row_once(network.architecture))
-    table = network.architecture
-    rules = tuple(dict.fromkeys(rule for platform in BEST for rule in best(table, platform)))
+def compared(table: Architecture, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    network, rules = Network(table), tuple(rule for rule in winning(table) if RULES[rule].apply(table) != table)
     found: list[dict[str, Any]] = []
-    least = smallest(table) or table.input_size
-    tree = some_gammas_negative(variables(network, image_size=least))
-    for size in (least + 27, least + 54):
+    tree = some_gammas_negative(variables(network, image_size=sizes[0]))
+    for size in sizes:
         images = jax.random.normal(jax.random.key(1), (IMAGES, size, size, table.channels))
         plain, rewritten = (results(one, tree, images) for one in (network, network.clone(rewrites=rules)))
         found.append({"size": size, "rules": rules, **{what: apart(rewritten[what], plain[what]) for what in plain}})
@@ -74,18 +98,25 @@ def compared(name: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=distinct())
+    parser.add_argument("--models", nargs="+", help="of the networks; then no blocks")
     options = parser.parse_args()
-    kept = RESULTS / f"{NAME}.json"
-    figures: dict[str, Any] = json.loads(kept.read_text())["models"] if kept.exists() else {}
-    for name in options.models:
-        figures[name] = compared(name)
-        print(name, figures[name], flush=True)
-        worst = {
-            what: max(one[what] for rows in figures.values() for one in rows)
-            for what in ("inference", "training", "statistics", "gradient")
-        }
-        keep(NAME, {"bars": BARS, "met": {what: worst[what] <= BARS[what] for what in BARS}, "worst": worst, "models": figures})
+    figures: dict[str, Any] = {kind: kept(NAME).get(kind, {}).get("each", {}) for kind in BARS}
+    tables = {"blocks": {} if options.models else blocks(), "networks": networks()}
+    for kind, each in tables.items():
+        for name, table in each.items():
+            if kind == "networks" and name not in (options.models or each):
+                continue
+            least = smallest(table) or table.input_size
+            figures[kind][name] = compared(table, BLOCK_SIZES if kind == "blocks" else [least + more for more in LARGER])
+            print(name, figures[kind][name], flush=True)
+            keep(NAME, {kind: judged(figures[kind], BARS[kind]) for kind in BARS if figures[kind]})
+
+
+def judged(figures: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
+    """The worst of all, beside the bars."""
+    wholes = ("inference", "training", "statistics", "gradient")
+    worst = {what: max(one[what] for rows in figures.values() for one in rows) for what in wholes}
+    return {"bars": bars, "met": {what: worst[what] <= bars[what] for what in bars}, "worst": worst, "each": figures}
 
 
 if __name__ == "__main__":

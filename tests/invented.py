@@ -38,7 +38,9 @@ def some_gammas_negative(tree):
 def apart(found, wanted):
     """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    return float(np.max([abs(a - b).max() / max(abs(b).max(), 1e-4) for a, b in zip(*map(_arrays, (found, wanted)), strict=True)]))
+    return float(
+        np.max([abs(a - b).max() / max(abs(b).max(), 1e-4) for a, b in zip(*map(_arrays, (found, wanted)), strict=True)], initial=0)
+    )
 
 
 def _arrays(tree):
