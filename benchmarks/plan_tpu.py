@@ -136,11 +136,11 @@ def main() -> None:
                 # A process for each: a program that libtpu holds is not given back.
                 line = [sys.executable, __file__, "--level", options.level, "--one", model, name, chip]
                 done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
-                found[name] = json.loads(done.stdout.splitlines()[-1])
+                found[name] = {"level": options.level, **json.loads(done.stdout.splitlines()[-1])}
                 moved, held = found[name]["bytes"] / 1e9, found[name]["temporaries"] / 1e9
                 print(f"{model}, {chip}, {name}: {moved:.2f} GB, {held:.2f} GB held", flush=True)
             found = figures[model].get(chip, {}).get("programs", {}) | found
-            figures[model][chip] = {"level": options.level, "programs": found, **less(found)}
+            figures[model][chip] = {"programs": found, **less(found)}
             publish(NAME, {"images": IMAGES, "dtype": "bfloat16", "models": figures}, ["libtpu"])
 
 

@@ -98,6 +98,7 @@ def test_logits_of_inference_are_within_2e_5_at_two_sizes_from_the_same_variable
         assert apart(found, wanted) <= 2e-5
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_what_the_table_says(x64):
     """A row whose pool has gone before its norm has another shape: not where it is asked for."""
     network = Network(small(Unit()), num_classes=5, dtype=jnp.float64)
@@ -109,11 +110,10 @@ def test_what_is_asked_for_is_what_the_table_says(x64):
 
 @pytest.mark.slow
 def test_a_network_begins_at_the_same_values():
-    network = create("bn_inception_small", num_classes=10)
-    images = jnp.zeros((1, 32, 32, 3))
+    network = Network(small(Unit()), num_classes=5)
     begun = [
-        jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0), images)
-        for net in (network, network.clone(rewrites=best(network.architecture, "tpu")))
+        jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 24, 24, 3)))
+        for net in (network, network.clone(rewrites=tuple(RULES)))
     ]
     jax.tree.map(np.testing.assert_array_equal, *begun)
 
@@ -153,7 +153,7 @@ def test_a_maximum_and_its_gradient_are_xlas_ties_too(kernel, stride, padding, h
         y = pool(x, replace(word, how=how), Unit())
         return (y * (1 + jnp.arange(y.size).reshape(y.shape))).sum(), y
 
-    found, wanted = (jax.grad(slope, has_aux=True)(x, chosen) for chosen in (how, "windows"))
+    found, wanted = (jax.jit(jax.grad(slope, has_aux=True), static_argnums=1)(x, chosen) for chosen in (how, "windows"))
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
