@@ -41,8 +41,8 @@ IMAGES = 4
 DRAWS = 3
 """Of images for a block, at most."""
 BLOCK_SIZES = (15, 22)
-LARGER = (27, 54)
-"""Pixels more than the smallest images that a network takes: there batch norm is over more than four values."""
+LARGER = (54, 81)
+"""Pixels more than the smallest images that a network takes: there every norm is over sixteen values or more."""
 BARS = {
     "blocks": {"inference": 1e-5, "training": 1e-5, "statistics": 1e-5, "gradient": 1e-5},
     "networks": {"inference": 2e-5, "training": 1e-4},
