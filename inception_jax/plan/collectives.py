@@ -18,7 +18,10 @@ _COLLECTIVE = re.compile(
     r"(?P<operation>all-reduce|reduce-scatter|all-gather|send)(?P<start>-start)?\((?P<rest>.*)"
 )
 _ARRAY = re.compile(r"\b(?P<dtype>pred|[subfc]+\d+\w*)\[(?P<sides>[\d,]*)\]")
-_GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]*)\})")
+# As numbers, or, from XLA of jaxlib 0.12 on, as axes of a mesh: `mesh['data'=4,'model'=2] {'data'}`, a part of an axis as `'data':(1)2`.
+_GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]*)\}|mesh\[(?P<mesh>[^\]]*)\][^{]*\{(?P<axes>[^}]*)\})")
+_MESH_AXIS = re.compile(r"'(?P<name>[^']*)'=(?P<size>\d+)")
+_AXIS = re.compile(r"'(?P<name>[^']*)'(?::\(\d+\)(?P<part>\d+))?")
 _BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(?P<kind>\w+)"')
 _ORIGIN = re.compile(r'op_name="(?P<name>[^"]*)"')
 
@@ -84,4 +87,7 @@ def _participants(rest: str) -> int:
     found = _GROUPS.search(rest)
     if not found:
         return 1
+    if found["mesh"]:
+        sizes = {axis["name"]: int(axis["size"]) for axis in _MESH_AXIS.finditer(found["mesh"])}
+        return prod(int(axis["part"] or sizes[axis["name"]]) for axis in _AXIS.finditer(found["axes"]))
     return int(found["size"]) if found["size"] else len(found["first"].split(","))

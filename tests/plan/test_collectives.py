@@ -45,7 +45,7 @@ frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",_xla_megascale
 """
 
 
-def test_programs_of_eight_devices():
+def test_collectives_are_counted_in_programs_compiled_for_eight_devices():
     done = subprocess.run(
         [sys.executable, "-c", "import jax; jax.config.update('jax_num_cpu_devices', 8)\n" + PROGRAM],
         capture_output=True, text=True, check=True, timeout=120,
@@ -59,7 +59,7 @@ def test_programs_of_eight_devices():
     assert traffic(scattered, "reduce-scatter") == (1, {"float32": 64 * 48 * 4})
 
 
-def test_the_forms_of_a_tpu():
+def test_collectives_are_counted_in_the_text_of_a_tpu_program():
     found = list(collectives(TEXT))
     assert traffic(found, "all-reduce") == (2, {"bfloat16": 200, "float32": (288 + 4 + 1000) * 4})
     assert traffic(found, "all-gather") == (1, {"float32": 128 * 4})
@@ -69,8 +69,24 @@ def test_the_forms_of_a_tpu():
 
 
 @pytest.mark.parametrize(
+    ("groups", "devices"),
+    [
+        ("{{0,1,2,3},{4,5,6,7}}", 4),
+        ("[2,4]<=[8]", 4),
+        ("mesh['data'=8] {'data'}", 8),
+        ("mesh['data'=4,'parameters'=2] {'data'}", 4),
+        ("mesh['data'=4,'parameters'=2] {'data','parameters'}", 8),
+        ("mesh['data'=8] {'data':(1)2}", 2),
+    ],
+)
+def test_replica_groups_of_a_reduce_scatter_are_read_as_lists_and_as_mesh_axes(groups, devices):
+    line = f"  %a = f32[16]{{0}} reduce-scatter(%b), channel_id=1, replica_groups={groups}, use_global_device_ids=true, dimensions={{0}}"
+    assert traffic(collectives(line), "reduce-scatter") == (1, {"float32": 16 * devices * 4})
+
+
+@pytest.mark.parametrize(
     ("shape", "dtype", "count"),
     [("pred[3]", "bool", 3), ("s4[5]", "int4", 3), ("f8e4m3fn[10]", "f8e4m3fn", 10), ("c64[2]", "complex64", 16), ("u32[]", "uint32", 4)],
 )
-def test_widths(shape, dtype, count):
+def test_collective_bytes_follow_the_width_of_the_dtype(shape, dtype, count):
     assert traffic(collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce").bytes_by_dtype == {dtype: count}
