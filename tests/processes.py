@@ -1,4 +1,4 @@
-"""One of several processes: `python -m tests.processes PORT COUNT NUMBER FILE` writes which examples its own rows of each step
+"""One of several processes: `python -m tests.processes PORT COUNT NUMBER STEPS FILE` writes which examples its own rows of each step
 are, and the ids and augmentation keys of the global batches as they lie on the devices of all."""
 
 import sys
@@ -6,10 +6,10 @@ import sys
 import jax
 import numpy as np
 
-STEPS, BATCH, EXAMPLES, SEED = 1000, 8, 1281, 3
+BATCH, EXAMPLES, SEED = 8, 1281, 3
 
 
-def main(port: str, count: int, number: int, file: str) -> None:
+def main(port: str, count: int, number: int, steps: int, file: str) -> None:
     jax.config.update("jax_num_cpu_devices", 8 // count)
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=number, initialization_timeout=60)
     from inception_jax.data.batches import Batch
@@ -21,7 +21,7 @@ def main(port: str, count: int, number: int, file: str) -> None:
     rows = room.rows(BATCH)
     keys = room.compile(lambda positions: jax.random.key_data(example_keys(SEED, positions)))
     ids, given = [], []
-    for step in range(STEPS):
+    for step in range(steps):
         positions = step * np.int64(BATCH) + rows
         ids.append(order(positions))
         local = Batch(np.zeros((len(rows), 1, 1, 3), np.uint8), ids[-1].astype(np.int32), np.ones(len(rows), np.float32), positions)
@@ -31,4 +31,4 @@ def main(port: str, count: int, number: int, file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -11,16 +11,17 @@ from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
 from inception_jax.mesh import everything
 from tests.conftest import ROOT
+from tests.tiers import sweep
 
-BATCH = Batch(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32), np.ones(4, np.float32), 2**33 + np.arange(4))
+BATCH = Batch(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32), np.ones(4, np.float32), 2**33 + 2**31 + np.arange(4))
 
 
-def test_a_batch_is_laid_out_whole():
+def test_a_global_batch_has_the_batch_sharding_and_32_bit_positions():
     room = everything()
     laid = room.lay_out(BATCH, 4)
     assert laid.image.sharding.is_equivalent_to(room.split, 4)
     assert laid.position.dtype == np.uint32
-    np.testing.assert_array_equal(laid.position, np.arange(4))
+    np.testing.assert_array_equal(laid.position, 2**31 + np.arange(4))  # 32 bits of them are kept
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,12 @@ def test_a_batch_is_laid_out_whole():
         BATCH._replace(weight=BATCH.weight[:3]),
     ],
 )
-def test_other_shapes_and_types_are_refused_at_the_door(broken):
+def test_a_global_batch_of_wrong_shapes_or_types_is_refused(broken):
     with pytest.raises(AssertionError):
         everything().lay_out(broken, 4)
 
 
-def test_a_batch_that_the_devices_do_not_divide_says_what_would():
+def test_the_error_for_a_batch_that_devices_do_not_divide_names_sizes_that_fit():
     code = (
         "import chex; chex.set_n_cpu_devices(8)\n"
         "from inception_jax.mesh import everything\n"
@@ -56,12 +57,12 @@ def test_a_batch_that_the_devices_do_not_divide_says_what_would():
     ("batch", "limit", "group", "parts"),
     [(64, None, 16, 1), (64, 64, 0, 1), (64, 16, 16, 4), (64, 20, 16, 4), (96, 50, 16, 2), (60, 7, 1, 10)],
 )
-def test_a_batch_passes_in_as_few_parts_as_its_devices_and_groups_allow(batch, limit, group, parts):
+def test_a_batch_is_split_into_as_few_microbatches_as_devices_and_groups_allow(batch, limit, group, parts):
     assert everything().parts(batch, limit, group) == parts
 
 
 @pytest.mark.parametrize(("limit", "group", "told"), [(32, 0, "set norm.examples_per_group"), (8, 16, "whole groups of 16")])
-def test_a_batch_that_cannot_pass_in_parts_says_why(limit, group, told):
+def test_a_batch_that_cannot_be_split_into_microbatches_is_refused_with_the_reason(limit, group, told):
     with pytest.raises(ConfigError, match=told):
         everything().parts(64, limit, group)
 
@@ -69,44 +70,43 @@ def test_a_batch_that_cannot_pass_in_parts_says_why(limit, group, told):
 @pytest.mark.parametrize(
     ("shards", "require", "told"), [(3, None, "do not divide 1"), (1, "tpu:32", "there are cpu:1"), (1, "cpu:2", "cpu:2")]
 )
-def test_a_room_with_other_devices_than_it_needs_is_refused(shards, require, told):
+def test_a_placement_on_unsuitable_devices_is_refused(shards, require, told):
     with pytest.raises(ConfigError, match=told):
         everything(shards, require)
 
 
-def test_a_room_as_required():
+def test_a_placement_on_the_required_devices_is_accepted():
     assert everything(1, "cpu").devices == everything(1, "cpu:1").devices == 1
 
 
 @pytest.mark.slow
-def test_the_same_pure_step_under_shard_map_gives_the_same_parameters():
+def test_the_pure_training_step_under_shard_map_gives_the_same_parameters():
     out = subprocess.run([sys.executable, "-m", "tests.shard_map"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) < 1e-12
 
 
-def test_one_off_programs_give_what_others_give():
+def test_a_program_compiled_for_one_use_gives_the_result_of_jit():
     room = everything()
     draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
     np.testing.assert_allclose(room.build(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_any_number_of_processes_feeds_the_same_batches_under_the_same_keys(tmp_path):
-    """1,000 steps, in real processes, eight devices in all."""
+@pytest.mark.parametrize(("steps", "counts"), sweep([(50, (1, 2)), (1000, (1, 2, 4))], [(50, (1, 2))]))
+def test_any_number_of_processes_feeds_the_same_batches_under_the_same_keys(steps, counts, tmp_path):
+    """In real processes, eight devices in all."""
     from inception_jax.data.order import shuffled
-    from tests.processes import BATCH, EXAMPLES, SEED, STEPS
+    from tests.processes import BATCH, EXAMPLES, SEED
 
-    wanted = shuffled(EXAMPLES, SEED)(np.arange(STEPS * BATCH)).reshape(STEPS, BATCH)
-    assert all(len(set(epoch)) == EXAMPLES for epoch in np.array_split(wanted.ravel()[: 6 * EXAMPLES], 6))
+    wanted = shuffled(EXAMPLES, SEED)(np.arange(steps * BATCH)).reshape(steps, BATCH)
     keys = []
-    for count in (1, 2, 4):
+    for count in counts:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         files = [tmp_path / f"{number}-of-{count}.npz" for number in range(count)]
         started = [
-            subprocess.Popen([sys.executable, "-m", "tests.processes", str(port), str(count), str(number), str(file)], cwd=ROOT)
+            subprocess.Popen([sys.executable, "-m", "tests.processes", *map(str, (port, count, number, steps, file))], cwd=ROOT)
             for number, file in enumerate(files)
         ]
         assert [process.wait(timeout=300) for process in started] == [0] * count
@@ -117,4 +117,4 @@ def test_any_number_of_processes_feeds_the_same_batches_under_the_same_keys(tmp_
             np.testing.assert_array_equal(one["given"][:, :, 0], wanted)
             keys.append(one["given"][:, :, 1:])
     assert all((other == keys[0]).all() for other in keys)
-    assert len(np.unique(keys[0].reshape(-1, keys[0].shape[-1]), axis=0)) == STEPS * BATCH
+    assert len(np.unique(keys[0].reshape(-1, keys[0].shape[-1]), axis=0)) == steps * BATCH

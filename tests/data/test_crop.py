@@ -17,7 +17,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_areas_are_distributed_as_published(name):
+def test_crop_areas_are_distributed_as_in_tensorflow_and_torchvision(name):
     law, mean, quantiles = MEASURED[name]
     boxes = [law(Draws(0, position)) for position in range(20_000)]
     areas = np.array([box.height * box.width for box in boxes]) / (375 * 500)
@@ -28,26 +28,26 @@ def test_areas_are_distributed_as_published(name):
         assert 0 <= box.left <= 500 - box.width
 
 
-def test_a_crop_hangs_on_seed_and_position_alone():
+def test_a_random_crop_depends_on_seed_and_position_alone():
     there = [by_area(Draws(3, position), 300, 400, 0.08) for position in (5, 6, 7)]
     assert [by_area(Draws(3, position), 300, 400, 0.08) for position in (7, 6, 5)] == there[::-1]
     assert by_area(Draws(4, 5), 300, 400, 0.08) != there[0]
 
 
-def test_what_does_not_fit_falls_back():
+def test_a_crop_that_never_fits_falls_back_to_the_centre_or_the_whole_image():
     assert by_area(Draws(0, 0), 10, 1000, 1.0) == Box(0, 493, 10, 13)
     assert by_height(Draws(0, 0), 10, 1000, 1.0) == Box(0, 0, 10, 1000)
 
 
 @pytest.mark.parametrize(("height", "width", "expected"), [(375, 500, (329, 438)), (400, 400, (350, 350))])
-def test_seven_eighths_of_each_side(height, width, expected):
+def test_the_central_crop_keeps_seven_eighths_of_each_side(height, width, expected):
     """As `tf.image.central_crop` gives it."""
     box = central(height, width, 0.875)
     assert (box.height, box.width) == expected
     assert box.top * 2 + box.height == height
 
 
-def test_the_square_of_resizing_the_shorter_side():
+def test_the_square_crop_equals_resizing_the_shorter_side_and_cropping_the_centre():
     """Resize(342) and CenterCrop(299) of 375x500 see 299 / 342 of the shorter side."""
     assert square(375, 500, 299 / 342) == Box(23, 86, 328, 328)
 
@@ -74,7 +74,7 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
     np.testing.assert_array_equal(run.pixels(example), example.image[16:48, 32:64])
 
 
-def test_the_scale_law_is_the_resnets():
+def test_the_scale_crop_is_distributed_as_in_the_resnet_paper():
     """A square of 224 pixels out of a shorter side drawn from 256 to 480, whatever the image's size (arXiv:1512.03385)."""
     boxes = [by_scale(Draws(0, i), 375, 500, 1.0) for i in range(20_000)]
     sides = 224 * 375 / np.array([box.height for box in boxes])
@@ -82,3 +82,23 @@ def test_the_scale_law_is_the_resnets():
     np.testing.assert_allclose(np.quantile(sides, [0.0, 0.25, 0.5, 0.75, 1.0]), [256, 312, 368, 424, 480], atol=3)
     places = np.array([(box.top / (375 - box.height), box.left / (500 - box.width)) for box in boxes])
     np.testing.assert_allclose(np.quantile(places, [0.1, 0.5, 0.9], axis=0), [[0.1] * 2, [0.5] * 2, [0.9] * 2], atol=0.015)
+
+
+@pytest.mark.parametrize(
+    ("law", "last"),
+    [
+        (lambda draws: by_area(draws, 8, 8, 0.08), 0),
+        (lambda draws: by_scale(draws, 8, 8, 1.0, sides=(16, 16), size=8), 0),
+        (lambda draws: by_height(draws, 8, 8, 0.08), 1),  # TensorFlow never draws the last row or column
+    ],
+    ids=["area", "scale", "height"],
+)
+def test_a_random_crop_lies_at_each_place_equally_often_up_to_the_borders(law, last):
+    boxes = [law(Draws(0, position)) for position in range(6000)]
+    for places, sides in (
+        ([box.top for box in boxes], [box.height for box in boxes]),
+        ([box.left for box in boxes], [box.width for box in boxes]),
+    ):
+        found = np.bincount([place for place, side in zip(places, sides, strict=True) if side == 4])
+        assert found.size == 8 - 4 + 1 - last
+        np.testing.assert_allclose(found / found.sum(), 1 / found.size, atol=4 * np.sqrt(0.25 / found.sum()))
