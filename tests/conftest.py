@@ -1,40 +1,95 @@
-"""What all tests share: a compilation cache, double precision on request, and digits prepared once."""
+"""What all tests share: their tiers, a compilation cache that outlives a run, double precision on request.
 
+`docs/testing.md` says what each tier holds.
+"""
+
+import hashlib
 import os
+import platform
+import re
 import subprocess
 import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or ROOT / ".jax_cache")
-# Child processes inherit these; they are set before JAX is imported.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+ON_REQUEST = ("nightly", "parity")
+"""Tiers that run where `-m` names them, or a test's own node id does."""
+
+
+def cache_folder() -> Path:
+    """Returns the user's folder for programs of this jaxlib and this processor: XLA rejects entries of another."""
+    caches = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
+    cpuinfo = Path("/proc/cpuinfo")
+    features = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    processor = hashlib.sha256(f"{platform.machine()} {features[1] if features else platform.processor()}".encode()).hexdigest()[:12]
+    return Path(os.environ.get("XDG_CACHE_HOME") or caches) / "inception_jax" / "tests" / f"jaxlib-{version('jaxlib')}-{processor}"
+
+
+# Subprocesses inherit these; they are set before JAX is imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+OPTIMIZED = os.environ.get("XLA_FLAGS", "")
+"""`XLA_FLAGS` of a test that reads or times compiled programs."""
+# Programs run a few times here: compiling is what takes long. A training step of nine convolutions compiles in 8.6 s of a processor, at
+# level 0 in 4.4 s, and without the MLIR emitters, to which jaxlib 0.12 has no alternative, in 1.3 s.
+QUICK = ["--xla_backend_optimization_level=0", *["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")]
+os.environ["XLA_FLAGS"] = " ".join([OPTIMIZED, *QUICK]).strip()
 
 
+FIRST = ("test_rewrites.py", "test_peers.py", "test_signals.py", "test_family.py", "test_recorded.py", "test_cli.py")
+"""Files that keep one process longest: they are begun first, while the other goes through many."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shard", default="1/1", metavar="K/N", help="the K-th of N parts of the tests that were asked for")
+    parser.addoption("--stop-at", type=float, metavar="TIME", help="Unix time from which on tests are left, and named at the end")
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` has chosen
 def pytest_collection_modifyitems(config, items):
-    """The longest file first: it keeps one process for a quarter of an hour, in which the other goes through many.
+    """Leaves out tiers that were not asked for, and other shards; puts the longest files first."""
+    asked = re.findall(r"\w+", config.option.markexpr)
+    by_id = any("::" in argument for argument in config.args)
+    chosen = [item for item in items if by_id or not any(item.get_closest_marker(tier) and tier not in asked for tier in ON_REQUEST)]
+    part, parts = map(int, config.option.shard.split("/"))
+    chosen = chosen[part - 1 :: parts]
+    config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    items[:] = sorted(chosen, key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
-    Other projects' networks are run where they are asked for alone, with `-m parity`.
-    """
-    items.sort(key=lambda item: item.path.name != "test_room.py")
-    if "parity" not in config.option.markexpr:
-        items[:] = [item for item in items if not item.get_closest_marker("parity")]
+
+LEFT = "left: its time was up"
+
+
+def pytest_runtest_setup(item):
+    if item.config.option.stop_at and time.time() > item.config.option.stop_at:
+        pytest.skip(LEFT)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Names the tests that `--stop-at` left."""
+    left = [report.nodeid for report in terminalreporter.stats.get("skipped", []) if LEFT in str(report.longrepr)]
+    if config.option.stop_at:
+        terminalreporter.line(
+            f"shard {config.option.shard}: {len(left)} tests left for want of time{''.join(f'{chr(10)}  {one}' for one in left)}"
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_datasets(tmp_path_factory):
-    """Datasets are prepared into a folder of the tests' own, not the user's."""
+    """Prepares datasets in a folder of the tests' own, not the user's."""
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
 
 
 @pytest.fixture
 def x64():
-    """Everything in float64 for one test."""
+    """Computes in float64 for one test."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -42,31 +97,49 @@ def x64():
     jax.config.update("jax_enable_x64", False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _small_networks():
+    """Registers the networks of `tests.networks`, when the registry has been collected from."""
+    import tests.registered  # noqa: F401
+
+
+class Done(NamedTuple):
+    """What a command ended with and printed; `subprocess.run` gives the same fields."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def small_networks():
-    """Those of one and of three modules, registered for one test."""
-    from inception_jax.models import REGISTRY, register
-    from tests.networks import SMALL
+def command(tmp_path, monkeypatch, capfd):
+    """Runs `inception-jax ARGUMENTS` in this process and the test's own folder."""
+    from inception_jax.cli import main
 
-    for name, network in SMALL.items():
-        register(name, paper=network)
-    yield
-    for name in SMALL:
-        REGISTRY.pop(name)
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        capfd.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            code = leaving.code
+        return Done(code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Runs `inception-jax ARGUMENTS` in a process and a folder of its own."""
+def process(tmp_path):
+    """Runs `inception-jax ARGUMENTS` in a process of its own, in the test's own folder."""
 
-    def run(*arguments, cwd=tmp_path, timeout=900, **environment):
+    def run(*arguments, **environment):
         return subprocess.run(
             [sys.executable, "-m", "inception_jax.cli", *map(str, arguments)],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **environment},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=1800,
         )
 
     return run

@@ -1,4 +1,5 @@
-"""Networks that compile in seconds: of one module, of three, of equal rows, for tests of runs; and the family's without what repeats."""
+"""Networks that compile in seconds, for tests of runs: one module, a module and a residual unit, equal rows; and the family's without
+what repeats."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,15 +15,19 @@ def line_of(network: str) -> tuple[str, ...]:
     return ("digits", "--import", "tests.registered", "--model.name", network, *data)
 
 
-LINE = line_of("three")
+LINE = line_of("mixed")
 
 
 def module(width):
     return concat(same(width, 1), (same(width, 1), same(width, 3)), (avg(3), same(width, 1)))
 
 
-def of(name: str, **modules: Concat) -> Architecture:
-    layers = table(Stem=same(8, 3, 2), **modules, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax())
+def residual():
+    return Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
+
+
+def of(name: str, **rows: Concat | Residual) -> Architecture:
+    layers = table(Stem=same(8, 3, 2), **rows, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax())
     return Architecture(name, "paper", layers, "a test", 16, num_classes=10)
 
 
@@ -30,20 +35,20 @@ def one() -> Architecture:
     return of("one", Mixed=module(4))
 
 
-def three() -> Architecture:
-    return of("three", Mixed_a=module(4), Mixed_b=module(6), Mixed_c=module(8))
+def mixed() -> Architecture:
+    """What the digits' network and the Inception-ResNets are made of, in nine convolutions."""
+    return of("mixed", Mixed=module(4), Block=residual())
 
 
 def deep() -> Architecture:
     """Three equal rows in a row."""
-    block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
     layers = table(
-        Stem=same(8, 3, 2), Block_1=block, Block_2=block, Block_3=block, Pool=global_avg(), Logits=Linear(), Predictions=Softmax()
+        Stem=same(8, 3, 2), **{f"Block_{i}": residual() for i in (1, 2, 3)}, Pool=global_avg(), Logits=Linear(), Predictions=Softmax()
     )
     return Architecture("deep", "paper", layers, "a test", 16, num_classes=10)
 
 
-SMALL = {"one": one, "three": three, "deep": deep}
+SMALL = {"one": one, "mixed": mixed, "deep": deep}
 
 
 def each_row_once(table: Architecture) -> Architecture:
@@ -53,8 +58,8 @@ def each_row_once(table: Architecture) -> Architecture:
     return replace(table, layers=tuple(row for before, row in pairs if row[1] != before[1] or row[0] in heads or row[0] == table.logits))
 
 
-def small(**changes: Any) -> Experiment:
-    """What `LINE` says, in Python."""
+def small(network: str = "mixed", **changes: Any) -> Experiment:
+    """What `line_of` says, in Python."""
     config = recipe("digits").config
     data = replace(config.data, image_size=16, margin=1, shift=1, threads=0, test_split="test[:50]")
-    return replace(config, model=replace(config.model, name="three"), data=data, batch_size=32, **changes)
+    return replace(config, model=replace(config.model, name=network), data=data, **{"batch_size": 32, **changes})

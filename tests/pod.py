@@ -19,15 +19,13 @@ from inception_jax.interruption import Interruption
 from inception_jax.leaves import leaves
 from inception_jax.loop import fit
 from inception_jax.mesh import everything
-from inception_jax.models import register
 from inception_jax.peers import joined
-from tests.networks import small, three
+from tests.networks import small
 
 STEPS, HALF = 20, 10
 
 
 def main(folder: Path, name: str, begun: list[str]) -> None:
-    register("three", paper=three)
     jax.config.update("jax_enable_x64", True)
     config = small(steps=STEPS, norm=Norm(examples_per_group=4), keep_checkpoints=9, checkpoint_every_epochs=HALF / (1347 / 32))
     config = replace(config, model=replace(config.model, dtype="float64"))
@@ -55,4 +53,6 @@ def main(folder: Path, name: str, begun: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    import tests.registered  # noqa: F401
+
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,4 +1,4 @@
-"""Registers the small networks: `--import tests.registered`. In a process of the tests the fixture `small_networks` does, for one test."""
+"""Registers the small networks: `--import tests.registered` in a process of its own, the session's first fixture in the tests'."""
 
 from inception_jax.models import register
 from tests.networks import SMALL

@@ -29,19 +29,19 @@ def saved(tmp_path):
     return tmp_path / "checkpoints"
 
 
-def test_what_is_saved_comes_back_whole(saved):
+def test_a_checkpoint_restores_what_was_saved(saved):
     found = Checkpoints(saved, keep=2).restore(3, abstract(state()))
     chex.assert_trees_all_equal(found, state(3))
     assert type(found) is State
 
 
-def test_the_newest_are_kept_each_with_its_manifest(saved):
+def test_the_newest_checkpoints_are_kept_each_with_its_manifest(saved):
     assert Checkpoints(saved, keep=2).steps() == [2, 3]
     assert json.loads((saved / "3.sha256.json").read_text())["files"] == digests(saved / "3")
     assert not (saved / "1.sha256.json").exists()
 
 
-def test_a_flipped_byte_is_noticed(saved):
+def test_a_flipped_byte_in_a_checkpoint_is_noticed(saved):
     file = max((path for path in (saved / "3").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -50,7 +50,7 @@ def test_a_flipped_byte_is_noticed(saved):
         Checkpoints(saved, keep=2).restore(3, abstract(state()))
 
 
-def test_without_its_manifest_a_step_is_unfinished_and_written_again(saved):
+def test_a_checkpoint_without_a_manifest_counts_as_unfinished_and_is_overwritten(saved):
     (saved / "3.sha256.json").unlink()
     checkpoints = Checkpoints(saved, keep=2)
     assert checkpoints.steps() == [2]
@@ -59,12 +59,12 @@ def test_without_its_manifest_a_step_is_unfinished_and_written_again(saved):
     assert float(Checkpoints(saved, keep=2).restore(3, abstract(state())).params["conv"]["kernel"][0, 0]) == 33
 
 
-def test_another_networks_shapes_are_compared_before_anything_is_read(saved):
+def test_restore_refuses_a_checkpoint_of_another_network_by_its_shapes(saved):
     with pytest.raises(CheckpointError, match=r"params.conv.kernel: saved \(3, 4\) float32, wanted \(3, 5\) float32"):
         Checkpoints(saved, keep=2).restore(3, abstract(state(width=5)))
 
 
-def test_saving_is_safe_while_the_state_is_used_up(tmp_path):
+def test_saving_is_safe_while_later_steps_donate_the_state(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     current = state(1.0, width=300_000)
@@ -76,12 +76,12 @@ def test_saving_is_safe_while_the_state_is_used_up(tmp_path):
     np.testing.assert_array_equal(found.params["conv"]["kernel"], 1.0)
 
 
-def test_names_of_arrays_are_the_same_for_classes_and_dictionaries():
+def test_checkpoint_array_names_are_dotted_paths_through_classes_and_dictionaries():
     assert dict(leaves(state()))["opt_state.1.0.nu.conv.kernel"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("width", [4, 300_000])
-def test_what_is_not_wanted_is_not_read(tmp_path, width):
+def test_restore_does_not_read_arrays_that_are_not_wanted(tmp_path, width):
     """With small arrays and with large ones."""
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, state(1.0, width=width))
@@ -104,7 +104,7 @@ def test_what_is_not_wanted_is_not_read(tmp_path, width):
         {"elsewhere": [["params.conv.kernel", [3, 4], "float32"], ["params.conv.bias", [4], "float32"]]},
     ],
 )
-def test_a_layout_that_is_none_is_told_of(tmp_path, monkeypatch, layout):
+def test_restore_refuses_a_checkpoint_with_an_invalid_array_layout(tmp_path, monkeypatch, layout):
     """With hashes that are right, as only a hand could make it."""
     true = checkpoint.join
     monkeypatch.setattr(checkpoint, "join", lambda tree: (true(tree)[0], layout))
@@ -115,7 +115,7 @@ def test_a_layout_that_is_none_is_told_of(tmp_path, monkeypatch, layout):
         Checkpoints(tmp_path, keep=1).restore(1, abstract({"params": state().params}))
 
 
-def test_what_was_restored_can_be_used_up(saved):
+def test_a_restored_state_can_be_donated(saved):
     """Its arrays begin as views of what was read."""
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     found = Checkpoints(saved, keep=2).restore(3, abstract(state()))

@@ -7,11 +7,11 @@ from inception_jax.config import ConfigError, Data, Experiment, Model, Norm, Opt
 SOME = Experiment(model=Model("bn_inception_small", dropout_rate=0.2), schedule=Schedule("exponential"), steps=7)
 
 
-def test_json_and_back():
+def test_a_configuration_survives_a_round_trip_through_json():
     assert from_json(to_json(SOME)) == SOME
 
 
-def test_a_field_of_another_version_is_named():
+def test_the_error_for_an_unknown_stored_field_suggests_the_nearest_name():
     stored = to_json(SOME)
     stored["optimizer"]["learning_rat"] = stored["optimizer"].pop("learning_rate")
     with pytest.raises(ConfigError, match=r"optimizer.learning_rat: .* did you mean 'learning_rate'"):
@@ -27,7 +27,7 @@ def test_a_field_of_another_version_is_named():
         (replace(SOME, schedule=Schedule("cosine")), "schedule.name: 'exponential' -> 'cosine'"),
     ],
 )
-def test_a_changed_identity_is_shown(changed, line):
+def test_differences_of_configurations_list_a_changed_field_of_the_identity(changed, line):
     assert line in differences(SOME, changed)
 
 
@@ -35,11 +35,11 @@ def test_a_changed_identity_is_shown(changed, line):
     "changed",
     [replace(SOME, log_every_steps=1, workdir="x", keep_checkpoints=9), replace(SOME, data=Data(threads=0)), replace(SOME, epochs=9)],
 )
-def test_what_may_change_may_change(changed):
+def test_differences_of_configurations_ignore_fields_that_may_change(changed):
     assert differences(SOME, changed) == []
 
 
-def test_the_length_of_a_run_is_its_identity_where_the_schedule_ends_with_it():
+def test_the_length_of_a_run_is_part_of_its_identity_under_a_cosine_schedule():
     cosine = replace(SOME, schedule=Schedule("cosine"))
     assert differences(cosine, replace(cosine, steps=9)) == ["steps: 7 -> 9"]
 
@@ -58,11 +58,11 @@ def test_the_length_of_a_run_is_its_identity_where_the_schedule_ends_with_it():
         (Experiment(schedule=Schedule("exponential", decay_epochs=0.0)), "decay_epochs is 0"),
     ],
 )
-def test_what_cannot_be_run_is_refused(broken, message):
+def test_the_configuration_check_refuses_invalid_configurations(broken, message):
     with pytest.raises(ConfigError, match=message):
         broken.check()
 
 
-def test_the_defaults_and_the_recipe_can_be_run():
+def test_the_configuration_check_accepts_the_defaults_and_a_valid_configuration():
     Experiment().check()
     SOME.check()

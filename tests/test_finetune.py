@@ -32,7 +32,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("averaged", [False, True])
-def test_a_new_head_on_an_old_network(averaged):
+def test_a_network_with_a_new_head_takes_over_all_other_arrays(averaged):
     donor = invented(network(10), seed=0)
     before = state(classes=3, averaged=averaged)
     after, borrowed = borrow(before, donor)
@@ -51,7 +51,7 @@ def test_a_new_head_on_an_old_network(averaged):
     assert "new are params.Logits.linear.bias, params.Logits.linear.kernel" in str(borrowed)
 
 
-def test_the_same_network_is_taken_over_whole():
+def test_a_network_of_the_same_architecture_takes_over_all_arrays():
     donor = invented(network(10), seed=0)
     after, borrowed = borrow(state(classes=10), donor)
     assert borrowed.new == borrowed.unused == []
@@ -59,7 +59,7 @@ def test_the_same_network_is_taken_over_whole():
         np.testing.assert_array_equal(leaf, leaves(donor["params"])[name])
 
 
-def test_arrays_of_another_shape_or_name_are_told():
+def test_arrays_of_another_shape_are_reported_and_a_donor_without_matches_is_refused():
     _, borrowed = borrow(state(classes=10, filters=8), invented(network(10), seed=0))
     assert "params.A.conv_3x3.kernel" in borrowed.new
     assert "params.A.conv_3x3.kernel" in borrowed.unused
@@ -67,7 +67,7 @@ def test_arrays_of_another_shape_or_name_are_told():
         borrow(state(classes=10), {"params": {"C": {"kernel": np.zeros((3, 3))}, "D": {"kernel": np.zeros(3)}}})
 
 
-def test_what_is_frozen_stays_and_has_no_part_in_the_clipped_norm():
+def test_frozen_parameters_stay_unchanged_and_are_excluded_from_the_clipped_norm():
     params = {"A": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "B": {"kernel": jnp.ones((2, 2))}}
     gradient = jax.tree.map(lambda x: 3 * jnp.ones_like(x), params)
     rule = optimizer("momentum", 0.1, momentum=0.9, clip_norm=2.0, freeze=("A",))
@@ -84,7 +84,7 @@ def test_what_is_frozen_stays_and_has_no_part_in_the_clipped_norm():
 
 
 @pytest.mark.parametrize(("pattern", "frozen"), [("A", {"A/kernel", "A/bias"}), ("*/bias", {"A/bias"}), ("B/kernel", {"B/kernel"})])
-def test_patterns(pattern, frozen):
+def test_freeze_patterns_select_parameters_by_path(pattern, frozen):
     params = {"A": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "B": {"kernel": jnp.ones(2)}}
     rule = optimizer("rmsprop", 0.1, freeze=(pattern,))
     updates, _ = rule.update(params, rule.init(params), params)

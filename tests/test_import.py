@@ -17,11 +17,11 @@ def modules(code):
 HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "torch", "cv2"}
 
 
-def test_the_package_is_light():
+def test_importing_inception_jax_loads_no_heavy_packages():
     assert not modules("import inception_jax; inception_jax.list_models()") & (HEAVY | {"jax", "orbax"})
 
 
-def test_networks_bring_jax_and_flax_only():
+def test_creating_a_network_loads_no_heavy_packages_beyond_jax_and_flax():
     assert not modules("import inception_jax; inception_jax.create('bn_inception')") & (HEAVY | {"tyro", "PIL", "tqdm"})
 
 
@@ -42,7 +42,7 @@ def test_the_core_needs_jax_flax_optax_chex_and_numpy_alone():
     modules(CORE)
 
 
-def test_the_layers_hold():
+def test_imports_follow_the_layer_contracts():
     """import-linter's contracts in pyproject.toml: imports point down the floors of the design, never up."""
     done = subprocess.run(
         ["lint-imports"],

@@ -20,7 +20,7 @@ def tree():
     }
 
 
-def test_small_arrays_are_joined_field_by_field_and_come_apart_to_the_bit():
+def test_small_arrays_are_packed_by_field_and_unpacked_bit_for_bit():
     arrays, layout = join(tree())
     assert set(arrays) == {"params", "step", "large"}
     assert set(layout) == {"params", "step"}
@@ -31,13 +31,13 @@ def test_small_arrays_are_joined_field_by_field_and_come_apart_to_the_bit():
     assert not found
 
 
-def test_a_field_that_was_not_read_is_left_out():
+def test_unpacking_leaves_out_a_field_that_was_not_read():
     arrays, layout = join(tree())
     del arrays["params"]
     assert set(part(arrays, layout)) == {"step", "large"}
 
 
-def test_what_is_joined_is_a_copy():
+def test_packed_arrays_are_copies():
     given = {"a": {"kernel": jnp.ones(8)}}
     arrays, layout = join(given)
     jax.tree.map(lambda leaf: leaf.delete(), given)
@@ -71,6 +71,6 @@ for first in (spread, everywhere, SingleDeviceSharding(jax.devices()[5])):
 """
 
 
-def test_arrays_that_are_spread_over_devices_stay_apart_and_come_back_in_any_layout(tmp_path):
+def test_sharded_arrays_stay_unpacked_and_are_restored_in_any_sharding(tmp_path):
     found = subprocess.run([sys.executable, "-c", SPREAD, str(tmp_path)], capture_output=True, text=True, check=False)
     assert found.stdout.splitlines() == ["['a', 'a.spread'] ['a.small']", *["True True"] * 3], found.stderr

@@ -7,7 +7,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from inception_jax.logbook import Logbook, duration, read_metrics
 
 
-def test_rows_beyond_the_step_that_a_run_goes_on_from_are_cut(tmp_path):
+def test_the_metrics_log_drops_rows_beyond_the_step_that_a_run_resumes_from(tmp_path):
     log = Logbook(tmp_path, start=0, steps=9)
     for step in (2, 4, 6):
         log.write(step, {"train/loss": 1 / step})
@@ -19,7 +19,7 @@ def test_rows_beyond_the_step_that_a_run_goes_on_from_are_cut(tmp_path):
     assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
 
 
-def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
+def test_progress_is_printed_as_plain_lines_without_a_terminal(tmp_path, capsys):
     log = Logbook(tmp_path, start=0, steps=100)
     log.begin(0)
     log.advance(50, {"loss": "0.5"})
@@ -28,7 +28,7 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
     assert capsys.readouterr().out == "step 50/100 50% loss 0.5 left 0s\n"
 
 
-def test_tensorboard_mirrors_the_truth(tmp_path):
+def test_tensorboard_events_mirror_the_metrics_log(tmp_path):
     log = Logbook(tmp_path, start=0, steps=9)
     log.write(3, {"train/loss": 0.25})
     log.close()
@@ -46,7 +46,7 @@ def records(data):
         data = data[16 + length :]
 
 
-def test_others_than_the_lead_say_and_write_nothing(tmp_path, capsys):
+def test_the_log_of_a_non_primary_process_prints_and_writes_nothing(tmp_path, capsys):
     log = Logbook(tmp_path, start=0, steps=9, leads=False)
     log.write(3, {"train/loss": 0.25})
     log.advance(3, {"loss": "0.25"})
@@ -56,11 +56,11 @@ def test_others_than_the_lead_say_and_write_nothing(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_durations():
+def test_durations_are_formatted_in_seconds_minutes_and_hours():
     assert [duration(seconds) for seconds in (0.4, 61, 3725)] == ["0s", "1m01s", "1h02m"]
 
 
-def test_a_score_that_is_not_finite_is_a_row_like_others(tmp_path):
+def test_a_non_finite_score_is_logged_and_read_back(tmp_path):
     log = Logbook(tmp_path, start=0, steps=9)
     log.write(2, {"val/loss": float("nan"), "val/top1": 0.1})
     log.write(4, {"val/loss": float("inf"), "val/top1": 0.2})

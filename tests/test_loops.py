@@ -1,6 +1,7 @@
 """A run whose rows are computed by a loop is the run that it is without: in the folder every row has its name."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from tests.networks import small
 RUNS = [("b_1", "b_2"), ("c_1", "c_2", "c_3")]
 
 
+@cache  # a run compiles its step once
 def run_of(rewrites, steps, freeze=()):
     config = small(steps=steps, evaluate_every_epochs=0, checkpoint_every_epochs=0, log_every_steps=1)
     optimizer = replace(config.optimizer, freeze=freeze, average_decay=0.9)
@@ -27,7 +29,7 @@ def run_of(rewrites, steps, freeze=()):
     )
 
 
-def test_what_is_packed_comes_out_again():
+def test_unpack_inverts_pack_for_looped_rows():
     tree = {name: {"kernel": np.full((2, 3), i), "norm": {"scale": np.arange(3) + i}} for i, name in enumerate(["a", *RUNS[0], *RUNS[1]])}
     state = ({"params": tree}, [tree, 3])
     packed = pack(state, RUNS)
@@ -41,8 +43,8 @@ def test_what_is_packed_comes_out_again():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_networks", "x64")
-def test_two_steps_in_a_loop_and_two_without_are_four(tmp_path):
+@pytest.mark.usefixtures("x64")
+def test_two_looped_steps_and_two_plain_steps_equal_four_plain_steps(tmp_path):
     plain = run_of((), 4)
     wanted, scores = fit(plain, epath.Path(tmp_path / "plain"))
     for first, second in ((("loop_repeats",), ()), ((), ("loop_repeats",))):
@@ -53,14 +55,21 @@ def test_two_steps_in_a_loop_and_two_without_are_four(tmp_path):
         assert results["loss"] == pytest.approx(scores["loss"], rel=1e-9)
     looped = run_of(("loop_repeats",), 4)
     assert looped.abstract_packed_state().params.keys() == {"Stem", "Block_1..Block_3", "Logits"}
-    seen = {one.layer for one in replay(plain, wanted).seen}
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("x64")
+def test_replay_names_the_layers_of_rows_that_are_computed_in_a_loop():
+    plain = run_of((), 4)
+    state = plain.initial_state()
+    seen = {one.layer for one in replay(plain, state).seen}
     for rules in (("loop_repeats",), best(plain.network.architecture, "tpu")):
-        assert {one.layer for one in replay(run_of(rules, 4), wanted).seen} == seen
+        assert {one.layer for one in replay(run_of(rules, 4), state).seen} == seen
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("small_networks", "x64")
-def test_what_is_frozen_by_its_name_stays_though_its_row_is_in_a_loop(tmp_path):
+@pytest.mark.nightly
+@pytest.mark.usefixtures("x64")
+def test_a_row_frozen_by_name_stays_unchanged_inside_a_loop(tmp_path):
     run = run_of(("loop_repeats",), 2, freeze=("Block_2/*",))
     begun = run.initial_state().params
     found = fit(run, epath.Path(tmp_path))[0].params

@@ -6,8 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,31 +60,21 @@ def alike(pods):
             np.testing.assert_allclose(found["state"][key], array, rtol=0, atol=1e-9, err_msg=f"{name}, not {first}: {key}")
 
 
-def every_pod(folder):
-    """One, two and four processes of one and of two devices, and each of them goes on from each: `python -m tests.test_pod`."""
+@pytest.mark.nightly
+def test_one_two_and_four_processes_make_the_same_run_and_resume_each_others_checkpoints(tmp_path):
+    """Of one and of two devices: one, two and four processes, each going on from each."""
     found = {}
     for processes in (1, 2, 4):
-        found |= pod(folder, processes, 1)
+        found |= pod(tmp_path, processes, 1)
     for processes in (1, 2, 4):
         for run in ("1x1", "2x1", "4x1"):
-            cut(folder, run, f"{processes}x2")
-        found |= pod(folder, processes, 2, "1x1", "2x1", "4x1")
+            cut(tmp_path, run, f"{processes}x2")
+        found |= pod(tmp_path, processes, 2, "1x1", "2x1", "4x1")
     alike(found)
-    print(f"{len(found)} runs are alike: {', '.join(found)}")
 
 
-@pytest.mark.slow
-def test_one_and_two_processes_make_one_run_and_go_on_from_each_other(tmp_path):
-    """A third of `every_pod`, which took eight minutes on two cores."""
-    alone = pod(tmp_path, 1, 1)
-    cut(tmp_path, "1x1", "2x2")
-    two = pod(tmp_path, 2, 2, "1x1")
-    cut(tmp_path, "2x2", "1x2")
-    alike(alone | two | pod(tmp_path, 1, 2, "2x2"))
-
-
-@pytest.mark.slow
-def test_evaluation_and_prediction_over_two_processes_say_once_what_one_says(tmp_path):
+@pytest.mark.nightly
+def test_evaluate_and_predict_on_two_processes_print_the_output_of_one_process_once(tmp_path):
     """Population statistics, every probability, and the names of images, one of which cannot be read."""
     completed(tmp_path, "run")
     rng = np.random.default_rng(0)
@@ -116,18 +104,13 @@ def test_evaluation_and_prediction_over_two_processes_say_once_what_one_says(tmp
         np.testing.assert_array_equal(one["labels"], other["labels"])
 
 
-@pytest.mark.slow
-def test_on_half_the_devices_a_run_accumulates_and_says_so(tmp_path):
+@pytest.mark.nightly
+def test_a_run_resumed_on_half_the_devices_accumulates_gradients(tmp_path):
     line = ("--workdir", "run", "--examples-per-device", "2", "--epochs")
-    two = Process(tmp_path, *line, "0.0625", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    two = Process(tmp_path, *line, "0.0625", JAX_NUM_CPU_DEVICES="2")
     assert two.wait() == 0, two.text
     assert "for 2 device(s): about" in two.text
     one = Process(tmp_path, *line, "0.125")
     assert one.wait() == 0, one.text
     assert "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: about" in one.text
     assert "going on from step 21 of 42" in one.text
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        every_pod(Path(folder))

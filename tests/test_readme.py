@@ -23,13 +23,13 @@ def run(arguments, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [index for index, kind, _ in RUNS if kind == "python"])
-def test_python_blocks_print_what_stands_below_them(index, tmp_path):
+def test_python_blocks_of_the_readme_print_the_output_below_them(index, tmp_path):
     assert BLOCKS[index + 1][0] == "text"
     assert run([sys.executable, "-c", BLOCKS[index][2]], tmp_path) == BLOCKS[index + 1][2]
 
 
 @pytest.mark.slow
-def test_commands_end_with_the_line_that_is_shown(tmp_path):
+def test_commands_of_the_readme_end_with_the_line_that_is_shown(tmp_path):
     for kind, tag, code in BLOCKS:
         if tag.startswith("file="):
             (tmp_path / tag.removeprefix("file=")).write_text(code)
@@ -40,14 +40,14 @@ def test_commands_end_with_the_line_that_is_shown(tmp_path):
             assert out.splitlines()[-1].startswith(last)
 
 
-def test_the_first_two_commands_are_the_first_two_blocks():
+def test_the_readme_begins_with_the_commands_for_training_and_for_testing():
     assert [BLOCKS[0][2].strip(), BLOCKS[1][2].strip()] == [
         "pip install -e '.[report]' && python train.py",
         "pip install -e '.[test]' && pytest",
     ]
 
 
-def test_the_map_names_what_there_is():
+def test_the_map_of_the_package_in_the_readme_lists_exactly_what_exists():
     packages = {path.name for path in (ROOT / "inception_jax").iterdir() if path.is_dir() and path.name != "__pycache__"}
     files = {path.name for path in (ROOT / "inception_jax").glob("*.py")} - {"__init__.py"}
     map_ = README[README.index("train.py  configs/") : README.index("A path through it")]

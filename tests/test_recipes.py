@@ -1,7 +1,7 @@
 """Each recipe in `configs/` says what its source says, builds, and can be stepped."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from inception_jax.plan.outline import absent, outline, value
 from inception_jax.recipes import members, names, recipe
 from inception_jax.spec.vocabulary import Architecture, AuxHead, Dropout, Linear, global_avg, same, table
 from tests.networks import each_row_once
+from tests.tiers import sweep
 
 # optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN decay, group | clipping
 PUBLISHED = """
@@ -83,12 +84,12 @@ def numbers(cell):
     return re.sub(r"\d+\.?\d*(e-?\d+)?", lambda found: f"{float(found[0]):g}", cell.strip())
 
 
-def test_every_recipe_is_in_the_table():
+def test_the_table_of_published_settings_lists_every_recipe():
     assert names() == sorted(ROWS)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_recipe_says_what_its_source_says(name):
+def test_a_recipe_has_the_hyperparameters_of_its_source(name):
     found, run = run_of(name)
     found.config.check()
     assert from_json(to_json(found.config)) == found.config
@@ -103,7 +104,7 @@ def test_a_recipe_says_what_its_source_says(name):
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_recipe_prints_its_plan(name):
+def test_the_plan_of_a_recipe_shows_its_steps_learning_rate_and_assumed_defaults(name):
     found, run = run_of(name)
     lines = list(outline(run, found.stand_in))
     text = "\n".join(lines)
@@ -112,9 +113,9 @@ def test_a_recipe_prints_its_plan(name):
     assert text.count("stand-in: ") == len(found.stand_in)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [*(name for name in MEMBERS if ":" not in name), "bn_inception_ensemble:3"])
-def test_a_recipe_can_be_stepped(name):
+def test_the_training_step_of_a_recipe_can_be_traced_and_keeps_the_state_shapes(name):
     """Traced, not run, and without repeated rows: every network is stepped elsewhere. Shapes go in and come out the same."""
     found, run = run_of(name)
     small = replace(run, config=replace(found.config, batch_size=4, norm=replace(found.config.norm, examples_per_group=2)))
@@ -136,13 +137,39 @@ def tiny():
     return Architecture("tiny_recipes", "paper", layers, source="a test", input_size=32, aux=aux)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ROWS)
-def test_a_recipe_makes_two_steps(name):
-    """On a network of one convolution, since every network of the family is stepped elsewhere: all that a recipe is beside it."""
+def kinds(config):
+    """What a step's program depends on: each name and flag of a configuration, and of each number whether there is one."""
+    for section in (config, config.model, config.norm, config.data, config.optimizer, config.schedule, config.objective):
+        for field in fields(section):
+            value = getattr(section, field.name)
+            if not is_dataclass(value) and field.name not in ("variant", "workdir") and (section, field.name) != (config.model, "name"):
+                yield field.name, value if isinstance(value, str) else bool(value)
+
+
+def covering():
+    """Returns recipes that have every kind between them, chosen greedily."""
+    left = {name: set(kinds(config_of(name))) for name in ROWS}
+    wanted, chosen = set().union(*left.values()), []
+    while wanted:
+        chosen.append(max(left, key=lambda name: len(left[name] & wanted)))
+        wanted -= left[chosen[-1]]
+    return chosen
+
+
+def config_of(name):
+    """The configuration of a recipe; of the ensemble of BN-Inceptions the third, which has norms per activation."""
+    return recipe(members(name)[2 if name == "bn_inception_ensemble" else 0]).config
+
+
+@pytest.mark.parametrize("name", sweep(ROWS, covering()))
+def test_a_recipe_trains_a_tiny_network_for_two_steps(name):
+    """On a network of one convolution, since every network of the family is stepped elsewhere: all that a recipe is beside it.
+
+    By default the recipes that have every kind of step between them; all of them nightly.
+    """
     if "tiny_recipes" not in REGISTRY:
         register("tiny_recipes", paper=tiny)
-    config = recipe(members(name)[2 if name == "bn_inception_ensemble" else 0]).config  # the third has norms per activation
+    config = config_of(name)
     data = replace(config.data, name="synthetic", train_split="train[:40]", test_split="test[:8]", image_size=32, directory=None, threads=0)
     model = Model("tiny_recipes", aux=config.model.aux, dropout_rate=config.model.dropout_rate, init_scale=config.model.init_scale)
     per_activation = ("Stem",) if config.norm.per_activation_in else ()
@@ -164,7 +191,7 @@ def test_a_recipe_makes_two_steps(name):
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True))
 
 
-def test_each_of_the_seven_changes_can_be_undone_alone():
+def test_bn_x5_differs_from_bn_baseline_in_exactly_the_seven_published_changes():
     """arXiv:1502.03167, section 4.2.1: bn_x5 with one field of bn_baseline is another configuration by that field alone."""
     changed, baseline = recipe("bn_x5").config, recipe("bn_baseline").config
     fields = {
@@ -191,7 +218,7 @@ def test_each_of_the_seven_changes_can_be_undone_alone():
     assert run.network.architecture.dropout_rate == wanted.dropout_rate == 0
 
 
-def test_the_published_ensembles():
+def test_ensemble_recipes_have_the_published_members():
     """Six BN-x30, four Inception-v3, v4 with three Inception-ResNet-v2, six ResNets; no two members are the same run."""
     networks = {name: [recipe(member).config for member in members(name)] for name in names() if len(members(name)) > 1}
     counts = {name: len(configs) for name, configs in networks.items()}
@@ -210,6 +237,6 @@ def test_the_published_ensembles():
 
 
 @pytest.mark.parametrize(("name", "message"), [("inception_v3_ensemble:5", "of 4; name a member"), ("bn_x5:1", "has no members")])
-def test_members_that_are_not_there(name, message):
+def test_ensemble_members_that_do_not_exist_are_refused(name, message):
     with pytest.raises(ConfigError, match=message):
         recipe(name)

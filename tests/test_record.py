@@ -8,7 +8,7 @@ from inception_jax.mesh import everything
 from inception_jax.record import Record, attempts
 
 
-def test_each_attempt_is_kept_with_its_beginning_and_its_end(tmp_path):
+def test_the_run_record_keeps_the_beginning_end_and_outcome_of_each_attempt(tmp_path):
     workdir, room = epath.Path(tmp_path), everything()
     record = Record(workdir)
     assert record.begin(room) == []
@@ -23,7 +23,7 @@ def test_each_attempt_is_kept_with_its_beginning_and_its_end(tmp_path):
     assert "uncommitted" in second
 
 
-def test_what_changed_since_a_run_last_ran_is_told(tmp_path):
+def test_the_run_record_reports_changes_since_the_last_attempt(tmp_path):
     workdir, room = epath.Path(tmp_path), everything()
     Record(workdir).begin(room)
     (stored,) = attempts(workdir)
@@ -32,13 +32,13 @@ def test_what_changed_since_a_run_last_ran_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"attempts": 3}', '{"attempts": [4]}', '{"jax": 1}'])
-def test_a_record_that_cannot_be_read(tmp_path, text):
+def test_a_run_record_that_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ConfigError, match=r"run.json cannot be read .*: move it away"):
         Record(epath.Path(tmp_path))
 
 
-def test_others_than_the_lead_write_nothing(tmp_path):
+def test_a_non_primary_process_writes_no_run_record(tmp_path):
     record = Record(epath.Path(tmp_path), leads=False)
     record.begin(everything())
     record.end("complete")

@@ -64,7 +64,8 @@ def planted(state, place, value):
     return state.replace(params=params)
 
 
-def test_a_sound_step_has_nothing_to_name_and_the_loss_of_the_compiled_one(run):
+@pytest.mark.slow
+def test_replay_of_a_finite_step_finds_no_fault_and_the_loss_of_the_compiled_step(run):
     state = run.initial_state()
     found = replay(run, state)
     assert (found.step, found.broken) == (1, None)
@@ -77,6 +78,7 @@ def test_a_sound_step_has_nothing_to_name_and_the_loss_of_the_compiled_one(run):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "value", "what", "layer"),
     [
@@ -85,7 +87,7 @@ def test_a_sound_step_has_nothing_to_name_and_the_loss_of_the_compiled_one(run):
         ("Root/layer/power", 0.0, "gradient", "Root/layer/power"),
     ],
 )
-def test_the_first_layer_that_breaks_is_named(run, place, value, what, layer):
+def test_replay_names_the_first_layer_that_is_not_finite(run, place, value, what, layer):
     state = run.initial_state()
     names = ["/".join(key.key for key in path) for path, _ in jax.tree_util.tree_flatten_with_path(state.params)[0]]
     assert place in names, names
@@ -94,7 +96,8 @@ def test_the_first_layer_that_breaks_is_named(run, place, value, what, layer):
     assert (broken.what, broken.layer) == (what, layer)
 
 
-def test_the_examples_of_a_suspect_step_are_written_down(run, tmp_path):
+@pytest.mark.slow
+def test_diverged_json_lists_the_examples_of_a_non_finite_step(run, tmp_path):
     told = suspect(run, 3, epath.Path(tmp_path))
     record = json.loads((tmp_path / "diverged.json").read_text())
     assert record["positions"] == list(range(16, 24))

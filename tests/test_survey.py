@@ -35,7 +35,7 @@ def holding(images, labels, names):
 GREY = np.zeros((6, 8, 8), np.uint8)
 
 
-def test_each_split_is_counted():
+def test_data_check_counts_the_examples_of_each_split():
     lines = list(check(holding(GREY, np.array([0, 0, 0, 2, 1, 1]), ("a", "b", "c"))))
     assert lines == [f"{split}: 6 examples of 3 classes, 1 to 3 of each" for split in ("train", "test")]
 
@@ -48,12 +48,12 @@ def test_each_split_is_counted():
         ([0, 1, 0, 1, 0, 1], ("n02000000", "n01000000"), "class 0 is n02000000 where ImageNet has n01000000"),
     ],
 )
-def test_faults_are_named(labels, names, message):
+def test_data_check_names_missing_unknown_and_misordered_classes(labels, names, message):
     with pytest.raises(DataError, match=message):
         list(check(holding(GREY, np.array(labels), names)))
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path):
+def test_data_check_names_an_image_that_cannot_be_read(tmp_path):
     file = io.BytesIO()
     Image.fromarray(GREY[0]).save(file, "PNG")
     for split in ("train", "test"):
@@ -66,7 +66,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_shown_is_what_the_step_sees():
+def test_data_show_returns_the_images_that_the_training_step_receives():
     run = run_on(name="synthetic", crop="area", colour="tpu")
     shown = seen(run, 12)
     assert shown.before.shape == shown.after.shape == (12, 32, 32, 3)
@@ -81,7 +81,7 @@ def test_what_is_shown_is_what_the_step_sees():
     assert (shown.after != shown.before).any()
 
 
-def test_imagenets_classes_are_compared_with_tfdss():
+def test_data_check_compares_imagenet_classes_with_the_wordnet_ids_of_tfds():
     imagenet = wordnet_ids()
     assert (len(imagenet), imagenet[:2], imagenet == sorted(imagenet)) == (1000, ["n01440764", "n01443537"], True)
 
@@ -99,7 +99,7 @@ def test_imagenets_classes_are_compared_with_tfdss():
     assert "n99999999: 1 of these WordNet ids are none of ImageNet's" in faults([*imagenet[:5], "n99999999"])
 
 
-def test_the_input_pipeline_is_timed_by_stage(monkeypatch, tmp_path):
+def test_data_benchmark_times_the_input_pipeline_by_stage(monkeypatch, tmp_path):
     monkeypatch.setattr(survey, "MEASURED_SECONDS", 0.2)
     run = run_on(name="synthetic", crop="area")
     run = Run(replace(run.config, workdir=str(tmp_path)), run.placement)
@@ -116,7 +116,7 @@ def test_the_input_pipeline_is_timed_by_stage(monkeypatch, tmp_path):
         assert verdict in said
 
 
-def test_a_run_that_waits_is_told_for_which_stage():
+def test_the_input_bound_message_names_the_slowest_stage_and_a_remedy():
     text = input_bound(0.43, {"decode": 6.1, "resize": 2.0, "read": 1.9}, threads=0)
     assert "43% of the time" in text
     assert "61% of the host's work on it is decode" in text

@@ -11,7 +11,7 @@ def sums(step, broken=False):
     return {"loss": loss, "count": jnp.float32(4), "skipped": jnp.bool_(broken)}
 
 
-def test_a_step_that_is_not_finite_is_found_within_ten():
+def test_a_non_finite_step_is_found_within_ten_steps():
     tally = Tally({}, stops=True)
     for step in range(1, 29):
         tally.add(step, sums(step, broken=step >= 21))
@@ -19,7 +19,7 @@ def test_a_step_that_is_not_finite_is_found_within_ten():
         tally.add(29, sums(29, broken=True))
 
 
-def test_before_anything_is_made_of_the_sums_every_step_is_looked_at():
+def test_metric_totals_are_refused_if_any_accumulated_step_is_not_finite():
     tally = Tally({}, stops=True)
     for step in range(1, 4):
         tally.add(step, sums(step, broken=step == 3))
@@ -27,7 +27,7 @@ def test_before_anything_is_made_of_the_sums_every_step_is_looked_at():
         tally.total()
 
 
-def test_such_steps_can_be_left_out_and_counted():
+def test_non_finite_steps_can_be_left_out_and_counted():
     tally = Tally({}, stops=False)
     for step in range(1, 21):
         tally.add(step, sums(step, broken=step % 5 == 0))
@@ -38,7 +38,7 @@ def test_such_steps_can_be_left_out_and_counted():
     assert tally.take() == {"loss": float(np.float32(1 / 21)), "count": 4, "steps": 1}
 
 
-def test_a_stretch_that_was_broken_off_sums_to_the_same_bits():
+def test_an_interrupted_and_resumed_accumulation_of_metrics_sums_to_the_same_bits():
     whole, begun = Tally({}, stops=True), Tally({}, stops=True)
     for step in range(1, 31):
         whole.add(step, sums(step))
@@ -66,7 +66,7 @@ class Unready:
         return np.zeros((), bool)
 
 
-def test_adding_reads_only_what_was_asked_for_eight_steps_ago(monkeypatch):
+def test_metric_accumulation_reads_only_results_requested_eight_steps_ago(monkeypatch):
     monkeypatch.setattr(jax, "device_get", lambda x: bool(np.asarray(x)))
     tally = Tally({}, stops=True)
     for Unready.now in range(1, 40):

@@ -5,7 +5,7 @@ import pytest
 from inception_jax.timesheet import KINDS, Timesheet, spent
 
 
-def test_every_moment_is_booked_under_one_kind():
+def test_all_wall_time_is_recorded_under_exactly_one_kind():
     began, sheet = time.monotonic(), Timesheet()
     rows = []
     for kind in (*KINDS, "step"):

@@ -16,7 +16,7 @@ from tests.networks import small
 
 
 @pytest.mark.slow
-def test_a_run_leaves_a_profile_where_tensorboard_looks_and_its_time_adds_up(tmp_path, small_networks, capsys):
+def test_a_run_writes_a_profile_for_tensorboard_and_its_wall_time_adds_up(tmp_path, capsys):
     run = Run(small(steps=6, log_every_steps=2, checkpoint_every_epochs=4 * 32 / 1347, profile_steps="3:4"), everything())
     began = time.monotonic()
     fit(run, epath.Path(tmp_path))
@@ -31,7 +31,7 @@ def test_a_run_leaves_a_profile_where_tensorboard_looks_and_its_time_adds_up(tmp
 
 
 @pytest.mark.parametrize("wrong", ["5", "4:3", "0:3", "a:b"])
-def test_steps_that_are_no_span_are_refused(wrong):
+def test_profile_steps_that_are_no_range_are_refused(wrong):
     config = small(profile_steps=wrong)
     assert to_json(config)["profile_steps"] == wrong
     with pytest.raises(ConfigError, match="give the first and the last step"):

@@ -1,5 +1,7 @@
 import time
 
+import pytest
+
 from inception_jax.watchdog import Watchdog
 
 
@@ -10,6 +12,7 @@ def stretches(dog, *lengths):
         dog.made(1)
 
 
+@pytest.mark.slow
 def test_a_step_of_ten_times_the_median_shows_where_every_thread_is(capfd):
     """The third is waited for until it is told of, since a busy machine makes the others long, too."""
     with Watchdog(least=0.1) as dog:
@@ -25,7 +28,8 @@ def test_a_step_of_ten_times_the_median_shows_where_every_thread_is(capfd):
     assert "in test_a_step_of_ten_times_the_median_shows" in said
 
 
-def test_steps_as_usual_are_worth_no_word(capfd):
+@pytest.mark.slow
+def test_the_watchdog_prints_nothing_for_steps_of_usual_length(capfd):
     with Watchdog(least=2) as dog:
         stretches(dog, 2.5, 0.02, 0.02, 0.05)
         time.sleep(2.5)  # between stretches nothing is expected

@@ -5,19 +5,19 @@ from inception_jax.config import ConfigError
 from inception_jax.workdir import OccupiedError, absolute, occupied
 
 
-def test_paths_with_a_scheme_stay_as_they_are(tmp_path, monkeypatch):
+def test_workdir_paths_with_a_scheme_stay_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(absolute("runs/a")) == str(tmp_path / "runs" / "a")
     monkeypatch.setattr("fsspec.get_filesystem_class", lambda scheme: None)  # that of gs:// is an extra
     assert str(absolute("gs://bucket/run")) == "gs://bucket/run"
 
 
-def test_a_store_that_nothing_here_can_read():
+def test_a_workdir_with_an_unknown_scheme_is_refused():
     with pytest.raises(ConfigError, match=r"nonsense://bucket/run: Protocol not known"):
         absolute("nonsense://bucket/run")
 
 
-def test_a_workdir_is_one_process_at_a_time(tmp_path):
+def test_a_workdir_admits_one_process_at_a_time(tmp_path):
     workdir = epath.Path(tmp_path)
     with occupied(workdir), pytest.raises(OccupiedError, match="another process is training in"), occupied(workdir):
         pass

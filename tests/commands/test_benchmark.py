@@ -6,7 +6,7 @@ from inception_jax.cli import main
 
 
 @pytest.mark.slow
-def test_both_programs_are_timed_and_add_up(small_networks, capsys):
+def test_benchmark_times_training_and_inference_and_layer_shares_add_up_to_one(capsys):
     assert main(["benchmark", "digits", "--model.name", "one", "--data.image-size", "16", "--rounds", "2", "--batch-size", "4",
                  "--norm.examples-per-group", "2", "--json"]) == 0  # fmt: skip
     found = json.loads(capsys.readouterr().out)
@@ -23,8 +23,8 @@ def test_both_programs_are_timed_and_add_up(small_networks, capsys):
     assert found["training"]["layers"][0]["flops"] == 3 * found["inference"]["layers"][0]["flops"]
 
 
-@pytest.mark.slow
-def test_a_network_without_a_recipe_at_its_own_size_and_batch(small_networks, capsys):
+@pytest.mark.nightly
+def test_benchmark_times_a_network_without_a_recipe_at_its_own_image_size(capsys):
     assert main(["benchmark", "one", "--rounds", "1"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: project_first, slice_pools\n")
@@ -40,7 +40,7 @@ def test_a_network_without_a_recipe_at_its_own_size_and_batch(small_networks, ca
         (["digits", "--model.rewrites", "faster"], 78, "no rewrite"),
     ],
 )
-def test_what_cannot_be_timed(line, code, message, capsys):
+def test_benchmark_refuses_unknown_networks_unknown_rewrites_and_zero_rounds(line, code, message, capsys):
     try:
         found = main(["benchmark", *line])
     except SystemExit as exit_:

@@ -76,12 +76,12 @@ def evaluated(*arguments, capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_views_and_sizes_count_every_image_once(trained, capsys):
+def test_multi_crop_and_multi_size_evaluation_counts_every_image_once(trained, capsys):
     for options in ([], ["--crops", "6", "--sizes", "32", "40"], ["--crops", "10"], ["--sizes", "48"]):
         assert evaluated(trained / "1", *options, capsys=capsys)["count"] == 21
 
 
-def test_the_folder_of_an_ensemble_stands_for_its_members(trained, tmp_path, capsys):
+def test_evaluate_treats_an_ensemble_folder_as_the_list_of_its_members(trained, tmp_path, capsys):
     assert [Path(path).name for path in members(str(trained))] == ["1", "2", "3"]
     assert [opened(path).run.config.seed for path in members(str(trained))] == [1, 2, 3]
     table = tmp_path / "results.csv"
@@ -108,7 +108,7 @@ def test_the_folder_of_an_ensemble_stands_for_its_members(trained, tmp_path, cap
         (["RUN", "--every", "-1"], 2, "-1 is below 1"),
     ],
 )
-def test_lines_that_cannot_be_scored(trained, capsys, arguments, code, message):
+def test_evaluate_refuses_bad_arguments_with_an_exit_code_and_a_message(trained, capsys, arguments, code, message):
     line = [word.replace("RUN", str(trained / "1")) for word in arguments]
     try:
         found = main(["evaluate", *line])
@@ -117,14 +117,14 @@ def test_lines_that_cannot_be_scored(trained, capsys, arguments, code, message):
     assert (found, message in capsys.readouterr().err) == (code, True)
 
 
-def test_a_missing_member_is_named(trained, tmp_path, capsys):
+def test_evaluate_names_the_missing_member_of_an_ensemble(trained, tmp_path, capsys):
     shutil.copytree(trained / "1", tmp_path / "group" / "1")
     shutil.copytree(trained / "1", tmp_path / "group" / "3")
     assert main(["evaluate", str(tmp_path / "group")]) == 78
     assert "has no member 2, and has 3" in capsys.readouterr().err
 
 
-def test_images_are_left_out_and_labels_reassessed(trained, tmp_path, capsys):
+def test_evaluate_excludes_listed_images_and_scores_reassessed_labels(trained, tmp_path, capsys):
     listed, real = tmp_path / "blacklist.txt", tmp_path / "real.json"
     listed.write_text("2\n20\n40000\n")
     labels = [[] if number % 5 == 0 else [number % 3, 2] for number in range(1, 22)]
@@ -154,7 +154,7 @@ def test_images_are_left_out_and_labels_reassessed(trained, tmp_path, capsys):
         ("--real", json.dumps([[]] * 21), "not one of 21 images has reassessed labels"),
     ],
 )
-def test_lists_that_are_none(trained, tmp_path, capsys, flag, text, message):
+def test_evaluate_refuses_invalid_exclusion_and_reassessed_label_files(trained, tmp_path, capsys, flag, text, message):
     file = tmp_path / "list"
     if text:
         file.write_text(text)
@@ -162,7 +162,7 @@ def test_lists_that_are_none(trained, tmp_path, capsys, flag, text, message):
     assert message in capsys.readouterr().err
 
 
-def test_lists_want_imagenets_names(data):
+def test_image_numbers_come_from_imagenet_file_names_and_other_names_are_refused(data):
     from inception_jax.data.folder import FolderSource
 
     with pytest.raises(DataError, match="ILSVRC2012_val_00000001"):
@@ -170,7 +170,7 @@ def test_lists_want_imagenets_names(data):
     assert list(numbers(FolderSource("test", str(data)))) == list(range(1, 22))
 
 
-def test_each_checkpoint_is_scored_as_it_comes(trained, tmp_path):
+def test_following_a_run_yields_each_checkpoint_as_it_appears(trained, tmp_path):
     whole, copy = trained / "1", tmp_path / "run"
     steps = sorted(int(path.name) for path in (whole / "checkpoints").iterdir() if path.name.isdigit())
     assert steps == [3, 6]
@@ -190,7 +190,7 @@ def test_each_checkpoint_is_scored_as_it_comes(trained, tmp_path):
         next(found)
 
 
-def test_a_checkpoint_that_goes_while_it_is_read_is_passed_over(trained, tmp_path, monkeypatch):
+def test_following_a_run_retries_a_checkpoint_once_after_its_read_fails(trained, tmp_path, monkeypatch):
     from inception_jax.checkpoint import CheckpointError, Checkpoints
 
     copy, restore, tried = tmp_path / "run", Checkpoints.restore, []
@@ -214,13 +214,13 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_passed_over(trained, tmp_pat
         next(following(str(copy), every=0.01))
 
 
-def test_following_ends_with_the_run(trained, capsys):
+def test_evaluate_with_follow_ends_when_the_run_is_complete(trained, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(trained / "1"), "--follow", "--every", "1"]) == 0
     assert re.fullmatch(r"step 6: top-1 .*\(21 examples; 95 % intervals\)\n", capsys.readouterr().out)
 
 
-def test_features_are_the_networks_own(trained, data, tmp_path, capsys):
+def test_the_features_command_writes_pooled_features_and_end_points_of_the_network(trained, data, tmp_path, capsys):
     file = tmp_path / "features.npz"
     assert main(["features", str(trained / "1"), str(data / "test"), "--output", str(file)]) == 0
     _, run, state = opened(str(trained / "1"))
@@ -256,7 +256,7 @@ np.savez(sys.argv[3], one=call(pixels[:1]), seven=call(pixels[:7]))
 """
 
 
-def test_an_export_runs_where_this_package_is_not(trained, tmp_path, capsys):
+def test_a_stablehlo_export_runs_without_inception_jax_flax_and_optax(trained, tmp_path, capsys):
     file = tmp_path / "network.stablehlo"
     assert main(["export", str(trained / "1"), "--pixels", "--output", str(file)]) == 0
     assert float(re.search(r"differs by (\S+) at most", capsys.readouterr().out)[1]) < 1e-6
@@ -272,7 +272,7 @@ def test_an_export_runs_where_this_package_is_not(trained, tmp_path, capsys):
         np.testing.assert_allclose(found["seven"], wanted, atol=1e-6)
 
 
-def test_a_run_as_a_file_of_weights_predicts_the_same_and_another_run_begins_from_it(trained, data, tmp_path, capsys):
+def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(trained, data, tmp_path, capsys):
     file, images = tmp_path / "w.safetensors", str(data / "test" / "bee")
     assert main(["export", str(trained / "1"), "--to", "safetensors", "--output", str(file)]) == 0
     assert main(["verify", str(file)]) == 0
@@ -290,7 +290,7 @@ def test_a_run_as_a_file_of_weights_predicts_the_same_and_another_run_begins_fro
         np.testing.assert_array_equal(one, other)
 
 
-def test_health_is_kept_and_drawn(trained, capsys):
+def test_evaluate_saves_batch_norm_drift_and_report_plots_it(trained, capsys):
     found = evaluated(trained / "2", "--health", "--batches", "3", capsys=capsys)
     kept = json.loads((trained / "2" / "health.json").read_text())
     assert kept == found["health"]
@@ -299,7 +299,7 @@ def test_health_is_kept_and_drawn(trained, capsys):
     assert Image.open(trained / "2" / "report" / "health.png").width > 800
 
 
-def test_seeds_beside_each_other(trained, tmp_path, capsys):
+def test_report_groups_runs_that_differ_only_in_seed(trained, tmp_path, capsys):
     runs = [str(trained / seed) for seed in "123"]
     assert main(["report", *runs, "--output", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -308,7 +308,7 @@ def test_seeds_beside_each_other(trained, tmp_path, capsys):
     assert "group" in (tmp_path / "index.html").read_text()
 
 
-def test_a_run_of_other_classes_is_no_member(trained, data, tmp_path, capsys):
+def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(trained, data, tmp_path, capsys):
     fewer = tmp_path / "data"
     shutil.copytree(data, fewer, ignore=shutil.ignore_patterns("cat"))
     recipe = tmp_path / "recipe.py"

@@ -10,16 +10,16 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
 KEYS = jax.random.split(jax.random.key(0), 6)
 
 
-def test_scaling_ends_at_one():
+def test_scale_maps_0_and_255_to_minus_one_and_one():
     np.testing.assert_allclose(scale(jnp.array([[0, 0, 0], [255, 255, 255]], jnp.uint8)), [[-1] * 3, [1] * 3])
 
 
-def test_nothing_asked_is_nothing_done():
+def test_augment_without_options_returns_the_images_unchanged():
     np.testing.assert_array_equal(augment(jnp.asarray(IMAGES), KEYS), IMAGES)
 
 
 @pytest.mark.slow
-def test_each_example_hangs_on_its_own_key_alone():
+def test_the_augmentation_of_an_example_depends_on_its_own_key_alone():
     options = {"shift": 2, "stretch": 0.1, "turn": 10, "flip": True}
     whole = augment(jnp.asarray(IMAGES), KEYS, **options)
     alone = augment(jnp.asarray(IMAGES[3:4]), KEYS[3:4], **options)
@@ -27,7 +27,7 @@ def test_each_example_hangs_on_its_own_key_alone():
     assert np.abs(np.asarray(augment(jnp.asarray(IMAGES), KEYS[::-1], **options)) - whole).max() > 1
 
 
-def test_flips_are_half_and_exact():
+def test_random_flips_mirror_about_half_of_the_images_exactly():
     many = jnp.tile(jnp.asarray(IMAGES[:1]), (400, 1, 1, 1))
     flipped = np.asarray(augment(many, jax.random.split(jax.random.key(1), 400), flip=True))
     mirrored = np.array([(image == IMAGES[0, :, ::-1]).all() for image in flipped])
@@ -38,7 +38,7 @@ def test_flips_are_half_and_exact():
 @pytest.mark.parametrize(
     "options", [{"shift": 3.0}, {"turn": 20.0}, {"stretch": 0.3}, {"slant": 20.0}, {"shift": 2.0, "turn": 10.0, "stretch": 0.2}]
 )
-def test_moves_are_scipys_affine_maps_within_their_bounds(options):
+def test_random_affine_maps_match_scipy_and_stay_within_their_bounds(options):
     """The map is read off three images of coordinates; SciPy, given that map, must give the same pixels."""
     rows, columns = np.meshgrid(np.arange(12.0), np.arange(12.0), indexing="ij")
     ruler = np.stack([rows, columns, np.ones((12, 12))], -1)
@@ -65,18 +65,18 @@ def test_moves_are_scipys_affine_maps_within_their_bounds(options):
     ("scaling", "expected"),
     [("imagenet", [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.4 - 0.406) / 0.225]), ("cifar10", [-125.3 / 63, 132 / 62.1, -11.9 / 66.7])],
 )
-def test_scaling_by_mean_and_deviation(scaling, expected):
+def test_scale_normalises_by_channel_means_and_standard_deviations(scaling, expected):
     np.testing.assert_allclose(scale(jnp.array([0, 255, 102], jnp.uint8), scaling), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_what_is_unscaled_is_what_was_scaled(scaling):
+def test_unscaling_inverts_scaling_for_every_byte_value(scaling):
     pixels = jnp.repeat(jnp.arange(256, dtype=jnp.uint8)[:, None], 3, 1)
     np.testing.assert_array_equal(unscaled(scale(pixels, scaling), scaling), pixels)
 
 
 @pytest.mark.parametrize(("reflect", "mode"), [(False, "constant"), (True, "reflect")])
-def test_padding_and_cropping_is_numpys(reflect, mode):
+def test_padded_random_crops_match_numpy_and_are_uniformly_distributed(reflect, mode):
     """Each result is one of the 81 crops of the padded image, and each place is drawn about as often."""
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (1, 12, 10, 3), np.uint8), 2000, 0)

@@ -30,7 +30,7 @@ def read(filling, start, stop, threads):
     return stream(filling, EIGHT, start, stop, image_size=4, threads=threads)
 
 
-def test_rows_are_stream_positions():
+def test_rows_of_a_batch_are_consecutive_positions_of_the_shuffled_stream():
     order = shuffled(21, seed=0)
     found = made(make(order), 5)
     np.testing.assert_array_equal(found.position, 40 + np.arange(8))
@@ -47,7 +47,7 @@ def test_any_number_of_processes_holds_the_same_global_batch(processes):
         np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
-def test_an_evaluation_sees_each_example_once_and_pads_with_nothing():
+def test_evaluation_batches_hold_each_example_once_and_zero_padding():
     batches = [made(make(once(21)), step) for step in range(3)]
     weights = np.concatenate([found.weight for found in batches])
     np.testing.assert_array_equal(np.concatenate([found.image for found in batches])[weights > 0], IMAGES)
@@ -56,14 +56,14 @@ def test_an_evaluation_sees_each_example_once_and_pads_with_nothing():
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_reading_ahead_changes_nothing(threads):
+def test_prefetching_threads_do_not_change_the_batches(threads):
     one = make(shuffled(21, seed=0))
     for found, wanted in zip(read(one, 2, 40, threads), read(one, 2, 40, 0), strict=True):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_starting_late_gives_the_rest():
+def test_a_stream_started_at_a_later_step_yields_the_remaining_batches():
     one = make(shuffled(21, seed=0))
     late, whole = list(read(one, 7, 10, 2)), list(read(one, 0, 10, 2))
     np.testing.assert_array_equal(late[0].image, whole[7].image)
@@ -71,7 +71,7 @@ def test_starting_late_gives_the_rest():
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_label_out_of_range_names_its_example(threads):
+def test_the_error_for_a_label_out_of_range_names_its_example(threads):
     broken = ArraySource(IMAGES, np.where(np.arange(21) == 13, 9, 0), tuple("abcde"))
     with pytest.raises(DataError, match="example 13: label 9, but there are 5 classes"):
         list(read(make(once(21), broken), 0, 3, threads))

@@ -28,14 +28,14 @@ def by_colorsys(image, change):
 
 @pytest.mark.parametrize("image", [IMAGE, GREY], ids=["colour", "grey"])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
-def test_saturation(image, factor):
+def test_saturation_matches_colorsys(image, factor):
     expected = by_colorsys(image, lambda h, s, v: (h, min(s * factor, 1), v))
     np.testing.assert_allclose(done(colour.saturation, image, factor), expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("image", [IMAGE, GREY], ids=["colour", "grey"])
 @pytest.mark.parametrize("delta", [-0.2, 0.0, 0.15])
-def test_hue(image, delta):
+def test_hue_matches_colorsys(image, delta):
     expected = by_colorsys(image, lambda h, s, v: ((h + delta) % 1, s, v))
     np.testing.assert_allclose(done(colour.hue, image, delta), expected, atol=TOLERANCE)
 
@@ -57,7 +57,7 @@ def test_brightness_and_contrast_do_not_clip():
     ],
     ids=["slim", "slim_fast", "original"],
 )
-def test_each_of_the_orders_is_taken_as_often_as_published(orders, expected, monkeypatch):
+def test_orders_of_colour_operations_occur_as_often_as_published(orders, expected, monkeypatch):
     """What ran is written down by four operations of our own: each appends its digit to the first pixel."""
     for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
         monkeypatch.setattr(colour, name, lambda image, amount, digit=digit: tuple(plane * 10 + digit * 1e-4 for plane in image))
@@ -71,7 +71,7 @@ def test_each_of_the_orders_is_taken_as_often_as_published(orders, expected, mon
 
 
 @pytest.mark.slow
-def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
+def test_slim_distortion_applies_its_four_operations_in_some_order_within_their_ranges():
     key = jax.random.key(3)
     _, *keys = jax.random.split(key, 5)
     low = jnp.array([-32 / 255, 0.5, -0.2, 0.5])
@@ -88,12 +88,12 @@ def test_slim_is_one_of_all_orders_of_its_operations_within_their_ranges():
 
 
 @pytest.mark.slow
-def test_no_strength_is_no_distortion():
+def test_colour_distortions_of_strength_zero_leave_the_image_unchanged():
     for name, distortion in colour.DISTORTIONS.items():
         np.testing.assert_allclose(done(distortion, IMAGE, jax.random.key(0), strength=0.0), IMAGE, atol=TOLERANCE, err_msg=name)
 
 
-def test_tpu_offsets_are_ycbcrs():
+def test_the_tpu_distortion_adds_bounded_ycbcr_offsets():
     """BT.601: what is added is one luma and two chroma offsets; read back from the difference."""
     middle = np.full((2, 2, 3), 0.5, np.float32)
     for seed in range(50):
@@ -104,7 +104,7 @@ def test_tpu_offsets_are_ycbcrs():
         assert abs((red - luma) / 1.402) <= 0.1 + 1e-4
 
 
-def test_lighting_moves_along_imagenets_components():
+def test_lighting_noise_follows_imagenets_principal_components():
     moves = np.array([np.asarray(done(colour.lighting, IMAGE, jax.random.key(seed)) - IMAGE)[0, 0] for seed in range(2000)])
     np.testing.assert_allclose(moves[0], np.asarray(done(colour.lighting, IMAGE, jax.random.key(0)) - IMAGE)[3, 4], atol=1e-6)
     along = moves @ colour.EIGENVECTORS
@@ -113,7 +113,7 @@ def test_lighting_moves_along_imagenets_components():
 
 
 @pytest.mark.slow
-def test_each_example_hangs_on_its_own_key():
+def test_the_colour_distortion_of_an_example_depends_on_its_own_key():
     images = jnp.asarray(np.stack([IMAGE, IMAGE, IMAGE]) * 255)
     keys = jax.random.split(jax.random.key(5), 3)
     options = {"colour": "tpu", "light": 0.1}
@@ -128,13 +128,13 @@ STEPS = dict(zip("BSHC", (colour.brightness, colour.saturation, colour.hue, colo
 
 
 @pytest.mark.parametrize("name", AMOUNTS)
-def test_operations_are_tensorflows(name):
+def test_colour_operations_match_tensorflow(name):
     found = done(getattr(colour, name), TENSORFLOW["small"], AMOUNTS[name])
     assert np.abs(found - TENSORFLOW[name]).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_operations_in_order_are_tensorflows(name):
+def test_ordered_colour_operations_match_tensorflow(name):
     image, amounts = TENSORFLOW["small"], dict(zip("BSHC", AMOUNTS.values(), strict=True))
     for letter in ORDERS[name]:
         image = done(STEPS[letter], image, amounts[letter])
@@ -151,14 +151,14 @@ def enhanced(image, name, factor):
 
 
 @pytest.mark.parametrize("name", ["Brightness", "Contrast", "Color"])
-def test_enhancing_is_pillows(name):
+def test_the_numpy_reference_for_enhancement_matches_pillow(name):
     pixels = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
     for factor in (0.6, 1.3):
         pillows = np.asarray(getattr(ImageEnhance, name)(Image.fromarray(pixels)).enhance(factor), float)
         assert np.abs(enhanced(pixels / 255, name, factor) * 255 - pillows).max() < 1.5  # it rounds the grey, and cuts off what comes out
 
 
-def test_jitter_enhances_in_any_order():
+def test_colour_jitter_applies_its_three_enhancements_in_all_six_orders():
     ran = set()
     keys = jax.random.split(jax.random.key(0), 24)
     jittered = jax.jit(jax.vmap(lambda key: jnp.stack(colour.jitter(colour.planes(IMAGE), key), -1)))(keys)

@@ -27,39 +27,39 @@ def encoded(kind, pixels=PHOTO, **options):
     return file.getvalue()
 
 
-def test_lossless_images_are_exact():
+def test_decode_returns_lossless_images_exactly():
     np.testing.assert_array_equal(decode(encoded("PNG")), PHOTO)
     grey = PHOTO[..., 0]
     np.testing.assert_array_equal(decode(encoded("PNG", grey)), np.repeat(grey[..., None], 3, -1))
     np.testing.assert_array_equal(decode(grey), np.repeat(grey[..., None], 3, -1))
 
 
-def test_jpeg_is_pillows_to_a_grey_level():
+def test_jpeg_decoding_matches_pillow_within_a_grey_level():
     data = encoded("JPEG", quality=92)
     reference = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int32)
     assert np.abs(decode(data) - reference).mean() < 1
 
 
 @pytest.mark.parametrize("rule", ["area", "antialias"])
-def test_shrinking_agrees_with_pillows_antialiased_filter(rule):
+def test_downscaling_agrees_with_pillows_antialiased_filter(rule):
     reference = np.asarray(Image.fromarray(PHOTO).resize((60, 60), Image.Resampling.BILINEAR), np.int32)
     assert np.abs(resize(PHOTO, 60, rule) - reference).mean() < (4 if rule == "area" else 1e-9)
 
 
-def test_growing_is_the_same_under_every_rule():
+def test_bilinear_area_and_antialias_upscaling_match_pillows_bilinear_filter():
     small = PHOTO[:8, :8]
     reference = np.asarray(Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR), np.int32)
     for rule in ("bilinear", "area", "antialias"):
         assert np.abs(resize(small, 32, rule) - reference).max() <= 1
 
 
-def test_without_opencv_pillow_does_it(monkeypatch):
+def test_pillow_decodes_and_resizes_without_opencv_and_simplejpeg(monkeypatch):
     monkeypatch.setattr(module, "cv2", None)
     monkeypatch.setattr(module, "simplejpeg", None)
     assert resize(decode(encoded("JPEG")), 32, "bilinear").shape == (32, 32, 3)
 
 
-def test_resizing_into_a_part_writes_that_part_alone():
+def test_resizing_into_a_part_of_an_array_writes_to_that_part_alone():
     for rule in ("bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"):
         whole = np.full((40, 40, 3), 7, np.uint8)
         module.resize(PHOTO, whole[4:36, 4:36], rule)
@@ -74,7 +74,7 @@ TENSORFLOW = np.load(FILE)
 @pytest.mark.parametrize(
     ("rule", "worst"), [("bilinear", 1), ("antialias", 1), ("tf1_bilinear", 0.51), ("area", 0.51), ("bicubic_antialias", 1.05)]
 )
-def test_resizing_is_tensorflows(rule, worst):
+def test_resizing_matches_tensorflow(rule, worst):
     """Within the rounding to bytes; Pillow rounds after the rows and again after the columns."""
     for size in SIZES if rule != "area" else SIZES[:1]:  # growing, TensorFlow's area repeats pixels
         expected = np.clip(TENSORFLOW[f"{rule}_{size}"] / FIXED, 0, 255)
@@ -89,7 +89,7 @@ def photographs():
 
 
 @pytest.mark.parametrize(("size", "rule"), [(299, "area"), *((size, "antialias") for size in (32, 75, 128, 224, 299, 448))])
-def test_photographs_are_pillows_to_a_grey_level(photographs, size, rule):
+def test_decoded_and_resized_photographs_match_pillow_within_a_grey_level(photographs, size, rule):
     """`bilinear` is another filter: at 299 pixels 0.8 levels off on the flower, and 3.3 on the tiles of the temple's roof."""
     differences = []
     for photograph in photographs:
@@ -111,7 +111,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
-def test_a_part_is_what_is_cut_from_the_whole(photographs, options):
+def test_decoding_a_box_of_a_jpeg_equals_cropping_the_whole_image(photographs, options):
     """Bit for bit, though what lies below it is not decoded."""
     rng = np.random.default_rng(0)
     for photograph in (photographs[0], photographs[1].resize((333, 251)), photographs[1].convert("L")):
@@ -127,7 +127,7 @@ def test_a_part_is_what_is_cut_from_the_whole(photographs, options):
                 np.testing.assert_array_equal(decode(data, lambda *_, box=box: box), expected)
 
 
-def test_rows_below_a_part_are_not_decoded(photographs, monkeypatch):
+def test_jpeg_rows_below_the_requested_box_are_not_decoded(photographs, monkeypatch):
     file = io.BytesIO()
     photographs[0].save(file, "JPEG", quality=92)
     heights = []
@@ -137,13 +137,13 @@ def test_rows_below_a_part_are_not_decoded(photographs, monkeypatch):
     assert heights == [128]
 
 
-def test_a_file_that_is_cut_off_is_refused_even_where_the_part_is_whole():
+def test_a_truncated_jpeg_is_refused_even_if_the_requested_box_is_intact():
     data = encoded("JPEG")
     with pytest.raises(DataError, match="no readable image"):
         decode(data[:-200], lambda *_: Box(0, 0, 16, 16))
 
 
-def test_stray_bytes_that_libjpeg_warns_of_do_not_end_a_run():
+def test_decode_accepts_stray_bytes_that_libjpeg_warns_about():
     """Some of ImageNet's files have them; each reader of the field passes over them."""
     data = encoded("JPEG")
     strayed = data[:-2] + b"stray" + data[-2:]
@@ -153,19 +153,19 @@ def test_stray_bytes_that_libjpeg_warns_of_do_not_end_a_run():
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encoded("JPEG")[:200], encoded("PNG")[:100]])
-def test_unreadable_bytes_say_what_they_are(data):
+def test_the_error_for_unreadable_images_shows_their_length_and_beginning(data):
     with pytest.raises(DataError, match=f"{len(data)} bytes that begin with"):
         decode(data)
 
 
-def test_pixels_of_another_kind_are_refused():
+def test_decode_refuses_arrays_of_other_types_or_channel_counts():
     with pytest.raises(DataError, match="float64"):
         decode(np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match=r"\(4, 4, 2\)"):
         decode(np.zeros((4, 4, 2), np.uint8))
 
 
-def test_tensorflow_1s_grid_begins_in_the_corner():
+def test_tf1_bilinear_resizing_aligns_its_grid_with_the_top_left_corner():
     """Output pixel (i, j) lies at (i * height / size, j * width / size) of the input; written out for each."""
     small = PHOTO[:37, :50]
     ours = resize(small, 29, "tf1_bilinear")
@@ -180,12 +180,12 @@ def test_tensorflow_1s_grid_begins_in_the_corner():
             assert np.abs(ours[i, j] - (above * (1 - y + top) + below * (y - top))).max() <= 0.501
 
 
-def test_bicubic_is_pillows():
+def test_bicubic_resizing_matches_pillow():
     reference = np.asarray(Image.fromarray(PHOTO).resize((60, 60), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(resize(PHOTO, 60, "bicubic_antialias"), reference)
 
 
-def test_cmyk_is_turned_into_rgb():
+def test_decode_converts_cmyk_to_rgb_as_pillow_does():
     file = io.BytesIO()
     Image.fromarray(PHOTO).convert("CMYK").save(file, "JPEG", quality=95)
     reference = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"), np.int32)
@@ -193,14 +193,14 @@ def test_cmyk_is_turned_into_rgb():
     assert np.abs(reference - PHOTO).mean() < 12
 
 
-def test_sixteen_bits_are_rounded_to_eight():
+def test_decode_rounds_16_bit_images_to_8_bits():
     wide = PHOTO[..., 0].astype(np.uint16) * 257
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
     np.testing.assert_array_equal(decode(file.getvalue())[..., 1], PHOTO[..., 0])
 
 
-def test_an_animation_is_refused():
+def test_decode_refuses_an_animation():
     file = io.BytesIO()
     frames = [Image.fromarray(PHOTO), Image.fromarray(PHOTO[::-1])]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
@@ -209,7 +209,7 @@ def test_an_animation_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_bomb_is_refused_before_it_is_decoded(kind, monkeypatch):
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(kind, monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 1000)
     monkeypatch.setattr(module.simplejpeg, "decode_jpeg", None)
     with pytest.raises(DataError, match="160x120 pixels, more than 1,000"):

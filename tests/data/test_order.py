@@ -5,14 +5,14 @@ from inception_jax.data.order import once, shuffled
 
 
 @pytest.mark.parametrize("examples", [1, 7, 1347])
-def test_each_epoch_is_a_permutation_and_no_two_are_alike(examples):
+def test_each_epoch_permutes_the_examples_and_epochs_of_many_examples_differ(examples):
     ids = shuffled(examples, seed=3)(np.arange(4 * examples)).reshape(4, examples)
     np.testing.assert_array_equal(np.sort(ids, 1), np.tile(np.arange(examples), (4, 1)))
     if examples > 100:
         assert len({tuple(epoch) for epoch in ids}) == 4
 
 
-def test_the_order_hangs_on_seed_and_position_alone():
+def test_the_shuffled_order_depends_on_seed_and_position_alone():
     stream = shuffled(100, seed=1)(np.arange(1000))
     fresh = shuffled(100, seed=1)
     np.testing.assert_array_equal(fresh(np.arange(990, 1000)), stream[990:])
@@ -20,16 +20,16 @@ def test_the_order_hangs_on_seed_and_position_alone():
     assert (shuffled(100, seed=2)(np.arange(100)) != stream[:100]).any()
 
 
-def test_it_does_not_change_between_versions():
+def test_the_shuffled_order_does_not_change_between_versions():
     """Philox words are guaranteed by NumPy; a run must be replayable in years."""
     assert shuffled(1347, seed=0)(np.arange(5)).tolist() == [1051, 998, 162, 670, 664]
 
 
-def test_once_ends():
+def test_a_single_pass_over_the_examples_ends_with_padding():
     np.testing.assert_array_equal(once(5)(np.arange(8)), [0, 1, 2, 3, 4, -1, -1, -1])
 
 
-def test_each_view_of_an_example_in_a_row():
+def test_a_single_pass_yields_all_views_of_an_example_consecutively():
     np.testing.assert_array_equal(once(2, views=3)(np.arange(8)), [0, 0, 0, 1, 1, 1, -1, -1])
 
 

@@ -52,7 +52,7 @@ def test_a_tree_of_images_becomes_records(tree, tmp_path, monkeypatch):
         same(open_source("records", split, str(tmp_path / "records")), open_source("folder", split, str(tree)))
 
 
-def test_a_preparation_that_was_broken_off_goes_on(tree, tmp_path, monkeypatch):
+def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(tree, tmp_path, monkeypatch):
     monkeypatch.setattr("inception_jax.data.prepare.SHARD", 5)
     first = Preparation(tree, tmp_path / "records")
     for shard in first.shards[:3]:
@@ -72,25 +72,25 @@ def ready(tree, tmp_path, monkeypatch):
     return tmp_path / "records"
 
 
-def test_a_missing_shard_is_named(ready):
+def test_opening_records_names_a_missing_shard(ready):
     (ready / "train-00002-of-00005.array_record").unlink()
     with pytest.raises(DataError, match=r"1 of 5 shards are missing in .*: train-00002-of-00005\.array_record"):
         open_source("records", "train", str(ready))
 
 
-def test_a_shard_of_another_length_is_named(ready):
+def test_opening_records_names_a_shard_of_the_wrong_length(ready):
     records.write([b"one"], ready / "train-00002-of-00005.array_record")
     with pytest.raises(DataError, match=r"17 examples of train, not 21: train-00002-of-00005\.array_record holds 1 and not 5"):
         open_source("records", "train", str(ready))
 
 
-def test_a_shard_that_is_cut_off_or_no_shard_says_so(ready):
+def test_opening_records_refuses_a_truncated_shard(ready):
     (ready / "train-00002-of-00005.array_record").write_bytes(b"cut off")
     with pytest.raises(DataError, match="cannot be opened"):
         open_source("records", "train", str(ready))
 
 
-def test_a_flipped_bit_is_noticed(ready):
+def test_a_flipped_bit_in_a_record_is_noticed(ready):
     file = ready / "train-00000-of-00005.array_record"
     data = bytearray(file.read_bytes())
     at = data.index(open_source("records", "train", str(ready))[1].image) + 300
@@ -101,14 +101,14 @@ def test_a_flipped_bit_is_noticed(ready):
         source[1]
 
 
-def test_an_unknown_split_and_a_missing_directory_say_so(ready):
+def test_opening_records_refuses_an_unknown_split_and_a_missing_directory(ready):
     with pytest.raises(DataError, match="no split 'validation'; it has test, train"):
         open_source("records", "validation", str(ready))
     with pytest.raises(DataError, match=r"set data\.directory"):
         open_source("records", "train", None)
 
 
-def test_splits_with_other_classes_are_refused(tree, tmp_path):
+def test_data_preparation_refuses_splits_with_different_classes(tree, tmp_path):
     (tree / "test" / "dog").mkdir()
     (tree / "test" / "dog" / "0.jpg").write_bytes(photograph(0))
     with pytest.raises(DataError, match="test has 4 classes and train 3; not in both: dog"):
@@ -149,7 +149,7 @@ def slims(tmp_path):
     return folder
 
 
-def test_slims_records_are_copied_byte_by_byte_and_counted_from_one(slims, tmp_path):
+def test_tf_slim_records_are_copied_byte_for_byte_and_their_labels_become_zero_based(slims, tmp_path):
     assert prepared(slims, tmp_path / "records") == {"train": 8, "validation": 3}
     train = open_source("records", "train", str(tmp_path / "records"))
     assert train.class_names == SYNSETS
@@ -161,13 +161,13 @@ def test_slims_records_are_copied_byte_by_byte_and_counted_from_one(slims, tmp_p
     assert raw[1] == slim(photograph(11), 2, SYNSETS[1])
 
 
-def test_missing_tfrecords_are_named(slims, tmp_path):
+def test_data_preparation_names_missing_tfrecord_shards(slims, tmp_path):
     (slims / "train-00000-of-00002").unlink()
     with pytest.raises(DataError, match=r"holds 1 of 2 shards of train; missing are \[0\]"):
         Preparation(slims, tmp_path / "records")
 
 
-def test_tfrecords_that_are_cut_off_are_named(slims, tmp_path):
+def test_data_preparation_names_a_truncated_tfrecord_file(slims, tmp_path):
     file = slims / "train-00001-of-00002"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match="train-00001-of-00002 is no whole TFRecord file"):
@@ -176,13 +176,13 @@ def test_tfrecords_that_are_cut_off_are_named(slims, tmp_path):
     assert not (tmp_path / "records" / "records.json").exists()
 
 
-def test_labels_with_gaps_are_refused(slims, tmp_path):
+def test_data_preparation_refuses_labels_with_gaps(slims, tmp_path):
     write_tfrecords(slims / "validation-00000-of-00001", [slim(photograph(0), 7, "n07000000")])
     with pytest.raises(DataError, match=r"4 labels from 1 to 7, and none of \[4, 5, 6\]"):
         prepared(slims, tmp_path / "records")
 
 
-def test_records_without_an_image_say_what_they_hold(slims, tmp_path):
+def test_the_error_for_tfrecords_without_an_image_lists_their_features(slims, tmp_path):
     message = tf_example_pb2.Example()
     message.features.feature["text"].bytes_list.value.append(b"words")
     write_tfrecords(slims / "validation-00000-of-00001", [message.SerializeToString()])
@@ -190,7 +190,7 @@ def test_records_without_an_image_say_what_they_hold(slims, tmp_path):
         prepared(slims, tmp_path / "records")
 
 
-def test_tfdss_tfrecords_are_read_by_tfds_and_by_us(tmp_path):
+def test_converted_tfds_tfrecords_are_readable_by_tfds_and_as_records(tmp_path):
     """The digits, as if TFDS had written them as TFRecords."""
     wanted = open_source("digits", "train[:40]", str(tmp_path / "tfds"))
     folder = next((tmp_path / "tfds").glob("*/*/dataset_info.json")).parent
@@ -211,7 +211,7 @@ def test_tfdss_tfrecords_are_read_by_tfds_and_by_us(tmp_path):
 
 
 @pytest.mark.parametrize("give", ["", "nothing"])
-def test_a_source_that_is_none_says_what_is_wanted(tmp_path, give):
+def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted_layout(tmp_path, give):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="<split>/<class>/<image>"):
         Preparation(tmp_path / (give or "nowhere"), tmp_path / "records")

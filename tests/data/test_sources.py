@@ -13,34 +13,34 @@ from inception_jax.data.source import ArraySource, DataError
 from inception_jax.data.sources import open_source
 
 
-def test_data_that_is_not_there_is_answered_at_once_with_the_command_to_run(tmp_path):
+def test_opening_an_unprepared_dataset_fails_at_once_and_names_the_command_to_run(tmp_path):
     began = time.monotonic()
     with pytest.raises(DataError, match=r"imagenet2012 is not prepared[\s\S]*inception-jax data prepare imagenet2012"):
         open_source("imagenet2012", "train", str(tmp_path))
     assert time.monotonic() - began < 5
 
 
-def test_an_unknown_name_says_so():
+def test_opening_an_unknown_dataset_is_refused_by_name():
     with pytest.raises(DataError, match="no dataset is called 'digitz'"):
         open_source("digitz", "train")
 
 
-def test_an_unknown_split_names_those_there_are():
+def test_the_error_for_an_unknown_split_lists_the_available_splits():
     with pytest.raises(DataError, match=r"no split 'validation'; it has test, train|it has train, test"):
         open_source("digits", "validation")
 
 
-def test_slices_of_a_split_are_tfdss():
+def test_the_digits_source_accepts_a_tfds_slice_of_a_split():
     assert len(open_source("digits", "train[:100]")) == 100
 
 
-def test_a_folder_that_cannot_be_written_says_so(tmp_path):
+def test_the_error_for_an_unwritable_data_directory_names_the_field(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"data\.directory"):
         open_source("digits", "train", str(tmp_path / "file"))
 
 
-def test_users_register_their_own(monkeypatch):
+def test_users_register_a_data_source_under_a_new_name(monkeypatch):
     monkeypatch.setattr(sources, "SOURCES", {})
     mine = ArraySource(np.zeros((3, 8, 8), np.uint8), np.arange(3), ("a", "b", "c"))
     sources.register("mine", lambda split, directory: mine)
@@ -77,7 +77,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_a_folder_for_each_class(tree):
+def test_the_folder_source_reads_one_folder_for_each_class(tree):
     source = open_source("folder", "train", str(tree))
     assert (source.class_names, len(source)) == (("ant", "cat"), 6)
     assert [source[i].label for i in range(6)] == [0, 0, 0, 1, 1, 1]
@@ -85,20 +85,20 @@ def test_a_folder_for_each_class(tree):
     assert decode(source[4].image).shape == (12, 16, 3)
 
 
-def test_a_png_that_is_called_jpeg_is_read_for_what_it_is(tree):
+def test_the_folder_source_decodes_a_png_file_that_is_named_jpg(tree):
     (tree / "train" / "ant" / "0.jpg").write_bytes(photograph(0, "PNG"))
     assert decode(open_source("folder", "train", str(tree))[0].image).shape == (12, 16, 3)
 
 
 @pytest.mark.parametrize("broken", [b"", photograph(0)[:150]])
-def test_a_broken_file_is_named(tree, broken):
+def test_the_error_for_a_broken_image_names_its_file(tree, broken):
     (tree / "train" / "ant" / "1.jpg").write_bytes(broken)
     source = open_source("folder", "train", str(tree))
     with pytest.raises(DataError, match=r"example 1 \(.*ant/1\.jpg\)"):
         make(source)(0, np.arange(3))
 
 
-def test_folders_that_are_not_there_or_empty_say_so(tree):
+def test_the_folder_source_refuses_missing_and_empty_folders(tree):
     with pytest.raises(DataError, match=r"set data\.directory"):
         open_source("folder", "train")
     with pytest.raises(DataError, match="val is no folder"):
@@ -108,7 +108,7 @@ def test_folders_that_are_not_there_or_empty_say_so(tree):
         open_source("folder", "train", str(tree))
 
 
-def test_synthetic_images_are_the_same_for_ever_and_separable():
+def test_synthetic_images_are_reproducible_and_separable():
     source = open_source("synthetic", "train[:300]")
     assert len(source) == 300
     np.testing.assert_array_equal(source[7].image, open_source("synthetic", "train")[7].image)
@@ -124,7 +124,7 @@ def test_synthetic_images_are_the_same_for_ever_and_separable():
         open_source("synthetic", "validation")
 
 
-def test_a_bad_example_is_skipped_and_counted_where_that_is_asked(tree, caplog):
+def test_skip_bad_gives_unreadable_examples_zero_weight_and_logs_them(tree, caplog):
     (tree / "train" / "ant" / "1.jpg").write_bytes(b"broken")
     (tree / "train" / "cat" / "0.jpg").unlink()
     source = open_source("folder", "train", str(tree))
@@ -140,11 +140,11 @@ def test_a_bad_example_is_skipped_and_counted_where_that_is_asked(tree, caplog):
     ("part", "first", "length"),
     [("train[:4]", 0, 4), ("train[2:]", 2, 4), ("train[50%:]", 3, 3), ("train[1:3]", 1, 2), ("train[:99]", 0, 6)],
 )
-def test_parts_of_a_split(tree, part, first, length):
+def test_the_folder_source_slices_a_split_by_count_and_percentage(tree, part, first, length):
     whole, found = open_source("folder", "train", str(tree)), open_source("folder", part, str(tree))
     assert [found[i].name for i in range(len(found))] == [whole[first + i].name for i in range(length)]
 
 
-def test_a_part_that_is_none_says_so(tree):
+def test_the_folder_source_refuses_a_malformed_slice(tree):
     with pytest.raises(DataError, match=r"train\[x\]"):
         open_source("folder", "train[x]", str(tree))

@@ -12,14 +12,14 @@ def shard(directory):
     return next(directory.glob("*/*/*-train.array_record-00000-of-00001"))
 
 
-def test_a_missing_shard_is_bad_data_and_named(tmp_path):
+def test_opening_tfds_data_names_a_missing_shard(tmp_path):
     assert len(open_source("digits", "train", str(tmp_path))) == 1347
     shard(tmp_path).unlink()
     with pytest.raises(DataError, match=r"1 of 1 shards are missing in .*train\.array_record-00000-of-00001"):
         open_source("digits", "train", str(tmp_path))
 
 
-def test_a_flipped_bit_is_noticed(tmp_path):
+def test_a_flipped_bit_in_tfds_data_is_noticed(tmp_path):
     source = open_source("digits", "train", str(tmp_path))
     file = shard(tmp_path)
     data = bytearray(file.read_bytes())
@@ -30,12 +30,12 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         open_source("digits", "train", str(tmp_path))[0]
 
 
-def test_what_is_prepared_is_not_prepared_again(tmp_path):
+def test_tfds_download_returns_the_folder_of_a_dataset_that_is_prepared(tmp_path):
     open_source("digits", "train", str(tmp_path))
     assert tfds.download("digits", str(tmp_path)) == str(shard(tmp_path).parent)
 
 
-def test_no_network_is_said_at_once(monkeypatch):
+def test_tfds_download_without_a_network_fails_at_once_and_names_the_folder_to_copy(monkeypatch):
     def never():
         pytest.fail("TFDS was asked, and would try for minutes")
 
@@ -50,12 +50,12 @@ def test_no_network_is_said_at_once(monkeypatch):
     assert time.monotonic() - began < 5
 
 
-def test_files_that_must_be_fetched_by_hand_are_named(tmp_path):
+def test_tfds_download_names_the_files_that_must_be_fetched_by_hand(tmp_path):
     with pytest.raises(DataError, match=r"TFDS cannot prepare imagenet2012 in [\s\S]*ILSVRC2012_img_train\.tar"):
         tfds.download("imagenet2012", str(tmp_path))
 
 
-def test_digits_that_another_process_prepares_at_the_same_moment(tmp_path, monkeypatch):
+def test_opening_digits_succeeds_while_another_process_prepares_them(tmp_path, monkeypatch):
     """Seen with two processes of a run in a fresh folder: TFDS renames a folder onto the one that the other has made."""
     builder_of = tfds.builder_of
 

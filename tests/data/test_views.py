@@ -29,7 +29,7 @@ def enumerated(height, width, size):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [224, 299])
-def test_the_144_views_are_googlenets(shape, size):
+def test_the_144_views_match_googlenets_protocol(shape, size):
     found = [(view.side, view.box.top, view.box.left, view.box.height, view.mirrored) for view in many(*shape, size)]
     assert len(found) == 144
     assert all(view.box.height == view.box.width for view in many(*shape, size))
@@ -37,14 +37,14 @@ def test_the_144_views_are_googlenets(shape, size):
     assert len(set(found)) == (48 if shape[0] == shape[1] else 144)
 
 
-def test_offsets_and_scales_are_the_published_ones():
+def test_the_144_views_have_the_published_offsets_and_scales():
     offsets = {view.box.top for view in many(400, 400, 224) if view.box.height == 224}
     assert offsets == {0, 16, 32, 48, 64, 96, 128}
     assert sorted({view.side for view in many(400, 400, 299)}) == [342, 384, 427, 470]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_ten_and_twelve(shape):
+def test_ten_views_are_corners_and_centre_and_twelve_add_the_central_square(shape):
     tall, wide = resized(*shape, 256)
     corners = {(0, 0), (0, wide - 224), (tall - 224, 0), (tall - 224, wide - 224), ((tall - 224) // 2, (wide - 224) // 2)}
     assert {(view.box.top, view.box.left) for view in ten(*shape, 224)} == corners
@@ -58,7 +58,7 @@ def test_ten_and_twelve(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [224, 640])
-def test_six_squares_have_the_shorter_side_and_reach_both_ends(shape, size):
+def test_the_six_square_views_have_the_shorter_side_and_reach_both_ends(shape, size):
     tall, wide = resized(*shape, size)
     assert min(tall, wide) == size
     views = six(*shape, size)
@@ -69,7 +69,7 @@ def test_six_squares_have_the_shorter_side_and_reach_both_ends(shape, size):
 
 
 @pytest.mark.parametrize("views", VIEWS)
-def test_a_viewer_cuts_what_is_enumerated(views):
+def test_a_viewer_crops_the_enumerated_views_exactly(views):
     image = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120), 3))
     viewer = Viewer(views, 64, "antialias")
     into = np.empty((64, 64, 3), np.uint8)

@@ -16,7 +16,7 @@ IMAGES, LABELS = RNG.normal(size=(21, 6, 6, 3)).astype(np.float32), RNG.integers
 
 
 @pytest.mark.parametrize("size", [1, 8, 21])
-def test_every_example_counts_once_whatever_the_batch_size(size, monkeypatch):
+def test_evaluate_counts_every_example_once_at_any_batch_size(size, monkeypatch):
     traced = []
     original = direct.predict_step
     monkeypatch.setattr(direct, "predict_step", lambda *given, **named: traced.append(1) or original(*given, **named))
@@ -29,7 +29,7 @@ def test_every_example_counts_once_whatever_the_batch_size(size, monkeypatch):
     assert len(traced) == 1
 
 
-def test_batches_that_do_not_fit_are_refused():
+def test_evaluate_refuses_no_batches_mismatched_labels_and_growing_batches():
     with pytest.raises(DataError, match="no batches"):
         inception_jax.evaluate(NETWORK, VARIABLES, [])
     with pytest.raises(DataError, match="a batch of 3 images and 2 labels"):

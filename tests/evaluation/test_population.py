@@ -51,7 +51,7 @@ def numpys(group, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "group"), [("population", 4), ("pooled", 8)])
-def test_they_are_numpys_of_all_batches(kind, group):
+def test_population_statistics_over_all_batches_match_numpy(kind, group):
     stats = found(kind)
     for name, (mean, var) in numpys(group, kind).items():
         norm = stats[name]["conv_1x1"]["norm"]
@@ -60,12 +60,12 @@ def test_they_are_numpys_of_all_batches(kind, group):
 
 
 @pytest.mark.parametrize("kind", ["population", "pooled"])
-def test_norms_that_are_frozen_in_training_are_looked_through(kind):
+def test_population_statistics_are_the_same_for_frozen_norms(kind):
     frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
     jax.tree.map(np.testing.assert_array_equal, found(kind, frozen), found(kind))
 
 
-def test_a_batch_is_scored_by_its_own_statistics_where_training_would_not():
+def test_scoring_by_batch_statistics_ignores_that_norms_are_frozen():
     frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
     by_batch, by_running = (
         network.apply(VARIABLES, IMAGES[0], train=train, mutable=["batch_stats"])[0].logits
@@ -75,13 +75,13 @@ def test_a_batch_is_scored_by_its_own_statistics_where_training_would_not():
     assert np.abs(by_batch - by_running).max() > 0.01
 
 
-def test_no_batches_are_refused():
+def test_population_statistics_require_at_least_one_batch():
     with pytest.raises(ValueError, match="at least one batch"):
         averaged([], "population")
 
 
 @pytest.mark.parametrize("what", ["mean", "var"])
-def test_stale_statistics_name_their_layer(what):
+def test_batch_norm_drift_names_the_layer_with_stale_statistics(what):
     population = found("population")
     stale = jax.tree.map(jnp.asarray, population)
     norm = stale["B"]["conv_1x1"]["norm"]

@@ -38,14 +38,14 @@ def step(variables, batch):
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 84, 100])
-def test_views_are_averaged_whatever_the_batch_size(size):
+def test_predictions_average_the_views_of_an_example_at_any_batch_size(size):
     found = predictions(step, {}, batches(size), examples=21, crops=4, gather=lambda tree: tree)
     np.testing.assert_allclose(found.probabilities, PROBABILITIES.mean(1), rtol=1e-6)
     np.testing.assert_array_equal(found.labels, LABELS)
     assert found.seen.all()
 
 
-def test_each_view_comes_exactly_once():
+def test_predictions_require_each_view_exactly_once():
     short = list(batches(8))[:-2]
     with pytest.raises(AssertionError, match="example 18 came 0 times, not 4"):
         predictions(step, {}, short, examples=21, crops=4, gather=lambda tree: tree)
@@ -57,7 +57,7 @@ def test_each_view_comes_exactly_once():
 ALONE = Predictions(PROBABILITIES[:, 0], LABELS, np.ones(21, bool))
 
 
-def test_an_ensemble_of_one_is_that_one_and_of_two_is_their_mean():
+def test_an_ensemble_predicts_the_mean_of_its_members():
     other = Predictions(PROBABILITIES[:, 1], LABELS, np.ones(21, bool))
     np.testing.assert_array_equal(ensemble([ALONE]).probabilities, ALONE.probabilities)
     np.testing.assert_allclose(ensemble([ALONE, other]).probabilities, PROBABILITIES[:, :2].mean(1))
@@ -71,12 +71,12 @@ def test_an_ensemble_of_one_is_that_one_and_of_two_is_their_mean():
         Predictions(PROBABILITIES[:, 0], (LABELS + 1) % 10, np.ones(21, bool)),
     ],
 )
-def test_members_that_do_not_fit_are_refused(other):
+def test_an_ensemble_refuses_members_with_other_examples_classes_or_labels(other):
     with pytest.raises(DataError, match="member 0 scored 21 examples of 10 classes, member 1"):
         ensemble([ALONE, other])
 
 
-def test_figures_are_numpys():
+def test_top1_top5_and_nll_match_numpy():
     found = figures(ALONE)
     order = np.argsort(-ALONE.probabilities, axis=-1, kind="stable")
     assert found["top1"] == pytest.approx((order[:, 0] == LABELS).mean())
@@ -85,20 +85,20 @@ def test_figures_are_numpys():
     assert (found["count"], found["skipped"]) == (21, 0)
 
 
-def test_wilsons_interval():
+def test_the_accuracy_interval_matches_wilsons_score_interval():
     """Of 450 with 0.97 right the 95 % interval is 0.9498 to 0.9822 (statsmodels' proportion_confint)."""
     assert 2 * interval(0.97, 450) == pytest.approx(0.98215 - 0.94982, abs=1e-4)
     assert interval(1.0, 10) > 0.1
 
 
-def test_calibration_error_of_the_sure_and_the_honest():
+def test_calibration_error_is_zero_for_calibrated_predictions_and_not_for_overconfident_ones():
     sure = np.eye(2)[np.zeros(100, int)]
     assert calibration_error(sure, np.arange(100) < 70) == pytest.approx(0.3)
     honest = np.tile([0.7, 0.3], (100, 1))
     assert calibration_error(honest, np.arange(100) < 70) == pytest.approx(0, abs=1e-9)
 
 
-def test_each_class_and_what_it_is_taken_for():
+def test_per_class_accuracy_and_mistakes_agree_with_the_confusion_matrix():
     table = confusion(ALONE)
     assert table.sum() == 21
     names = [f"class {i}" for i in range(10)]
@@ -111,7 +111,7 @@ def test_each_class_and_what_it_is_taken_for():
             assert table[i, names.index(row["taken_for"])] == row["times"] == max(np.delete(table[i], i))
 
 
-def test_results_are_appended_to_timms_columns(tmp_path):
+def test_results_are_appended_to_a_csv_with_timms_columns(tmp_path):
     file = tmp_path / "results.csv"
     for top1 in (70.1, 71.2):
         append(file, {"model": "inception_v3", "img_size": 299, "top1": top1, "crops": 144})

@@ -29,7 +29,7 @@ def step(variables, batch):
 
 
 @pytest.mark.parametrize("size", [1, 4, 8, 64])
-def test_every_batch_size_gives_numpys_figures(size):
+def test_evaluation_metrics_match_numpy_at_every_batch_size(size):
     results = evaluate(step, {}, batches(size), examples=21)
     ranks = (LOGITS[np.arange(21), LABELS][:, None] <= LOGITS).sum(-1)
     assert results["top1"] == pytest.approx((ranks <= 1).mean())
@@ -39,18 +39,18 @@ def test_every_batch_size_gives_numpys_figures(size):
     assert results["count"] == 21
 
 
-def test_a_missing_example_is_an_error():
+def test_evaluation_fails_if_an_example_is_missing():
     with pytest.raises(AssertionError, match="saw 16 of 21"):
         evaluate(step, {}, (batch for batch, _ in zip(batches(8), range(2), strict=False)), examples=21)
 
 
-def test_sums_are_added_in_double_precision():
+def test_evaluation_sums_are_added_in_double_precision():
     total = totals({"loss": np.float32(0.1), "count": np.float32(1)} for _ in range(100_000))
     assert means(total)["loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
 
 
 @pytest.mark.parametrize("size", [4, 64])
-def test_the_worst_examples_are_the_worst_and_padding_is_none_of_them(size):
+def test_worst_examples_have_the_largest_losses_and_exclude_unread_examples(size):
     probabilities = np.concatenate([step({}, batch).probabilities for batch in batches(size)])[:21]
     found = Predictions(np.float64(probabilities), LABELS, np.arange(21) != 20)
     worst = worst_examples(found, lambda index: np.full((2, 2, 3), index, np.uint8), tuple("abcdefghij"), most=6)

@@ -1,4 +1,4 @@
-"""Makes one image of step 46 of `tests.faults.runs.RECIPE` NaN: `--import tests.faults.poison`."""
+"""Makes one image of step 46 of `tests.faults.runs.RECIPE` NaN."""
 
 import jax.numpy as jnp
 
@@ -12,6 +12,3 @@ clean = Run.prepare_training
 def poisoned(run, batch, keys):
     images, targets = clean(run, batch, keys)
     return jnp.where((batch.position == POISONED)[:, None, None, None], jnp.nan, images), targets
-
-
-Run.prepare_training = poisoned

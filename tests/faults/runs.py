@@ -15,8 +15,8 @@ from pathlib import Path
 from tests.networks import line_of
 
 ROOT = Path(__file__).parent.parent.parent
-BARE = Path(__file__).parent / "bare"
-"""Hides the extra `report`: to draw is a third of what so short a run costs."""
+WITHOUT_PICTURES = os.pathsep.join([str(Path(__file__).parent / "bare"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+"""A Python path that hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
     *line_of("one"), "--data.threads", "0", "--data.test-split", "test[:40]", "--batch-size", "4", "--norm.examples-per-group", "2",
     "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625", "--evaluate-every-epochs", "0.125",
@@ -30,8 +30,8 @@ class Process:
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
         begin = ["-m", "inception_jax.cli", command, "--import", "tests.registered"] if command else [str(ROOT / "train.py"), *RECIPE]
         line = [sys.executable, *begin, *arguments]
-        paths = os.pathsep.join([str(BARE), str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "PYTHONPATH": paths, **environment}
+        # A cache of their own: an entry that a killed process left half-written would warn for ever after.
+        environment = {"PYTHONPATH": WITHOUT_PICTURES, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), **environment}
         self._process = subprocess.Popen(
             line, cwd=folder, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from inception_jax.experiment import Run
 def announced(phase, function):
     def slow(*arguments, **keywords):
         print(f"now in {phase}", flush=True)
-        time.sleep(0.5)
+        time.sleep(0.3)
         return function(*arguments, **keywords)
 
     return slow
@@ -18,7 +18,7 @@ def announced(phase, function):
 
 def paced(batches):
     for batch in batches:
-        time.sleep(0.3)
+        time.sleep(0.1)
         yield batch
 
 

@@ -13,7 +13,7 @@ from tests.networks import small
 
 
 def cost(clip_norm):
-    config = small(steps=40)
+    config = small("one", steps=40)
     run = Run(replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm)), everything())
     found = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile().cost_analysis()
     return found["flops"], found["bytes accessed"]
@@ -21,7 +21,7 @@ def cost(clip_norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [2.0, None])
-def test_it_adds_at_most_a_hundredth_to_the_compiled_step(clip_norm, monkeypatch):
+def test_the_nan_guard_adds_at_most_1_percent_to_the_compiled_step(clip_norm, monkeypatch):
     """By XLA's own account, against a step in which every number counts as finite: from that XLA takes the guard out again."""
     flops, bytes_accessed = cost(clip_norm)
     monkeypatch.setattr(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool))
@@ -31,9 +31,9 @@ def test_it_adds_at_most_a_hundredth_to_the_compiled_step(clip_norm, monkeypatch
 
 
 @pytest.mark.slow
-def test_steps_and_their_tally_move_nothing_that_was_not_asked_for():
+def test_training_steps_and_metric_accumulation_make_no_implicit_transfers():
     """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer, `test_tally` watches that."""
-    run, tally = Run(small(steps=40), everything()), Tally({}, stops=True)
+    run, tally = Run(small("one", steps=40), everything()), Tally({}, stops=True)
     state, batches = run.initial_state(), run.train_batches(0)
     state, _ = run.train_step(state, next(batches))
     with jax.transfer_guard("disallow"):

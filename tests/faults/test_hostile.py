@@ -36,7 +36,7 @@ def no_pickles(monkeypatch):
         monkeypatch.setattr(pickle, name, touched)
 
 
-def test_nothing_of_a_run_is_unpickled(tmp_path, no_pickles):
+def test_loading_a_run_unpickles_nothing(tmp_path, no_pickles):
     state = {"kernel": jnp.arange(12.0).reshape(3, 4)}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(1, state, note={"score": 0.5})
@@ -51,7 +51,7 @@ def test_nothing_of_a_run_is_unpickled(tmp_path, no_pickles):
 
 
 @pytest.mark.parametrize("where", ["arrays", "file"])
-def test_a_pickle_where_arrays_are_expected_is_refused(where, tmp_path, capsys):
+def test_report_refuses_a_pickle_in_place_of_arrays(where, tmp_path, capsys):
     """`worst.npz` is what the report reads besides text."""
     (tmp_path / "experiment.json").write_text(json.dumps(to_json(recipe("digits").config)))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0}\n')
@@ -70,7 +70,7 @@ def test_a_pickle_where_arrays_are_expected_is_refused(where, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "state/../../../secret", "~/secret"])
-def test_a_manifest_names_nothing_outside_its_folder(name, tmp_path):
+def test_a_checkpoint_whose_manifest_names_outside_files_is_refused(name, tmp_path):
     """The names in it are held against those that are there, and never opened; the digest of the secret does not help."""
     (tmp_path / "secret").write_text("secret")
     folder = tmp_path / "run" / "checkpoints"
@@ -85,7 +85,7 @@ def test_a_manifest_names_nothing_outside_its_folder(name, tmp_path):
     assert (tmp_path / "secret").read_text() == "secret"
 
 
-def test_a_link_in_a_checkpoint_that_leads_out_of_it_is_no_file_of_it(tmp_path):
+def test_a_checkpoint_with_a_symlink_to_an_outside_folder_is_not_used(tmp_path):
     folder = tmp_path / "run" / "checkpoints"
     checkpoints = Checkpoints(folder, keep=2)
     for step in (1, 2):

@@ -13,6 +13,7 @@ from inception_jax.cli import main
 from inception_jax.config import Experiment, to_json
 from inception_jax.recipes import recipe
 from tests.faults.runs import ROOT
+from tests.tiers import sweep
 
 CODES = {2, 65, 74, 78}
 """Usage, data, storage, configuration."""
@@ -87,9 +88,8 @@ def code_of(arguments):
         return leaving.code if isinstance(leaving.code, int) else 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hundred", range(7))
-def test_malformed_lines(hundred, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("hundred", sweep(range(7), [0]))
+def test_malformed_commands_end_with_a_documented_code_and_write_nothing(hundred, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = random.Random(hundred)
     for _ in range(100):
@@ -99,9 +99,8 @@ def test_malformed_lines(hundred, tmp_path, monkeypatch, capsys):
         assert contents(tmp_path) == {}, arguments
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hundred", range(3))
-def test_malformed_workdirs(hundred, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("hundred", sweep(range(3), [0]))
+def test_commands_on_malformed_workdirs_end_with_a_documented_code(hundred, tmp_path, monkeypatch, capsys):
     """`experiment.json`, `run.json` and `metrics.jsonl` of a run, spoiled one at a time, and read by every command that reads them."""
     monkeypatch.chdir(tmp_path)
     rng = random.Random(1000 + hundred)
@@ -134,8 +133,8 @@ def test_malformed_workdirs(hundred, tmp_path, monkeypatch, capsys):
                 assert contents(tmp_path) == before, arguments
 
 
-@pytest.mark.slow
-def test_malformed_lines_as_processes(tmp_path):
+@pytest.mark.nightly
+def test_train_py_ends_with_a_documented_code_on_malformed_arguments(tmp_path):
     rng = random.Random(99)
     for _ in range(20):
         arguments = [part for part in line(rng) if "\0" not in part]

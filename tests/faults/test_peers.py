@@ -8,22 +8,20 @@ import pytest
 
 from inception_jax.parting import apart, figures
 from tests.faults.runs import Process, pair
-
-TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+from tests.tiers import sweep
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """One process with two devices: the same mesh."""
     folder = tmp_path_factory.mktemp("peers")
-    process = Process(folder, "--workdir", "alone", XLA_FLAGS=TWO_DEVICES)
+    process = Process(folder, "--workdir", "alone", JAX_NUM_CPU_DEVICES="2")
     assert process.wait() == 0, process.text
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_whose_peer_is_killed_says_so_and_ends(alone, victim):
+@pytest.mark.parametrize("victim", sweep([0, 1], [1]))
+def test_a_process_exits_with_code_69_when_its_peer_is_killed_and_the_run_resumes(alone, victim):
     workdir = f"victim-{victim}"
     processes = pair(alone, workdir)
     processes[0].until("step 60/126")
@@ -41,23 +39,23 @@ def test_a_process_whose_peer_is_killed_says_so_and_ends(alone, victim):
     assert apart(str(alone / workdir), str(alone / "alone")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("told", [0, 1])
-def test_a_notice_to_one_process_stops_and_saves_both(alone, told):
+def test_sigterm_to_one_of_two_processes_saves_and_stops_both(alone, told):
     workdir = f"notice-{told}"
     processes = pair(alone, workdir, "--import", "tests.faults.slow")
     processes[0].until("now in evaluation")
     processes[told].send(signal.SIGTERM)
     assert [process.wait(60) for process in processes] == [75, 75], processes[0].text + processes[1].text
-    process = Process(alone, "--workdir", workdir, XLA_FLAGS=TWO_DEVICES)  # what two processes saved, one goes on from
+    process = Process(alone, "--workdir", workdir, JAX_NUM_CPU_DEVICES="2")  # what two processes saved, one goes on from
     assert process.wait() == 0, process.text
     assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
     assert apart(str(alone / workdir), str(alone / "alone")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_process_that_waits_for_the_others_stops_when_it_is_told_to(tmp_path, number):
+def test_sigterm_stops_a_process_that_waits_for_the_others(tmp_path, number):
     (process,) = pair(tmp_path, "run", "--import", "tests.faults.slow", numbers=[number])
     process.until("now in joining")
     time.sleep(2)

@@ -1,4 +1,7 @@
-"""A run that is told to stop stops soon, with 75, and ends with the same bits when its line is given again."""
+"""A run that is told to stop by a signal stops soon, with 75, and ends with the same bits when its line is given again.
+
+`test_stopped` stops a run at every moment without a process of its own.
+"""
 
 import shutil
 import signal
@@ -28,8 +31,27 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_a_run_stopped_by_sigterm_then_by_sigint_then_killed_ends_with_the_same_bits(tmp_path):
+    completed(tmp_path, "undisturbed")
+    for number, step, code in ((signal.SIGTERM, 21, 75), (signal.SIGINT, 63, 75), (signal.SIGKILL, 105, -9)):
+        process = Process(tmp_path, "--workdir", "hurt", "--import", "tests.faults.slow")
+        process.until(f"step {step}/126")
+        stopped = time.monotonic()
+        process.send(number)
+        assert process.wait() == code, process.text
+        assert time.monotonic() - stopped < 15
+        assert "Traceback" not in process.text
+        assert number == signal.SIGKILL or number.name in process.text
+    said = completed(tmp_path, "hurt")
+    assert "going on from step" in said
+    assert "damaged" not in said
+    found = parting(str(tmp_path / "undisturbed"), str(tmp_path / "hurt"))
+    assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("phase", "number"), [*((phase, signal.SIGTERM) for phase in PHASES), ("training", signal.SIGINT)])
-def test_a_signal_in_every_phase(undisturbed, phase, number):
+def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exactly(undisturbed, phase, number):
     folder, _ = undisturbed
     workdir = f"{phase}-{number.name}"
     process = Process(folder, "--workdir", workdir, "--import", "tests.faults.slow")
@@ -45,8 +67,8 @@ def test_a_signal_in_every_phase(undisturbed, phase, number):
     assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), found.lines()
 
 
-@pytest.mark.slow
-def test_a_signal_while_population_statistics_are_taken(undisturbed):
+@pytest.mark.nightly
+def test_sigterm_interrupts_the_computation_of_population_statistics(undisturbed):
     folder, _ = undisturbed
     line = ["undisturbed", "--statistics", "population", "--batches", "40", "--json"]
     process = Process(folder, *line, "--import", "tests.faults.slow", command="evaluate")
@@ -58,8 +80,8 @@ def test_a_signal_while_population_statistics_are_taken(undisturbed):
     assert '"top1"' in whole.text
 
 
-@pytest.mark.slow
-def test_a_second_signal_ends_it_at_once_without_harm(undisturbed):
+@pytest.mark.nightly
+def test_a_second_signal_ends_a_run_at_once_and_the_run_resumes_exactly(undisturbed):
     folder, _ = undisturbed
     process = Process(folder, "--workdir", "twice", "--import", "tests.faults.slow")
     process.until("now in saving")
@@ -71,9 +93,9 @@ def test_a_second_signal_ends_it_at_once_without_harm(undisturbed):
     assert parting(str(folder / "undisturbed"), str(folder / "twice")).step is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("fifth", range(5))
-def test_a_run_that_is_killed(undisturbed, fifth):
+def test_a_killed_run_resumes_to_the_same_bits(undisturbed, fifth):
     """Killed once in each fifth of the time that it takes; `benchmarks/faults.py` does it a hundred times at random."""
     folder, seconds = undisturbed
     workdir = f"killed-{fifth}"

@@ -46,7 +46,7 @@ def numbers(found):
         *(({**one, "INCEPTION_JAX_DISTRIBUTED": "off"}, None, None) for one in (BY_HAND, SLURM, MPI, TPU)),
     ],
 )
-def test_the_environment_says_where_processes_meet(environment, found, host):
+def test_process_count_number_and_coordinator_are_read_from_the_environment(environment, found, host):
     meets = meeting(environment, dict)
     assert numbers(meets) == found
     if meets:
@@ -54,7 +54,7 @@ def test_the_environment_says_where_processes_meet(environment, found, host):
         assert 0 < place(meets.address)[1] < 65536
 
 
-def test_all_processes_of_a_job_are_told_the_same_address_and_those_of_another_job_another():
+def test_processes_of_a_slurm_job_share_one_address_and_other_jobs_have_different_ones():
     steps = [meeting({**SLURM, "SLURM_PROCID": str(number)}).address for number in range(4)]
     assert len(set(steps)) == 1
     assert len({meeting({**SLURM, "SLURM_JOB_ID": str(job)}).address for job in range(20)}) == 20
@@ -73,7 +73,7 @@ def test_all_processes_of_a_job_are_told_the_same_address_and_those_of_another_j
         ("a-1.example.org,b", "a-1.example.org"),
     ],
 )
-def test_the_first_host_of_slurms_list(nodes, first):
+def test_first_host_reads_the_first_name_of_a_slurm_node_list(nodes, first):
     assert first_host(nodes) == first
 
 
@@ -96,12 +96,12 @@ def test_the_first_host_of_slurms_list(nodes, first):
         ({"INCEPTION_JAX_DISTRIBUTED": "no"}, "INCEPTION_JAX_DISTRIBUTED is 'no': say auto or off"),
     ],
 )
-def test_what_contradicts_itself_is_refused_by_name(environment, message):
+def test_incomplete_and_contradictory_cluster_variables_are_refused_by_name(environment, message):
     with pytest.raises(ConfigError, match=message):
         meeting(environment, dict)
 
 
-def test_variables_of_a_tpu_mean_nothing_where_there_is_none():
+def test_tpu_variables_are_ignored_without_a_tpu():
     assert meeting({**TPU, **SLICES}) is None  # as set for compiling ahead of time on a CPU
 
 
@@ -114,11 +114,11 @@ def test_variables_of_a_tpu_mean_nothing_where_there_is_none():
         ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_LOCALID": "5", "CUDA_VISIBLE_DEVICES": "5"}, None),  # --gpus-per-task=1
     ],
 )
-def test_which_accelerator_is_whose(changes, device):
+def test_slurm_tasks_that_share_a_host_get_one_accelerator_each(changes, device):
     assert meeting({**SLURM, **changes}).device == device
 
 
-def test_patience():
+def test_the_join_timeout_is_read_from_the_environment_and_validated():
     assert (patience({}), patience({"INCEPTION_JAX_JOIN_TIMEOUT": "7.5"})) == (300, 7.5)
     for given in ("soon", "0", "-1", "nan"):
         with pytest.raises(ConfigError, match="INCEPTION_JAX_JOIN_TIMEOUT is"):
@@ -156,7 +156,7 @@ def server(monkeypatch):
         listener.shutdown()
 
 
-def test_a_tpu_vm_without_variables_is_asked_for_its_metadata(server):
+def test_a_tpu_vm_without_variables_gets_its_cluster_from_the_metadata_server(server):
     def found():
         meets = meeting({}, metadata)
         return meets and (meets.address, *numbers(meets))
@@ -170,6 +170,6 @@ def test_a_tpu_vm_without_variables_is_asked_for_its_metadata(server):
     assert found() is None
 
 
-def test_where_nothing_answers_a_process_is_alone(monkeypatch):
+def test_metadata_is_empty_if_no_metadata_server_answers(monkeypatch):
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:1")
     assert metadata(tries=1) == {}

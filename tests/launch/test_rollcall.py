@@ -43,18 +43,19 @@ def _brief(monkeypatch):
     monkeypatch.setattr(rollcall, "LISTEN", 0.5)
 
 
-def test_all_of_them_go_on_and_the_port_is_free_again(address):
+def test_the_handshake_completes_for_all_processes_and_frees_its_port(address):
     assert called(address, [(3, 2), (3, 1), (3, 0)], 10) == [None] * 3
     assert called(address, [(2, 1), (2, 0)], 10) == [None] * 2
 
 
-def test_who_is_missing_is_named_to_those_who_came(address):
+@pytest.mark.slow
+def test_the_handshake_names_the_missing_processes_to_those_present(address):
     for error in called(address, [(4, 2), (4, 0)], 1.2):
         assert isinstance(error, LostError)
         assert "processes 1, 3 of 4 did not come to" in str(error)
 
 
-def test_the_first_process_is_missing(address):
+def test_the_handshake_fails_with_the_address_if_process_0_is_missing(address):
     (error,) = called(address, [(2, 1)], 0.5)
     assert isinstance(error, LostError)
     assert f"process 1 of 2 did not reach process 0 at {address}" in str(error)
@@ -67,13 +68,13 @@ def test_the_first_process_is_missing(address):
         ([(3, 1), (2, 0)], "process 1 was told of 3 processes, and process 0 of 2"),
     ],
 )
-def test_processes_that_contradict_each_other_all_say_so(address, calls, message):
+def test_the_handshake_fails_on_all_processes_if_their_numbers_or_counts_contradict(address, calls, message):
     for error in called(address, calls, 10):
         assert isinstance(error, ConfigError)
         assert message in str(error)
 
 
-def test_the_host_that_is_not_like_the_others_is_named_to_all(address):
+def test_the_handshake_names_the_process_with_different_facts_to_all_processes(address):
     facts = {"commit": "abc", "jax": "0.10.2", "batch_size": 64}
     outcome = called(address, [(8, i) for i in range(8)], 10, lambda number: facts | ({"commit": "xyz"} if number == 7 else {}))
     for error in outcome:
@@ -82,7 +83,7 @@ def test_the_host_that_is_not_like_the_others_is_named_to_all(address):
         assert "jax" not in str(error)
 
 
-def test_of_many_that_differ_four_are_named():
+def test_the_handshake_names_four_of_many_differing_processes():
     said = [{"host": f"h{i}", "facts": {"batch_size": 64 if i < 20 else 32}} for i in range(32)]
     named = ", ".join(f"process {i} on h{i} 32" for i in range(20, 24))
     assert differing(said) == [f"batch_size is 64 on 20 of 32, but on {named} and 8 more"]
@@ -98,7 +99,7 @@ def connected(address):
             pass
 
 
-def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gone(address):
+def test_a_restarted_process_replaces_its_lost_predecessor_in_the_handshake(address):
     outcome = {}
     first = threading.Thread(target=lambda: outcome.update(found=called(address, [(3, 0)], 10)))
     first.start()
@@ -110,7 +111,7 @@ def test_a_process_that_was_started_again_takes_the_place_of_the_one_that_is_gon
     assert outcome["found"] == [None]
 
 
-def test_strangers_at_the_port_are_sent_away(address):
+def test_the_handshake_ignores_connections_of_other_programs(address):
     outcome = {}
     first = threading.Thread(target=lambda: outcome.update(found=called(address, [(2, 0)], 10)))
     first.start()
@@ -122,7 +123,7 @@ def test_strangers_at_the_port_are_sent_away(address):
     stranger.close()
 
 
-def test_a_port_in_use_is_named(address, monkeypatch):
+def test_the_error_for_a_coordinator_port_in_use_names_the_port(address, monkeypatch):
     with rollcall.listening(int(address.rpartition(":")[2])):
         for name, value in {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}.items():
             monkeypatch.setenv(name, value)
@@ -130,7 +131,7 @@ def test_a_port_in_use_is_named(address, monkeypatch):
             pass
 
 
-def test_the_line_goes_before_the_environment(address, monkeypatch):
+def test_cluster_flags_override_the_environment(address, monkeypatch):
     monkeypatch.setenv("INCEPTION_JAX_DISTRIBUTED", "off")
     monkeypatch.setenv("INCEPTION_JAX_JOIN_TIMEOUT", "0.4")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "7")
@@ -143,6 +144,6 @@ def test_the_line_goes_before_the_environment(address, monkeypatch):
 
 
 @pytest.mark.parametrize("line", [["--processes"], ["--processes="], ["--processes", "--seed", "1"]])
-def test_a_flag_without_a_value(line):
+def test_a_cluster_flag_without_a_value_is_refused(line):
     with pytest.raises(ConfigError, match="--processes has no value"):
         taken(line, MEETING)

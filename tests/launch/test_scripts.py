@@ -18,7 +18,7 @@ import yaml
 
 from inception_jax.parting import apart, figures
 from tests.conftest import ROOT
-from tests.faults.runs import BARE, RECIPE, free_port
+from tests.faults.runs import RECIPE, WITHOUT_PICTURES, free_port
 
 LAUNCH = ROOT / "launch"
 STUBS = {
@@ -101,9 +101,10 @@ def starts(folder, number=0):
     return len((folder / f"started.{number}").read_text().splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS)
 @pytest.mark.parametrize("last", [0, 65, 70, 78, 1])
-def test_75_and_69_start_again_and_the_rest_ends_it(launch, tmp_path, name, last):
+def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(launch, tmp_path, name, last):
     process = launch(name, "digits", "--workdir", "a b", codes=[[75, 69, last], [75, 69, last]])
     said, _ = process.communicate(timeout=60)
     assert process.returncode == last, said
@@ -113,6 +114,7 @@ def test_75_and_69_start_again_and_the_rest_ends_it(launch, tmp_path, name, last
         assert starts(tmp_path, 1) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS[1:])
 @pytest.mark.parametrize(
     ("codes", "result", "attempts"),
@@ -122,13 +124,14 @@ def test_75_and_69_start_again_and_the_rest_ends_it(launch, tmp_path, name, last
         ([[137, 0], [69, 0]], 0, 2),  # killed from outside
     ],
 )
-def test_the_codes_of_all_processes_decide(launch, tmp_path, name, codes, result, attempts):
+def test_launch_scripts_decide_from_the_exit_codes_of_all_processes(launch, tmp_path, name, codes, result, attempts):
     process = launch(name, codes=codes)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, starts(tmp_path)) == (result, attempts), said
 
 
-def test_a_loss_that_does_not_mend_itself_ends_it_after_some_times(launch, tmp_path):
+@pytest.mark.slow
+def test_the_restart_script_gives_up_after_its_limit_of_restarts(launch, tmp_path):
     process = launch("again", codes=[[69] * 9], AGAIN_LIMIT="2")
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, starts(tmp_path)) == (69, 3), said
@@ -146,8 +149,9 @@ def told_when_it_waits(process, number):
     return "".join(said) + rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "number"), [("again", 1), ("ssh", 2), ("tpu_pod", 2)])
-def test_who_tells_a_script_to_stop_tells_its_processes(launch, tmp_path, name, number):
+def test_launch_scripts_forward_sigterm_to_their_processes(launch, tmp_path, name, number):
     process = launch(name, codes=[["wait", 0], ["wait", 0]])
     said = told_when_it_waits(process, number)
     assert process.returncode == 75, said
@@ -155,7 +159,8 @@ def test_who_tells_a_script_to_stop_tells_its_processes(launch, tmp_path, name, 
     assert starts(tmp_path) == 1
 
 
-def test_a_script_that_is_told_to_stop_in_a_pause_stops_at_once(launch, tmp_path):
+@pytest.mark.slow
+def test_the_restart_script_stops_at_once_on_sigterm_during_its_pause(launch, tmp_path):
     process = launch("again", codes=[[69, 0]], AGAIN_PAUSE="600")
     assert "once more in 600 s" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
@@ -163,7 +168,8 @@ def test_a_script_that_is_told_to_stop_in_a_pause_stops_at_once(launch, tmp_path
     assert starts(tmp_path) == 1
 
 
-def test_before_its_time_limit_a_slurm_job_saves_and_goes_back_to_the_queue(launch, tmp_path):
+@pytest.mark.slow
+def test_a_slurm_job_stops_and_requeues_itself_before_its_time_limit(launch, tmp_path):
     process = launch("slurm", codes=[["wait", 0], ["wait", 0]])
     for _ in range(2):
         assert "waiting" in process.stdout.readline()
@@ -174,7 +180,8 @@ def test_before_its_time_limit_a_slurm_job_saves_and_goes_back_to_the_queue(laun
     assert (starts(tmp_path), (tmp_path / "requeued").read_text()) == (1, "requeue 4711\n")
 
 
-def test_slurm_tells_tasks_itself_and_they_are_not_told_twice(launch, tmp_path):
+@pytest.mark.slow
+def test_the_slurm_script_leaves_sigterm_to_slurm_and_tasks_receive_it_once(launch, tmp_path):
     process = launch("slurm", codes=[["wait", 0], ["wait", 0]])
     for _ in range(2):
         assert "waiting" in process.stdout.readline()
@@ -187,27 +194,25 @@ def test_slurm_tells_tasks_itself_and_they_are_not_told_twice(launch, tmp_path):
     assert (starts(tmp_path), (tmp_path / "requeued").exists()) == (1, False)
 
 
-def test_where_one_host_fails_the_others_are_told_to_stop(launch, tmp_path):
+@pytest.mark.slow
+def test_the_ssh_script_stops_the_other_hosts_when_one_fails(launch, tmp_path):
     process = launch("ssh", codes=[["wait"], [78]], GRACE="1")
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said.count("told")) == (78, 1), said
 
 
-def test_output_stands_behind_its_hosts_name(launch):
+@pytest.mark.slow
+def test_the_ssh_script_prefixes_output_with_its_host_name(launch):
     process = launch("ssh", codes=[["wait", 0], [0, 0]], HOSTS="localhost 127.0.0.1")
     said = told_when_it_waits(process, 1)
     assert "localhost: waiting\n" in said
 
 
-ENVIRONMENT = {
-    "PYTHON": sys.executable,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    "PYTHONPATH": f"{BARE}:{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-}
+ENVIRONMENT = {"PYTHON": sys.executable, "PYTHONPATH": WITHOUT_PICTURES}
 
 
-@pytest.mark.slow
-def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, small_networks, tmp_path):
+@pytest.mark.nightly
+def test_a_run_restarted_by_slurm_equals_a_run_by_ssh_bit_for_bit(launch, tmp_path):
     port = free_port()
     process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), JAX_COORDINATOR_PORT=port, **ENVIRONMENT)
     said = []
@@ -236,13 +241,13 @@ def test_a_run_that_slurm_started_again_has_the_bits_of_one_by_ssh(launch, small
 
 
 @pytest.mark.parametrize("script", sorted(LAUNCH.glob("*.sh")), ids=lambda script: script.name)
-def test_shellcheck_finds_nothing(script):
+def test_shellcheck_finds_no_fault_in_the_launch_scripts(script):
     checked = subprocess.run(["shellcheck", "-x", script], cwd=ROOT, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert os.access(script, os.X_OK)
 
 
-def test_kubernetes_starts_again_after_the_same_codes():
+def test_the_kubernetes_jobset_restarts_after_codes_69_and_75():
     jobset = yaml.safe_load((LAUNCH / "kubernetes.yaml").read_text())
     (group,) = jobset["spec"]["replicatedJobs"]
     job = group["template"]["spec"]
@@ -267,7 +272,7 @@ def test_kubernetes_starts_again_after_the_same_codes():
     assert "JAX_PROCESS_ID" in environment
 
 
-def test_the_image_holds_what_the_wheel_is_built_from():
+def test_the_dockerfile_copies_what_the_wheel_is_built_from():
     copied = re.findall(r"^COPY (.*) \S+$", (LAUNCH / "Dockerfile").read_text(), re.MULTILINE)
     files = " ".join(copied).split()
     assert {"pyproject.toml", "README.md", "LICENSE", "inception_jax", "configs"} == set(files)

@@ -28,7 +28,7 @@ CADENE = FIGURE_5 | {"Mixed_4d": (14, 608), "Mixed_4e": (14, 608), "Mixed_5a": (
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("paper", FIGURE_5), ("cadene", CADENE)])
-def test_end_point_shapes(variant, expected):
+def test_bn_inception_end_points_have_the_published_shapes(variant, expected):
     places = measure(architecture("bn_inception", variant)).end_points
     assert {name: places[name].shape for name in expected} == {name: (grid, grid, depth) for name, (grid, depth) in expected.items()}
 
@@ -48,7 +48,7 @@ ROWS = [
 ]
 
 
-def test_the_small_network_is_figure_5_at_a_quarter_of_its_width():
+def test_bn_inception_small_equals_figure_5_at_a_quarter_of_its_width():
     weights = multiply_adds = normalised = 0
 
     def conv(kernel, inputs, outputs, grid):
@@ -75,7 +75,7 @@ def test_the_small_network_is_figure_5_at_a_quarter_of_its_width():
     assert measured.multiply_adds == multiply_adds + depth * 10
 
 
-def test_small_and_full_share_their_row_functions():
+def test_bn_inception_small_has_the_modules_of_bn_inception_at_quarter_width():
     narrow, small = dict(widen(architecture("bn_inception"), 0.25).layers), dict(architecture("bn_inception_small").layers)
     rows = [name for name, _ in bn_inception.modules(max_(3, 2), 96)]
     assert len(rows) == 10

@@ -36,21 +36,21 @@ DO_NOT = {
 }
 
 
-def test_verdicts():
+def test_the_claims_of_the_papers_hold_or_fail_as_recorded():
     found = list(claims())
     assert {claim.quote: claim.computed for claim in found if claim.holds} == HOLD
     assert {claim.quote: claim.computed for claim in found if not claim.holds} == DO_NOT
 
 
 # arXiv:1409.4842, figure 2, with the filters of (3a): weights and multiply-adds.
-def test_the_naive_and_the_reduced_module():
+def test_the_naive_and_the_reduced_module_have_the_counts_of_figure_2():
     naive, reduced = measure(DRAWINGS["naive_module"]), measure(DRAWINGS["reduced_module"])
     assert (naive.parameters, naive.multiply_adds) == (387_072, 303_464_448)
     assert (reduced.parameters, reduced.multiply_adds) == (163_328, 128_049_152)
     assert (naive.end_points["Module"].shape[-1], reduced.end_points["Module"].shape[-1]) == (416, 256)
 
 
-def test_three_ways_to_reduce_a_grid():
+def test_three_grid_reductions_agree_in_shape_and_cost_as_published():
     """arXiv:1512.00567, section 5: 2 d^2 k^2 operations for convolving first, a quarter for pooling first."""
     first, last = DRAWINGS["pool_then_convolve"], DRAWINGS["convolve_then_pool"]
     assert measure(last).multiply_adds == 2 * 35**2 * 320**2
@@ -61,7 +61,7 @@ def test_three_ways_to_reduce_a_grid():
     assert shapes == {(17, 17, 640)}
 
 
-def test_what_sees_as_far_costs_less():
+def test_factorised_convolutions_keep_the_receptive_field_at_the_published_cost():
     for size in (3, 5, 7):
         square, chain, asymmetric = (measure(DRAWINGS[f"{form}_{size}x{size}"]) for form in ("square", "chain", "asymmetric"))
         assert square.receptive_field == chain.receptive_field == asymmetric.receptive_field == (size, size)
@@ -69,6 +69,6 @@ def test_what_sees_as_far_costs_less():
         assert asymmetric.multiply_adds / square.multiply_adds == 2 / size
 
 
-def test_a_deeper_filter_bank_leaves_fewer_channels():
+def test_the_deeper_filter_bank_has_fewer_output_channels_than_the_expanded_one():
     assert measure(DRAWINGS["expanded_module"]).end_points["Module"].shape == (8, 8, 2048)
     assert measure(DRAWINGS["deeper_module"]).end_points["Module"].shape == (8, 8, 1280)

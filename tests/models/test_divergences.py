@@ -415,7 +415,7 @@ def the_auxiliary_kernel_shrinks_on_small_images():
 
 
 @pytest.mark.parametrize("number", range(1, 50))
-def test_row(number):
+def test_each_row_of_the_divergence_table_passes_its_check_or_is_marked_printed(number):
     assert re.search(rf"^\| D{number} \|", PAGE, re.MULTILINE), f"docs/which_inception.md has no row D{number}"
     assert (number in ROWS) != (number in QUOTED), f"D{number} is tested, or it is about what is printed: one of the two"
     if number in ROWS:

@@ -108,27 +108,27 @@ SLIM = {
 
 
 @pytest.mark.parametrize("key", SLIM, ids="-".join)
-def test_shapes(key):
+def test_end_points_have_the_shapes_of_tf_slims_graphs(key):
     measured = measure(architecture(*key), num_classes=1001)
     places = measured.end_points | measured.aux_end_points
     assert {name: places[name].shape for name in SLIM[key]} == SLIM[key]
 
 
-def test_resnet_v2_at_299_pixels():
+def test_resnet_v2_has_tf_slims_shapes_at_299_pixels():
     places = measure(architecture("preact_resnet50", "tf_slim"), image_size=299).end_points
     expected = {"conv1": (150, 64), "block1": (38, 256), "block2": (19, 512), "block3": (10, 1024), "block4": (10, 2048)}
     assert {name: places[name].shape[1:] for name in expected} == expected
     assert measure(architecture("preact_resnet50", "tf_slim"), image_size=299, num_classes=1001).multiply_adds == 6_536_213_248
 
 
-def test_every_part_of_a_unit_of_resnet_v1():
+def test_every_part_of_a_resnet_v1_unit_has_tf_slims_shape():
     """`block1/unit_1/bottleneck_v1/{conv1,conv2,conv3,shortcut}`, by our names."""
     shapes = {row.path: row.output.shape for row in measure(architecture("resnet50", "tf_slim")).rows}
     parts = {"conv_1x1": 64, "conv_3x3": 64, "conv_1x1_2": 256, "shortcut/conv_1x1": 256}
     assert {part: shapes[f"block1_unit_1/{part}"] for part in parts} == {part: (56, 56, depth) for part, depth in parts.items()}
 
 
-def test_facenets_own_input_size():
+def test_facenet_has_its_published_shape_and_cost_at_160_pixels():
     """davidsandberg/facenet at 160 px."""
     measured = measure(architecture("inception_resnet_v1", "facenet"), image_size=160, num_classes=0)
     assert measured.end_points["Mixed_8b"].shape == (3, 3, 1792)

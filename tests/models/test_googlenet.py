@@ -11,7 +11,7 @@ WIDTHS = [
 ]  # fmt: skip
 
 
-def test_naive_modules_widen_the_map_by_all_that_comes_in():
+def test_each_module_of_naive_googlenet_adds_its_filters_to_its_input_channels():
     weights, biases, multiply_adds, depth = 9_408 + 64 * 64 + 9 * 64 * 192, 64 + 64 + 192, 118_013_952 + 12_845_056 + 346_816_512, 192
     at_aux = []
     for one, three, five, grid in WIDTHS:
@@ -31,7 +31,7 @@ def test_naive_modules_widen_the_map_by_all_that_comes_in():
 PRINTED = {"Mixed_3b": (159, 128), "Mixed_3c": (380, 304), "Mixed_4c": (437, 88), "Mixed_4f": (840, 170)}
 
 
-def test_rows_that_table_1_prints_right():
+def test_googlenet_modules_match_the_correct_rows_of_table_1():
     rows = measure(architecture("googlenet")).rows
     for name, (thousands, millions) in PRINTED.items():
         module = [row for row in rows if row.path.startswith(f"{name}/")]

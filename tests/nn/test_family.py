@@ -21,9 +21,7 @@ from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, 
 from inception_jax.spec.width import widen
 from tests.invented import variables
 from tests.networks import each_row_once
-
-QUICK = {"xla_backend_optimization_level": 0}
-"""These programs run once: compiling is what takes the time."""
+from tests.tiers import sweep
 
 
 @cache
@@ -40,9 +38,12 @@ def of_distinct_rows():
     return list(first.values())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", of_distinct_rows())
-def test_a_gradient_step_at_the_smallest_legal_size(name):
+DEFAULT = ("bn_inception_small", "inception_resnet_v1", "preact_resnet50")
+"""A concatenation with auxiliary heads, a residual block, a pre-activation."""
+
+
+@pytest.mark.parametrize("name", sweep(of_distinct_rows(), DEFAULT))
+def test_every_kernel_has_a_finite_non_zero_gradient_at_the_smallest_image_size(name):
     """Batch 4, auxiliary heads on: finite everywhere, and no kernel on the path to the loss is left without a gradient."""
     network = create(name, aux=True, num_classes=5)
     network = network.clone(architecture=each_row_once(network.architecture))
@@ -56,7 +57,7 @@ def test_a_gradient_step_at_the_smallest_legal_size(name):
         )
         return sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for logits in (outputs.logits, *outputs.aux))
 
-    value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(tree["params"])
+    value, gradients = jax.jit(jax.value_and_grad(loss))(tree["params"])
     assert np.isfinite(value)
     for path, leaf in jax.tree_util.tree_flatten_with_path(jax.device_get(gradients))[0]:
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
@@ -73,7 +74,7 @@ def averaging(word):
     ("name", "variant", "end_point"),
     [("googlenet", "torchvision", "Mixed_4b"), ("inception_v3", "released", "Mixed_6b"), ("preact_resnet50", "tf_slim", "block3_unit_1")],
 )
-def test_receptive_fields_by_gradients_of_positive_weights(name, variant, end_point):
+def test_measured_receptive_fields_match_gradients_of_positive_weights(name, variant, end_point):
     wide = widen(architecture(name, variant), 0.125)
     network = Network(replace(rewritten(wide, averaging), unit=replace(wide.unit, norm=False, bias=False)), num_classes=0)
     place = measure(wide).end_points[end_point]
@@ -86,7 +87,7 @@ def test_receptive_fields_by_gradients_of_positive_weights(name, variant, end_po
         return network.apply(tree, images, **options).end_points[end_point][0, row, column].sum()
 
     row, column = place.shape[0] // 2, place.shape[1] // 3
-    seen = jax.jit(jax.grad(centre), compiler_options=QUICK)(images, row, column)[0].sum(-1) != 0
+    seen = jax.jit(jax.grad(centre))(images, row, column)[0].sum(-1) != 0
     for axis, position, sight in ((1, row, place.rows), (0, column, place.columns)):
         found = np.flatnonzero(seen.any(axis))
         expected = np.clip([sight.first + position * sight.jump, sight.last + position * sight.jump], 0, wide.input_size - 1)
@@ -99,7 +100,7 @@ GEOMETRIES = ("googlenet", "bn_inception", "resnet50", "preact_resnet50")
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_the_smallest_legal_size_is_legal_and_the_least(name):
+def test_the_smallest_image_size_is_accepted_and_one_pixel_less_is_refused(name):
     for variant in REGISTRY[name] if name in GEOMETRIES else (None,):
         table, size = architecture(name, variant), least(name, variant)
         measure(table, image_size=size)
@@ -108,16 +109,20 @@ def test_the_smallest_legal_size_is_legal_and_the_least(name):
                 measure(table, image_size=size - 1)
 
 
-def test_smallest_legal_sizes():
+def test_the_smallest_image_sizes_are_75_for_inception_and_1_for_resnet50():
     """Keras documents 75 for Inception-v3 and InceptionResNetV2."""
     expected = {"inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75, "resnet50": 1}
     assert {name: least(name) for name in expected} == expected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in REGISTRY if architecture(name).aux])
-@pytest.mark.parametrize("factor", [0, 0.6, 1, 1.3])
-def test_auxiliary_heads_at_any_legal_size(name, factor):
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    sweep(
+        [(name, factor) for name in REGISTRY if architecture(name).aux for factor in (0, 0.6, 1, 1.3)],
+        [("googlenet", 0), ("bn_inception_small", 1.3), ("inception_v3", 0), ("inception_v3", 0.6)],
+    ),
+)
+def test_auxiliary_heads_can_be_built_at_any_legal_image_size(name, factor):
     size = max(least(name), round(factor * architecture(name).input_size))
     network = create(name, aux=True, num_classes=7)
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
@@ -126,7 +131,7 @@ def test_auxiliary_heads_at_any_legal_size(name, factor):
     assert [logits.shape for logits in (outputs.logits, *outputs.aux)] == [(2, 7)] * (1 + len(network.architecture.aux))
 
 
-def test_a_smaller_image_is_told_the_least_and_the_place():
+def test_the_error_for_a_too_small_image_names_the_layer_and_the_smallest_size():
     image = jax.ShapeDtypeStruct((1, 74, 74, 3), jnp.float32)
     with pytest.raises(
         TooSmallError, match=r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this one is 74x74"
@@ -134,14 +139,14 @@ def test_a_smaller_image_is_told_the_least_and_the_place():
         jax.eval_shape(create("inception_v3").init, jax.random.key(0), image)
 
 
-def test_branches_of_different_size_are_named_before_any_compile():
+def test_branches_of_different_size_are_refused_before_any_compilation():
     rows = table(Stem=same(8, 3), Mixed=concat(same(8, 1), valid(8, 3)), Pool=global_avg(), Logits=Linear())
     image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
     with pytest.raises(ValueError, match=r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 \(7, 7, 8\)"):
         jax.eval_shape(Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image)
 
 
-def test_a_sum_of_different_channels_is_named_before_any_compile():
+def test_a_residual_sum_of_different_channels_is_refused_before_any_compilation():
     rows = table(Stem=same(8, 3), Unit_1=Residual(same(16, 3)), Pool=global_avg(), Logits=Linear())
     image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
     with pytest.raises(ValueError, match=r"Unit_1: the shortcut is \(9, 9, 8\) but the branch is \(9, 9, 16\)"):
@@ -157,7 +162,7 @@ def test_images_of_other_channels_than_the_weights_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.17, 1.0])
-def test_without_its_branch_a_block_is_relu_and_the_last_the_identity(scale):
+def test_an_inception_resnet_block_without_its_branch_is_relu_or_the_identity(scale):
     """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is ReLU(x)."""
     blocks = dict(architecture("inception_resnet_v2").layers)
     name = "block35_1" if scale == 0.17 else "Block8"
@@ -172,7 +177,7 @@ def test_without_its_branch_a_block_is_relu_and_the_last_the_identity(scale):
 
 
 @pytest.mark.slow
-def test_a_norm_on_the_sum_normalises_it():
+def test_a_residual_block_with_a_norm_on_its_sum_returns_normalised_values():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 6)) * 3 + 5
     block = Residual(same(6, 3, norm=False, activation="linear"), norm=True, activation="linear")
     network = Network(Architecture("sum", "", (("Unit", block),), "tests", channels=6), num_classes=0)
@@ -200,7 +205,7 @@ def test_an_early_end_point_is_legal_for_an_image_too_small_for_the_rest():
     assert outputs.logits is None
 
 
-def test_without_classes_there_is_no_classifier_to_ask_for():
+def test_a_network_without_classes_has_no_logits_end_point():
     network, image = create("googlenet", num_classes=0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     assert not {"Logits", "Predictions"} & set(measure(architecture("googlenet"), num_classes=0).end_points)
     with pytest.raises(ValueError, match="no end point Logits"):
@@ -221,7 +226,7 @@ def test_auxiliary_heads_are_end_points_while_training():
         head(False)
 
 
-def test_embeddings_are_what_the_classifier_would_read():
+def test_facenet_embeddings_are_the_512_features_before_the_classifier():
     network = create("inception_resnet_v1", variant="facenet_embedding", num_classes=0)
     image = jax.ShapeDtypeStruct((2, 160, 160, 3), jnp.float32)
     outputs, tree = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
@@ -229,7 +234,7 @@ def test_embeddings_are_what_the_classifier_would_read():
     assert "Logits" not in tree["params"]
 
 
-def test_what_is_not_asked_for_is_not_computed():
+def test_an_early_end_point_computes_only_the_convolutions_up_to_it():
     """The program for an early end point holds the convolutions up to it and no others."""
     network = create("googlenet", variant="torchvision")
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
@@ -242,7 +247,7 @@ def test_what_is_not_asked_for_is_not_computed():
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_drawings_run_as_they_measure(name):
+def test_the_modules_drawn_in_the_papers_run_with_their_measured_shapes_and_counts(name):
     drawing = DRAWINGS[name]
     image = jax.ShapeDtypeStruct((2, drawing.input_size, drawing.input_size, drawing.channels), jnp.float32)
     network = Network(drawing, num_classes=0)
@@ -252,7 +257,7 @@ def test_drawings_run_as_they_measure(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == measured.parameters
 
 
-def test_adaptive_windows_are_pytorchs_at_any_size():
+def test_adaptive_average_pooling_follows_pytorchs_window_rule():
     x = np.random.default_rng(0).normal(size=(1, 5, 11, 2)).astype(np.float32)
     ours = pool(jnp.asarray(x), Pool("avg", None, grid=(4, 4)), Unit())
     for i in range(4):
@@ -261,6 +266,6 @@ def test_adaptive_windows_are_pytorchs_at_any_size():
             np.testing.assert_allclose(ours[0, i, j], x[0, rows, columns].mean((0, 1)), rtol=1e-5, atol=1e-6)
 
 
-def test_tensorflows_padding_in_a_symmetric_network():
+def test_a_layer_of_a_symmetric_network_can_use_tensorflows_padding():
     assert slide(112, 3, 2, "tensorflow", "symmetric") == slide(112, 3, 2, "same", "tensorflow")
     assert slide(112, 3, 2, "same", "symmetric").before == 1

@@ -37,7 +37,7 @@ def apply(x, gamma, beta, module=None, stats=None):
 
 
 @shapes
-def test_forward_is_algorithm_1(x64, shape):
+def test_the_batch_norm_forward_pass_matches_algorithm_1(x64, shape):
     x, gamma, beta, _ = example(shape)
     np.testing.assert_allclose(apply(x, gamma, beta)[0], algorithm_1(x, gamma, beta)[0], rtol=0, atol=1e-10)
 
@@ -77,17 +77,17 @@ def matches_the_paper(norm, shape):
 
 
 @shapes
-def test_gradients_are_the_papers(x64, shape):
+def test_batch_norm_gradients_match_the_papers_formulas(x64, shape):
     assert matches_the_paper(ours, shape)
 
 
 @shapes
-def test_statistics_outside_the_gradient_would_be_noticed(x64, shape):
+def test_the_gradient_check_detects_statistics_held_constant(x64, shape):
     assert not matches_the_paper(statistics_held_constant, shape)
 
 
 @shapes
-def test_gradients_are_finite_differences(x64, shape):
+def test_batch_norm_gradients_match_finite_differences(x64, shape):
     x, gamma, beta, dy = example(shape)
     found = gradients(ours, x, gamma, beta, dy)
     for argument, gradient in enumerate(found):
@@ -102,40 +102,40 @@ def test_gradients_are_finite_differences(x64, shape):
 
 
 @shapes
-def test_input_gradients_of_a_batch_sum_to_zero(x64, shape):
+def test_batch_norm_input_gradients_sum_to_zero_over_a_batch(x64, shape):
     x, gamma, beta, dy = example(shape)
     dx = gradients(ours, x, gamma, beta, dy)[0]
     assert np.abs(dx.reshape(-1, shape[-1]).sum(0)).max() < 1e-12
 
 
 @shapes
-def test_gamma_and_beta_can_undo_it(x64, shape):
+def test_gamma_and_beta_can_undo_batch_norm(x64, shape):
     x, *_ = example(shape)
     _, mean, variance = algorithm_1(x, 1, 0)
     np.testing.assert_allclose(ours(x, np.sqrt(variance + EPSILON), mean), x, rtol=0, atol=1e-10)
 
 
-def test_a_mean_of_100_deviations_survives_in_float32():
+def test_batch_norm_is_accurate_in_float32_at_a_mean_of_100_deviations():
     x = RNG.normal(100, 1, (64, 8, 8, 4)).astype(np.float32)
     wanted, *_ = algorithm_1(x.astype(np.float64), 1, 0)
     np.testing.assert_allclose(apply(x, jnp.ones(4), jnp.zeros(4))[0], wanted, atol=2e-5)
 
 
-def test_a_mean_of_10000_deviations_keeps_the_variance_in_float32():
+def test_batch_norm_keeps_the_variance_in_float32_at_a_mean_of_10000_deviations():
     x = RNG.normal(100, 0.01, (64, 8, 8, 4)).astype(np.float32)
     y = apply(x, jnp.ones(4), jnp.zeros(4), BatchNorm(epsilon=1e-8))[0]
     np.testing.assert_allclose(np.std(np.asarray(y, np.float64), axis=(0, 1, 2)), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "ddof"), [("biased", 0), ("unbiased", 1)])
-def test_running_statistics(x64, kind, ddof):
+def test_running_statistics_are_moving_averages_of_the_batch_statistics(x64, kind, ddof):
     x, gamma, beta, _ = example((6, 4, 3, 5))
     _, stats = apply(x, gamma, beta, BatchNorm(decay=0.8, running_variance=kind))
     np.testing.assert_allclose(stats["mean"], 0.2 * x.mean((0, 1, 2)), atol=1e-12)
     np.testing.assert_allclose(stats["var"], 0.8 + 0.2 * x.var((0, 1, 2), ddof=ddof), atol=1e-12)
 
 
-def test_groups_are_normalised_alone_and_their_statistics_averaged(x64):
+def test_batch_norm_normalises_groups_separately_and_averages_their_statistics(x64):
     x, gamma, beta, _ = example((12, 4, 3, 5))
     y, stats = apply(x, gamma, beta, BatchNorm(examples_per_group=4, decay=0.0, epsilon=EPSILON))
     parts = [apply(part, gamma, beta, BatchNorm(decay=0.0, epsilon=EPSILON)) for part in np.split(x, 3)]
@@ -144,14 +144,14 @@ def test_groups_are_normalised_alone_and_their_statistics_averaged(x64):
         np.testing.assert_allclose(stats[name], np.mean([part_stats[name] for _, part_stats in parts], 0), atol=1e-12)
 
 
-def test_evaluation_uses_the_running_statistics(x64):
+def test_batch_norm_evaluation_uses_the_running_statistics(x64):
     x, gamma, beta, _ = example((6, 5))
     variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": {"mean": jnp.full(5, 2.0), "var": jnp.full(5, 9.0)}}
     y = BatchNorm(epsilon=EPSILON).apply(variables, jnp.asarray(x), train=False)
     np.testing.assert_allclose(y, gamma * (x - 2) / np.sqrt(9 + EPSILON) + beta, atol=1e-12)
 
 
-def test_bfloat16_is_normalised_in_float32():
+def test_batch_norm_normalises_bfloat16_in_float32():
     x = jnp.asarray(RNG.normal(50, 1, (64, 8, 8, 4)), jnp.bfloat16)
     y, stats = apply(x, jnp.ones(4), jnp.zeros(4), BatchNorm(decay=0.0, running_variance="biased"))
     assert y.dtype == jnp.bfloat16
@@ -159,25 +159,25 @@ def test_bfloat16_is_normalised_in_float32():
     np.testing.assert_allclose(stats["var"], np.asarray(x, np.float64).var((0, 1, 2)), rtol=1e-4)
 
 
-def test_a_batch_that_groups_do_not_divide_says_so():
+def test_batch_norm_refuses_a_batch_that_its_groups_do_not_divide():
     with pytest.raises(ValueError, match="over 5 examples cannot split a batch of 12"):
         apply(np.ones((12, 4), np.float32), jnp.ones(4), jnp.zeros(4), BatchNorm(examples_per_group=5))
 
 
-def test_training_without_mutable_statistics_says_so():
+def test_batch_norm_refuses_training_without_mutable_statistics():
     module = BatchNorm()
     variables = module.init(jax.random.key(0), jnp.ones((2, 3)), train=False)
     with pytest.raises(ValueError, match=r"mutable=\['batch_stats'\]"):
         module.apply(variables, jnp.ones((2, 3)), train=True)
 
 
-def test_without_scale_there_is_no_gamma():
+def test_batch_norm_without_scale_has_no_gamma():
     variables = BatchNorm(use_scale=False).init(jax.random.key(0), jnp.ones((2, 3)), train=False)
     assert set(variables["params"]) == {"bias"}
 
 
 @pytest.mark.slow
-def test_per_activation_normalises_each_position_over_the_examples_alone(x64):
+def test_per_activation_norm_normalises_each_position_over_the_examples_alone(x64):
     """As if each position of each channel were a unit of a fully connected layer."""
     x = RNG.normal(1.5, 2.0, (12, 4, 3, 5))
     gamma, beta = RNG.normal(1, 0.3, (4, 3, 5)), RNG.normal(0, 1, (4, 3, 5))
@@ -199,7 +199,7 @@ def test_per_activation_normalises_each_position_over_the_examples_alone(x64):
 
 
 @shapes
-def test_frozen_statistics_are_used_and_kept_while_training(x64, shape):
+def test_frozen_batch_norm_uses_and_keeps_its_statistics_in_training(x64, shape):
     x, gamma, beta, _ = example(shape)
     stats = {"mean": jnp.asarray(RNG.normal(size=shape[-1])), "var": jnp.asarray(RNG.uniform(0.5, 2, shape[-1]))}
     found, kept = apply(x, gamma, beta, BatchNorm(epsilon=EPSILON, frozen=True), stats)

@@ -1,7 +1,6 @@
 """Kernels learn in float32 under bfloat16: the same gradient as autodiff's, for every stride and padding, and not rounded on the way."""
 
 import itertools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,9 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size", "groups"), CASES)
-def test_the_gradients_are_those_of_autodiff_in_float64(x64, kernel, stride, padding, size, groups):
+def test_convolution_gradients_match_autodiff_in_float64(x64, kernel, stride, padding, size, groups):
     """float32 images and a float64 kernel take the road of bfloat16 and float32, where rounding does not hide a wrong index."""
     if isinstance(padding, str):
         padding = tuple(jax.lax.padtype_to_pads(size, kernel, stride, padding))
@@ -25,7 +25,7 @@ def test_the_gradients_are_those_of_autodiff_in_float64(x64, kernel, stride, pad
     x = rng.normal(size=(3, *size, 4)).astype(np.float32)
     weights = rng.normal(size=(*kernel, 4 // groups, 8)).astype(np.float32).astype(np.float64)
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def both(x, weights):
         y, back = jax.vjp(lambda x, weights: product.convolve(x, weights, stride, padding, groups), x, weights)
         wide, back_wide = jax.vjp(
@@ -40,8 +40,9 @@ def test_the_gradients_are_those_of_autodiff_in_float64(x64, kernel, stride, pad
         np.testing.assert_allclose(one, other, atol=1e-5 * float(np.abs(other).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolution", "product"])
-def test_under_bfloat16_the_gradient_of_a_kernel_is_not_rounded(kind):
+def test_kernel_gradients_are_not_rounded_under_bfloat16(kind):
     """The sum of 8 x 16 x 16 products in float32 of bfloat16 images, against the same in float64: 1e-6 where autodiff's has 2e-3."""
     x, slope = (jax.random.normal(jax.random.key(i), (8, 16, 16, 4), jnp.bfloat16) for i in (0, 1))
     if kind == "convolution":

@@ -20,8 +20,8 @@ from inception_jax.spec.rewrite import RULES, RewriteError, best
 from inception_jax.spec.vocabulary import Architecture, Linear, Residual, Unit, avg, concat, global_avg, max_, same, table
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
+from tests.tiers import sweep
 
-QUICK = {"xla_backend_optimization_level": 0}
 RNG = np.random.default_rng(0)
 
 
@@ -32,7 +32,7 @@ def learned(network, tree, images):
         )
         return sum(jnp.square(logits).sum() for logits in (outputs.logits, *outputs.aux)), (outputs.logits, updated)
 
-    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK)(tree["params"])
+    return jax.jit(jax.grad(loss, has_aux=True))(tree["params"])
 
 
 def module(width):
@@ -47,30 +47,32 @@ def small(unit):
         Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block_1=block, Block_2=block, Block_3=block,
         Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
     )  # fmt: skip
-    return Architecture("small", "paper", layers, "a test", 24, unit=unit)
+    return Architecture("small", "paper", layers, "a test", 16, unit=unit)
 
 
-@pytest.mark.slow
+KINDS = [
+    (Unit(), 9, 2),
+    (Unit(norm_scale=False), 9, 0),
+    (Unit(count_include_pad=True, bias=True), 8, 0),
+    (Unit(norm=False, bias=True), 7, 0),
+    (Unit(), 9, 1),
+]
+
+
 @pytest.mark.parametrize(
-    ("unit", "count", "each"),
-    [
-        (Unit(), 9, True),
-        (Unit(norm_scale=False), 9, False),
-        (Unit(count_include_pad=True, bias=True), 8, False),
-        (Unit(norm=False, bias=True), 7, False),
-    ],
-    ids=["each", "no gamma", "bias", "no norm"],
+    ("unit", "count", "together"), sweep(KINDS, KINDS[:-1]), ids=["pairs", "no gamma", "bias", "no norm", "each alone"]
 )
-def test_rules_keep_outputs_gradients_and_statistics(x64, unit, count, each):
-    """Each alone, and all of them at once."""
+def test_rewrites_keep_outputs_gradients_and_statistics(x64, unit, count, together):
+    """All that apply at once; and so many of them `together`."""
     network = Network(small(unit), num_classes=5, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=2))
     tree = some_gammas_negative(variables(network))
-    images = jax.random.normal(jax.random.key(1), (4, 24, 24, 3))
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     plain = learned(network, tree, images)
-    held = [rule for rule in RULES if RULES[rule].apply(network.architecture) != network.architecture]
-    assert len(held) == count
-    for rules in (tuple(held), *((rule,) for rule in held if each)):
-        assert apart(learned(network.clone(rewrites=rules), tree, images), plain) < 1e-10, rules
+    rules = [rule for rule in RULES if RULES[rule].apply(network.architecture) != network.architecture]
+    assert len(rules) == count
+    parts = [tuple(rules[i : i + together]) for i in range(0, count, together)] if together else []
+    for part in (tuple(rules), *parts):
+        assert apart(learned(network.clone(rewrites=part), tree, images), plain) < 1e-10, part
 
 
 def joined():
@@ -82,9 +84,9 @@ def joined():
     return list(first.values())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", joined())
-def test_logits_of_inference_are_within_2e_5_at_two_sizes_from_the_same_variables(name):
+def test_rewritten_networks_give_the_same_logits_within_2e_5_at_two_image_sizes(name):
     network = create(name)
     network = network.clone(architecture=each_row_once(network.architecture))
     rewritten = network.clone(rewrites=best(network.architecture, "tpu"))
@@ -94,37 +96,34 @@ def test_logits_of_inference_are_within_2e_5_at_two_sizes_from_the_same_variable
     assert jax.eval_shape(rewritten.init, jax.random.key(0), image) == jax.eval_shape(network.init, jax.random.key(0), image)
     for size in (least, least + 27):
         images = jax.random.normal(jax.random.key(1), (2, size, size, network.architecture.channels))
-        found, wanted = (jax.jit(net.apply, compiler_options=QUICK)(tree, images).logits for net in (rewritten, network))
+        found, wanted = (jax.jit(net.apply)(tree, images).logits for net in (rewritten, network))
         assert apart(found, wanted) <= 2e-5
 
 
 @pytest.mark.slow
-def test_what_is_asked_for_is_what_the_table_says(x64):
+def test_a_rewritten_network_returns_the_same_end_points(x64):
     """A row whose pool has gone before its norm has another shape: not where it is asked for."""
     network = Network(small(Unit()), num_classes=5, dtype=jnp.float64)
-    tree, images = variables(network), jax.random.normal(jax.random.key(1), (2, 24, 24, 3))
+    tree, images = variables(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
     wanted = network.apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
     found = network.clone(rewrites=tuple(RULES)).apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
     assert apart(found, wanted) < 1e-10
 
 
 @pytest.mark.slow
-def test_a_network_begins_at_the_same_values():
+def test_a_rewritten_network_is_initialised_to_the_same_values():
     network = Network(small(Unit()), num_classes=5)
-    begun = [
-        jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 24, 24, 3)))
-        for net in (network, network.clone(rewrites=tuple(RULES)))
-    ]
+    begun = [jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3))) for net in (network, network.clone(rewrites=tuple(RULES)))]
     jax.tree.map(np.testing.assert_array_equal, *begun)
 
 
-def test_a_rewrite_without_a_place_is_refused():
+def test_a_rewrite_that_does_not_apply_to_the_network_is_refused():
     with pytest.raises(RewriteError, match=r"project_first is for .* which resnet50 has not"):
         create("resnet50", rewrites=("project_first",))
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0, 1e4])
-def test_moments_in_one_pass_about_a_point_near_the_mean(mean):
+def test_single_pass_moments_about_a_point_near_the_mean_match_numpy(mean):
     """Within 1e-5 of the variance where that point is a deviation away, in float32."""
     x = RNG.normal(mean, 1, (1, 16, 9, 9, 4)).astype(np.float32)
     found = in_one_pass(jnp.asarray(x), (1, 2, 3), jnp.full(4, mean + 1, jnp.float32))
@@ -135,17 +134,18 @@ def test_moments_in_one_pass_about_a_point_near_the_mean(mean):
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 7])
 @pytest.mark.parametrize(("stride", "padding"), [(2, 0), (2, 1), (2, 3), (3, 1), (4, 2)])
-def test_a_convolution_by_blocks_of_pixels(x64, kernel, stride, padding):
+def test_a_convolution_by_blocks_of_pixels_equals_the_plain_convolution(x64, kernel, stride, padding):
     x, weights = RNG.normal(size=(2, 14, 17, 3)), RNG.normal(size=(kernel, kernel, 3, 5))
     arguments = (jnp.asarray(x), jnp.asarray(weights), (stride, stride), ((padding, padding), (padding, padding + 1)))
     np.testing.assert_allclose(convolve_blocks(*arguments), convolve(*arguments), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, 2, "valid"), (3, 1, "same"), (2, 2, "ceil"), (2, 3, "valid"), (3, 2, "same")]
 )
 @pytest.mark.parametrize("how", ["comparisons", "slices"])
-def test_a_maximum_and_its_gradient_are_xlas_ties_too(kernel, stride, padding, how):
+def test_max_pooling_and_its_gradient_match_xla_including_ties(kernel, stride, padding, how):
     x = jnp.asarray(RNG.integers(-2, 3, (2, 9, 12, 3)).astype(np.float32))
     word = max_(kernel, stride, padding)
 
@@ -157,8 +157,9 @@ def test_a_maximum_and_its_gradient_are_xlas_ties_too(kernel, stride, padding, h
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, "same"), (3, 2, "ceil"), (5, 3, "valid"), (2, 2, "same")])
-def test_an_average_by_slices(x64, kernel, stride, padding, include):
+def test_average_pooling_by_slices_matches_pooling_by_windows(x64, kernel, stride, padding, include):
     x, word, unit = jnp.asarray(RNG.normal(size=(2, 9, 12, 3))), avg(kernel, stride, padding), Unit(count_include_pad=include)
     np.testing.assert_allclose(pool(x, replace(word, how="slices"), unit), pool(x, word, unit), atol=1e-12)

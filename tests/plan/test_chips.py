@@ -19,7 +19,7 @@ from inception_jax.plan.chips import CHIPS, Topology, chip_of, roofline, topolog
         ("tpu7x", 2307, 7380, 192, 600),
     ],
 )
-def test_published_figures(kind, teraflops, bandwidth, memory, interconnect):
+def test_chip_specifications_match_the_published_values(kind, teraflops, bandwidth, memory, interconnect):
     chip = CHIPS[kind]
     assert (chip.flops / 1e12, chip.hbm_bandwidth / 1e9, chip.hbm_bytes / 2**30, chip.ici_bandwidth / 1e9) == (
         teraflops, bandwidth, memory, interconnect,
@@ -27,7 +27,7 @@ def test_published_figures(kind, teraflops, bandwidth, memory, interconnect):
 
 
 @pytest.mark.parametrize("kind", CHIPS)
-def test_every_name_that_is_offered_is_read(kind):
+def test_every_offered_topology_name_is_parsed(kind):
     for grid in CHIPS[kind].topologies:
         found = topology(f"{kind}:{grid}")
         assert found.name == f"{kind}:{grid}"
@@ -39,12 +39,12 @@ def test_every_name_that_is_offered_is_read(kind):
 @pytest.mark.parametrize(
     "name", ["", "v5e", "v5e:", "v5e:16", "v5e:4x4x4", "v4:4x4", "v5e:0x4", "v5e:4x-4", "v5e:axb", "v9:4x4", "V5E:4x4"]
 )
-def test_other_names_are_refused_with_the_known_ones(name):
+def test_the_error_for_an_unknown_topology_name_lists_the_known_ones(name):
     with pytest.raises(ConfigError, match=r"no topology .* v5e:1x1, .*16x16; v5p:2x2x1"):
         topology(name)
 
 
-def test_slices():
+def test_a_topology_counts_the_chips_of_all_slices():
     assert topology("v5e:16x16", 4) == Topology("v5e", (16, 16), 4)
     assert topology("v5e:16x16", 4).chips == 1024
 
@@ -57,7 +57,7 @@ def test_slices():
         ({"flops": 197e9, "hbm_bytes": 1.638e9, "ici_bytes": 0.6e9}, "ici", 3),
     ],
 )
-def test_the_slowest_resource_binds(work, bound, milliseconds):
+def test_the_slowest_resource_bounds_the_roofline(work, bound, milliseconds):
     least = roofline(CHIPS["v5e"], **work)
     assert least.bound == bound
     assert max(least) == pytest.approx(milliseconds / 1e3)

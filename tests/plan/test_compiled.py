@@ -8,7 +8,7 @@ import pytest
 from inception_jax.config import ConfigError
 from inception_jax.plan import child
 from inception_jax.plan.compiled import short_of
-from tests.conftest import ROOT
+from tests.conftest import OPTIMIZED, ROOT
 from tests.networks import LINE
 
 PROMISED = {
@@ -17,7 +17,7 @@ PROMISED = {
     "all_reduces", "all_reduce_bytes", "all_reduce_dtypes", "compile_seconds", "roofline_seconds", "bound",
     "images_per_second_upper_bound", "measured", "note", "versions",
 }  # fmt: skip
-EIGHT = "--xla_force_host_platform_device_count=8"
+EIGHT = {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": OPTIMIZED}
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,19 @@ EIGHT = "--xla_force_host_platform_device_count=8"
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_says_by_how_much(message, needed, limit):
+def test_out_of_memory_messages_yield_the_needed_and_the_available_bytes(message, needed, limit):
     assert short_of(message, 1000) == {"fits": False, "memory_bytes": round(needed), "memory_limit_bytes": round(limit)}
     assert short_of(message, 1000, cores=2)["memory_bytes"] == 2 * round(needed)
 
 
-def test_a_message_without_numbers_does_not_fit_either():
+def test_an_out_of_memory_message_without_numbers_still_counts_as_not_fitting():
     assert short_of("RESOURCE_EXHAUSTED: no room", 1000) == {"fits": False}
 
 
-def test_without_libtpu_the_extra_is_named(command, tmp_path):
+@pytest.mark.slow
+def test_plan_names_the_tpu_extra_if_libtpu_is_missing(process, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['libtpu'] = None  # hidden: a machine without the extra `tpu`\n")
-    done = command("plan", "digits", "--topology", "v5e:4x4", PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    done = process("plan", "digits", "--topology", "v5e:4x4", PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == "inception-jax: to compile for v5e:4x4, libtpu must be installed: pip install 'inception-jax[tpu]'\n"
 
@@ -66,7 +67,7 @@ def test_without_libtpu_the_extra_is_named(command, tmp_path):
         ("print('{\"error\": \"not so\", \"exit_code\": 65}')", child.RefusedError, "not so"),
     ],
 )  # fmt: skip
-def test_a_child_that_dies_is_an_answer(death, error, message, tmp_path, monkeypatch):
+def test_a_subprocess_that_dies_raises_an_error_with_its_cause(death, error, message, tmp_path, monkeypatch):
     (tmp_path / "dying.py").write_text(f"import os, sys\nsys.stdin.read()\n{death}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(child, "find_spec", lambda name: True)
@@ -74,30 +75,34 @@ def test_a_child_that_dies_is_an_answer(death, error, message, tmp_path, monkeyp
         child.ask("dying", {"topology": "v5e:32x32"})
 
 
-def test_settings_for_devices_that_are_here_do_not_reach_others(tmp_path, monkeypatch):
+def test_settings_for_local_devices_do_not_reach_compilation_for_other_topologies(tmp_path, monkeypatch):
     (tmp_path / "telling.py").write_text(
         "import json, os, sys\nprint('noise', file=sys.stderr); print('more')\nprint(json.dumps(dict(os.environ)))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(child, "find_spec", lambda name: True)
-    monkeypatch.setenv("XLA_FLAGS", EIGHT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
     monkeypatch.setenv("JAX_PROCESS_ID", "3")
     abroad, here = (child.ask("telling", {"topology": name}) for name in ("v5e:2x2", None))
     assert (abroad.get("XLA_FLAGS"), abroad["JAX_PLATFORMS"], abroad.get("JAX_PROCESS_ID")) == (None, "cpu", None)
-    assert (here["XLA_FLAGS"], here["JAX_PLATFORMS"], here["JAX_PROCESS_ID"]) == (EIGHT, "tpu", "3")
+    assert (here["XLA_FLAGS"], here["JAX_PLATFORMS"], here["JAX_PROCESS_ID"]) == (os.environ["XLA_FLAGS"], "tpu", "3")
 
 
-def test_facts_need_no_compiling(command):
+@pytest.mark.slow
+def test_plan_prints_the_facts_of_a_run_without_compiling(command):
     done = command("plan", "digits", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert (told["steps"], told["batch_size"], told["topology"], "fits" in told) == (631, 64, "local", False)
 
 
+BATCH = ("plan", *LINE, "--batch-size", "64")
+
+
 @pytest.mark.slow
-def test_on_the_devices_that_are_here(command):
-    done = command("plan", *LINE, "--batch-size", "64", "--norm.examples-per-group", "8", "--compile", "--json", XLA_FLAGS=EIGHT)
+def test_plan_reports_memory_and_all_reduces_of_the_training_step_on_eight_devices(process):
+    done = process(*BATCH, "--norm.examples-per-group", "8", "--compile", "--json", **EIGHT)
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
     assert answer.keys() >= PROMISED
@@ -108,21 +113,35 @@ def test_on_the_devices_that_are_here(command):
     assert answer["gradient_bytes"] <= answer["all_reduce_bytes"] <= 1.2 * answer["gradient_bytes"]  # the statistics of a small network too
     assert answer["memory_limit_bytes"] * 8 < 1.01 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert (answer["bound"], answer["roofline_seconds"]) == (None, None)  # nothing is published of such a device
-    whole = command("plan", *LINE, "--batch-size", "64", "--norm.examples-per-group", "0", "--compile", XLA_FLAGS=EIGHT)
-    assert (whole.returncode, whole.stderr) == (0, "")
-    assert "statistics of 1 group of 64 in each of 13 layers, each over 8 devices" in whole.stdout
-    assert "an upper bound" not in whole.stdout
-    shards = ("--parameter-shards", "2", "--norm.examples-per-group", "8")
-    spread = json.loads(command("plan", *LINE, "--batch-size", "64", *shards, "--compile", "--json", XLA_FLAGS=EIGHT).stdout)
+
+
+@pytest.mark.nightly
+def test_plan_reports_that_statistics_of_the_whole_batch_span_eight_devices(process):
+    done = process(*BATCH, "--norm.examples-per-group", "0", "--compile", **EIGHT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "statistics of 1 group of 64 in each of 8 layers, each over 8 devices" in done.stdout
+    assert "an upper bound" not in done.stdout
+
+
+@pytest.mark.nightly
+def test_plan_counts_half_the_state_for_each_device_with_two_parameter_shards(process):
+    answers = [
+        json.loads(process(*BATCH, "--norm.examples-per-group", "8", "--parameter-shards", shards, "--compile", "--json", **EIGHT).stdout)
+        for shards in ("1", "2")
+    ]
+    answer, spread = answers
     assert (spread["parameter_shards"], spread["gradient_bytes"]) == (2, answer["gradient_bytes"])
     assert spread["state_bytes"] <= 0.51 * answer["state_bytes"]
     assert spread["all_gather_bytes"] <= spread["gradient_bytes"]  # kernels are gathered, once each, and no activations
-    lost = command("plan", *LINE, "--batch-size", "60", "--compile", XLA_FLAGS=EIGHT, JAX_PLATFORMS="cpu")
+
+
+def test_plan_refuses_a_batch_that_norm_groups_do_not_divide_before_compiling(command):
+    lost = command("plan", *LINE, "--batch-size", "60", "--compile")
     assert (lost.returncode, lost.stdout) == (78, "")
     assert "batch_size 60 is not a multiple of norm.examples_per_group 8" in lost.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestForTPUs:
     """Ahead of time, where libtpu is installed."""
 
@@ -131,16 +150,16 @@ class TestForTPUs:
         pytest.importorskip("libtpu")
 
     @pytest.fixture
-    def answer(self, command):
+    def answer(self, process):
         def ask(*arguments):
-            done = command("plan", *LINE, *arguments, "--json", PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+            done = process("plan", *LINE, *arguments, "--json", PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
             assert done.returncode == 0, done.stderr
             assert "--fit" in arguments or not done.stderr
             return json.loads(done.stdout)
 
         return ask
 
-    def test_a_pod(self, answer):
+    def test_plan_compiles_for_a_tpu_pod_and_reports_memory_and_collectives(self, answer):
         pod = answer("--topology", "v5e:16x16", "--batch-size", "2048", "--norm.examples-per-group", "8")
         assert pod.keys() >= PROMISED
         assert (pod["chips"], pod["images_per_chip"], pod["groups"], pod["devices_per_group"], pod["fits"]) == (256, 8, 256, 1, True)
@@ -161,38 +180,38 @@ class TestForTPUs:
         plain = answer(*line, "--model.rewrites", "project_first")
         assert plain["all_reduces"] > 2 * plain["norm_layers"]
 
-    def test_two_slices(self, answer):
+    def test_plan_counts_the_traffic_between_two_slices(self, answer):
         two = answer("--topology", "v5e:2x2", "--slices", "2", "--batch-size", "64", "--norm.examples-per-group", "8")
         assert (two["chips"], two["slices"], two["images_per_chip"]) == (8, 2, 8)
         assert 1 <= two["between_slices"] <= 8
         assert two["between_slices_bytes"] >= two["gradient_bytes"]
 
-    def test_a_state_is_spread_within_a_slice(self, answer, command):
+    def test_plan_shards_the_state_within_a_slice(self, answer, process):
         line = ("--topology", "v5e:2x2", "--slices", "2", "--batch-size", "64", "--norm.examples-per-group", "8", "--parameter-shards")
         found = answer(*line, "2")
         assert (found["parameter_shards"], found["slices"]) == (2, 2)
         assert found["state_bytes"] < 2.2 * found["gradient_bytes"]  # of four: parameters, two moments, their average
         assert found["all_gathers"] > 8
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        refused = command("plan", *LINE, *line, "8", PYTHONPATH=path)
+        refused = process("plan", *LINE, *line, "8", PYTHONPATH=path)
         assert (refused.returncode, refused.stdout) == (78, "")
         assert "parameter_shards 8 do not divide 8 devices in 2 slices: take a divisor of 4" in refused.stderr
 
     @pytest.mark.parametrize(("topology", "chips", "devices"), [("v4:2x2x1", 4, 4), ("v3:2x2", 4, 8)])
-    def test_chips_of_two_cores(self, answer, topology, chips, devices):
+    def test_plan_distinguishes_chips_from_devices_on_tpus_with_two_cores(self, answer, topology, chips, devices):
         found = answer("--topology", topology, "--batch-size", "64", "--norm.examples-per-group", "8")
         assert (found["chips"], found["devices"], found["images_per_chip"]) == (chips, devices, 16)
 
-    def test_the_largest_that_fits(self, answer):
+    def test_plan_with_fit_finds_the_largest_batch_that_fits(self, answer):
         found = answer("--topology", "v5e:1x1", "--data.image-size", "600", "--norm.examples-per-group", "0", "--fit")
         assert found["fits"]
         assert found["memory_bytes"] <= 16 * 2**30
         missed = [tried["images_per_device"] for tried in found["tried"] if not tried["fits"]]
         assert min(missed, default=4104) == found["images_per_chip"] + 8
 
-    def test_a_topology_that_kills_libtpu(self, command):
+    def test_plan_refuses_a_topology_that_crashes_libtpu(self, process):
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        done = command("plan", *LINE, "--topology", "v5e:32x32", "--batch-size", "1024", "--norm.examples-per-group", "0", PYTHONPATH=path)
+        done = process("plan", *LINE, "--topology", "v5e:32x32", "--batch-size", "1024", "--norm.examples-per-group", "0", PYTHONPATH=path)
         assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (78, "", False)
         assert "v5e:32x32" in done.stderr
         assert "there are v2:2x2" in done.stderr

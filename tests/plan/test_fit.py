@@ -34,7 +34,7 @@ def saving(images):
 @pytest.mark.parametrize("start", [1, 100, 4000])
 @pytest.mark.parametrize("group", [0, 1, 32, 48, 128])
 @pytest.mark.parametrize("told", [True, False])
-def test_it_is_the_largest(memory, start, group, told):
+def test_the_batch_search_finds_the_largest_batch_that_fits_in_few_attempts(memory, start, group, told):
     sizes = candidates(group, 256, 4096)
     attempt, made = machine(memory, told=told)
     found = largest(sizes, attempt, start=start, fixed=GIB // 2)
@@ -42,14 +42,14 @@ def test_it_is_the_largest(memory, start, group, told):
     assert len(set(made)) == len(made) <= (5 if told and memory is straight else 14)
 
 
-def test_where_nothing_fits_the_smallest_is_told():
+def test_the_batch_search_returns_the_smallest_candidate_if_nothing_fits():
     attempt, _ = machine(lambda images: 99 * GIB)
     assert largest(candidates(32, 256, 4096), attempt, start=64, fixed=GIB) == {
         "images": 1, "fits": False, "memory_bytes": 99 * GIB, "memory_limit_bytes": 16 * GIB,
     }  # fmt: skip
 
 
-def test_where_all_fit_the_largest_is_told():
+def test_the_batch_search_returns_the_largest_candidate_if_all_fit():
     attempt, _ = machine(lambda images: GIB)
     assert largest(candidates(0, 1, 64), attempt, start=8, fixed=GIB)["images"] == 64
 
@@ -65,7 +65,7 @@ def test_where_all_fit_the_largest_is_told():
         (64, 256, [1, 2, 4, 8, 16, 32]),
     ],
 )
-def test_groups_and_shares_have_common_borders(group, devices, expected):
+def test_batch_candidates_consist_of_whole_norm_groups(group, devices, expected):
     found = candidates(group, devices, 40)
     assert found == expected
     assert all(not group or (n * devices) % group == 0 for n in found)

@@ -10,7 +10,7 @@ TABLE = Architecture("mine", "paper", table(Stem=same(16, 3, 2), Pool=global_avg
 
 
 @pytest.mark.parametrize(("train", "times"), [(False, 1), (True, 3)])
-def test_operations_bytes_and_what_binds(train, times):
+def test_operations_bytes_and_bounds_of_layers_match_counts_by_hand(train, times):
     stem, pool, logits = layers(measure(TABLE), images=5, itemsize=2, train=train, rates=Rates(1e6, 1e6, "a test"))
     assert stem.path == "Stem/conv_3x3"
     assert stem.flops == times * 5 * 2 * (4 * 4 * 9 * 3 * 16)

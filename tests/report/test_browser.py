@@ -38,7 +38,8 @@ def of_the_curve(picture):
     return int((np.abs(picture - np.array([0x8D, 0xA0, 0xB3])).max(-1) < 12).sum())
 
 
-def test_the_page_shows_its_curves_and_asks_for_nothing(tmp_path):
+@pytest.mark.slow
+def test_the_report_page_shows_its_curves_and_requests_no_other_address(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     rows = [{"step": 10 * i, "train/loss": 2 / i, "train/top1": 1 - 1 / i, "train/learning_rate": 0.1} for i in range(1, 40)]
@@ -57,7 +58,8 @@ def test_the_page_shows_its_curves_and_asks_for_nothing(tmp_path):
     assert of_the_curve(picture) > 50
 
 
-def test_what_is_asked_for_and_what_is_said_would_be_seen(tmp_path):
+@pytest.mark.slow
+def test_the_browser_check_detects_requests_and_console_messages(tmp_path):
     page = tmp_path / "bad.html"
     page.write_text('<img src="http://127.0.0.1:9/picture.png"><script>console.error("oh")</script>')
     _, asked, console = seen(page, tmp_path)

@@ -18,7 +18,7 @@ def line(name, values, seed=0, held_out=0):
     return Curve(name, seed, STEPS[: len(values)], np.array(values), held_out, np.array(values))
 
 
-def test_the_best_is_a_mean_of_five_less_one_standard_error():
+def test_the_threshold_of_a_curve_is_its_best_mean_of_five_less_one_standard_error():
     one = line("a", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8], held_out=450)
     assert one.best == pytest.approx(np.mean([0.8, 1.0, 0.8, 0.8, 0.8]))
     assert one.threshold == pytest.approx(0.84 - sqrt(0.84 * 0.16 / 450))
@@ -27,12 +27,12 @@ def test_the_best_is_a_mean_of_five_less_one_standard_error():
     assert one.steps_to(0.9) == float("inf")
 
 
-def test_one_lucky_evaluation_is_not_the_best():
+def test_one_lucky_evaluation_does_not_set_the_best_of_a_curve():
     assert line("a", [0.5] * 5 + [1.0] + [0.5] * 6).best == pytest.approx(0.6)
     assert line("a", [1.0, 0.5, 0.5, 0.5, 0.5, 0.5]).best == pytest.approx(0.6)  # not the first one alone either
 
 
-def test_seeds_are_paired():
+def test_the_comparison_of_runs_pairs_them_by_seed():
     slow = [line("inception", np.minimum(np.arange(12) / 8, 0.9), 0), line("inception", np.minimum(np.arange(12) / 9, 0.6), 1)]
     fast = [line("bn_x5", [0.9] * 12, 0), line("bn_x5", [0.6] * 12, 1), line("bn_x5", [0.1] * 12, 2)]
     baseline, quick = verdicts([*slow, *fast])
@@ -56,7 +56,7 @@ def run(folder, network="inception_v3", rate=0.1, seed=0, **fields):
     return folder
 
 
-def test_runs_that_differ_in_their_seed_have_one_name(tmp_path):
+def test_runs_that_differ_only_in_seed_and_logging_share_one_name(tmp_path):
     x5 = [run(tmp_path / f"x5_{seed}", seed=seed, rate=0.5) for seed in (0, 1)]
     others = [run(tmp_path / "x30", rate=3.0), run(tmp_path / "a"), run(tmp_path / "b", seed=1, log_every_steps=7)]
     found = curves([*x5, *others])
@@ -64,7 +64,7 @@ def test_runs_that_differ_in_their_seed_have_one_name(tmp_path):
     assert [one.seed for one in found] == [0, 1, 0, 0, 1]
 
 
-def test_two_kinds_never_get_one_name(tmp_path):
+def test_runs_of_different_configurations_never_share_a_name(tmp_path):
     runs = [
         run(tmp_path / name / str(seed), rate=rate, seed=seed) for name, rate in (("inception", 0.1), ("bn_x5", 0.5)) for seed in (1, 2)
     ]
@@ -73,13 +73,13 @@ def test_two_kinds_never_get_one_name(tmp_path):
     assert len({one.name for one in curves(tuned)}) == 2
 
 
-def test_the_same_run_twice_is_refused(tmp_path):
+def test_the_comparison_of_runs_refuses_the_same_run_twice(tmp_path):
     runs = [run(tmp_path / "short", epochs=2), run(tmp_path / "long", epochs=9)]
     with pytest.raises(ComparisonError, match="are the same run, with the same seed 0"):
         curves(runs)
 
 
-def test_the_middle_of_some_that_never_came_is_never():
+def test_the_median_is_never_if_half_of_the_runs_do_not_reach_the_score():
     assert spread([100, 200, float("inf"), float("inf")], "{:.0f}") == "never (100 to never)"
     assert spread([0.0, 0.0, 2.0, 4.0], "{:.1f}") == "never (never to 4.0)"
     assert spread([1.0, 2.0], "{:.1f}") == "1.5 (1.0 to 2.0)"
@@ -92,7 +92,7 @@ def test_the_middle_of_some_that_never_came_is_never():
         ('{"step": 1, "val/top1": 0.5}\n{"step": 2, "val/to\n{"step": 3, "val/top1": 0.5}\n', 65, "metrics.jsonl, line 2 cannot be read"),
     ],
 )
-def test_metrics_that_cannot_be_compared(tmp_path, capsys, text, code, message):
+def test_report_refuses_metrics_that_have_no_score_or_cannot_be_read(tmp_path, capsys, text, code, message):
     other = run(tmp_path / "other")
     (tmp_path / "metrics.jsonl").write_text(text)
     assert main(["report", str(tmp_path), str(other), "--output", str(tmp_path)]) == code

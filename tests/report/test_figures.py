@@ -6,7 +6,7 @@ from PIL import Image
 from inception_jax.report.figures import draw
 
 
-def test_a_runs_files_become_pictures(tmp_path):
+def test_the_report_plots_the_curves_and_the_mistakes_of_a_run(tmp_path):
     rows = [{"step": step, "train/loss": 2 / step, "train/top1": 1 - 1 / step, "train/learning_rate": 0.1} for step in range(1, 9)]
     rows.append({"step": 8, "val/loss": 0.3, "val/top1": 0.9})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 9, "train/lo')

@@ -29,7 +29,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def test_a_run_on_one_page_that_names_no_other_address(tmp_path, capsys):
+def test_report_writes_one_self_contained_page_about_a_run(tmp_path, capsys):
     run = tmp_path / "<b>run"
     run.mkdir()
     rows = [{"step": step, "train/loss": 2 / step, "train/top1": 1 - 1 / step, "train/learning_rate": 0.1} for step in range(1, 200)]

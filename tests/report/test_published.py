@@ -11,7 +11,7 @@ ROWS = {row["key"]: row for row in published()}
 OF_NO_PAPER = {"digits", "mnist", "mnist_bn"}  # ours, and two curves without a printed score
 
 
-def test_rows_have_the_same_fields_and_keys_of_their_own():
+def test_published_rows_have_the_same_fields_and_unique_keys():
     assert len(ROWS) == len(published())
     fields = {"key", "model", "source", "top1_error", "top5_error", "crops", "models", "image_size", "images"}
     for row in published():
@@ -19,14 +19,14 @@ def test_rows_have_the_same_fields_and_keys_of_their_own():
         assert row["top1_error"] or row["top5_error"]
 
 
-def test_the_published_speed_up_of_bn_x5():
+def test_the_published_steps_give_bn_x5_a_speed_up_of_14_8():
     """31.0e6 over 2.1e6 steps is 14.8; the abstract's 14 times fewer (arXiv:1502.03167)."""
     assert ROWS["inception"]["steps_to_72_2"] / ROWS["bn_x5"]["steps_to_72_2"] == pytest.approx(14.8, abs=0.05)
     assert ROWS["bn_x30"]["learning_rate"] / ROWS["inception"]["learning_rate"] == pytest.approx(30)
 
 
 @pytest.mark.parametrize("name", sorted(set(names()) - OF_NO_PAPER))
-def test_a_recipe_prints_its_published_score(name):
+def test_the_description_of_a_recipe_contains_its_published_score(name):
     """As an error or as an accuracy, in percent."""
     row = ROWS[name]
     text = recipe(members(name)[0]).description
@@ -35,7 +35,7 @@ def test_a_recipe_prints_its_published_score(name):
         assert error is None or {round(error, 2), round(100 - error, 2)} & set(printed), error
 
 
-def test_runs_stand_beside_what_was_published(tmp_path, capsys):
+def test_report_compares_runs_with_the_published_scores(tmp_path, capsys):
     run = tmp_path / "bn_x5"
     run.mkdir()
     (run / "metrics.jsonl").write_text(

@@ -14,7 +14,7 @@ def test_a_network_is_printed_layer_by_layer():
     )
 
 
-def test_the_family_is_a_line_each():
+def test_the_table_of_the_family_has_one_line_for_each_network():
     lines = family([measure(architecture("bn_inception", variant)) for variant in ("paper", "cadene")]).splitlines()
     assert lines[2].split()[:6] == ["bn_inception", "cadene", "224", "11,295,240", "2,032,600,064", "699"]
 
@@ -37,7 +37,7 @@ softmax | classifier | 1x1x1000
 """
 
 
-def test_table_1_of_the_rethinking_paper_is_printed_with_a_note_on_what_cannot_hold():
+def test_table_1_of_the_rethinking_paper_is_printed_with_notes_on_rows_that_differ():
     def rows(variant):
         lines = printed(measure(architecture("inception_v2_rethinking", variant))).splitlines()[1:]
         return [[cell.strip() for cell in re.split(r"  +", line.strip())] for line in lines]
@@ -58,7 +58,7 @@ def test_figure_5_of_the_batch_normalisation_paper_is_printed_module_by_module()
     assert lines[3].endswith("14x14x576")
 
 
-def test_a_record_for_programs():
+def test_the_json_record_of_a_network_has_its_counts_and_end_points():
     found = record(measure(architecture("inception_v3", "tf_slim")))
     expected = {
         "name": "inception_v3", "variant": "tf_slim", "input_size": 299, "parameters": 23_817_352, "batch_stats": 34_432,

@@ -9,7 +9,7 @@ NAMED = [name for name in REGISTRY if "resnet" in name and name[-1].isdigit() an
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_depth_is_in_the_name(name):
+def test_the_number_in_a_resnets_name_is_its_depth(name):
     if name.startswith("wide"):
         name = name.removesuffix("_2")
         assert depth(architecture(f"{name}_2")) == int("".join(filter(str.isdigit, name)))
@@ -17,6 +17,6 @@ def test_depth_is_in_the_name(name):
         assert depth(architecture(name)) == int("".join(filter(str.isdigit, name)))
 
 
-def test_inception():
+def test_googlenet_has_22_layers_and_inception_v3_has_48():
     assert [depth(architecture(name)) for name in ("googlenet", "inception_v3")] == [22, 48]
     assert depth(architecture("googlenet"), pools=True) == 27

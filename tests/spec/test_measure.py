@@ -13,7 +13,7 @@ from tests.spec.probes import EXPECTED, probe
 
 
 @pytest.mark.parametrize("architecture", EXPECTED, ids=lambda architecture: architecture.name)
-def test_probe_blocks_measure_as_worked_out_by_hand(architecture):
+def test_measured_counts_of_probe_networks_match_counts_by_hand(architecture):
     measured = measure(architecture, num_classes=10)
     body = [place for name, place in measured.end_points.items() if name not in ("Pool", "Logits")][-1]
     found = (body.shape, measured.parameters, measured.batch_stats, measured.multiply_adds)
@@ -22,7 +22,7 @@ def test_probe_blocks_measure_as_worked_out_by_hand(architecture):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
-def test_receptive_field_is_where_the_input_gradient_is(padding):
+def test_the_receptive_field_is_where_the_input_gradient_is_non_zero(padding):
     """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""
     rows = table(A=same(4, 3, 2), B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)), C=same(4, (3, 1), 2))
     architecture = replace(probe("field"), layers=rows, unit=Unit(norm=False, same=padding), input_size=64)
@@ -41,28 +41,28 @@ def test_receptive_field_is_where_the_input_gradient_is(padding):
         assert len(seen) == sight.size
 
 
-def test_impossible_concatenation_names_its_place():
+def test_measure_names_the_place_of_an_impossible_concatenation():
     broken = probe("broken", Mixed=concat(same(8, 1), (same(8, 1), max_(3, 2))))
     with pytest.raises(ValueError, match=r"Mixed: branches of different size.*branch_1 \(4, 4, 8\)"):
         measure(broken)
 
 
-def test_unequal_residual_names_its_place():
+def test_measure_names_the_place_of_an_unequal_residual_sum():
     with pytest.raises(ValueError, match=r"Unit: the shortcut is \(8, 8, 3\) but the branch is \(8, 8, 8\)"):
         measure(probe("broken", Unit=Residual(same(8, 3))))
 
 
-def test_window_larger_than_the_map_names_its_place():
+def test_measure_names_the_place_of_a_window_larger_than_the_map():
     with pytest.raises(ValueError, match=r"Conv/conv_9x9: a window of 9 does not fit into 8 pixels"):
         measure(probe("broken", Conv=valid(8, 9)))
 
 
-def test_map_word_after_the_global_pool_names_its_place():
+def test_measure_names_the_place_of_a_convolution_after_the_global_pool():
     with pytest.raises(ValueError, match=r"B/conv_1x1: needs a map"):
         measure(probe("broken", A=global_avg(), B=same(8, 1)))
 
 
-def test_open_word_tells_or_is_unknown():
+def test_measure_uses_the_given_counts_of_an_open_layer_or_leaves_them_unknown():
     def told(shape, *, factor):
         return (*shape[:2], shape[2] * factor)
 
@@ -76,14 +76,14 @@ def test_open_word_tells_or_is_unknown():
         measure(probe("open", A=layer("mine:Repeat")))
 
 
-def test_no_classes_leave_the_classifier_out():
+def test_measure_leaves_the_classifier_out_of_a_network_without_classes():
     full, bare = (measure(probe("head", A=same(8, 1)), num_classes=n) for n in (10, 0))
     assert full.parameters - bare.parameters == 8 * 10 + 10
     assert list(bare.end_points.values())[-1].shape == (8,)
     assert "Logits" not in bare.end_points
 
 
-def test_flattening_linear_layers_count_all_positions():
+def test_measure_counts_all_positions_of_a_map_that_a_linear_layer_flattens():
     tower = table(A=same(8, 1), B=(Linear(16, norm=True, bias=False, activation="sigmoid"), Linear()))
     measured = measure(replace(probe("mlp"), layers=tower), num_classes=10)
     assert measured.parameters == 3 * 8 + 16 + 8 * 8 * 8 * 16 + 2 * 16 + 16 * 10 + 10

@@ -11,7 +11,7 @@ from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.vocabulary import Conv, flatten
 
 
-def test_the_last_gamma_of_each_unit_begins_at_zero_and_no_other():
+def test_zero_last_gamma_zeroes_the_last_gamma_of_each_unit_and_no_other():
     table = zero_last_gamma(architecture("resnet50"))
     units = [steps for name, steps in table.layers if "unit" in name]
     for unit in units:
@@ -22,7 +22,7 @@ def test_the_last_gamma_of_each_unit_begins_at_zero_and_no_other():
 
 
 @pytest.mark.slow
-def test_a_unit_is_then_its_shortcut():
+def test_a_residual_unit_with_zero_last_gamma_is_its_shortcut():
     network = create("cifar_resnet20", zero_init_residual=True)
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
     names = ("conv1", "block1")
@@ -33,6 +33,6 @@ def test_a_unit_is_then_its_shortcut():
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "inception_resnet_v2", "preact_resnet50"])
-def test_networks_without_such_a_norm_say_so(name):
+def test_zero_last_gamma_refuses_networks_whose_branches_do_not_end_in_a_norm(name):
     with pytest.raises(ValueError, match=f"{name} .* no residual branch that ends in a norm"):
         zero_last_gamma(architecture(name))

@@ -31,7 +31,7 @@ def branches(found):
     return mixed
 
 
-def test_an_average_pool_goes_behind_the_kernel_of_the_projection():
+def test_the_projection_rewrite_moves_an_average_pool_behind_the_projection():
     found = branches(rewrite(of(same(4, 1), (avg(3), same(8, 1), same(8, 3))), ["project_first"]))
     first, *rest = flatten(found.branches[1])
     assert (first.pool, first.filters, rest) == (avg(3), 8, [same(8, 3)])
@@ -52,7 +52,7 @@ def test_an_average_pool_goes_behind_the_kernel_of_the_projection():
         global_avg(),
     ],
 )
-def test_others_stay_and_who_asks_is_told_what_it_is_for(branch):
+def test_the_projection_rewrite_leaves_other_branches_unchanged_and_is_refused_for_them(branch):
     plain = of(same(8, 3), branch)
     assert rewrite(plain, ["project_first"]) == plain
     with pytest.raises(RewriteError, match="project_first is for a branch with an average pool"):
@@ -68,12 +68,12 @@ def test_others_stay_and_who_asks_is_told_what_it_is_for(branch):
         (avg(3), same(8, 3), "is a 1x1 convolution of stride 1, and this is Conv"),
     ],
 )
-def test_a_pair_that_does_not_exchange_is_refused_with_the_reason(pool, word, message):
+def test_a_pool_and_a_layer_that_do_not_commute_are_refused_with_the_reason(pool, word, message):
     with pytest.raises(RewriteError, match=message):
         projected_first(pool, word)
 
 
-def test_siblings_are_the_branches_that_begin_with_a_plain_1x1():
+def test_sibling_convolutions_are_the_branches_that_begin_with_a_plain_1x1():
     plain = of(same(4, 1), (same(4, 1), same(4, 3)), same(4, 3), (avg(3), same(4, 1)), same(4, 1, 2), valid(4, 1))
     assert branches(rewrite(plain, ["join_siblings"])).siblings == (0, 1, 5)
     assert branches(rewrite(plain, ["join_siblings", "project_first"])).siblings == (0, 1, 3, 5)
@@ -94,14 +94,14 @@ def test_siblings_are_the_branches_that_begin_with_a_plain_1x1():
         (concat(same(8, 1), same(8, 3)), max_(3, 2), Unit()),
     ],
 )
-def test_a_maximum_goes_before_a_norm_alone(first, second, unit):
+def test_the_pool_before_norm_rewrite_is_refused_where_it_does_not_apply(first, second, unit):
     plain = Architecture("mine", "paper", table(First=first, Second=second), "a test", unit=unit)
     with pytest.raises(RewriteError, match="maximum_first is for a max pool over windows straight behind"):
         demand(plain, ["maximum_first"])
     assert rewrite(plain, ["maximum_first"]) == plain
 
 
-def test_a_row_whose_pool_went_first_stays_where_it_is_asked_for():
+def test_the_pool_before_norm_rewrite_leaves_rows_that_are_kept_as_end_points():
     plain = Architecture("mine", "paper", table(First=(same(4, 1), same(8, 3)), Second=(max_(3, 2), same(4, 1))), "a test")
     (_, first), (_, second) = rewrite(plain, ["maximum_first"]).layers
     assert (first, second) == ((same(4, 1), replace(same(8, 3), pool=max_(3, 2))), (same(4, 1),))
@@ -109,7 +109,7 @@ def test_a_row_whose_pool_went_first_stays_where_it_is_asked_for():
     assert rewrite(plain, ["maximum_first"], keep=["Second"]) != plain
 
 
-def test_a_pool_goes_before_one_norm_and_not_out_of_a_loop():
+def test_a_max_pool_moves_before_one_norm_only_and_never_out_of_a_loop():
     chain = Architecture("mine", "paper", table(A=same(8, 3), B=(max_(3, 2), same(8, 3)), C=max_(3, 2)), "a test")
     pooled = replace(same(8, 3), pool=max_(3, 2))
     assert [steps for _, steps in rewrite(chain, ["maximum_first"]).layers] == [(pooled,), (pooled,), ()]
@@ -118,13 +118,13 @@ def test_a_pool_goes_before_one_norm_and_not_out_of_a_loop():
     assert (looped.layers, looped.repeats) == (loop, (("A", "B", "C"),))
 
 
-def test_the_first_convolution_reads_blocks_though_a_pool_has_gone_before_its_norm():
+def test_space_to_depth_applies_to_a_convolution_whose_pool_moved_before_its_norm():
     (_, (first,)), *_ = rewrite(architecture("resnet50"), ["space_to_depth", "maximum_first"]).layers
     assert first.blocks
     assert first.pool
 
 
-def test_equal_rows_that_keep_the_shape_are_one_loop():
+def test_loop_repeats_joins_equal_rows_that_keep_the_shape_into_one_loop():
     block, narrow = same(8, 3), same(4, 1)
     rows = table(A=block, B=block, C=block, D=block, E=narrow, F=block, G=block, H=global_avg())
     plain = Architecture("mine", "paper", rows, "a test")
@@ -140,7 +140,7 @@ def test_equal_rows_that_keep_the_shape_are_one_loop():
     assert rewrite(dropping, ["loop_repeats"]) == dropping
 
 
-def test_what_a_network_has_no_place_for_is_said():
+def test_inapplicable_and_unknown_rewrites_are_refused_with_the_reason():
     with pytest.raises(RewriteError, match="one_pass is for convolutions with batch normalisation, which googlenet has not"):
         demand(architecture("googlenet"), ["one_pass"])
     with pytest.raises(RewriteError, match="space_to_depth is for a first row that is one convolution with a stride"):
@@ -149,7 +149,7 @@ def test_what_a_network_has_no_place_for_is_said():
         demand(architecture("googlenet"), ["faster"])
 
 
-def test_those_that_win_are_those_that_hold():
+def test_the_best_rewrites_apply_to_every_network_on_every_platform():
     assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("preact_resnet50"), "gpu") == ("one_pass",)
@@ -161,7 +161,7 @@ def test_those_that_win_are_those_that_hold():
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_parameters_statistics_and_end_points_stay(name):
+def test_rewrites_keep_parameters_statistics_and_end_points(name):
     plain = measure(architecture(name))
     rewritten = measure(rewrite(architecture(name), tuple(RULES)))
     assert (rewritten.parameters, rewritten.batch_stats) == (plain.parameters, plain.batch_stats)

@@ -24,7 +24,7 @@ def test_bn_baseline_without_local_response_is_bn_x5():
 
 
 @pytest.mark.parametrize("name", ["bn_x5", "inception_v3"])
-def test_kernels_of_convolutions_are_drawn_larger_and_others_are_not(name):
+def test_kernel_scaling_enlarges_the_initialisation_of_convolutions_alone(name):
     plain, scaled = architecture(name), with_scaled_kernels(architecture(name), 2.0)
 
     def deviation(init):
@@ -39,7 +39,7 @@ def test_kernels_of_convolutions_are_drawn_larger_and_others_are_not(name):
 
 
 @pytest.mark.slow
-def test_per_activation_norms_stand_where_they_are_asked_for():
+def test_per_activation_norms_are_placed_in_the_requested_rows_alone():
     network = create("bn_inception_small", per_activation_in=("Mixed_5c",))
     shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32))
     ranks = {path[0].key: set() for path, _ in jax.tree_util.tree_leaves_with_path(shapes["batch_stats"])}

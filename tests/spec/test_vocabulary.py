@@ -9,12 +9,12 @@ def test_the_second_convolution_of_a_shape_gets_a_number():
     assert [name for name, _ in named(steps)] == ["conv_1x1", "conv_3x3", "pool", "conv_3x3_2", "conv_1x7"]
 
 
-def test_two_concats_in_one_place_are_refused():
+def test_two_concats_in_one_end_point_are_refused():
     with pytest.raises(ValueError, match="an end point"):
         list(named((concat(same(8, 1)), concat(same(8, 3)))))
 
 
-def test_words_compare_and_hash_by_value():
+def test_architecture_words_compare_and_hash_by_value():
     assert concat(same(8, 1), (max_(3), same(4, 1))) == concat(same(8, 1), (max_(3), same(4, 1)))
     assert hash(layer("a.b:C", b=2, a=1)) == hash(layer("a.b:C", a=1, b=2))
     for name, variants in REGISTRY.items():
@@ -22,9 +22,9 @@ def test_words_compare_and_hash_by_value():
             assert len({architecture(name, variant), architecture(name, variant)}) == 1
 
 
-def test_a_table_keeps_its_order():
+def test_an_architecture_table_keeps_the_order_of_its_rows():
     assert [name for name, _ in table(b=same(8, 1), a=same(8, 1))] == ["b", "a"]
 
 
-def test_units_differ_by_field():
+def test_units_with_different_fields_are_unequal():
     assert Unit() != Unit(norm_scale=False)

@@ -7,12 +7,12 @@ from inception_jax.spec.width import widen
 from tests.spec.probes import PREACTIVATION, probe
 
 
-def test_a_multiplier_of_one_changes_nothing():
+def test_a_width_multiplier_of_one_changes_nothing():
     assert widen(architecture("bn_inception"), 1) == architecture("bn_inception")
 
 
 @pytest.mark.parametrize("multiplier", [0.25, 0.3, 0.5, 1.7, 2])
-def test_every_filter_count_is_scaled_to_a_multiple_of_eight(multiplier):
+def test_widen_scales_every_filter_count_to_a_multiple_of_eight(multiplier):
     wide = measure(widen(architecture("bn_inception"), multiplier), num_classes=1000)
     plain = measure(architecture("bn_inception"), num_classes=1000)
     for row, original in zip(wide.rows, plain.rows, strict=True):
@@ -22,7 +22,7 @@ def test_every_filter_count_is_scaled_to_a_multiple_of_eight(multiplier):
     assert wide.end_points["Logits"].shape == (1000,)
 
 
-def test_residual_sums_still_fit():
+def test_widen_keeps_the_channels_of_residual_sums_equal():
     block = Residual((same(16, 1), same(16, 3)), up=True, scale=0.17)
     for multiplier in (0.3, 0.7, 1.9):
         measure(widen(PREACTIVATION, multiplier))
@@ -30,6 +30,6 @@ def test_residual_sums_still_fit():
 
 
 @pytest.mark.parametrize("multiplier", [0, -1, float("nan")])
-def test_no_width_is_refused(multiplier):
+def test_widen_refuses_a_multiplier_that_is_not_positive(multiplier):
     with pytest.raises(ValueError, match="above 0"):
         widen(architecture("bn_inception"), multiplier)

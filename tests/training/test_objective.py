@@ -15,7 +15,7 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_with_smoothing_is_the_papers(x64, smoothing):
+def test_cross_entropy_with_label_smoothing_matches_the_paper(x64, smoothing):
     """(1 - e) H(q, p) + e H(u, p), arXiv:1512.00567 section 7."""
     logits, labels = 3 * RNG.normal(size=(7, 1000)), RNG.integers(0, 1000, 7)
     log_p = np.log(softmax(logits))
@@ -23,13 +23,13 @@ def test_cross_entropy_with_smoothing_is_the_papers(x64, smoothing):
     np.testing.assert_allclose(cross_entropy(jnp.asarray(logits), jnp.asarray(labels), label_smoothing=smoothing), wanted, atol=1e-12)
 
 
-def test_the_least_smoothed_loss_is_1_0148_nats(x64):
+def test_the_smallest_loss_with_label_smoothing_is_1_0148_nats(x64):
     """The entropy of the smoothed target at e = 0.1 and 1,000 classes: the best that a network can reach."""
     best = np.log(np.where(np.arange(1000) == 3, 0.9001, 1e-4))[None]
     assert float(cross_entropy(jnp.asarray(best), jnp.array([3]), label_smoothing=0.1)[0]) == pytest.approx(1.0148, abs=5e-5)
 
 
-def test_the_gradient_is_p_minus_q(x64):
+def test_the_gradient_of_cross_entropy_is_p_minus_q(x64):
     logits, labels = RNG.normal(size=(2, 10)), jnp.array([3, 7])
     gradient = jax.grad(lambda z: cross_entropy(z, labels, label_smoothing=0.1).sum())(jnp.asarray(logits))
     target = 0.9 * np.eye(10)[[3, 7]] + 0.01
@@ -37,7 +37,7 @@ def test_the_gradient_is_p_minus_q(x64):
 
 
 @pytest.mark.slow
-def test_auxiliary_heads_add_their_weight(x64):
+def test_auxiliary_heads_add_their_weighted_losses(x64):
     logits, labels, weights = RNG.normal(size=(3, 4, 10)), jnp.array([1, 2, 3, 4]), jnp.array([1.0, 1, 1, 0])
     main, *aux = jnp.asarray(logits)
     loss, sums = classification(Outputs(main, tuple(aux), {}), labels, weights, aux_weight=0.3)
@@ -47,24 +47,24 @@ def test_auxiliary_heads_add_their_weight(x64):
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_top_k_is_numpys_ranking(k):
+def test_top_k_matches_numpys_ranking(k):
     logits, labels = RNG.normal(size=(200, 10)), RNG.integers(0, 10, 200)
     wanted = [label in np.argsort(-row)[:k] for row, label in zip(logits, labels, strict=True)]
     np.testing.assert_array_equal(top_k(k)(jnp.asarray(logits), jnp.asarray(labels)), wanted)
 
 
-def test_ties_go_to_the_lower_class_as_in_lax_top_k():
+def test_top_k_resolves_ties_to_the_lower_class_as_lax_top_k_does():
     logits = jnp.asarray(RNG.integers(0, 3, (500, 10)), jnp.float32)
     labels = jnp.asarray(RNG.integers(0, 10, 500))
     wanted = (jax.lax.top_k(logits, 5)[1] == labels[:, None]).any(-1)
     np.testing.assert_array_equal(top_k(5)(logits, labels), wanted)
 
 
-def test_numbers_gone_wrong_never_score():
+def test_top_1_never_counts_examples_with_nan_logits_as_correct():
     logits = jnp.full((3, 10), jnp.nan).at[1, 0].set(1.0)
     assert not top_k(1)(logits, jnp.array([0, 0, 5])).any()
 
 
-def test_half_precision_logits_are_refused():
+def test_cross_entropy_refuses_half_precision_logits():
     with pytest.raises(TypeError, match="at least float32"):
         cross_entropy(jnp.zeros((2, 10), jnp.bfloat16), jnp.zeros(2, jnp.int32))

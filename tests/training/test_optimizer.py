@@ -42,20 +42,20 @@ STAIRCASE = {"steps": STEPS, "decay_steps": 7, "decay_rate": 0.94}
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 1e-3])
-def test_rmsprop_is_tensorflow_1s(x64, epsilon):
+def test_rmsprop_matches_tensorflow_1(x64, epsilon):
     start = RNG.normal(size=6)
     rule = optimizer("rmsprop", schedule("exponential", 0.05, **STAIRCASE), decay=0.9, momentum=0.9, epsilon=epsilon)
     np.testing.assert_allclose(run(rule, start), tf1_rmsprop(start, decay=0.9, momentum=0.9, epsilon=epsilon), atol=1e-6)
 
 
-def test_optax_defaults_would_be_noticed(x64):
+def test_rmsprop_with_optax_defaults_differs_from_tensorflow_1(x64):
     start = RNG.normal(size=6)
     defaults = optax.rmsprop(schedule("exponential", 0.05, **STAIRCASE), decay=0.9, momentum=0.9, eps=1.0)
     assert np.abs(run(defaults, start) - tf1_rmsprop(start, decay=0.9, momentum=0.9, epsilon=1.0)).max() > 0.01
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum(x64, nesterov):
+def test_momentum_with_and_without_nesterov_matches_numpy(x64, nesterov):
     start = RNG.normal(size=6)
     weights, velocity = start.copy(), np.zeros(6)
     for gradient, rate in zip(GRADIENTS, RATES, strict=True):
@@ -65,7 +65,7 @@ def test_momentum(x64, nesterov):
     np.testing.assert_allclose(run(rule, start), weights, atol=1e-6)
 
 
-def test_l2_is_inside_the_clipped_gradient(x64):
+def test_the_l2_gradient_is_added_before_clipping(x64):
     start, gradient = RNG.normal(size=6), 10 * RNG.normal(size=6)
     rule = optimizer("momentum", 0.1, momentum=0.0, clip_norm=2.0)
     total = gradient + 0.5 * start
@@ -73,18 +73,18 @@ def test_l2_is_inside_the_clipped_gradient(x64):
     np.testing.assert_allclose(run(rule, start, [whole]), start - 0.1 * total * 2.0 / np.linalg.norm(total), atol=1e-12)
 
 
-def test_clipping_leaves_small_gradients_alone(x64):
+def test_clipping_leaves_small_gradients_unchanged(x64):
     start, gradient = RNG.normal(size=6), 0.1 * RNG.normal(size=6)
     rule = optimizer("momentum", 0.1, momentum=0.0, clip_norm=2.0)
     np.testing.assert_allclose(run(rule, start, [gradient]), start - 0.1 * gradient, atol=1e-12)
 
 
-def test_l2_touches_kernels_only():
+def test_l2_applies_to_kernels_only():
     params = {"conv": {"kernel": 1, "depthwise_kernel": 1, "bias": 1, "norm": {"scale": 1, "bias": 1}}}
     assert kernels(params) == {"conv": {"kernel": True, "depthwise_kernel": True, "bias": False, "norm": {"scale": False, "bias": False}}}
 
 
-def test_staircase_decay():
+def test_exponential_decay_follows_its_formula_with_and_without_a_staircase():
     rate = schedule("exponential", 0.045, steps=100, decay_steps=10, decay_rate=0.94)
     smooth = schedule("exponential", 0.045, steps=100, decay_steps=10, decay_rate=0.94, staircase=False)
     for step in (0, 9, 10, 57, 99):
@@ -92,20 +92,20 @@ def test_staircase_decay():
         assert float(smooth(step)) == pytest.approx(0.045 * 0.94 ** (step / 10), rel=1e-6)
 
 
-def test_the_tpu_recipes_last_rate():
+def test_the_learning_rate_of_the_tpu_recipe_ends_at_0_0206():
     """Cloud TPU Inception-v3: 0.66 x 0.94 every 3 epochs of 1,251 steps; 0.0206 at step 213,000."""
     rate = schedule("exponential", 0.66, steps=213_000, decay_steps=3753, decay_rate=0.94)
     assert float(rate(213_000)) == pytest.approx(0.0206, abs=5e-5)
 
 
-def test_warm_up_and_cosine():
+def test_the_cosine_schedule_warms_up_and_decays_to_zero():
     rate = schedule("cosine", 0.4, steps=110, warmup_steps=10)
     assert [float(rate(n)) for n in (0, 5, 10)] == pytest.approx([0, 0.2, 0.4])
     assert float(rate(60)) == pytest.approx(0.2)
     assert float(rate(110)) == pytest.approx(0, abs=1e-9)
 
 
-def test_moving_average_is_tensorflows(x64):
+def test_the_moving_average_matches_tensorflows_formula(x64):
     """tf.train.ExponentialMovingAverage(decay, num_updates): decay min(d, (1 + n) / (10 + n)), from the first value."""
     average = shadow = RNG.normal(size=3)
     for n in range(STEPS):
@@ -117,13 +117,13 @@ def test_moving_average_is_tensorflows(x64):
 
 
 @pytest.mark.parametrize(("decay", "capped"), [(0.995, 1790), (0.9997, 29_990), (0.9999, 89_990)])
-def test_where_the_ramp_of_the_average_ends(x64, decay, capped):
+def test_the_ramp_of_the_moving_average_ends_at_the_expected_step(x64, decay, capped):
     moved = [float(follow(jnp.ones(()), jnp.zeros(()), decay=decay, step=jnp.asarray(n))) for n in (capped - 10, capped, 10 * capped)]
     assert moved[0] < decay
     assert moved[1:] == pytest.approx([decay, decay], abs=1e-12)
 
 
-def test_jit_agrees():
+def test_optimizer_updates_are_the_same_under_jit():
     rule = optimizer("rmsprop", 0.1, clip_norm=2.0)
     start = RNG.normal(size=6).astype(np.float32)
     params = {"kernel": jnp.asarray(start)}
@@ -136,7 +136,7 @@ RECORDED = np.load(FILE)
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
-def test_clipped_rmsprop_under_a_staircase_is_what_tensorflow_recorded(x64, epsilon):
+def test_clipped_rmsprop_with_staircase_decay_matches_the_tensorflow_recording(x64, epsilon):
     rate = schedule("exponential", 0.05, **STAIRCASE)
     np.testing.assert_allclose([rate(step) for step in range(STEPS)], RECORDED[f"rates_{epsilon}"], atol=1e-8)
     rule = optimizer("rmsprop", rate, decay=0.9, momentum=0.9, epsilon=epsilon, clip_norm=2.0)
@@ -145,30 +145,30 @@ def test_clipped_rmsprop_under_a_staircase_is_what_tensorflow_recorded(x64, epsi
         np.testing.assert_allclose(weights, RECORDED[f"rmsprop_{epsilon}"][steps - 1], rtol=1e-6)
 
 
-def test_label_smoothing_is_what_tensorflow_recorded(x64):
+def test_label_smoothing_matches_the_tensorflow_recording(x64):
     losses = cross_entropy(jnp.asarray(RECORDED["logits"]), jnp.asarray(RECORDED["labels"]), label_smoothing=0.1)
     np.testing.assert_allclose(losses, RECORDED["smoothed"], atol=1e-6)
 
 
-def test_the_average_with_its_ramp_is_what_tensorflow_recorded(x64):
+def test_the_moving_average_with_its_ramp_matches_the_tensorflow_recording(x64):
     average = jnp.asarray(RECORDED["start"])
     for step, gradient in enumerate(RECORDED["gradients"]):
         average = follow(average, RECORDED["start"] + gradient, decay=0.999, step=jnp.asarray(step))
         np.testing.assert_allclose(average, RECORDED["followed"][step], atol=1e-6)
 
 
-def test_a_floor_ends_the_decay():
+def test_a_floor_ends_the_decay_of_the_learning_rate():
     rate = schedule("exponential", 0.66, steps=1000, decay_steps=10, decay_rate=0.5, floor=0.01)
     assert float(rate(10)) == pytest.approx(0.33)
     assert float(rate(999)) == pytest.approx(0.0066)
 
 
-def test_piecewise_drops_at_epochs_of_the_run():
+def test_the_piecewise_schedule_drops_at_its_boundaries():
     rate = schedule("piecewise", 0.1, steps=90, boundaries=[30, 60], decay_rate=0.1, warmup_steps=5)
     assert [round(float(rate(step)), 6) for step in (0, 5, 29, 31, 59, 61)] == [0.0, 0.1, 0.1, 0.01, 0.01, 0.001]
 
 
-def test_polynomial_is_caffes():
+def test_the_polynomial_schedule_matches_caffe():
     """base_lr * (1 - iter / max_iter)^power, of the quick solver of bvlc_googlenet."""
     rate = schedule("polynomial", 0.01, steps=2_400_000, power=0.5)
     for step in (0, 600_000, 2_399_999):

@@ -47,6 +47,7 @@ def start():
     return initial_state(jax.random.key(0), network=NETWORK, optimizer=OPTIMIZER, image_shape=(8, 8, 3), averaged=True)
 
 
+@pytest.mark.slow
 def test_steps_are_traced_once(start):
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -66,7 +67,7 @@ def test_steps_are_traced_once(start):
 
 
 @pytest.mark.slow
-def test_training_learns_what_it_sees(start):
+def test_sixty_training_steps_halve_the_loss_on_one_batch(start):
     step, state, losses = jax.jit(STEP), start.replace(average={}), []
     for _ in range(60):
         state, sums = step(state, batch())
@@ -75,7 +76,7 @@ def test_training_learns_what_it_sees(start):
 
 
 @pytest.mark.slow
-def test_the_average_follows(start):
+def test_the_moving_average_follows_parameters_and_statistics(start):
     step = jax.jit(partial(STEP, average_decay=0.9))
     after, _ = step(start, batch())
     ramped = (1 + 0) / (10 + 0)
@@ -96,13 +97,13 @@ def test_l2_is_in_the_gradient_of_the_kernels_and_not_in_the_loss(start):
     chex.assert_trees_all_close(more, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_hands_it_the_l2_of_its_recipe():
+def test_a_run_passes_the_l2_of_its_recipe_to_the_gradient():
     run = Run(recipe("digits").config, everything())
     assert run.gradient.keywords["l2"] == run.config.optimizer.l2 == 5e-4
 
 
 @pytest.mark.slow
-def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
+def test_a_non_finite_step_changes_nothing_and_is_counted(start):
     def infinite(outputs, labels, weights):
         loss, sums = classification(outputs, labels, weights)
         return loss * jnp.inf, sums
@@ -113,7 +114,7 @@ def test_numbers_gone_wrong_change_nothing_and_are_counted(start):
 
 
 @pytest.mark.slow
-def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
+def test_dropout_and_augmentation_depend_on_seed_step_and_position(start):
     step = jax.jit(STEP)
     again, later = step(start, batch())[1], step(start.replace(step=start.step + 1), batch())[1]
     assert float(step(start, batch())[1]["loss"]) == float(again["loss"]) != float(later["loss"])
@@ -124,7 +125,7 @@ def test_dropout_and_augmentation_hang_on_seed_step_and_position(start):
 
 
 @pytest.mark.slow
-def test_a_batch_of_64_in_4_parts_learns_what_it_does_whole(x64):
+def test_microbatches_of_a_batch_of_64_give_the_same_updates_as_the_whole_batch(x64):
     """Three steps of groups of 16, with examples that weigh nothing, L2 and a moving average: 1e-12 where rounding alone differs."""
     network = quiet(NETWORK).clone(dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=16))
     whole = partial(LEARNING, network=network, l2=0.01)
@@ -143,7 +144,7 @@ def test_a_batch_of_64_in_4_parts_learns_what_it_does_whole(x64):
     assert max(jax.tree.leaves(apart)) < 1e-12  # two groups in a part are two groups
 
 
-def test_padding_adds_nothing_to_the_sums(start):
+def test_padding_adds_nothing_to_the_evaluation_sums(start):
     full = batch()
     weights = jnp.asarray([1.0] * 11 + [0.0] * 5)
     step = jax.jit(partial(eval_step, network=NETWORK, prepare=scale))

@@ -66,7 +66,7 @@ def converted(origin, tmp_path_factory):
     return folder
 
 
-def test_the_card_says_what_is_known(converted):
+def test_convert_writes_model_data_and_source_to_the_weights_card(converted):
     card = weights.card(converted / "ours.safetensors")
     assert (card.model.name, card.num_classes, card.class_offset, card.source) == ("small_of_weights", 1000, 0, "torchvision")
     assert (card.data.image_size, card.data.scaling, card.data.test_crop) == (40, "imagenet", "square")
@@ -75,7 +75,7 @@ def test_the_card_says_what_is_known(converted):
     assert "it was not asked for" in card.parity["against"]
 
 
-def test_loaded_variables_are_the_arrays(converted, origin):
+def test_loaded_variables_equal_the_arrays_of_the_converted_file(converted, origin):
     variables = inception_jax.load(converted / "ours.safetensors")
     network = inception_jax.create("small_of_weights")
     given = arrays_of(origin)
@@ -86,7 +86,7 @@ def test_loaded_variables_are_the_arrays(converted, origin):
     assert network.apply(variables, np.zeros((1, 40, 40, 3), np.float32)).logits.shape == (1, 1000)
 
 
-def test_there_and_back_are_the_same_bits(converted, origin):
+def test_weights_that_are_converted_and_exported_again_keep_every_bit(converted, origin):
     """Through files: theirs to ours to theirs to ours."""
     assert (
         main(["export", str(converted / "ours.safetensors"), "--to", "torchvision", "--output", str(converted / "back.safetensors")]) == 0
@@ -104,7 +104,7 @@ def test_there_and_back_are_the_same_bits(converted, origin):
 @pytest.mark.parametrize(
     ("source", "model"), [("torchvision", "googlenet"), ("tf_slim", "bn_inception"), ("keras", "resnet50"), ("caffe", "googlenet")]
 )
-def test_there_and_back_of_whole_networks(source, model):
+def test_whole_networks_convert_to_other_projects_and_back_without_change(source, model):
     """Flattened maps, separable kernels, matrices kept as convolutions, and kernels that read blue first."""
     there = SOURCES[source][model]
     network = inception_jax.create(there.model, variant=there.variant, num_classes=1000, aux=bool(there.architecture.aux))
@@ -126,7 +126,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def test_predictions_in_three_forms_and_from_a_list(converted, pictures, capsys, monkeypatch):
+def test_predict_agrees_with_the_predictor_and_reads_folders_and_lists(converted, pictures, capsys, monkeypatch):
     weights_file = str(converted / "ours.safetensors")
     capsys.readouterr()
     assert main(["predict", weights_file, str(pictures), "--json", "--top", "2", "--batch-size", "2"]) == 0
@@ -147,7 +147,7 @@ def test_predictions_in_three_forms_and_from_a_list(converted, pictures, capsys,
     assert predictor.features(files[:3], "Mixed").shape == (3, 20, 20, 20)
 
 
-def test_an_unreadable_image_is_reported_at_the_end_and_the_rest_is_done(converted, pictures, tmp_path, capsys):
+def test_predict_reports_unreadable_images_at_the_end_and_classifies_the_rest(converted, pictures, tmp_path, capsys):
     (tmp_path / "1.png").write_bytes(b"nonsense")
     given = [str(pictures / "0.png"), str(tmp_path / "1.png"), str(tmp_path / "none.png"), str(pictures / "2.png")]
     capsys.readouterr()
@@ -160,7 +160,7 @@ def test_an_unreadable_image_is_reported_at_the_end_and_the_rest_is_done(convert
         inception_jax.Predictor(converted / "ours.safetensors").top(given)
 
 
-def test_verify_and_what_it_finds(converted, tmp_path, capsys):
+def test_verify_accepts_intact_weights_and_refuses_changed_or_bare_ones(converted, tmp_path, capsys):
     whole = str(converted / "ours.safetensors")
     capsys.readouterr()
     assert main(["verify", whole, "--json"]) == 0
@@ -174,7 +174,7 @@ def test_verify_and_what_it_finds(converted, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "bare.safetensors")]) == 65
 
 
-def test_a_network_of_one_channel_is_kept_and_verified(tmp_path):
+def test_weights_of_a_one_channel_network_can_be_saved_and_verified(tmp_path):
     from inception_jax.config import Data, Model
     from inception_jax.data.images import FileSource
     from inception_jax.experiment import Run
@@ -208,7 +208,7 @@ def changed(given, change):
         (lambda a: a.pop("fc.weight"), "there is no array fc.weight, the classifier"),
     ],
 )
-def test_arrays_of_another_network_are_named_and_nothing_is_written(origin, tmp_path, capsys, change, message):
+def test_convert_names_arrays_of_another_network_and_writes_nothing(origin, tmp_path, capsys, change, message):
     save_file(changed(arrays_of(origin), change), tmp_path / "w.safetensors")
     line = ["--from", "torchvision", "--model", "small_of_weights", "--output", str(tmp_path / "out.safetensors")]
     assert main(["convert", str(tmp_path / "w.safetensors"), *line]) == 65
@@ -216,7 +216,7 @@ def test_arrays_of_another_network_are_named_and_nothing_is_written(origin, tmp_
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_a_head_whose_classes_are_not_known(origin, tmp_path, capsys):
+def test_convert_requires_an_offset_or_class_names_for_an_unknown_head(origin, tmp_path, capsys):
     save_file(arrays_of(origin, 1003), tmp_path / "w.safetensors")
     line = ["convert", str(tmp_path / "w.safetensors"), "--from", "torchvision", "--model", "small_of_weights", "--no-check"]
     line += ["--output", str(tmp_path / "out.safetensors")]
@@ -232,7 +232,7 @@ def test_a_head_whose_classes_are_not_known(origin, tmp_path, capsys):
     assert main([*line, "--class-names", str(tmp_path / "none.txt")]) == 78
 
 
-def test_a_background_class_is_data_and_no_shift():
+def test_a_class_offset_adds_background_names_before_imagenets_classes():
     assert names(1001, 1)[:2] == ("background", "tench")
     assert names(1008, 1)[1000:1003] == ("toilet tissue", "unused 1001", "unused 1002")
     assert len(set(imagenet())) == 1000
@@ -252,13 +252,13 @@ def test_a_background_class_is_data_and_no_shift():
         (["export", "w.safetensors", "--to", "onnx", "--output", "."], 78, "is a folder, which stays as it is"),
     ],
 )
-def test_lines_that_cannot_be_done(tmp_path, monkeypatch, capsys, line, code, message):
+def test_weights_commands_refuse_unknown_models_missing_files_and_bad_outputs(tmp_path, monkeypatch, capsys, line, code, message):
     monkeypatch.chdir(tmp_path)
     assert main(line) == code
     assert message in capsys.readouterr().err
 
 
-def test_damaged_files_of_ours(converted, tmp_path, capsys):
+def test_predict_refuses_damaged_and_foreign_weights_files(converted, tmp_path, capsys):
     whole = (converted / "ours.safetensors").read_bytes()
     path = tmp_path / "w.safetensors"
     for data, message in (
@@ -277,7 +277,7 @@ def test_damaged_files_of_ours(converted, tmp_path, capsys):
     assert "arrays are not as small_of_weights has them here" in capsys.readouterr().err
 
 
-def test_releases_are_known_by_their_hash_or_their_name():
+def test_releases_are_recognised_by_their_hash_or_their_file_name():
     assert {(release.source, release.model) for release in RELEASES} <= {(source, model) for source in SOURCES for model in SOURCES[source]}
     found = known("torchvision", "resnet50", "renamed.pth", "11ad3fa6" + "0" * 56)
     assert found is not None

@@ -15,6 +15,7 @@ from inception_jax.weights import file, onnx
 from inception_jax.weights.cards import Card
 from inception_jax.weights.folding import folded, merged
 from tests.invented import variables
+from tests.tiers import sweep
 
 FORMS = [
     ("googlenet", "paper"),  # LRN, ceil pools, biases without norms
@@ -27,9 +28,8 @@ FORMS = [
     ("preact_resnet50", "keras"),  # zeros in a max pool
     ("bn_x5_sigmoid", "paper"),
     ("mnist_bn", "paper"),  # grey, and flattened
+    ("mixed", "paper"),  # a concatenation and a residual, small
 ]
-QUICK = {"xla_backend_optimization_level": 0}
-"""These programs run once: compiling is what takes the time."""
 
 
 def relative(found, wanted):
@@ -43,9 +43,8 @@ def prepared(name, variant):
     return network, variables(network, image_size=size), size
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant"), FORMS)
-def test_folded_and_as_onnx_a_network_computes_the_same(name, variant):
+@pytest.mark.parametrize(("name", "variant"), sweep(FORMS, FORMS[-2:]))
+def test_a_network_computes_the_same_when_folded_merged_and_exported_to_onnx(name, variant):
     onnxruntime = pytest.importorskip("onnxruntime")
     network, tree, size = prepared(name, variant)
     session = onnxruntime.InferenceSession(onnx.exported(network, tree, image_size=size), providers=["CPUExecutionProvider"])
@@ -54,15 +53,15 @@ def test_folded_and_as_onnx_a_network_computes_the_same(name, variant):
     assert "mean" not in str(jax.tree_util.tree_structure(own["batch_stats"])) or variant in ("norm_on_sum", "keras")
     images = np.random.default_rng(0).uniform(-1, 1, (7, size, size, network.architecture.channels)).astype(np.float32)
     forms = ((network, tree), (bare, own), (joined, one))
-    wanted, other, another = (jax.jit(of.apply, compiler_options=QUICK)(leaves, images).logits for of, leaves in forms)
+    wanted, other, another = (jax.jit(of.apply)(leaves, images).logits for of, leaves in forms)
     assert relative(other, wanted) < 1e-5
     assert relative(another, wanted) < 1e-5
-    assert ("merged" in str(jax.tree_util.tree_structure(one))) == ("inception" in name or name in ("googlenet", "bn_x5_sigmoid"))
+    assert ("merged" in str(jax.tree_util.tree_structure(one))) == ("inception" in name or name in ("googlenet", "bn_x5_sigmoid", "mixed"))
     assert relative(session.run(None, {"images": images})[0], wanted) < 1e-5
     assert relative(session.run(None, {"images": images[:1]})[0], wanted[:1]) < 1e-5
 
 
-def test_a_word_that_onnx_has_nothing_for_is_named():
+def test_the_onnx_export_names_a_layer_that_it_does_not_support():
     pytest.importorskip("onnx")
     from inception_jax.nn.network import Network
     from inception_jax.spec.vocabulary import Architecture, Linear, layer, table
@@ -77,8 +76,8 @@ def test_a_word_that_onnx_has_nothing_for_is_named():
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    network = create("bn_inception_small", num_classes=3)
-    card = Card(Model("bn_inception_small"), Data(image_size=40, scaling="imagenet"), 3, ("ant", "bee", "cat"))
+    network = create("mixed", num_classes=3)
+    card = Card(Model("mixed"), Data(image_size=40, scaling="imagenet"), 3, ("ant", "bee", "cat"))
     file.save(path, card, jax.tree.map(np.asarray, variables(network, image_size=40)))
     return path
 
@@ -118,7 +117,7 @@ np.save(sys.argv[3], np.concatenate(results))
         pytest.param("savedmodel", True, marks=pytest.mark.parity),
     ],
 )
-def test_a_file_runs_where_neither_this_package_nor_flax_is(weights_file, tmp_path, form, pixels, capsys):
+def test_an_exported_network_runs_without_inception_jax_and_flax(weights_file, tmp_path, form, pixels, capsys):
     if form == "onnx":
         pytest.importorskip("onnxruntime")
     output = tmp_path / f"network.{form}"
@@ -141,9 +140,10 @@ def test_a_file_runs_where_neither_this_package_nor_flax_is(weights_file, tmp_pa
     assert list(tmp_path.glob("*.unfinished")) == []
 
 
-def test_weights_of_another_variant_are_not_passed_off_as_torchvisions(weights_file, tmp_path, capsys):
+@pytest.mark.slow
+def test_export_to_torchvision_refuses_models_and_variants_that_it_does_not_have(weights_file, tmp_path, capsys):
     assert main(["export", str(weights_file), "--to", "torchvision", "--output", str(tmp_path / "a.safetensors")]) == 78
-    assert "torchvision has no 'bn_inception_small'" in capsys.readouterr().err
+    assert "torchvision has no 'mixed'" in capsys.readouterr().err
     network = create("inception_v3", num_classes=3)
     card = Card(Model("inception_v3"), Data(image_size=75), 3, ("ant", "bee", "cat"))
     file.save(tmp_path / "w.safetensors", card, jax.tree.map(np.asarray, variables(network, image_size=75)))

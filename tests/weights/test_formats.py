@@ -31,7 +31,7 @@ def convert(tmp_path, file, source, model, code=0, *options):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_state_dict_of_torchvision_with_its_batches_counted(tmp_path, wrapped):
+def test_convert_reads_plain_and_wrapped_torchvision_state_dicts(tmp_path, wrapped):
     torch = pytest.importorskip("torch")
     peer("torchvision", "resnet18", classes=1000, aux=False, image_size=224)  # so that torchvision imports
     from torchvision.models import resnet18
@@ -46,7 +46,7 @@ def test_a_state_dict_of_torchvision_with_its_batches_counted(tmp_path, wrapped)
     assert max(weights.card(tmp_path / "w.safetensors").parity["errors"].values()) < 2e-5
 
 
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path):
+def test_convert_refuses_code_in_a_pickle_and_does_not_run_it(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -74,7 +74,7 @@ np.save(sys.argv[1] + "/kernel.npy", network.get_layer("predictions").kernel.val
 """
 
 
-def test_what_keras_writes(tmp_path):
+def test_convert_reads_the_three_weight_formats_of_keras(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "0"}
     subprocess.run([sys.executable, "-c", KERAS, str(tmp_path)], check=True, env=environment, capture_output=True)
     first = None
@@ -102,7 +102,7 @@ with tf.Session() as session:
 """
 
 
-def test_checkpoints_of_tensorflow_of_both_versions(tmp_path):
+def test_convert_reads_tensorflow_checkpoints_of_versions_1_and_2(tmp_path):
     pytest.importorskip("tensorflow")
     from safetensors.numpy import save_file
 

@@ -6,11 +6,13 @@ from inception_jax.nn.create import create
 from inception_jax.weights.convert import shapes
 from inception_jax.weights.names import Names
 from inception_jax.weights.sources import SOURCES
+from tests.tiers import sweep
 from tests.weights.peers import MODELS
 from tests.weights.record import digest
 from tests.weights.recordings import facts
 
 ALL = [(source, model) for source, models in SOURCES.items() for model in models]
+ONE_OF_EACH = [(source, next(iter(models))) for source, models in SOURCES.items()]
 
 
 def theirs(source, model, classes, aux):
@@ -19,9 +21,8 @@ def theirs(source, model, classes, aux):
     return list(origin.arrays(shapes(network)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("source", "model"), ALL)
-def test_a_bijection_to_exactly_the_arrays_of_the_network_itself(source, model):
+@pytest.mark.parametrize(("source", "model"), sweep(ALL, ONE_OF_EACH))
+def test_array_names_of_other_projects_are_unique_and_match_the_recorded_ones(source, model):
     """Those that were recorded; of the others, which have more units of the same kinds, that no two arrays have one name."""
     recorded = model in MODELS.get(source, ())
     classes, heads = (facts(source)[model][key] for key in ("classes", "aux")) if recorded else (1000, True)
@@ -31,7 +32,8 @@ def test_a_bijection_to_exactly_the_arrays_of_the_network_itself(source, model):
         assert digest({array.theirs: array.layout.shape for array in arrays}) == facts(source)[model]["arrays"]
 
 
-def test_some_names_as_they_are_published():
+@pytest.mark.slow
+def test_irregular_array_names_are_those_of_the_published_checkpoints():
     """From the checkpoints' own listings: the irregular ones."""
     wanted = {
         ("tf_slim", "inception_v3"): ["InceptionV3/Mixed_5c/Branch_1/Conv_1_0c_5x5/weights", "InceptionV3/AuxLogits/Conv2d_2b_1x1/biases"],
@@ -44,7 +46,7 @@ def test_some_names_as_they_are_published():
         assert set(names) <= {array.theirs for array in theirs(source, model, 1000, True)}
 
 
-def test_a_rule_that_does_not_fit_its_table_says_where():
+def test_the_error_for_a_naming_rule_that_does_not_fit_names_the_module():
     origin = SOURCES["torchvision"]["googlenet"]
     short = Names(tuple((place, there, layers.replace(" branch4.1", "")) for place, there, layers in origin.names.rules))
     with pytest.raises(ValueError, match=r"Mixed_3b has 6 layers, and its names are branch1 .* branch3\.1"):

@@ -62,14 +62,14 @@ def measure(source: str, model: str, dtype: str) -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_every_network_that_ran_before_is_still_run():
+def test_the_parity_matrix_lists_exactly_the_networks_that_are_run():
     cells = {f"{source}/{model}/{size}/{best(source)}" for source, model in LIVE for size in sizes(source, model)}
     before = {cell for cell in json.loads(MATRIX.read_text())["cells"] if cell.endswith(best(cell.partition("/")[0]))}
     assert before == cells
 
 
 @pytest.mark.parametrize(("source", "model"), LIVE)
-def test_every_end_point_of_the_network_itself_at_two_sizes(source, model):
+def test_every_end_point_matches_the_reference_network_at_two_sizes(source, model):
     for size, errors in measure(source, model, best(source)).items():
         assert len(errors) > 8
         assert max(errors.values()) <= BOUNDS[best(source)], (size, errors)

@@ -15,14 +15,14 @@ from inception_jax.weights.read import _caffe_message, read, sha256
 RNG = np.random.default_rng(0)
 
 
-def test_safetensors_of_half_precision_and_of_none(tmp_path):
+def test_the_weights_reader_keeps_the_names_dtypes_and_shapes_of_safetensors(tmp_path):
     save_file({"a": np.ones((2, 3), np.float16), "b": np.zeros(4, np.float32)}, tmp_path / "a.safetensors")
     found = read(tmp_path / "a.safetensors")
     assert {name: (array.dtype.name, array.shape) for name, array in found.items()} == {"a": ("float16", (2, 3)), "b": ("float32", (4,))}
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.caffemodel", "w.h5", "w.keras"])
-def test_a_file_that_is_cut_off_or_of_another_format(tmp_path, name):
+def test_the_weights_reader_refuses_truncated_files_and_files_of_another_format(tmp_path, name):
     h5py = pytest.importorskip("h5py")
     whole = tmp_path / f"whole_{name}"
     if name.endswith("safetensors"):
@@ -41,12 +41,12 @@ def test_a_file_that_is_cut_off_or_of_another_format(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "none.ckpt", "none"])
-def test_no_file(tmp_path, name):
+def test_the_weights_reader_refuses_a_missing_file(tmp_path, name):
     with pytest.raises(DataError, match="is no file"):
         read(tmp_path / name)
 
 
-def test_a_file_of_no_known_format(tmp_path):
+def test_the_weights_reader_refuses_a_file_of_unknown_format(tmp_path):
     (tmp_path / "weights.txt").write_text("1 2 3")
     with pytest.raises(DataError, match="of no known format"):
         read(tmp_path / "weights.txt")
@@ -57,7 +57,7 @@ class Bomb:
         return (open, ("ran", "w"))
 
 
-def test_a_pickle_with_code_runs_nothing(tmp_path, monkeypatch):
+def test_the_weights_reader_runs_no_code_from_a_pickle(tmp_path, monkeypatch):
     """Refused with PyTorch, and without it not even looked at."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
@@ -87,7 +87,7 @@ def caffemodel():
     return net
 
 
-def test_caffe_blobs_get_names_and_the_sums_of_its_norm_are_divided(tmp_path):
+def test_the_weights_reader_names_caffe_blobs_and_divides_batch_norm_sums_by_their_factor(tmp_path):
     (tmp_path / "w.caffemodel").write_bytes(caffemodel().SerializeToString())
     found = read(tmp_path / "w.caffemodel")
     assert {name: array.shape for name, array in found.items()} == {
@@ -124,7 +124,7 @@ def keras_3(h5py, file, written):
 
 
 @pytest.mark.parametrize("kind", ["w.weights.h5", "w.keras", "old.h5", "whole.h5"])
-def test_keras_files_of_both_ages(tmp_path, kind):
+def test_the_weights_reader_gives_the_same_names_for_old_and_new_keras_files(tmp_path, kind):
     h5py = pytest.importorskip("h5py")
     written, file = layers(), tmp_path / kind
     if kind == "w.weights.h5":
@@ -151,7 +151,7 @@ def test_keras_files_of_both_ages(tmp_path, kind):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_the_hash_of_a_file(tmp_path):
+def test_sha256_hashes_a_file_and_is_empty_for_a_missing_one(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "none") == ""

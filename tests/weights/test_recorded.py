@@ -14,8 +14,12 @@ from inception_jax.weights.sources import SOURCES
 from tests.weights.peers import MODELS, classes, heads, sizes, weights
 from tests.weights.recordings import samples
 
-pytestmark = pytest.mark.slow
 RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
+ONE_OF_EACH = {
+    "torchvision": "googlenet", "timm": "preact_resnet18", "keras": "inception_v3", "tf_slim": "bn_inception", "cadene": "bn_inception",
+    "fid": "inception_v3", "facenet": "inception_resnet_v1",
+}  # fmt: skip
+"""Source -> the network that the default tier converts: between them concatenations, residuals, pre-activation, separable kernels."""
 
 
 def drawn(source: str, model: str):
@@ -25,10 +29,10 @@ def drawn(source: str, model: str):
     return weights(source, {array.theirs: array.layout.shape for array in origin.arrays(shapes(network))})
 
 
-def worst(source: str, model: str, dtype: Any) -> dict[int, float]:
-    """Size -> the largest error of any end point."""
+def worst(source: str, model: str, dtype: Any, count: int = 2) -> dict[int, float]:
+    """Size -> the largest error of any end point, at the first `count` sizes."""
     converted, found = ours(SOURCES[source][model], drawn(source, model)), {}
-    for size in sizes(source, model):
+    for size in sizes(source, model)[:count]:
         wanted = samples(source, model, size)
         assert len(wanted) > 8
         points = [name for name in wanted if not name.startswith(("logits", "aux "))]
@@ -36,8 +40,20 @@ def worst(source: str, model: str, dtype: Any) -> dict[int, float]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "model"), ONE_OF_EACH.items())
+def test_every_end_point_of_one_network_of_each_source_matches_its_recording(source, model):
+    found = worst(source, model, jnp.float32, count=1)
+    assert max(found.values()) <= 2e-5, found
+
+
+def test_every_source_has_a_network_in_the_default_tier():
+    assert ONE_OF_EACH.keys() == MODELS.keys()
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("source", "model"), RECORDED)
-def test_every_recorded_end_point_within_2e_5_at_two_sizes(source, model):
+def test_every_end_point_matches_its_recording_within_2e_5_at_two_sizes(source, model):
     found = worst(source, model, jnp.float32)
     assert max(found.values()) <= 2e-5, found
 
@@ -45,7 +61,7 @@ def test_every_recorded_end_point_within_2e_5_at_two_sizes(source, model):
 @pytest.mark.parity
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("model", MODELS["tf_slim"])
-def test_tf_slim_in_float64(model):
+def test_tf_slim_networks_match_their_recordings_in_float64_within_1e_9(model):
     """That proves the graph. The other projects' is proved beside them (test_parity)."""
     found = worst("tf_slim", model, jnp.float64)
     assert max(found.values()) <= 1e-9, found

@@ -1,0 +1,41 @@
+"""`docs/testing.md` names tests that there are, in the tier that they are in, and the default tier holds what must not leave it."""
+
+import ast
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "testing.md").read_text()
+ROW = re.compile(
+    r"^\| (?P<promise>[^|]+) \| `(?P<file>[\w/]+\.py)`, `(?P<test>test_\w+)` \| (?P<tier>[a-z, ]+) \| (?P<seconds>[^|]*) \|$", re.MULTILINE
+)
+ROWS = [row.groupdict() for row in ROW.finditer(PAGE)]
+
+
+def tier(file, test):
+    """The tier that the marks of a test put it in."""
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    (function,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == test)
+    around = [node for node in tree.body if isinstance(node, ast.ClassDef) and function in node.body]
+    marks = [ast.unparse(mark) for node in (function, *around) for mark in node.decorator_list]
+    marks += [
+        ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
+    text = " ".join(marks)
+    if "mark.parity" in text:
+        return "parity"
+    if "sweep(" in text:
+        return "default, rest nightly"
+    return "nightly" if "mark.nightly" in text else "default" if "mark.slow" in text else "fast"
+
+
+def test_the_page_has_rows():
+    assert len(ROWS) > 60
+    assert len(ROWS) == PAGE.count(", `test_"), "a row has another form"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["test"])
+def test_each_row_names_a_test_and_its_tier(row):
+    assert row["tier"] == tier(row["file"], row["test"])
