@@ -35,15 +35,29 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-OPTIMIZED = os.environ.get("XLA_FLAGS", "")
-"""`XLA_FLAGS` of a test that reads or times compiled programs."""
 # Programs run a few times here: compiling is what takes long. A training step of nine convolutions compiles in 8.6 s of a processor, at
 # level 0 in 4.4 s, and without the MLIR emitters, to which jaxlib 0.12 has no alternative, in 1.3 s.
-QUICK = ["--xla_backend_optimization_level=0", *["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")]
-os.environ["XLA_FLAGS"] = " ".join([OPTIMIZED, *QUICK]).strip()
+QUICK_OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+OPTIMIZED_OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
+"""`compiler_options` of a test that reads or times a program compiled in its own process."""
+if version("jaxlib").startswith("0.10."):
+    QUICK_OPTIONS["xla_cpu_use_fusion_emitters"] = False
+    OPTIMIZED_OPTIONS["xla_cpu_use_fusion_emitters"] = True
+QUICK_FLAGS = " ".join(f"--{name}={value}".lower() for name, value in QUICK_OPTIONS.items())
+OPTIMIZED_FLAGS = os.environ.get("XLA_FLAGS", "").replace(QUICK_FLAGS, "").strip()  # a worker has inherited the quick ones
+"""`XLA_FLAGS` of a test that reads or times programs of another process."""
+os.environ["XLA_FLAGS"] = f"{OPTIMIZED_FLAGS} {QUICK_FLAGS}".strip()
 
-
-FIRST = ("test_rewrites.py", "test_peers.py", "test_signals.py", "test_family.py", "test_recorded.py", "test_cli.py")
+FIRST = (
+    "test_newcomer.py",
+    "test_room.py",
+    "test_rewrites.py",
+    "test_peers.py",
+    "test_signals.py",
+    "test_family.py",
+    "test_recorded.py",
+    "test_cli.py",
+)
 """Files that keep one process longest: they are begun first, while the other goes through many."""
 
 

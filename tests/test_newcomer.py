@@ -8,7 +8,7 @@ import pytest
 
 from inception_jax.data.digits import digits
 from inception_jax.logbook import read_metrics
-from tests.conftest import OPTIMIZED
+from tests.conftest import OPTIMIZED_FLAGS
 from tests.networks import LINE
 
 
@@ -50,7 +50,7 @@ def test_a_small_network_learns_digits_is_complete_and_goes_on(command, tmp_path
 def test_the_command_train_digits_reaches_98_percent_top_1(process, tmp_path):
     """With the program that a newcomer's XLA compiles."""
     began = time.monotonic()
-    rows, guess = train_ask_again_go_on_and_predict(partial(process, XLA_FLAGS=OPTIMIZED), tmp_path)
+    rows, guess = train_ask_again_go_on_and_predict(partial(process, XLA_FLAGS=OPTIMIZED_FLAGS), tmp_path)
     print(f"trained, and more, in {time.monotonic() - began:.0f} s")
     assert rows[-1]["val/top1"] >= 0.98
     assert guess == str(digits("test")[1][0])

@@ -1,11 +1,12 @@
 """`docs/testing.md` names tests that there are, in the tier that they are in, and the default tier holds what must not leave it."""
 
 import ast
+import os
 import re
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import OPTIMIZED_FLAGS, QUICK_FLAGS, ROOT
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 ROW = re.compile(
@@ -39,3 +40,9 @@ def test_the_page_has_rows():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["test"])
 def test_each_row_names_a_test_and_its_tier(row):
     assert row["tier"] == tier(row["file"], row["test"])
+
+
+def test_a_process_that_opts_out_has_the_users_flags_alone():
+    """In a worker too, which inherits the flags that its parent set for all tests."""
+    assert QUICK_FLAGS in os.environ["XLA_FLAGS"]
+    assert "xla_backend_optimization_level" not in OPTIMIZED_FLAGS

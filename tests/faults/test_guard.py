@@ -9,13 +9,15 @@ import pytest
 from inception_jax.experiment import Run
 from inception_jax.mesh import everything
 from inception_jax.tally import Tally
+from tests.conftest import OPTIMIZED_OPTIONS
 from tests.networks import small
 
 
 def cost(clip_norm):
     config = small("one", steps=40)
     run = Run(replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm)), everything())
-    found = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile().cost_analysis()
+    lowered = run.train_step.lower(run.abstract_state(), next(run.train_batches(0)))
+    found = lowered.compile(compiler_options=OPTIMIZED_OPTIONS).cost_analysis()
     return found["flops"], found["bytes accessed"]
 
 

@@ -1,11 +1,13 @@
 """What devices tell each other: counted in programs that were compiled here, and in the text of others."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from inception_jax.plan.collectives import collectives, traffic
+from tests.conftest import OPTIMIZED_FLAGS
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -48,7 +50,7 @@ frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",_xla_megascale
 def test_collectives_are_counted_in_programs_compiled_for_eight_devices():
     done = subprocess.run(
         [sys.executable, "-c", "import jax; jax.config.update('jax_num_cpu_devices', 8)\n" + PROGRAM],
-        capture_output=True, text=True, check=True, timeout=120,
+        env={**os.environ, "XLA_FLAGS": OPTIMIZED_FLAGS}, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     summed, gathered, scattered, _ = (list(collectives(text)) for text in done.stdout.split("====="))
     sums = traffic(summed, "all-reduce")

@@ -8,7 +8,7 @@ import pytest
 from inception_jax.config import ConfigError
 from inception_jax.plan import child
 from inception_jax.plan.compiled import short_of
-from tests.conftest import OPTIMIZED, ROOT
+from tests.conftest import OPTIMIZED_FLAGS, ROOT
 from tests.networks import LINE
 
 PROMISED = {
@@ -17,7 +17,7 @@ PROMISED = {
     "all_reduces", "all_reduce_bytes", "all_reduce_dtypes", "compile_seconds", "roofline_seconds", "bound",
     "images_per_second_upper_bound", "measured", "note", "versions",
 }  # fmt: skip
-EIGHT = {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": OPTIMIZED}
+EIGHT = {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": OPTIMIZED_FLAGS}
 
 
 @pytest.mark.parametrize(
