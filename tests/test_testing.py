@@ -21,15 +21,12 @@ def tier(file, test):
     (function,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == test)
     around = [node for node in tree.body if isinstance(node, ast.ClassDef) and function in node.body]
     marks = [ast.unparse(mark) for node in (function, *around) for mark in node.decorator_list]
-    marks += [
-        ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
-    ]
-    text = " ".join(marks)
-    if "mark.parity" in text:
-        return "parity"
-    if "sweep(" in text:
+    whole = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"]
+    marks += [ast.unparse(mark) for value in whole for mark in (value.elts if isinstance(value, ast.List) else [value])]
+    if any("sweep(" in mark for mark in marks):
         return "default, rest nightly"
-    return "nightly" if "mark.nightly" in text else "default" if "mark.slow" in text else "fast"
+    tiers = {"pytest.mark.parity": "parity", "pytest.mark.nightly": "nightly", "pytest.mark.slow": "default"}
+    return next((name for mark, name in tiers.items() if mark in marks), "fast")
 
 
 def test_the_page_has_rows():
