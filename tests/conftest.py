@@ -1,4 +1,4 @@
-"""What all tests share: their tiers, a compilation cache that outlives a run, double precision on request.
+"""Tiers, compilation cache and fixtures of all tests.
 
 `docs/testing.md` says what each tier holds.
 """
@@ -118,7 +118,7 @@ def _small_networks():
 
 
 class Done(NamedTuple):
-    """What a command ended with and printed; `subprocess.run` gives the same fields."""
+    """The result of a command, with the names of `subprocess.CompletedProcess`."""
 
     returncode: int
     stdout: str

@@ -16,6 +16,7 @@ import pytest
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.files import StorageError
 from inception_jax.parting import parting
+from tests.faults.disturbances import flip_bit
 from tests.faults.runs import RECIPE, ROOT, completed
 from tests.invented import abstract
 from tests.tiers import sweep
@@ -39,12 +40,6 @@ def truncated(file):
     file.write_bytes(file.read_bytes()[:-1])
 
 
-def flipped(file):
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-
-
 def appended(file):
     file.write_bytes(file.read_bytes() + b"\0")
 
@@ -53,7 +48,7 @@ def deleted(file):
     file.unlink()
 
 
-HARMS = (truncated, flipped, appended, deleted)
+HARMS = (truncated, flip_bit, appended, deleted)
 
 
 @pytest.mark.parametrize("every", sweep([False, True], [False]))
@@ -65,7 +60,7 @@ def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is
     for number, (name, harm) in enumerate(product(files, HARMS)):
         if not every and name not in always and (number // 4 + number) % 4:
             continue
-        if (saved / name).stat().st_size == 0 and harm in (truncated, flipped):
+        if (saved / name).stat().st_size == 0 and harm in (truncated, flip_bit):
             continue
         folder = tmp_path / "copy"
         shutil.copytree(saved, folder)

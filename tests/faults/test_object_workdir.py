@@ -9,12 +9,13 @@ from etils import epath
 
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.experiment import Run
-from inception_jax.interruption import Interruption, PreemptedError
+from inception_jax.interruption import PreemptedError
 from inception_jax.logbook import read_metrics
 from inception_jax.loop import finished, fit
 from inception_jax.mesh import everything
 from inception_jax.workdir import claim, opened
 from tests import object_store
+from tests.faults.disturbances import flip_bit, stopping_at
 from tests.networks import small
 
 
@@ -76,9 +77,7 @@ def test_a_run_in_an_object_store_equals_the_same_run_on_a_disk(store, tmp_path)
 
     newest = [path for path in store.store if path.startswith("/bucket/run/checkpoints/16/")]
     largest = epath.Path("gs:/" + max(newest, key=lambda path: len(store.store[path].getvalue())))
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 1
-    largest.write_bytes(bytes(data))
+    flip_bit(largest)
     told = []
     before = Checkpoints(remote / "checkpoints", keep=2).sound(told.append)
     assert before is not None
@@ -116,10 +115,8 @@ def test_a_preempted_run_in_an_object_store_resumes_to_the_same_state(store, tmp
     claim(local, run(16).config)
     undisturbed, _ = fit(run(16), local)
     claim(remote, run(16).config)
-    looks, interruption = iter(range(1000)), Interruption()
-    interruption.together(lambda: None, lambda: next(looks) == 6)
     with pytest.raises(PreemptedError):
-        fit(run(16), remote, interruption=interruption)
+        fit(run(16), remote, interruption=stopping_at(6))
     assert 1 < max(Checkpoints(remote / "checkpoints", keep=2).steps()) < 16
     state, _ = fit(run(16), remote)
     chex.assert_trees_all_equal(state, undisturbed)

@@ -26,10 +26,10 @@ def test_a_process_exits_with_code_69_when_its_peer_is_killed_and_the_run_resume
     processes = pair(alone, workdir)
     processes[0].until("step 60/126")
     processes[victim].send(signal.SIGKILL)
-    told = time.monotonic()
+    killed = time.monotonic()
     other = processes[1 - victim]
     assert other.wait() == 69, other.text
-    assert time.monotonic() - told < 30
+    assert time.monotonic() - killed < 30
     assert f"process {victim} of 2 is lost" in other.text.splitlines()[-1]
     processes = pair(alone, workdir)
     assert [process.wait() for process in processes] == [0, 0], processes[0].text + processes[1].text
@@ -40,12 +40,12 @@ def test_a_process_exits_with_code_69_when_its_peer_is_killed_and_the_run_resume
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("told", [0, 1])
-def test_sigterm_to_one_of_two_processes_saves_and_stops_both(alone, told):
-    workdir = f"notice-{told}"
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_sigterm_to_one_of_two_processes_saves_and_stops_both(alone, signalled):
+    workdir = f"notice-{signalled}"
     processes = pair(alone, workdir, "--import", "tests.faults.slow")
     processes[0].until("now in evaluation")
-    processes[told].send(signal.SIGTERM)
+    processes[signalled].send(signal.SIGTERM)
     assert [process.wait(60) for process in processes] == [75, 75], processes[0].text + processes[1].text
     process = Process(alone, "--workdir", workdir, JAX_NUM_CPU_DEVICES="2")  # what two processes saved, one goes on from
     assert process.wait() == 0, process.text

@@ -1,4 +1,4 @@
-"""A run that is told to stop by a signal stops soon, with 75, and ends with the same bits when its line is given again.
+"""A signal stops a run soon, with exit code 75; the same line given again ends with the bits of an undisturbed run.
 
 `test_stopped` stops a run at every moment without a process of its own.
 """

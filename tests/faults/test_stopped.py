@@ -13,6 +13,7 @@ from inception_jax.loop import fit
 from inception_jax.mesh import everything
 from inception_jax.parting import figures
 from inception_jax.workdir import claim
+from tests.faults.disturbances import flip_bit, stopping_at
 from tests.networks import small
 
 pytestmark = pytest.mark.slow
@@ -31,13 +32,6 @@ def undisturbed(run, tmp_path_factory):
     workdir = epath.Path(tmp_path_factory.mktemp("undisturbed"))
     claim(workdir, run.config)
     return workdir, fit(run, workdir)[0]
-
-
-def stopping_at(number):
-    """Returns an interruption that is asked for at the `number`-th of the moments at which a run can stop."""
-    moments, interruption = iter(range(1000)), Interruption()
-    interruption.together(lambda: None, lambda: next(moments) == number)
-    return interruption
 
 
 def number_of_moments(run, workdir):
@@ -73,9 +67,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(run, undisturbed
     checkpoints = workdir / "checkpoints"
     newest = Checkpoints(checkpoints, keep=9).steps()[-1]
     largest = max(Path(checkpoints / str(newest)).rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 1
-    largest.write_bytes(data)
+    flip_bit(largest)
     capsys.readouterr()
     found, _ = fit(run, workdir)
     said = capsys.readouterr().out
