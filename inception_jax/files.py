@@ -1,6 +1,11 @@
 """Writing a file whole: whoever reads it finds the old text or the new one, even after a fall of the machine."""
 
+import errno
+import json
+import math
 import os
+from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -11,7 +16,7 @@ class StorageError(OSError):
     exit_code = 74
 
 
-def put(path: epath.Path, content: str | bytes) -> None:
+def put(path: epath.Path | Path, content: str | bytes) -> None:
     """Writes `content` to `path` in one go, on a disk or in an object store.
 
     Raises:
@@ -31,8 +36,38 @@ def put(path: epath.Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error}") from error
+
+
+def sync_folder(folder: Any) -> None:
+    """Has the disk keep the names in a folder, where its file system can be asked to."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that may be written to, and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # it has no such call
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Returns `value` as valid JSON: null in the place of numbers that are NaN or infinite, which JSON does not have."""
+    return json.dumps(without_nan(value), indent=indent, allow_nan=False)
+
+
+def without_nan(value: Any) -> Any:
+    """Returns `value`, lists and dictionaries, with None in the place of numbers that are NaN or infinite."""
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append(path: epath.Path, line: str) -> None:
@@ -48,6 +83,6 @@ def append(path: epath.Path, line: str) -> None:
         raise StorageError(f"{path} cannot be written: {error}") from error
 
 
-def is_object(path: epath.Path) -> bool:
+def is_object(path: epath.Path | Path) -> bool:
     """Whether `path` is in an object store, where nothing is appended to and no folder is renamed in one go."""
     return "://" in str(path)

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from math import inf
+from math import inf, nan
 from typing import Any, TypeVar
 
 from etils import epath
 from tqdm import tqdm
 
-from inception_jax.files import append, is_object, put
+from inception_jax.files import append, is_object, json_text, put
 
 Item = TypeVar("Item")
 
@@ -41,7 +41,9 @@ class Logbook:
             return
         self._cut(start, unscored)
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05) if terminal else None
+        # The speed is that of the figures beside it, and tqdm's own is not shown.
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, bar_format=form) if terminal else None
         self._began, self._start = time.monotonic(), start
         self._board = None
         with suppress(ImportError):  # of the extra `report`
@@ -53,7 +55,7 @@ class Logbook:
         if not self._path.exists():
             return
         rows = [row for row in read_metrics(self._path.parent) if row["step"] <= start]
-        lines = [json.dumps(row) for row in rows if not (unscored and row["step"] == start and "val/top1" in row)]
+        lines = [json_text(row) for row in rows if not (unscored and row["step"] == start and "val/top1" in row)]
         self._put(lines)
         if self._object:
             self._lines = lines
@@ -71,7 +73,7 @@ class Logbook:
         """Records `metrics` of the step just made."""
         if not self._leads:
             return
-        row = json.dumps({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
+        row = json_text({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
         if self._object:
             self._lines.append(row)
             self._unsent = True
@@ -84,12 +86,12 @@ class Logbook:
         """Moves the bar to `step`; with `shown`, prints those figures and the time left."""
         if not self._leads:
             return
+        left = (time.monotonic() - self._began) / max(step - self._start, 1) * (self._steps - step)
         if self._bar is not None:
-            self._bar.update(step - self._bar.n)
             if shown:
-                self._bar.set_postfix(dict(shown))
+                self._bar.set_postfix({**shown, "left": duration(left)}, refresh=False)
+            self._bar.update(step - self._bar.n)
         elif shown:
-            left = (time.monotonic() - self._began) / max(step - self._start, 1) * (self._steps - step)
             figures = " ".join(f"{name} {value}" for name, value in shown.items())
             self.say(f"step {step}/{self._steps} {step / self._steps:.0%} {figures} left {duration(left)}")
 
@@ -148,7 +150,8 @@ def duration(seconds: float) -> str:
 
 
 def read_metrics(workdir: Any) -> list[dict[str, float]]:
-    """The rows of `metrics.jsonl`; a last line that is still being written, or was when its run was killed, is left out.
+    """The rows of `metrics.jsonl`, NaN for figures that are null. A last line that is still being written, or was when its run was killed,
+    is left out.
 
     Raises:
       MetricsError: another line that cannot be read.
@@ -168,6 +171,8 @@ def read_metrics(workdir: Any) -> list[dict[str, float]]:
 
 def _row(line: bytes) -> dict[str, float]:
     row = json.loads(line)
+    if isinstance(row, dict):
+        row = {name: nan if value is None else value for name, value in row.items()}
     sane = isinstance(row, dict) and all(isinstance(value, int | float) and not 1e100 <= abs(value) < inf for value in row.values())
     if not sane or not 0 <= row.get("step", -1) < inf:
         raise ValueError("it must be an object of numbers, with a step among them")

@@ -1,6 +1,7 @@
 import json
 import struct
-from math import isinf, isnan
+import sys
+from math import isnan
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -60,7 +61,7 @@ def test_durations_are_formatted_in_seconds_minutes_and_hours():
     assert [duration(seconds) for seconds in (0.4, 61, 3725)] == ["0s", "1m01s", "1h02m"]
 
 
-def test_a_non_finite_score_is_logged_and_read_back(tmp_path):
+def test_a_non_finite_score_is_logged_as_null_and_read_as_nan(tmp_path):
     log = Logbook(tmp_path, start=0, steps=9)
     log.write(2, {"val/loss": float("nan"), "val/top1": 0.1})
     log.write(4, {"val/loss": float("inf"), "val/top1": 0.2})
@@ -68,4 +69,18 @@ def test_a_non_finite_score_is_logged_and_read_back(tmp_path):
     Logbook(tmp_path, start=4, steps=9).close()
     first, second = read_metrics(tmp_path)
     assert isnan(first["val/loss"])
-    assert isinf(second["val/loss"])
+    assert isnan(second["val/loss"])
+
+
+def test_the_progress_bar_shows_the_speed_of_the_log_and_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    log = Logbook(tmp_path, start=0, steps=100)
+    log.advance(40, {"loss": "1.25", "img/s": "608", "steps skipped": "3"})
+    log.close()
+    shown = capsys.readouterr().err
+    assert "40/100" in shown
+    assert "img/s=608" in shown
+    assert "steps skipped=3" in shown
+    assert "left=" in shown
+    assert "step/s" not in shown
+    assert "s/step" not in shown

@@ -1,11 +1,11 @@
 """`inception-jax benchmark`: how fast this machine trains and runs a network."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from inception_jax.commands.line import configured, named, positive
+from inception_jax.files import json_text
 
 IMAGES = {"cpu": 8}
 """A device, where the line does not say; 64 elsewhere."""
@@ -37,7 +37,7 @@ def benchmark(arguments: list[str]) -> None:
     found = speed(
         Run(configured("benchmark", [name, *fields]), devices), options.rounds, lambda text: print(text, file=sys.stderr, flush=True)
     )
-    print(json.dumps(found, indent=1) if options.json else "\n".join(told(found)))
+    print(json_text(found, indent=1) if options.json else "\n".join(told(found)))
 
 
 def told(found: dict[str, Any]) -> list[str]:

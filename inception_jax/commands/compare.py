@@ -1,8 +1,7 @@
 """`inception-jax compare`: where two runs part."""
 
-import json
-
 from inception_jax.commands.line import new_parser
+from inception_jax.files import json_text
 
 
 def compare(arguments: list[str]) -> None:
@@ -14,4 +13,4 @@ def compare(arguments: list[str]) -> None:
     from inception_jax.parting import parting
 
     found = parting(*options.runs)
-    print(json.dumps(found._asdict()) if options.json else "\n".join(found.lines()))
+    print(json_text(found._asdict()) if options.json else "\n".join(found.lines()))

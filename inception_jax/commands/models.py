@@ -1,11 +1,11 @@
 """`inception-jax models`: the networks, and each of them layer by layer."""
 
 import dataclasses
-import json
 import sys
 
 from inception_jax.commands.line import new_parser
 from inception_jax.config import ConfigError
+from inception_jax.files import json_text
 
 
 def models(arguments: list[str]) -> None:
@@ -25,7 +25,7 @@ def models(arguments: list[str]) -> None:
 
     if options.claims:
         found = list(claims())
-        print(json.dumps([dataclasses.asdict(claim) for claim in found], indent=1) if options.json else verdicts(found))
+        print(json_text([dataclasses.asdict(claim) for claim in found], indent=1) if options.json else verdicts(found))
         return
     for flag, value, least in (("--image-size", options.image_size, 1), ("--num-classes", options.num_classes, 0)):
         if value is not None and value < least:
@@ -52,7 +52,7 @@ def models(arguments: list[str]) -> None:
         except ValueError as error:
             raise ConfigError(f"{name} ({variant}): {error}") from error
     if options.json:
-        print(json.dumps([record(measurement) for measurement in measured], indent=1))
+        print(json_text([record(measurement) for measurement in measured], indent=1))
     elif one:
         print(printed(measured[0]), layers(measured[0]), sep="\n\n")
     else:

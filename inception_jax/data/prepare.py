@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from inception_jax.data import records
 from inception_jax.data.folder import FolderSource
 from inception_jax.data.source import DataError, Example
+from inception_jax.files import json_text, put
 
 SHARD = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
@@ -63,9 +64,8 @@ class Preparation:
         """Writes `records.json`, by which the folder is known to be whole; returns the examples of each split."""
         first, names = (0, self._class_names) if self._class_names is not None else _named(self._labels)
         _keep_for_tfds(self._source, self._target)
-        unfinished = self._target / (records.INDEX + ".unfinished")
-        unfinished.write_text(json.dumps({"class_names": names, "first_label": first, "splits": self._counts}, indent=1))
-        unfinished.replace(self._target / records.INDEX)
+        index = {"class_names": names, "first_label": first, "splits": self._counts}
+        put(self._target / records.INDEX, json_text(index, indent=1))
         return {split: sum(files.values()) for split, files in self._counts.items()}
 
 
@@ -157,4 +157,4 @@ def _keep_for_tfds(source: Path, target: Path) -> None:
         shutil.copy(file, target)
     if (source / "dataset_info.json").exists():
         described = json.loads((source / "dataset_info.json").read_text())
-        (target / "dataset_info.json").write_text(json.dumps({**described, "fileFormat": "array_record"}, indent=2))
+        put(target / "dataset_info.json", json_text({**described, "fileFormat": "array_record"}, indent=2))

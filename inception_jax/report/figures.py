@@ -1,6 +1,9 @@
 """The pictures of a run: learning curves, worst mistakes, one held-out image to try `predict` on; and of several runs together."""
 
-from collections.abc import Mapping, Sequence
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +13,46 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from PIL import Image
 
+from inception_jax.files import StorageError, put
 from inception_jax.report.comparison import Curve
 from inception_jax.report.held import held
 
+matplotlib.rcParams["text.parse_math"] = False  # to matplotlib the class `$5 to $10` is a formula
+
 
 def draw(workdir: Path) -> list[Path]:
-    """Draws what `workdir` holds into `workdir/report`, and returns the files.
+    """Draws what `workdir` holds into `workdir/report`, and returns the files. A picture that cannot be drawn is left out, with a warning.
 
-    Raises: what `held` does, before anything is drawn.
+    Raises:
+      StorageError: a file cannot be written.
+      ConfigError, MetricsError, UnreadableError: what `held` raises, before anything is drawn.
     """
     found, folder = held(workdir), workdir / "report"
     folder.mkdir(exist_ok=True)
-    files = [curves(found.rows, folder / "curves.png")]
+    pictures: dict[str, Callable[[Path], Path]] = {"curves.png": partial(curves, found.rows)}
     if found.worst:
-        files.append(mistakes(found.worst, folder / "mistakes.png"))
-        Image.fromarray(found.worst["example"]).save(folder / "example.png")
+        pictures |= {"mistakes.png": partial(mistakes, found.worst), "example.png": partial(_image, found.worst["example"])}
     if found.health:
-        files.append(health(found.health, folder / "health.png"))
-    return files
+        pictures["health.png"] = partial(health, found.health)
+    files = []
+    for name, draw_into in pictures.items():
+        try:
+            files.append(draw_into(folder / name))
+        except StorageError:
+            raise
+        except Exception as error:  # from the depths of matplotlib, of any class
+            logging.getLogger(__name__).warning("%s cannot be drawn (%s: %s)", folder / name, type(error).__name__, error)
+    return [file for file in files if file.name != "example.png"]  # which is to be tried, not to be looked at
+
+
+def _image(pixels: np.ndarray, file: Path) -> Path:
+    image = io.BytesIO()
+    Image.fromarray(pixels).save(image, "PNG")
+    put(file, image.getvalue())
+    return file
 
 
 def curves(rows: list[dict[str, float]], file: Path) -> Path:
@@ -47,9 +70,7 @@ def curves(rows: list[dict[str, float]], file: Path) -> Path:
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_ylim(bottom=0, top=min(100, axes[1].get_ylim()[1]))
     axes[0].legend(frameon=False)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    return _written(figure, file)
 
 
 def beside(found: Sequence[Curve], file: Path) -> Path:
@@ -71,9 +92,7 @@ def beside(found: Sequence[Curve], file: Path) -> Path:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    return _written(figure, file)
 
 
 def health(found: Mapping[str, Any], file: Path) -> Path:
@@ -92,9 +111,7 @@ def health(found: Mapping[str, Any], file: Path) -> Path:
     axes[0].invert_yaxis()
     axes[0].margins(y=0.01)
     figure.suptitle(f"Top-1 under running statistics {found['running']:.2%}, under the population's {found['population']:.2%}", fontsize=10)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    return _written(figure, file)
 
 
 def contact_sheet(before: np.ndarray, after: np.ndarray, names: list[str], file: Path) -> Path:
@@ -110,9 +127,7 @@ def contact_sheet(before: np.ndarray, after: np.ndarray, names: list[str], file:
         axes[2 * row, column].set_title(name, fontsize=8, color="#444444")
         axes[2 * row + 1, column].imshow(after[i])
     figure.suptitle("Training examples before, and under them after augmentation", fontsize=10)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    return _written(figure, file)
 
 
 def mistakes(worst: dict[str, Any], file: Path) -> Path:
@@ -130,6 +145,15 @@ def mistakes(worst: dict[str, Any], file: Path) -> Path:
         axis.set_title(verdict, fontsize=8, color="#444444" if right else "#c0392b")
     wrong = int((labels != predictions).sum())
     figure.suptitle(f"The {len(images)} held-out examples with the largest loss; {wrong} of them are mistakes", fontsize=10)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    return _written(figure, file)
+
+
+def _written(figure: Figure, file: Path) -> Path:
+    """Writes a picture as a PNG file, whole, and forgets it."""
+    image = io.BytesIO()
+    try:
+        figure.savefig(image, dpi=110, format="png")
+    finally:
+        pyplot.close(figure)
+    put(file, image.getvalue())
     return file

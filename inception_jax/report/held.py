@@ -80,9 +80,14 @@ def _health(file: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(file.read_bytes())
-        layers = [{"name": str(one["name"]), "mean": float(one["mean"]), "variance": float(one["variance"])} for one in found["layers"]]
-        return {"layers": layers, "running": float(found["running"]), "population": float(found["population"])}
+        layers = [{"name": str(one["name"]), "mean": _number(one["mean"]), "variance": _number(one["variance"])} for one in found["layers"]]
+        return {"layers": layers, "running": _number(found["running"]), "population": _number(found["population"])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableError(
             f"{file} cannot be read ({error!r}): take it away, and `inception-jax evaluate --health` writes it again"
         ) from error
+
+
+def _number(value: Any) -> float:
+    """Returns a number of a JSON file, whose null stands for NaN."""
+    return float("nan") if value is None else float(value)

@@ -1,7 +1,6 @@
 """A run on one page, or several: a single HTML file that names no other address."""
 
 import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inception_jax.confidence import within
+from inception_jax.files import json_text, put
 from inception_jax.logbook import duration
 from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
 from inception_jax.report.held import held
@@ -51,7 +51,7 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         room = {name: value for name, value in made[-1].items() if name not in ("began", "ended", "outcome")}
         lines = ((str(one.get("began")), one.get("ended") or "", one.get("outcome") or "killed, or still running") for one in made)
         parts += ["<h2>Attempts</h2>", _table(("began", "ended", "how"), lines)]
-        parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json.dumps(value)) for name, value in room.items()))]
+        parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json_text(value)) for name, value in room.items()))]
     return _page(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}", parts, workdir / "report" / "index.html")
 
 
@@ -73,10 +73,11 @@ def beside(found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], p
 def _page(title: str, parts: Iterable[str], file: Path) -> Path:
     body = "\n".join(parts)
     title = escape(title)
-    file.write_text(
+    text = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
+    put(file, text.encode(errors="replace"))  # the name of a folder need not be text
     return file
 
 
@@ -113,5 +114,5 @@ def _sections(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any
 
 
 def _details(name: str, fields: Mapping[str, Any]) -> str:
-    rows = _table(("field", "value"), ((field, json.dumps(value)) for field, value in fields.items()))
+    rows = _table(("field", "value"), ((field, json_text(value)) for field, value in fields.items()))
     return f"<details><summary>{escape(name)}</summary>{rows}</details>"

@@ -7,6 +7,7 @@ from typing import Any
 
 from inception_jax.config import ConfigError, Data, Experiment, Model, from_json
 from inception_jax.data.source import DataError
+from inception_jax.files import json_text
 from inception_jax.weights import classes
 
 FORMAT_VERSION = 1
@@ -52,7 +53,7 @@ class Card:
 
     def to_json(self) -> str:
         fields = {**dataclasses.asdict(self), "data": {name: getattr(self.data, name) for name in FED}}
-        return json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=1)
+        return json_text({"format_version": FORMAT_VERSION, **fields}, indent=1)
 
 
 FED = ("image_size", "test_crop", "test_crop_fraction", "resize", "scaling", "margin", "binarize")

@@ -1,0 +1,39 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from inception_jax.files import StorageError, json_text, put
+
+
+def refuse(token):
+    raise AssertionError(f"{token} is no JSON")
+
+
+def test_json_text_has_null_where_there_is_no_number():
+    value = {"loss": float("nan"), "rows": [1.5, float("inf"), {"low": -float("inf")}], "pair": (np.float64("nan"), 2), "name": "NaN"}
+    text = json_text(value)
+    assert json.loads(text, parse_constant=refuse) == {"loss": None, "rows": [1.5, None, {"low": None}], "pair": [None, 2], "name": "NaN"}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "table.csv"
+    put(file, "before")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match=r"table.csv cannot be written.*No space left"):
+        put(file, "after")
+    assert file.read_text() == "before"
+
+
+def test_the_folder_of_a_written_file_is_synchronised(tmp_path, monkeypatch):
+    """Without that a fall of the machine may take the name of the new file with it."""
+    synced = []
+    original = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")) or original(descriptor))
+    put(tmp_path / "report.json", "{}")
+    assert synced == [str(tmp_path / "report.json.tmp"), str(tmp_path)]
