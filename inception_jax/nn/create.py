@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from inception_jax.models import architecture
@@ -31,6 +32,7 @@ def create(
     recompute: tuple[str, ...] = (),
     rewrites: tuple[str, ...] = (),
     dtype: Any = jnp.float32,
+    precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST,
     **norm: Any,
 ) -> Network:
     """The network registered under `name`, as a Flax module.
@@ -49,6 +51,7 @@ def create(
       recompute: end points, by patterns (`Mixed_5*`), whose inside a backward pass computes again instead of keeping it.
       rewrites: names of `spec.rewrite.RULES` by which the table is run, `best(architecture, platform)` for those that win there. The
         function, the parameters and their names stay.
+      precision: of the product that gives the logits, where it is one of float32; None for the platform's default.
       norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
@@ -74,5 +77,5 @@ def create(
     demand(table, rewrites)
     return Network(
         table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux, per_activation_in=per_activation_in,
-        recompute=recompute, rewrites=rewrites,
+        recompute=recompute, rewrites=rewrites, precision=precision,
     )  # fmt: skip

@@ -1,13 +1,13 @@
 """Batch normalisation over N examples (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.moments import MOMENTS, Moments
+from inception_jax.nn.moments import Moments, grouped, moments_of, moving_average, normalise
 
 
 class BatchNorm(nn.Module):
@@ -41,10 +41,17 @@ class BatchNorm(nn.Module):
     frozen: bool = False
     per_activation: bool = False
     passes: Literal[1, 2] = 2
+    is_batch_norm: ClassVar[bool] = True
+    """Whether it rises or falls with each channel on its own, and takes `moments`: what rewrites ask of a norm's own class."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool, moments: Moments | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, moments: Moments | None = None, mask: jax.Array | None = None) -> jax.Array:
         """Normalises `x` of shape [B, ..., C], by its groups' moments or by those that are given.
+
+        Args:
+          moments: of the groups, under the same mask.
+          mask: [B], true for the examples that the statistics are of; all of them where not given. The others are normalised too. A
+            group of none of them is normalised with the variance 0 about 0, and has no part in the running statistics.
 
         Raises:
           ValueError: `train=True` where `batch_stats` is not mutable, or a batch that groups do not divide.
@@ -56,39 +63,20 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.constant(self.scale_init), shape, dtype) if self.use_scale else jnp.ones((), dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
         if not train or self.frozen:
-            return _normalise(x.astype(dtype), running_mean.value, running_var.value + self.epsilon, scale, bias).astype(x.dtype)
+            return normalise(x.astype(dtype), running_mean.value, running_var.value + self.epsilon, scale, bias).astype(x.dtype)
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(
                 "train=True updates the running statistics, but the collection 'batch_stats' is not mutable: call "
                 "network.apply(..., train=True, mutable=['batch_stats']) and keep what it returns, or pass train=False"
             )
-        mean, var, m = moments or self.moments(x, running_mean.value)
+        mean, var, m = moments or self.moments(x, running_mean.value, mask)
         if not self.is_initializing():
-            bessel = m / max(m - 1, 1) if self.running_variance == "unbiased" else 1.0
-            self._follow(running_mean, mean)
-            self._follow(running_var, var * bessel)
-        return _normalise(self._grouped(x).astype(dtype), mean, var + self.epsilon, scale, bias).reshape(x.shape).astype(x.dtype)
+            bessel = 1.0 if self.running_variance == "biased" else m / (jnp.maximum(m - 1, 1) if mask is not None else max(m - 1, 1))
+            running_mean.value = moving_average(running_mean.value, mean, m, self.decay)
+            running_var.value = moving_average(running_var.value, var * bessel, m, self.decay)
+        values = grouped(x, self.examples_per_group).astype(dtype)
+        return normalise(values, mean, var + self.epsilon, scale, bias).reshape(x.shape).astype(x.dtype)
 
-    def moments(self, x: jax.Array, near: jax.Array) -> Moments:
+    def moments(self, x: jax.Array, near: jax.Array, mask: jax.Array | None = None) -> Moments:
         """Of each group of `x`. `near`, a guess of the means, has the shape of what is learned: [C], or a value for each position too."""
-        grouped = self._grouped(x).astype(near.dtype)
-        mean, variance = MOMENTS[self.passes](grouped, tuple(range(1, grouped.ndim - near.ndim)), near)
-        return Moments(mean, variance, grouped.size // mean.size)
-
-    def _grouped(self, x: jax.Array) -> jax.Array:
-        batch = x.shape[0]
-        group = self.examples_per_group or batch
-        if batch % group:
-            raise ValueError(
-                f"batch normalisation over {group} examples cannot split a batch of {batch}: choose a batch size that "
-                f"is a multiple of {group}, or an examples_per_group that divides {batch} (0 for the whole batch)"
-            )
-        return x.reshape(batch // group, group, *x.shape[1:])
-
-    def _follow(self, running: nn.Variable, of_groups: jax.Array) -> None:
-        average = of_groups.mean(tuple(range(of_groups.ndim - running.value.ndim)))
-        running.value = self.decay * running.value + (1 - self.decay) * average
-
-
-def _normalise(x, mean, var, scale, bias):
-    return (x - mean) * (jax.lax.rsqrt(var) * scale) + bias
+        return moments_of(x, near, mask, examples=self.examples_per_group, passes=self.passes)

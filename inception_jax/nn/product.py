@@ -38,9 +38,9 @@ def _blocks(x: jax.Array, size: tuple[int, int], first: int) -> jax.Array:
     return jnp.moveaxis(x, first + 1, first + 2).reshape(*before, rows // size[0], columns // size[1], size[0] * size[1] * channels, *after)
 
 
-def multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x` [..., C] with `kernel` [C, F], which is cast to the dtype of `x`: a 1x1 convolution."""
-    return x @ kernel if x.dtype == kernel.dtype else _wide_multiply(x, kernel)
+def multiply(x: jax.Array, kernel: jax.Array, precision: jax.lax.Precision | None = None) -> jax.Array:
+    """`x` [..., C] with `kernel` [C, F], which is cast to the dtype of `x`: a 1x1 convolution. `precision` is that of equal dtypes."""
+    return jnp.matmul(x, kernel, precision=precision) if x.dtype == kernel.dtype else _wide_multiply(x, kernel)
 
 
 def pointwise(x: jax.Array, kernel: jax.Array, how: Pointwise) -> jax.Array:

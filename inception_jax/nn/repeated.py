@@ -11,7 +11,9 @@ Run = tuple[str, ...]
 """The names of equal blocks, in order."""
 
 
-def repeated(network: nn.Module, block: nn.Module, names: Run, x: jax.Array, train: bool, recompute: bool) -> jax.Array:
+def repeated(
+    network: nn.Module, block: nn.Module, names: Run, x: jax.Array, train: bool, mask: jax.Array | None, recompute: bool
+) -> jax.Array:
     """`block`, a module without a parent, of `x` with the variables that `network` has under each of `names`, one after the other.
 
     Those are stacked here, unless they are already (`pack`); statistics go back to where they came from.
@@ -30,7 +32,7 @@ def repeated(network: nn.Module, block: nn.Module, names: Run, x: jax.Array, tra
     mutable = [collection for collection in stacked if collection != "params" and network.is_mutable_collection(collection)]
 
     def one(x, variables):
-        return block.apply(variables, x, train, mutable=mutable)
+        return block.apply(variables, x, train, mask, mutable=mutable)
 
     policy = None if recompute else _products
     x, updated = jax.lax.scan(jax.checkpoint(one, prevent_cse=False, policy=policy), x, stacked, length=len(names))

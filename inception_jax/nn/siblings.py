@@ -32,7 +32,9 @@ def split(kernel: jax.Array, filters: Sequence[int]) -> list[Share]:
     return [Share(piece, None) for piece in jnp.split(kernel[0, 0], np.cumsum(filters)[:-1], axis=-1)]
 
 
-def products(x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchNorm, train: bool) -> list[Product]:
+def products(
+    x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchNorm, train: bool, mask: jax.Array | None = None
+) -> list[Product]:
     """`x` [B, H, W, C] with each kernel, as one.
 
     While training, their moments are taken of all at once, where they are made. The norms themselves are not joined: each would read a
@@ -42,8 +44,8 @@ def products(x: jax.Array, shares: Sequence[Share], how: Pointwise, norm: BatchN
     whole = pointwise(x, jnp.concatenate([share.kernel for share in shares], axis=-1), how)
     pieces = jnp.split(whole, ends, axis=-1)
     means = [share.near for share in shares if share.near is not None]
-    if not train or norm.frozen or len(means) < len(shares):
+    if not train or not vars(type(norm)).get("is_batch_norm") or norm.frozen or len(means) < len(shares):
         return [Product(piece) for piece in pieces]
-    mean, variance, count = norm.moments(whole, jnp.concatenate(means, axis=-1))
+    mean, variance, count = norm.moments(whole, jnp.concatenate(means, axis=-1), mask)
     moments = zip(jnp.split(mean, ends, axis=-1), jnp.split(variance, ends, axis=-1), strict=True)
     return [Product(piece, Moments(*pair, count)) for piece, pair in zip(pieces, moments, strict=True)]

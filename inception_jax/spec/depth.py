@@ -1,6 +1,21 @@
 """How deep a table is: layers with weights on the longest way through it, as the papers count them."""
 
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Linear, Pool, Residual, Steps, Word
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Conv,
+    Dropout,
+    Layer,
+    Linear,
+    LocalResponse,
+    Norm,
+    Pool,
+    Residual,
+    Softmax,
+    Steps,
+    UnknownWordError,
+    Word,
+)
 
 
 def depth(architecture: Architecture, *, pools: bool = False) -> int:
@@ -23,4 +38,6 @@ def _word(word: Word, pools: bool) -> int:
         case Residual():
             around = 0 if word.shortcut in (None, "pad") else _steps(word.shortcut, pools)  # type: ignore[arg-type]
             return max(_steps(word.branch, pools) + word.up, around)
-    return 0
+        case Dropout() | Layer() | LocalResponse() | Norm() | Softmax():
+            return 0
+    raise UnknownWordError(f"{word!r} is no word that a table is made of")

@@ -15,15 +15,19 @@ from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
     Conv,
+    Dropout,
     Layer,
     Linear,
+    LocalResponse,
     Norm,
     Pair,
     Pool,
     Residual,
     Shape,
+    Softmax,
     Steps,
     Unit,
+    UnknownWordError,
     Word,
     named,
     pair,
@@ -203,7 +207,9 @@ class _Ruler:
                 return self.residual(word, place, path)
             case Layer():
                 return self.layer(word, place, path)
-        return self.row(path, type(word).__name__.lower(), place, place)
+            case Dropout() | LocalResponse() | Softmax():
+                return self.row(path, type(word).__name__.lower(), place, place)
+        raise UnknownWordError(f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module")
 
     def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
         kernel, stride = (kernel_on(window, *place.shape[:2]), window.stride) if window else (None, None)

@@ -12,6 +12,11 @@ from typing import Any, NamedTuple, TypeGuard
 from inception_jax.spec.measure import UnknownShapeError, measure
 from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Pool, Steps, flatten, rewritten, within
 
+MONOTONE = ("relu", "sigmoid", "linear")
+"""Activations that never fall where their input rises."""
+NEEDS_BATCH_NORM = ("maximum_first", "one_pass")
+"""Rules for norms that rise or fall with each channel on its own, under statistics that they can be given."""
+
 
 class RewriteError(ValueError):
     """A rewrite that was asked for where it would change the function, or where there is nothing for it to do."""
@@ -101,9 +106,10 @@ def one_pass(architecture: Architecture, keep: Collection[str] = ()) -> Architec
 def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """Max pools straight behind a convolution with a norm go before that norm and the activation.
 
-    Both rise with what they are given (where gamma is negative the norm falls, and the kernel is turned for it), so that the maximum of
-    theirs is theirs of the maximum. What the pool reads is then the product itself, and what is normalised, activated and kept for the
-    backward pass has been pooled. The moments stay those of the whole product.
+    Both rise with what they are given (activations: those in `MONOTONE`; norms: those that `nn.network` accepts), where gamma is negative
+    the norm falls, and the kernel is turned for it; so the maximum of theirs is theirs of the maximum. What the pool reads is then the
+    product itself, and what is normalised, activated and kept for the backward pass has been pooled. The moments stay those of the whole
+    product.
     """
     rows, looped = list(architecture.layers), {*chain(*architecture.repeats)}
     alone = {*keep, *(head.at for head in architecture.aux)}
@@ -111,7 +117,8 @@ def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Arc
         (name, first), (below, second) = rows[i : i + 2]
         match tuple(flatten(first)), tuple(flatten(second)):
             case (*before, Conv(pool=None) as conv), (Pool("max", (_, _), pad_value=None) as pool, *after):
-                if name not in alone and not {name, below} & looped and architecture.unit.of(conv) == (True, False):
+                rises = (conv.activation or architecture.unit.activation) in MONOTONE
+                if rises and name not in alone and not {name, below} & looped and architecture.unit.of(conv) == (True, False):
                     rows[i : i + 2] = [(name, (*before, replace(conv, pool=pool))), (below, tuple(after))]
     return replace(architecture, layers=tuple(rows))
 
@@ -196,6 +203,23 @@ def demand(architecture: Architecture, names: Sequence[str]) -> None:
     for name in names:
         if RULES[name].apply(architecture) == architecture:
             raise RewriteError(f"{name} is for {RULES[name].form}, which {architecture.name} has not")
+
+
+def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
+    """Sees to it that each of these rules may be used with a class of norms, which says so of itself and not for those derived from it.
+
+    Args:
+      needed: whether convolutions have a norm at all.
+
+    Raises:
+      RewriteError: a rule of `NEEDS_BATCH_NORM`, and another norm than it needs.
+    """
+    asked = [name for name in names if name in NEEDS_BATCH_NORM]
+    if asked and needed and not vars(norm).get("is_batch_norm"):
+        raise RewriteError(
+            f"{', '.join(asked)}: wanted is a norm that is monotone in each channel under statistics that it can be given, and "
+            f"{norm.__name__} does not say so (is_batch_norm = True in its class); leave these rewrites out"
+        )
 
 
 def best(architecture: Architecture, platform: str) -> tuple[str, ...]:

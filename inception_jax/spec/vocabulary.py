@@ -245,6 +245,10 @@ class Layer:
     parameters: Callable[..., int] | None = None
 
 
+class UnknownWordError(ValueError):
+    """Something in a table that is none of the words below."""
+
+
 Word = Conv | Pool | Linear | Softmax | Dropout | Norm | LocalResponse | Concat | Residual | Layer
 Steps = Word | tuple["Steps", ...]
 Table = tuple[tuple[str, Steps], ...]

@@ -12,10 +12,11 @@ import pytest
 import inception_jax
 from inception_jax.models import architecture
 from inception_jax.nn.create import create
-from inception_jax.nn.network import Network
+from inception_jax.nn.network import Block, Network
 from inception_jax.nn.norm import BatchNorm
+from inception_jax.spec.depth import depth
 from inception_jax.spec.measure import measure
-from inception_jax.spec.vocabulary import Conv, LocalResponse, Residual, layer, named, same
+from inception_jax.spec.vocabulary import Conv, LocalResponse, Residual, UnknownWordError, layer, named, same
 from tests import invented
 from tests.spec.probes import CEIL, EXPECTED, LRN, OPTION_A, PREACTIVATION, SEPARABLE, ZERO_PADDED, probe
 from tests.tiers import sweep
@@ -354,3 +355,48 @@ def test_recomputation_keeps_the_gradients_and_stores_less_than_a_third_of_the_b
 def test_the_recompute_option_refuses_an_unknown_end_point_by_name():
     with pytest.raises(ValueError, match=r"'Mixed_9'.*fits no end point of inception_v3"):
         create("inception_v3", recompute=("Mixed_9",))
+
+
+class Stranger:
+    """No word of the vocabulary."""
+
+
+def test_an_unknown_word_in_a_table_is_refused_by_the_network_and_the_measurement():
+    table = probe("strange", Conv=same(4, 3), Odd=Stranger())
+    with pytest.raises(UnknownWordError, match=r"Odd/stranger: <.*Stranger.*> is no word that a table is made of"):
+        measure(table)
+    with pytest.raises(UnknownWordError, match="Stranger"):
+        depth(table)
+    block = Block(architecture=probe("plain"), steps=(Stranger(),))
+    with pytest.raises(UnknownWordError, match=r"stranger: .* is no word that a table is made of"):
+        block.init(KEY, jnp.zeros((1, 8, 8, 3)), False)
+
+
+class Within(nn.Module):
+    """A network as a part of a larger module."""
+
+    network: Network
+
+    @nn.compact
+    def __call__(self, x):
+        return self.network(x)
+
+
+def test_per_activation_norms_are_kept_inside_another_module():
+    network = Network(probe("mine", A=same(4, 3), B=same(4, 3)), num_classes=10, per_activation_in=("B",))
+    alone = network.init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]
+    inside = Within(network).init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]["network"]
+    assert jax.tree.map(jnp.shape, inside) == jax.tree.map(jnp.shape, alone)
+    assert inside["B"]["conv_3x3"]["norm"]["bias"].shape == (8, 8, 4)
+    assert inside["A"]["conv_3x3"]["norm"]["bias"].shape == (4,)
+
+
+@pytest.mark.parametrize("precision", [jax.lax.Precision.HIGHEST, None])
+def test_logits_are_computed_at_the_highest_precision_and_all_else_at_the_platforms(precision):
+    """On a TPU a product of float32 is one of bfloat16 by default, on a GPU one of TF32."""
+    network = Network(probe("mine", A=same(4, 1), B=same(4, 3)), num_classes=10, precision=precision)
+    tree = network.init(KEY, jnp.zeros((1, 8, 8, 3)))
+    jaxpr = jax.make_jaxpr(lambda tree, x: network.apply(tree, x).logits)(tree, jnp.zeros((1, 8, 8, 3)))
+    found = [eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name in ("dot_general", "conv_general_dilated")]
+    assert found[:-1] == [None, None]
+    assert found[-1] == (precision and (precision, precision))

@@ -206,3 +206,72 @@ def test_frozen_batch_norm_uses_and_keeps_its_statistics_in_training(x64, shape)
     np.testing.assert_allclose(found, (x - stats["mean"]) / np.sqrt(stats["var"] + EPSILON) * gamma + beta, atol=1e-12)
     for name in stats:
         np.testing.assert_array_equal(kept[name], stats[name])
+
+
+MASK = np.array([True, False, True, True, True, False, True, True])
+
+
+def masked_example():
+    """Eight examples of which two do not count, one of them full of NaN."""
+    x = RNG.normal(1.5, 2.0, (8, 3, 2, 5))
+    x[1] = np.nan
+    return x, RNG.normal(1, 0.3, 5), RNG.normal(0, 1, 5)
+
+
+def statistics(x, module, mask=None):
+    stats = {"mean": jnp.full(5, 0.5), "var": jnp.full(5, 2.0)}
+    variables = {"params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)}, "batch_stats": stats}
+    y, updated = module.apply(variables, jnp.asarray(x), train=True, mask=mask, mutable=["batch_stats"])
+    return np.asarray(y), jax.device_get(updated["batch_stats"])
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
+def test_masked_batch_norm_equals_that_of_a_batch_without_the_masked_examples(x64, passes, running_variance):
+    x, *_ = masked_example()
+    module = BatchNorm(epsilon=EPSILON, passes=passes, running_variance=running_variance)
+    y, stats = statistics(x, module, jnp.asarray(MASK))
+    wanted, wanted_stats = statistics(x[MASK], module)
+    np.testing.assert_allclose(y[MASK], wanted, rtol=0, atol=1e-12)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], wanted_stats[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_masked_groups_are_normalised_separately_and_an_empty_group_adds_no_statistics(x64, passes):
+    x, *_ = masked_example()
+    mask = MASK & (np.arange(8) // 2 != 3)  # of the last group nobody counts
+    y, stats = statistics(x, BatchNorm(epsilon=EPSILON, passes=passes, examples_per_group=2), jnp.asarray(mask))
+    alone = [statistics(x[2 * i : 2 * i + 2][mask[2 * i : 2 * i + 2]], BatchNorm(epsilon=EPSILON, passes=passes)) for i in range(3)]
+    np.testing.assert_allclose(y[mask], np.concatenate([one for one, _ in alone]), rtol=0, atol=1e-12)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], np.mean([own[name] for _, own in alone], 0), rtol=0, atol=1e-12)
+    assert np.isfinite(y[6:]).all()
+
+
+def test_running_statistics_stay_where_every_example_is_masked(x64):
+    _, stats = statistics(np.ones((8, 3, 2, 5)), BatchNorm(), jnp.zeros(8, bool))
+    np.testing.assert_array_equal(stats["mean"], 0.5)
+    np.testing.assert_array_equal(stats["var"], 2.0)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_masked_batch_norm_gradients_match_finite_differences(x64, passes):
+    x, gamma, beta = masked_example()
+    x[1] = 3.0
+    weights = RNG.normal(size=x.shape) * MASK[:, None, None, None]
+    stats = {"mean": jnp.zeros(5), "var": jnp.ones(5)}
+
+    def loss(x, gamma, beta):
+        module = BatchNorm(epsilon=EPSILON, passes=passes)
+        variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": stats}
+        y, _ = module.apply(variables, x, train=True, mask=jnp.asarray(MASK), mutable=["batch_stats"])
+        return (y * weights).sum()
+
+    inputs = [jnp.asarray(value) for value in (x, gamma, beta)]
+    found = jax.grad(loss, argnums=(0, 1, 2))(*inputs)
+    np.testing.assert_array_equal(found[0][~MASK], 0)
+    for argument, gradient in enumerate(found):
+        direction, h = RNG.normal(size=gradient.shape), 1e-5
+        sides = [loss(*(value + sign * h * direction if i == argument else value for i, value in enumerate(inputs))) for sign in (1, -1)]
+        assert float(sides[0] - sides[1]) / (2 * h) == pytest.approx(float((gradient * direction).sum()), abs=1e-6)

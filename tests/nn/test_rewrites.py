@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +12,12 @@ import pytest
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.moments import in_one_pass
-from inception_jax.nn.network import Network
+from inception_jax.nn.network import ACTIVATIONS, Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.nn.pooling import pool
 from inception_jax.nn.product import convolve, convolve_blocks
 from inception_jax.spec.measure import smallest
-from inception_jax.spec.rewrite import RULES, RewriteError, best
+from inception_jax.spec.rewrite import RULES, RewriteError, best, demand
 from inception_jax.spec.vocabulary import Architecture, Linear, Residual, Unit, avg, concat, global_avg, max_, same, table
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
@@ -163,3 +164,70 @@ def test_max_pooling_and_its_gradient_match_xla_including_ties(kernel, stride, p
 def test_average_pooling_by_slices_matches_pooling_by_windows(x64, kernel, stride, padding, include):
     x, word, unit = jnp.asarray(RNG.normal(size=(2, 9, 12, 3))), avg(kernel, stride, padding), Unit(count_include_pad=include)
     np.testing.assert_allclose(pool(x, replace(word, how="slices"), unit), pool(x, word, unit), atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rewrites", [(), tuple(rule for rule in RULES if rule != "loop_repeats"), tuple(RULES)], ids=["none", "all", "looped"]
+)
+def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_without_its_masked_examples(x64, rewrites):
+    table = small(Unit())
+    network = Network(table, num_classes=10, dtype=jnp.float64, rewrites=rewrites, norm=partial(BatchNorm, decay=0.8))
+    tree = jax.tree.map(jnp.float64, some_gammas_negative(variables(network, image_size=16)))
+    mask = np.array([True, True, False, True, True, False])
+    images = RNG.normal(size=(6, 16, 16, 3))
+    images[~mask] = 7.0
+
+    def learned(images, weights, **options):
+        def loss(params):
+            outputs, updated = network.apply({**tree, "params": params}, images, train=True, mutable=["batch_stats"], **options)
+            return (jnp.square(outputs.logits).sum(-1) * weights).sum(), (outputs.logits, updated["batch_stats"])
+
+        return jax.jit(jax.grad(loss, has_aux=True))(tree["params"])
+
+    gradient, (logits, stats) = learned(jnp.asarray(images), jnp.asarray(mask, jnp.float64), mask=jnp.asarray(mask))
+    wanted, (wanted_logits, wanted_stats) = learned(jnp.asarray(images[mask]), jnp.ones(4))
+    np.testing.assert_allclose(logits[mask], wanted_logits, rtol=0, atol=1e-10)
+    assert apart(gradient, wanted) < 1e-10
+    assert apart(stats, wanted_stats) < 1e-10
+
+
+class GroupNorm(BatchNorm):
+    """Normalises each example over half of its channels: of two values the larger may become the smaller."""
+
+    @nn.compact
+    def __call__(self, x, *, train, **_):
+        return nn.GroupNorm(num_groups=2, name="groups")(x)
+
+
+@pytest.mark.parametrize("rule", ["maximum_first", "one_pass"])
+def test_rewrites_for_batch_norm_are_refused_for_another_norm(rule):
+    table = small(Unit())
+    images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
+    network = Network(table, num_classes=10, norm=partial(GroupNorm))
+    tree = network.init({"params": jax.random.key(0)}, images)
+    with pytest.raises(RewriteError, match=rf"{rule}: wanted is a norm .* and GroupNorm does not say so"):
+        network.clone(rewrites=(rule,)).apply(tree, images)
+
+
+def test_sibling_convolutions_of_another_norm_are_merged_without_moments():
+    images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
+    network = Network(small(Unit()), num_classes=10, norm=partial(GroupNorm))
+    tree = network.init({"params": jax.random.key(0)}, images)
+    merged = network.clone(rewrites=("join_siblings", "project_first"))
+    for train in (False, True):
+        found, plain = (one.apply(tree, images, train=train, mutable=["batch_stats"])[0].logits for one in (merged, network))
+        np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_max_pool_stays_behind_an_activation_that_is_not_monotone(monkeypatch):
+    """`swish` falls before it rises: of two values below -1.28 it gives the larger one the lower."""
+    monkeypatch.setitem(ACTIVATIONS, "swish", nn.swish)
+    table = Architecture("mine", "paper", small(Unit()).layers, "a test", 16, unit=Unit(activation="swish"))
+    with pytest.raises(RewriteError, match="maximum_first is for"):
+        demand(table, ("maximum_first",))
+    images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
+    network = Network(table, num_classes=10)
+    tree = variables(network, image_size=16)
+    found, plain = (one.apply(tree, images).logits for one in (network.clone(rewrites=("maximum_first",)), network))
+    np.testing.assert_array_equal(found, plain)
