@@ -10,7 +10,7 @@ import numpy as np
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.predictions import Predictions, figures
 from inception_jax.nn.network import Network
-from inception_jax.training.steps import predict_step
+from inception_jax.training.steps import likelihood_step
 
 
 def evaluate(network: Network, variables: Mapping[str, Any], batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
@@ -27,17 +27,19 @@ def evaluate(network: Network, variables: Mapping[str, Any], batches: Iterable[t
     Raises:
       DataError: no batches, a batch that is larger than the first, or images and labels of other numbers.
     """
-    step = jax.jit(partial(predict_step, network=network, prepare=lambda images: images))
-    size, probabilities, labels = 0, [], []
+    step = jax.jit(partial(likelihood_step, network=network, prepare=lambda images: images))
+    size, logs, labels = 0, [], []
     for images, own in batches:
         count = len(own)
         size = size or count
         if len(images) != count or count > size:
             raise DataError(f"a batch of {len(images)} images and {count} labels: wanted are as many of both, and at most {size}")
         filled = np.concatenate([images, np.zeros((size - count, *np.shape(images)[1:]), images.dtype)]) if count < size else images
-        probabilities.append(np.asarray(step(variables, filled), np.float64)[:count])
+        logs.append(np.asarray(step(variables, filled), np.float64)[:count])
         labels.append(np.asarray(own))
     if not labels:
         raise DataError("there are no batches to score")
-    found = Predictions(np.concatenate(probabilities), np.concatenate(labels), np.ones(sum(map(len, labels)), bool))
+    log_probabilities, label = np.concatenate(logs), np.concatenate(labels)
+    likelihood = log_probabilities[np.arange(len(label)), label]
+    found = Predictions(np.exp(log_probabilities), label, np.ones(len(label), bool), likelihood)
     return {name: value for name, value in figures(found).items() if name != "skipped"}

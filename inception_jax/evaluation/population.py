@@ -48,10 +48,13 @@ def quiet(network: Network) -> Network:
     return network.clone(architecture=replace(table, aux=()), aux=False, norm=partial(network.norm, frozen=False))
 
 
-def moments(variables: Mapping[str, Any], batch: Batch, keys: jax.Array, *, network: Network, prepare: Callable[..., Any]) -> Moments:
-    """One training batch through `network`, which is an `observing` one."""
+def moments(
+    variables: Mapping[str, Any], batch: Batch, keys: jax.Array, *, network: Network, prepare: Callable[..., Any], masked: bool = False
+) -> Moments:
+    """One training batch through `network`, which is an `observing` one; with `masked` without examples of weight 0."""
     images, _ = prepare(batch, keys)
-    _, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    mask = batch.weight > 0 if masked else None
+    _, updated = network.apply(variables, images, train=True, mask=mask, mutable=["batch_stats"])
     stats = updated["batch_stats"]
     return Moments(stats, jax.tree.map(jnp.square, stats))
 

@@ -1,6 +1,7 @@
 """Class probabilities of every held-out example, averaged over crops and over networks, and what they are worth."""
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from inception_jax.confidence import interval
 from inception_jax.data.batches import Batch
 from inception_jax.data.source import DataError
-from inception_jax.training.steps import Scores
+from inception_jax.files import put
 
 
 class Predictions(NamedTuple):
@@ -20,19 +21,30 @@ class Predictions(NamedTuple):
       probabilities: [N, K] float64.
       labels: [N] int.
       seen: [N] bool; not those whose image could not be read.
+      log_likelihood: [N] float64, the logarithm of the label's probability, also of one that is rounded to 0; None where it is not known
+        but from the probability.
     """
 
     probabilities: np.ndarray
     labels: np.ndarray
     seen: np.ndarray
+    log_likelihood: np.ndarray | None = None
+
+    @property
+    def losses(self) -> np.ndarray:
+        """[N] the negative log-likelihood in nats; infinite for a label whose probability is 0, where nothing else is known of it."""
+        if self.log_likelihood is not None:
+            return -self.log_likelihood
+        with np.errstate(divide="ignore"):
+            return -np.log(self.probabilities[np.arange(len(self.labels)), self.labels])
 
     def those(self, kept: np.ndarray) -> "Predictions":
         """Of the examples that `kept` [N] says."""
-        return Predictions(*(column[kept] for column in self))
+        return Predictions(*(None if column is None else column[kept] for column in self))  # type: ignore[arg-type]
 
 
 def predictions(
-    step: Callable[[Any, Any], Scores],
+    step: Callable[[Any, Any], Any],
     variables: Any,
     batches: Iterable[Batch],
     *,
@@ -43,24 +55,30 @@ def predictions(
 ) -> Predictions:
     """Probabilities of `examples` examples, each the mean over its `crops`, which are positions e * crops to (e + 1) * crops.
 
+    Args:
+      step: (variables, batch) -> the log-probabilities of its examples [B, K].
+      gather: brings arrays that are split over devices to this process.
+
     Raises:
       AssertionError: an example of which not every crop came exactly once.
     """
-    total = np.zeros((examples, 0))
+    total, likelihood = np.zeros((examples, 0)), np.full(examples, -np.inf)
     counts, labels = np.zeros(examples, np.int64), np.zeros(examples, np.int64)
     for batch in batches:
-        found, position, label, weight = gather((step(variables, batch).probabilities, batch.position, batch.label, batch.weight))
-        real = np.asarray(weight) > 0
-        example = np.asarray(position)[real].astype(np.int64) // crops
+        found, position, label, weight = map(np.asarray, gather((step(variables, batch), batch.position, batch.label, batch.weight)))
+        real = weight > 0
+        logs, label, example = found[real].astype(np.float64), label[real], position[real].astype(np.int64) // crops
         if not total.shape[1]:
             total = np.zeros((examples, found.shape[-1]))
-        np.add.at(total, example, np.asarray(found, np.float64)[real])
+        np.add.at(total, example, np.exp(logs))
+        with np.errstate(invalid="ignore"):  # of NaN
+            np.logaddexp.at(likelihood, example, logs[np.arange(len(label)), label])
         np.add.at(counts, example, 1)
-        labels[example] = np.asarray(label)[real]
+        labels[example] = label
     seen = counts == crops
     for odd in np.flatnonzero(~seen):
         assert may_skip and counts[odd] == 0, f"example {odd} came {counts[odd]} times, not {crops}: the batches are wrong"  # noqa: PT018
-    return Predictions(total / crops, labels, seen)
+    return Predictions(total / crops, labels, seen, likelihood - np.log(crops))
 
 
 def ensemble(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predictions:
@@ -78,11 +96,16 @@ def ensemble(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predi
                 f"{called[0]} scored {shapes[0]}, {called[1]} {shapes[1]}, or other labels: give runs on the same held-out data"
             )
     mean = np.mean([member.probabilities for member in members], 0)
-    return Predictions(mean, first.labels, np.all([member.seen for member in members], 0))
+    with np.errstate(invalid="ignore"):
+        likelihood = np.logaddexp.reduce([-member.losses for member in members], 0) - np.log(len(members))
+    return Predictions(mean, first.labels, np.all([member.seen for member in members], 0), likelihood)
 
 
 def figures(found: Predictions) -> dict[str, float]:
-    """Accuracies with the half width of their 95 % interval, mean negative log-likelihood, calibration error, and counts."""
+    """Accuracies with the half width of their 95 % interval, mean negative log-likelihood, calibration error, and counts.
+
+    Where a probability is not a number, the likelihood and the calibration error are none either: NaN.
+    """
     probabilities, labels = found.probabilities[found.seen], found.labels[found.seen]
     count = len(labels)
     if not count:
@@ -92,8 +115,7 @@ def figures(found: Predictions) -> dict[str, float]:
     for name, limit in (("top1", 1), ("top5", 5)):
         result[name] = float((rank < limit).mean())
         result[f"{name}_interval"] = interval(result[name], count)
-    own = np.maximum(probabilities[np.arange(count), labels], 1e-300)
-    result["nll"] = float(-np.log(own).mean())
+    result["nll"] = float(found.losses[found.seen].mean())
     result["calibration_error"] = calibration_error(probabilities, rank == 0)
     return {**result, "count": count, "skipped": len(found.labels) - count}
 
@@ -106,8 +128,10 @@ def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over `bins` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
+    """Expected calibration error over `bins` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599); NaN where a confidence is."""
     confidence = probabilities.max(-1)
+    if not np.isfinite(confidence).all():
+        return float("nan")
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(confidence[place == i].sum() - right[place == i].sum()) for i in range(bins)]
     return float(sum(gaps) / len(right))
@@ -139,16 +163,21 @@ COLUMNS = ("model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_c
 
 
 def append(file: Path, row: dict[str, Any]) -> None:
-    """Adds a line to a table of results with timm's columns, and ours after them; a new file gets a heading."""
-    names = [*COLUMNS, *(name for name in row if name not in COLUMNS)]
-    fresh = not file.exists()
-    if not fresh:
-        with file.open(newline="") as opened:
-            names = next(csv.reader(opened))
+    """Adds a line to a table of results with timm's columns, and ours after them; a new file gets a heading. The file is written whole.
+
+    Raises:
+      DataError: a table that has not all of these columns.
+      StorageError: it cannot be written, and is as it was.
+    """
+    names, before = [*COLUMNS, *(name for name in row if name not in COLUMNS)], ""
+    if file.exists():
+        before = file.read_bytes().decode()  # with the line ends that it has
+        names = next(csv.reader(io.StringIO(before, newline="")), [])
         if unknown := [name for name in row if name not in names]:
             raise DataError(f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give another file")
-    with file.open("a", newline="") as opened:
-        writer = csv.DictWriter(opened, names)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, names)
+    if not before:
+        writer.writeheader()
+    writer.writerow(row)
+    put(file, before + table.getvalue())

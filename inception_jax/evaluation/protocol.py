@@ -12,9 +12,8 @@ from inception_jax.data.batches import Batch
 from inception_jax.evaluation.population import Kind, Moments, averaged, health, moments, observing, quiet
 from inception_jax.evaluation.predictions import Predictions, ensemble, figures, predictions
 from inception_jax.experiment import Run
-from inception_jax.training.objective import cross_entropy, score
 from inception_jax.training.state import State
-from inception_jax.training.steps import Scores, example_keys
+from inception_jax.training.steps import example_keys
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,10 @@ def scored(run: Run, state: State, protocol: Protocol) -> Predictions:
 
 
 def _scored(run: Run, variables: Mapping[str, Any], protocol: Protocol) -> Predictions:
-    step = run.placement.compile(partial(batch_step, run=run)) if protocol.statistics == "batch" else run.eval_step
+    if protocol.statistics == "batch":
+        step = run.placement.compile(partial(batch_step, run=run))
+    else:
+        step = lambda variables, batch: run.likelihood_step(variables, batch.image)  # noqa: E731
     return predictions(
         step, variables, run.test_batches(protocol.crops), examples=len(run.test_source), crops=protocol.crops,
         gather=run.placement.gather, may_skip=run.may_skip,
@@ -70,7 +72,8 @@ def population_statistics(run: Run, variables: Mapping[str, Any], kind: Kind, ba
     network = observing(run.network, kind)
 
     def look(variables: Mapping[str, Any], batch: Batch) -> Moments:
-        return moments(variables, batch, example_keys(run.config.seed, batch.position), network=network, prepare=run.prepare_training)
+        keys = example_keys(run.config.seed, batch.position)
+        return moments(variables, batch, keys, network=network, prepare=run.prepare_training, masked=run.may_skip)
 
     look = run.placement.compile(look)
     stats = averaged((look(variables, batch) for batch in run.train_batches(0, batches)), kind)
@@ -92,8 +95,8 @@ def examined(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
     return {"layers": [{**one._asdict(), "factor": one.factor} for one in found], **top1}
 
 
-def batch_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> Scores:
-    """`eval_step` under the statistics of the batch itself, padding included: what a network that is never frozen would say."""
-    outputs, _ = quiet(run.network).apply(variables, run.prepare_evaluation(batch.image), train=True, mutable=["batch_stats"])
-    losses = cross_entropy(outputs.logits, batch.label)
-    return Scores(score(outputs.logits, batch.label, batch.weight, losses), losses, jax.nn.softmax(outputs.logits))
+def batch_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> jax.Array:
+    """Log-probabilities [B, K] under the statistics of the batch's own examples, without what only fills it up."""
+    images = run.prepare_evaluation(batch.image)
+    outputs, _ = quiet(run.network).apply(variables, images, train=True, mask=batch.weight > 0, mutable=["batch_stats"])
+    return jax.nn.log_softmax(outputs.logits)

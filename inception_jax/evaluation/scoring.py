@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from inception_jax.data.source import DataError
-from inception_jax.training.steps import Scores
+from inception_jax.training.objective import Sums
 
 
 def totals(sums: Iterable[Mapping[str, Any]], before: Mapping[str, float] = MappingProxyType({})) -> dict[str, float]:
@@ -26,20 +26,20 @@ def means(total: Mapping[str, float]) -> dict[str, float]:
     Raises:
       DataError: nothing was counted.
     """
-    if not total["count"]:
+    if not total.get("count"):
         raise DataError("not one of these examples could be read")
     return {name: value / total["count"] for name, value in total.items() if name != "count"}
 
 
 def evaluate(
-    step: Callable[[Any, Any], Scores], variables: Any, batches: Iterator[Any], *, examples: int, may_skip: bool = False
+    step: Callable[[Any, Any], Sums], variables: Any, batches: Iterator[Any], *, examples: int, may_skip: bool = False
 ) -> dict[str, float]:
     """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, their `count`, and how many were `skipped`.
 
     Raises:
       AssertionError: the batches held not exactly `examples` examples, or, with `may_skip`, more than that.
     """
-    total = totals(step(variables, batch).sums for batch in batches)
+    total = {"count": 0.0, **totals(step(variables, batch) for batch in batches)}
     skipped = examples - total["count"]
     assert skipped >= 0 if may_skip else skipped == 0, f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
     return {**means(total), "count": total["count"], "skipped": skipped}

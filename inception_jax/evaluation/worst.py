@@ -20,7 +20,7 @@ def worst_examples(
       [K, K], examples of the row's class taken for the column's; and `example`, the first image of all.
     """
     seen = np.flatnonzero(found.seen)
-    losses = -np.log(np.maximum(found.probabilities[seen, found.labels[seen]], 1e-300))
+    losses = found.losses[seen]
     worst = seen[np.argsort(-losses, kind="stable")[:most]]
     of = found.probabilities[worst]
     return {

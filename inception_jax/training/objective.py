@@ -76,10 +76,15 @@ def classification(
     aux_weight: float = 0.3,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> tuple[jax.Array, Sums]:
-    """Mean cross-entropy, each auxiliary head's added with `aux_weight`; and the sums of the main classifier.
+    """Returns the mean of what is minimised, and sums over the batch.
 
-    L2 is not part of this number: `with_l2` adds its gradient. `targets` are classes [B], or probabilities [B, K]
-    where images are blends; metrics then take the likelier class for the label.
+    What is minimised is the smoothed cross-entropy of the main classifier, and that of each auxiliary head times `aux_weight`: its sum is
+    `objective`. `loss` and the metrics are of the main classifier and the labels alone, as evaluation has them. L2 is part of neither:
+    `with_l2` adds its gradient.
+
+    Args:
+      targets: classes [B], or probabilities [B, K] where images are blends; the likelier class is then the label.
+      weights: [B], 0 for what is no example.
     """
     logits = outputs.logits
     assert logits is not None, "the network stopped before its classifier"
@@ -87,4 +92,5 @@ def classification(
     for aux in outputs.aux:
         losses = losses + aux_weight * cross_entropy(aux, targets, label_smoothing=label_smoothing)
     labels = targets if targets.ndim == 1 else targets.argmax(-1)
-    return (weights * losses).sum() / jnp.maximum(weights.sum(), 1), score(logits, labels, weights, losses, metrics)
+    total, hard = (weights * losses).sum(), cross_entropy(logits, labels)
+    return total / jnp.maximum(weights.sum(), 1), {"objective": total, **score(logits, labels, weights, hard, metrics)}

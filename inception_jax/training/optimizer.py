@@ -1,11 +1,13 @@
 """The optimizer and its schedule, made of Optax's own parts."""
 
 import fnmatch
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from inception_jax.config import ConfigError
@@ -16,38 +18,57 @@ def schedule(
     learning_rate: float,
     *,
     steps: int,
-    decay_steps: int = 1,
+    decay_steps: float = 1.0,
     decay_rate: float = 1.0,
     staircase: bool = True,
     floor: float = 0.0,
-    boundaries: Sequence[int] = (),
+    boundaries: Sequence[float] = (),
     power: float = 1.0,
-    warmup_steps: int = 0,
+    warmup_steps: float = 0.0,
 ) -> optax.Schedule:
     """Step -> learning rate, after `warmup_steps` of a linear rise. `polynomial` and `cosine` end at `steps`.
 
     Steps count from the beginning of the run for `piecewise`, whose papers drop the rate at given epochs of it, and from
-    the end of the warm-up for the others.
+    the end of the warm-up for the others. Numbers of steps may be fractions, as epochs are of them: what is due between two steps
+    is done at the later one.
 
     Args:
       floor: the fraction of the rate that `exponential` does not fall below.
-      boundaries: steps at which `piecewise` multiplies by `decay_rate`.
+      boundaries: steps at which `piecewise` multiplies by `decay_rate`; two of them at one step multiply twice.
     """
     left = max(steps - warmup_steps, 1)
     if name == "constant":
         decay = optax.constant_schedule(learning_rate)
     elif name == "exponential":
         end = floor * learning_rate or None
-        decay = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase, end_value=end)
+        if staircase and left / decay_steps < MOST_DROPS:
+            by_drops = optax.exponential_decay(learning_rate, 1, decay_rate, end_value=end)
+            falls = ceilings(warmup_steps + decay_steps * np.arange(1, int(left / decay_steps) + 2))
+            decay = lambda step: by_drops((falls <= jnp.asarray(step)[..., None]).sum(-1))  # noqa: E731
+        else:
+            by_steps = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase, end_value=end)
+            decay = lambda step: by_steps(step - warmup_steps)  # noqa: E731
     elif name == "piecewise":
-        decay = optax.piecewise_constant_schedule(learning_rate, {boundary - warmup_steps: decay_rate for boundary in boundaries})
+        falling = {step: decay_rate**count for step, count in Counter(ceilings(boundaries).tolist()).items()}
+        decay = optax.piecewise_constant_schedule(learning_rate, falling)
     elif name == "polynomial":
-        decay = optax.polynomial_schedule(learning_rate, 0.0, power, left)
+        decay = lambda step: optax.polynomial_schedule(learning_rate, 0.0, power, left)(step - warmup_steps)  # noqa: E731
     else:
-        decay = optax.cosine_decay_schedule(learning_rate, left)
+        decay = lambda step: optax.cosine_decay_schedule(learning_rate, left)(step - warmup_steps)  # noqa: E731
     if not warmup_steps:
         return decay
-    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), decay], [warmup_steps])
+    rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    return lambda step: jnp.where(step < warmup_steps, rise(step), decay(step))
+
+
+MOST_DROPS = 100_000
+"""Of a staircase, up to which each has its step in a table: in float32 a quotient of two steps is an integer too early or too late."""
+
+
+def ceilings(steps: Any) -> np.ndarray:
+    """Returns the first whole step at or after each of `steps`, but for a rounding of 1e-9 of it."""
+    steps = np.asarray(steps, np.float64)
+    return np.ceil(steps - 1e-9 * np.maximum(np.abs(steps), 1)).astype(np.int32)
 
 
 def optimizer(

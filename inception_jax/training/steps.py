@@ -1,7 +1,7 @@
 """The compiled functions of a run: a step of training, of evaluation, of prediction."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import chex
 import flax.linen as nn
@@ -20,9 +20,19 @@ Gradient = Callable[..., tuple[tuple[jax.Array, tuple[Sums, Any]], Any]]
 """(state, batch) -> ((loss, (sums, new batch_stats)), gradient by the parameters)."""
 
 
+def seed_key(seed: int) -> jax.Array:
+    """Returns the key of a seed from 0 to 2^63 - 1, all of whose bits count, whether JAX has 64-bit integers or not.
+
+    `jax.random.key` alone takes the lower 32 without them: 2^32 would be 0. Below 2^32 the key is that one.
+    """
+    low, high = seed % 2**32, seed >> 32
+    key = jax.random.key(low)
+    return jax.random.fold_in(key, high) if high else key
+
+
 def example_keys(seed: int, positions: jax.Array) -> jax.Array:
     """A key [B] for each position in the stream: what is done to an example hangs on (seed, position) alone."""
-    examples, _ = jax.random.split(jax.random.key(seed))
+    examples, _ = jax.random.split(seed_key(seed))
     return jax.vmap(lambda position: jax.random.fold_in(examples, position))(positions)
 
 
@@ -36,20 +46,25 @@ def gradient(
     seed: int,
     whole: Callable[[Any], Any] = lambda params: params,
     l2: float = 0.0,
+    masked: bool = False,
     draw: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, tuple[Sums, Any]], Any]:
     """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch; L2 is in the gradient, and not in the loss.
 
-    `whole` gathers parameters that are spread over devices; `draw` numbers what is dropped out, and is the step where not given.
+    Args:
+      whole: gathers parameters that are spread over devices.
+      masked: whether examples may weigh 0, and are then left out of batch statistics. It costs a pass where they are taken.
+      draw: numbers what is dropped out, and is the step where not given.
     """
     draw = state.step if draw is None else draw
-    _, dropout = jax.random.split(jax.random.key(seed))
+    _, dropout = jax.random.split(seed_key(seed))
     images, targets = prepare(batch, example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
+    options = {"mask": batch.weight > 0} if masked else {}
 
     def loss(params):
         variables, rngs = {"params": whole(params), "batch_stats": state.batch_stats}, {"dropout": jax.random.fold_in(dropout, draw)}
-        outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+        outputs, updated = network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs, **options)
         value, sums = objective(outputs, targets, batch.weight)
         return value, (sums, updated.get("batch_stats", {}))
 
@@ -57,7 +72,7 @@ def gradient(
     return found, with_l2(slope, state.params, l2)
 
 
-def accumulated(gradient: Gradient, *, parts: int, group: int) -> Gradient:
+def accumulated(gradient: Gradient, *, parts: int, group: int, masked: bool = False) -> Gradient:
     """`gradient` of a batch that passes in `parts`, one after the other: what that of the whole gives, but for dropout.
 
     Each part has every `parts`-th group of `group` examples, so that batch normalisation sees the groups that it saw, and no example
@@ -70,12 +85,15 @@ def accumulated(gradient: Gradient, *, parts: int, group: int) -> Gradient:
 
     def whole(state: State, batch: "Batch"):
         count = jnp.maximum(batch.weight.sum(), 1)
+        filled = (batch.weight.reshape(-1, group) > 0).any(1).sum()  # groups with statistics
 
         def one(total, numbered):
             i, part = numbered
             (loss, (sums, stats)), slope = gradient(state, part, draw=state.step * parts + i)
             loss, slope = jax.tree.map(lambda x: x * (part.weight.sum() / count).astype(x.dtype), (loss, slope))
-            stats = jax.tree.map(lambda x: x / parts, stats)
+            own = (part.weight.reshape(-1, group) > 0).any(1).sum()
+            share = jnp.where(filled > 0, own / jnp.maximum(filled, 1), 1 / parts)
+            stats = jax.tree.map(lambda x: x * share.astype(x.dtype) if masked else x / parts, stats)
             return jax.tree.map(jnp.add, total, ((loss, (sums, stats)), slope)), None
 
         pieces = jax.tree.map(split, batch)
@@ -108,14 +126,6 @@ def train_step(
     return new.replace(step=state.step + 1, skipped=state.skipped + ~finite), {**sums, "skipped": ~finite}
 
 
-class Scores(NamedTuple):
-    """What an evaluated batch gives: sums over it, and for each of its examples the loss and the class probabilities."""
-
-    sums: Sums
-    loss: jax.Array
-    probabilities: jax.Array
-
-
 def eval_step(
     variables: Mapping[str, Any],
     batch: "Batch",
@@ -123,12 +133,19 @@ def eval_step(
     network: nn.Module,
     prepare: Callable[[jax.Array], jax.Array],
     metrics: Mapping[str, Metric] = METRICS,
-) -> Scores:
-    """Scores a batch; what weighs 0 adds nothing to the sums."""
+) -> Sums:
+    """Scores a batch; what weighs 0 adds nothing to the sums, which are all that devices exchange."""
     chex.assert_equal_shape_prefix(tuple(batch), 1)
     outputs: Any = network.apply(variables, prepare(batch.image), train=False)
-    losses = cross_entropy(outputs.logits, batch.label)
-    return Scores(score(outputs.logits, batch.label, batch.weight, losses, metrics), losses, jax.nn.softmax(outputs.logits))
+    return score(outputs.logits, batch.label, batch.weight, cross_entropy(outputs.logits, batch.label), metrics)
+
+
+def likelihood_step(
+    variables: Mapping[str, Any], images: jax.Array, *, network: nn.Module, prepare: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Log-probabilities [B, K] of the classes of images [B, H, W, 3], where `predict_step` rounds those below 1e-38 to 0."""
+    outputs: Any = network.apply(variables, prepare(images), train=False)
+    return jax.nn.log_softmax(outputs.logits)
 
 
 def predict_step(

@@ -1,5 +1,7 @@
 import csv
+from math import isnan
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +19,6 @@ from inception_jax.evaluation.predictions import (
     per_class,
     predictions,
 )
-from inception_jax.training.steps import Scores
 
 RNG = np.random.default_rng(0)
 PROBABILITIES = RNG.dirichlet(np.ones(10), (21, 4))  # of 21 examples, 4 views each
@@ -34,7 +35,7 @@ def batches(size, views=4, count=21 * 4):
 
 def step(variables, batch):
     rows = np.minimum(batch.image[:, 0, 0, 0], 83)
-    return Scores({}, jnp.zeros(len(rows)), jnp.asarray(PROBABILITIES.reshape(84, 10)[rows]))
+    return jnp.log(jnp.asarray(PROBABILITIES.reshape(84, 10)[rows]))
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 84, 100])
@@ -120,3 +121,36 @@ def test_results_are_appended_to_a_csv_with_timms_columns(tmp_path):
     assert list(rows[0])[:4] == ["model", "img_size", "top1", "top1_err"]
     with pytest.raises(DataError, match="no column colour"):
         append(file, {"model": "x", "colour": "blue"})
+
+
+def log_softmax(logits):
+    return np.asarray(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+
+
+def test_the_likelihood_of_a_class_whose_probability_underflows_is_exact():
+    """The logits differ by up to 3,000: in float64 too such a probability is 0, and clamped at 1e-300 it costs 690.8 nats."""
+    logits = np.linspace(0, 3000, 84 * 10).reshape(84, 10)[:, ::-1] * np.float64([1, 0, 2, 1, 5, 1, 0, 3, 1, 4])
+    label = np.arange(21) % 10
+
+    def step(variables, batch):
+        return log_softmax(logits[np.minimum(batch.image[:, 0, 0, 0], 83)])
+
+    rows = Batch(np.arange(84)[:, None, None, None], np.repeat(label, 4).astype(np.int32), np.ones(84, np.float32), np.arange(84))
+    found = predictions(step, {}, [rows], examples=21, crops=4, gather=lambda tree: tree)
+    exact = logits - logits.max(-1, keepdims=True)
+    exact = (exact - np.log(np.exp(exact).sum(-1, keepdims=True))).reshape(21, 4, 10)[np.arange(21), :, label]
+    wanted = -(np.logaddexp.reduce(exact, 1) - np.log(4))
+    assert wanted.max() > 1000
+    np.testing.assert_allclose(found.losses, wanted, rtol=1e-5)
+    assert figures(found)["nll"] == pytest.approx(wanted.mean(), rel=1e-5)
+    both = ensemble([found, found])
+    np.testing.assert_allclose(both.losses, wanted, rtol=1e-5)
+
+
+def test_figures_of_predictions_that_are_not_numbers_are_undefined():
+    logs = np.full((21, 10), np.nan)
+    found = Predictions(np.exp(logs), LABELS, np.ones(21, bool), logs[:, 0])
+    results = figures(found)
+    assert isnan(results["nll"])
+    assert isnan(results["calibration_error"])
+    assert results["top1"] == 0

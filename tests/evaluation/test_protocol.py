@@ -40,7 +40,10 @@ def results_on(devices):
         for crops in (1, 10) if statistics == "population" else (1,):
             found = scored(run, state, Protocol(crops=crops, statistics=statistics, batches=4))
             results[f"{statistics} {crops}"] = figures(found)
-    results["compiled"] = run.eval_step._cache_size()
+    batch = next(run.test_batches())
+    programs = {"sums": run.eval_step.lower(variables, batch), "likelihoods": run.likelihood_step.lower(variables, batch.image)}
+    results["gathers"] = {name: program.compile().as_text().count("all-gather(") for name, program in programs.items()}
+    results["compiled"] = run.likelihood_step._cache_size()
     found = scored(run, state, Protocol(crops=6, sizes=(32, 48)))
     alone = [scored(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
     results["two sizes"] = figures(found)
@@ -64,6 +67,8 @@ def test_evaluation_protocols_give_the_same_scores_on_1_and_8_devices():
     assert done.returncode == 0, done.stderr
     one, eight = json.loads(done.stdout.splitlines()[-1])
     assert one["compiled"] == eight["compiled"] == 1  # the same program for every protocol but that of batch statistics
+    assert eight["gathers"]["sums"] == 0  # devices exchange sums alone
+    assert eight["gathers"]["likelihoods"] > 0
     for name in ("running 1", "population 1", "population 10", "pooled 1"):
         assert one[name]["count"] == eight[name]["count"] == 103
         for figure in ("top1", "top5"):

@@ -46,6 +46,23 @@ def test_auxiliary_heads_add_their_weighted_losses(x64):
     assert float(sums["count"]) == 3
 
 
+def test_the_reported_loss_is_of_the_main_classifier_and_the_objective_is_what_is_minimised(x64):
+    """What evaluation logs as `val/loss` is `loss`: without smoothing and auxiliary heads."""
+    main, aux = jnp.asarray(RNG.normal(size=(2, 4, 10)))
+    labels, weights = jnp.array([1, 2, 3, 4]), jnp.array([1.0, 1, 1, 0])
+    value, sums = classification(Outputs(main, (aux,), {}), labels, weights, aux_weight=0.3, label_smoothing=0.1)
+    log_p = np.log(softmax(np.asarray(main)))
+    assert float(sums["loss"]) == pytest.approx(-log_p[np.arange(3), [1, 2, 3]].sum(), rel=1e-12)
+    assert float(sums["objective"] / sums["count"]) == pytest.approx(float(value), rel=1e-12)
+    assert float(sums["objective"]) > float(sums["loss"]) + 0.1
+
+
+def test_the_loss_of_blended_images_is_that_of_the_likelier_class(x64):
+    logits, shares = jnp.asarray(RNG.normal(size=(2, 3))), jnp.array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6]])
+    _, sums = classification(Outputs(logits, (), {}), shares, jnp.ones(2))
+    assert float(sums["loss"]) == pytest.approx(float(cross_entropy(logits, jnp.array([0, 2])).sum()), rel=1e-12)
+
+
 @pytest.mark.parametrize("k", [1, 5])
 def test_top_k_matches_numpys_ranking(k):
     logits, labels = RNG.normal(size=(200, 10)), RNG.integers(0, 10, 200)

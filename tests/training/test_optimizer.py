@@ -3,6 +3,9 @@
 Optax computes schedules in float32, hence 1e-6; what has no schedule is held to 1e-12.
 """
 
+from fractions import Fraction
+from math import ceil, floor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,3 +176,37 @@ def test_the_polynomial_schedule_matches_caffe():
     rate = schedule("polynomial", 0.01, steps=2_400_000, power=0.5)
     for step in (0, 600_000, 2_399_999):
         assert float(rate(step)) == pytest.approx(0.01 * (1 - step / 2_400_000) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("warmup", [0, 2.25])
+def test_a_period_that_is_a_fraction_of_a_step_is_kept_over_a_whole_run(warmup):
+    """100 examples in batches of 67, a decay in each epoch: rounded to whole steps the last rate is 130 times too low after 60 epochs."""
+    rate = schedule("exponential", 0.045, steps=90, decay_steps=100 / 67, decay_rate=0.85, warmup_steps=warmup)
+    found = np.array([rate(step) for step in range(90)])
+    drops = [max(floor((step - Fraction(warmup)) * Fraction(67, 100)), 0) for step in range(90)]
+    wanted = [0.045 * 0.85**count * (min(step / warmup, 1) if warmup else 1) for step, count in enumerate(drops)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_drops_of_a_long_staircase_come_at_their_exact_steps():
+    """A quotient in float32 rounds up to the next whole number a step before it is reached, or down where it is."""
+    period = 1_281_167 / 341.37
+    rate = jax.jit(schedule("exponential", 1.0, steps=3_000_000, decay_steps=period, decay_rate=0.99))
+    for drop in (1, 2, 100, 777, 799):
+        step = ceil(drop * period)
+        assert [float(rate(jnp.int32(at))) for at in (step - 1, step)] == pytest.approx([0.99 ** (drop - 1), 0.99**drop], rel=1e-3)
+
+
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_whole_periods_give_the_bits_of_optax(warmup):
+    rate = schedule("exponential", 0.045, steps=300, decay_steps=37, decay_rate=0.94, warmup_steps=warmup)
+    peer = optax.exponential_decay(0.045, 37, 0.94, staircase=True)
+    if warmup:
+        peer = optax.join_schedules([optax.linear_schedule(0.0, 0.045, warmup), peer], [warmup])
+    steps = jnp.arange(300)
+    np.testing.assert_array_equal(jax.vmap(rate)(steps), jax.vmap(peer)(steps))
+
+
+def test_two_boundaries_within_one_step_both_count():
+    rate = schedule("piecewise", 0.1, steps=10, boundaries=[2.2, 2.9, 5], decay_rate=0.5)
+    assert [float(rate(step)) for step in range(7)] == pytest.approx([0.1, 0.1, 0.1, 0.025, 0.025, 0.0125, 0.0125])

@@ -20,7 +20,7 @@ from inception_jax.recipes import recipe
 from inception_jax.spec.vocabulary import Dropout, concat, same
 from inception_jax.training.objective import classification
 from inception_jax.training.state import initial_state
-from inception_jax.training.steps import accumulated, eval_step, gradient, train_step
+from inception_jax.training.steps import accumulated, eval_step, gradient, seed_key, train_step
 from tests.spec.probes import probe
 
 TABLE = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))), Drop=Dropout(0.3))
@@ -148,7 +148,50 @@ def test_padding_adds_nothing_to_the_evaluation_sums(start):
     full = batch()
     weights = jnp.asarray([1.0] * 11 + [0.0] * 5)
     step = jax.jit(partial(eval_step, network=NETWORK, prepare=scale))
-    some = step(start.variables, full._replace(weight=weights)).sums
-    first = step(start.variables, jax.tree.map(lambda x: x[:11], full)).sums
+    some = step(start.variables, full._replace(weight=weights))
+    first = step(start.variables, jax.tree.map(lambda x: x[:11], full))
     for name in first:
         assert float(some[name]) == pytest.approx(float(first[name]), rel=1e-5), name
+
+
+def test_seeds_below_2_to_the_32_keep_the_keys_of_jax_and_all_bits_of_larger_ones_count():
+    for seed in (0, 1, 2**31, 2**32 - 1):
+        np.testing.assert_array_equal(jax.random.key_data(seed_key(seed)), jax.random.key_data(jax.random.key(seed)))
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**33, 2**62, 2**63 - 1)
+    assert len({tuple(jax.random.key_data(seed_key(seed)).tolist()) for seed in seeds}) == len(seeds)
+    narrow = [jax.random.key_data(seed_key(seed)) for seed in seeds]
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal([jax.random.key_data(seed_key(seed)) for seed in seeds], narrow)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [0, 4])
+def test_an_example_of_weight_0_changes_neither_gradients_nor_statistics(x64, group):
+    """A batch of 16 of which three could not be read, and are black, against batches of groups without them."""
+    table = probe("wide", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))))
+    network = Network(table, num_classes=10, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=group))
+    learning = partial(
+        gradient, network=network, objective=classification, seed=0, prepare=lambda batch, keys: (batch.image / 128.0 - 1.0, batch.label)
+    )
+    state = initial_state(jax.random.key(0), network=network, optimizer=OPTIMIZER, image_shape=(8, 8, 3), averaged=False)
+    state = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
+    whole = batch()
+    seen = np.ones(16, bool)
+    seen[[1, 6, 7]] = False
+    images = jnp.where(jnp.asarray(seen)[:, None, None, None], whole.image, 0)
+    black = whole._replace(image=images, weight=jnp.asarray(seen, jnp.float64), label=whole.label * seen)
+    (loss, (sums, stats)), slope = learning(state, black, masked=True)
+    size = group or 16
+    parts = [jax.tree.map(lambda x, i=i: x[i : i + size][seen[i : i + size]], whole) for i in range(0, 16, size)]
+    alone = [partial(learning, network=network.clone(norm=partial(BatchNorm)))(state, part) for part in parts]
+    shares = [len(part.label) / seen.sum() for part in parts]
+    assert float(sums["count"]) == 13
+    assert float(loss) == pytest.approx(sum(share * float(one[0][0]) for share, one in zip(shares, alone, strict=True)), rel=1e-12)
+    wanted = jax.tree.map(lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)), *(one[1] for one in alone))
+    chex.assert_trees_all_close(slope, wanted, atol=1e-12)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *(one[0][1][1] for one in alone))
+    chex.assert_trees_all_close(stats, mean, atol=1e-12)
+    if group:
+        pieces = accumulated(partial(learning, masked=True), parts=2, group=group, masked=True)(state, black)
+        chex.assert_trees_all_close(pieces[0][1][1], stats, atol=1e-12)
+        chex.assert_trees_all_close(pieces[1], slope, atol=1e-12)
