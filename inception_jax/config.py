@@ -46,7 +46,7 @@ class Model:
     init_scale: float = 1.0
     """Times the deviation of the initial kernels of convolutions."""
     dropout_rate: float | None = None
-    """Instead of the table's."""
+    """Instead of the table's before the main classifier; auxiliary heads keep theirs, GoogLeNet's 0.7."""
     zero_init_residual: bool = False
     """Begin with every residual block at its shortcut: gamma 0 in the norm that ends its branch."""
     aux: bool = False
@@ -127,6 +127,8 @@ class Data:
     """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels, or of those of released weights."""
     on_bad_example: Literal["stop", "skip_and_count"] = may_change("stop")
     """What an image that cannot be read does to the run: ends it with its name, or weighs 0, is named and counted."""
+    changed: Literal["refuse", "accept"] = may_change("refuse")
+    """Whether a run goes on where its data have other classes, sizes or files than those that it was begun with."""
     directory: str | None = may_change(None)
     """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
     threads: int = may_change(2)
@@ -199,7 +201,11 @@ class Experiment:
     steps: int | None = None
     """Updates of the parameters; instead of epochs where given."""
     seed: int = 0
-    """Of the initial weights, the order of the examples, their augmentation and dropout."""
+    """Of the initial weights, the order of the examples, their augmentation and dropout; below 2^63."""
+    format: Literal[1, 2] = 2
+    """What the fields mean: 1 is what runs had that were begun by version 0.1 before formats were noted. There the periods, boundaries and
+    warm-up of a schedule are whole steps, logits are computed at the platform's default precision, and an image that could not be read is a
+    black one in the statistics of its batch."""
     examples_per_device: int | None = may_change(None)
     """At most so many pass through a device at once: where its share of the batch is larger, gradients are accumulated. Groups of
     norm.examples_per_group stay whole; dropout draws otherwise."""
@@ -214,12 +220,16 @@ class Experiment:
     """0 evaluates at the end alone."""
     checkpoint_every_epochs: float = may_change(1.0)
     """0 saves at the end alone."""
+    from_scratch: bool = may_change(False)
+    """Begin again from the first step where every checkpoint of the run is damaged, instead of ending with 65."""
     keep_checkpoints: int = may_change(2)
     """The newest ones."""
     keep_best: int = may_change(0)
     """And so many of those with the highest held-out top-1."""
     on_not_finite: Literal["stop", "skip_and_count"] = may_change("stop")
     """What becomes of a run whose loss or gradient is NaN or infinite: it ends, or the step changes nothing and is counted."""
+    max_consecutive_skipped: int = may_change(50)
+    """Steps in a row that are skipped, after which the run ends all the same."""
     init_from: str | None = may_change(None)
     """The workdir of another run, or a file of weights, to begin from; arrays of the same name and shape are taken over, a head of other
     classes is new."""
@@ -258,6 +268,7 @@ class Experiment:
             "log_every_steps",
             "keep_checkpoints",
             "parameter_shards",
+            "max_consecutive_skipped",
         ):
             if not _reach(self, name) > 0:
                 raise ConfigError(f"{name} is {_reach(self, name)}: it must be above 0")
@@ -275,6 +286,12 @@ class Experiment:
             raise ConfigError("schedule.at_epochs is empty: give the epochs at which the rate drops")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
             raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
+        if self.steps is None and self.schedule.warmup_epochs > self.epochs:
+            raise ConfigError(
+                f"schedule.warmup_epochs are {self.schedule.warmup_epochs}, and the run has {self.epochs}: give fewer of them"
+            )
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed is {self.seed}: it must be below 2^63")
         _ = self.profiled
         if self.examples_per_device == 0:
             raise ConfigError("examples_per_device is 0: it must be above 0, or None for all at once")
@@ -337,6 +354,8 @@ def from_json(fields: dict[str, Any]) -> Experiment:
     Raises:
       ConfigError: a field that this version does not have, a value of another type, or one that breaks the rules.
     """
+    if isinstance(fields, dict):
+        fields = {"format": 1, **fields}  # it was not noted before there was a second
     experiment: Experiment = _build(Experiment, fields, "")
     experiment.check()
     return experiment

@@ -1,6 +1,6 @@
 """The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -13,6 +13,7 @@ import optax
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, colour, crop, order
 from inception_jax.data.batches import Batch, Pixels, fill, stream
+from inception_jax.data.facts import DataFacts, Split
 from inception_jax.data.source import DataError, Example, Source
 from inception_jax.data.sources import open_source
 from inception_jax.data.stopwatch import Stopwatch
@@ -21,11 +22,12 @@ from inception_jax.models import UnknownModelError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.nn.repeated import pack, unpack
-from inception_jax.spec.measure import Measurement, measure
+from inception_jax.spec.measure import Measurement, UnknownShapeError, check, measure
 from inception_jax.spec.rewrite import best
+from inception_jax.spec.vocabulary import pair
 from inception_jax.training import objective, optimizer
 from inception_jax.training.state import State, initial_state
-from inception_jax.training.steps import accumulated, eval_step, gradient, predict_step, train_step
+from inception_jax.training.steps import accumulated, eval_step, gradient, likelihood_step, predict_step, seed_key, train_step
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Run:
     """What the host's work on the data takes, by stage."""
     given_source: Source | None = None
     """Read instead of what the configuration names."""
+    facts: DataFacts | None = None
+    """What was recorded of the data, which then need not be here: those that are must have the same classes."""
+    opened: Mapping[str, Source] = field(default_factory=dict)
+    """Splits that are open already."""
 
     # What is learned from.
 
@@ -51,6 +57,8 @@ class Run:
         source = self._source(self.config.data.train_split)
         if len(source) < 1:
             raise DataError(f"{self.config.data.name} has no training examples in {self.config.data.train_split!r}")
+        if self.facts is not None and source.class_names != self.facts.class_names:
+            raise DataError(f"{self.config.data.train_split} has other classes than the run: bring those back that it was trained on")
         return source
 
     @cached_property
@@ -58,33 +66,79 @@ class Run:
         source = self._source(self.config.data.test_split)
         if source.class_names != self.class_names:
             odd = sorted(set(source.class_names) ^ set(self.class_names))
+            where = self.config.data.train_split if self.facts is None else "the run"
             raise DataError(
-                f"{self.config.data.test_split} has {len(source.class_names)} classes and {self.config.data.train_split} "
-                f"{len(self.class_names)}; not in both: {', '.join(odd[:5])}"
+                f"{self.config.data.test_split} has {len(source.class_names)} classes and {where} {len(self.class_names)}; "
+                + (f"not in both: {', '.join(odd[:5])}" if odd else "they are in another order")
             )
         return source
 
     def _source(self, split: str) -> Source:
         if self.given_source is not None:
             return self.given_source
-        return open_source(self.config.data.name, split, self.config.data.directory)
+        return self.opened[split] if split in self.opened else open_source(self.config.data.name, split, self.config.data.directory)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        return (self.train_source if self.given_source is None else self.given_source).class_names
+        if self.given_source is not None:
+            return self.given_source.class_names
+        return self.train_source.class_names if self.facts is None else self.facts.class_names
+
+    @cached_property
+    def train_examples(self) -> int:
+        """In the training split, which is not opened where this was recorded."""
+        return len(self.train_source) if self.facts is None else self.facts.train.examples
+
+    def data_facts(self) -> DataFacts:
+        """What the data are that are here."""
+        data = self.config.data
+        splits = Split.of(data.train_split, self.train_source), Split.of(data.test_split, self.test_source)
+        return DataFacts(self.train_source.class_names, *splits)
+
+    def check_test_data(self, sample: int = 64) -> None:
+        """Opens the held-out split and decodes a sample of it, before anything is compiled.
+
+        Args:
+          sample: images at equal distances; and the first of as many classes, where the source has `labels`.
+
+        Raises:
+          DataError: it is missing, empty, of other classes, or holds an image that cannot be read, unless such are to be skipped.
+        """
+        source = self.test_source
+        if not len(source):
+            raise DataError(
+                f"{self.config.data.name} has no held-out examples in {self.config.data.test_split!r}: give another data.test_split"
+            )
+        broken = []
+        _, firsts = np.unique(getattr(source, "labels", ()), return_index=True)
+        firsts = firsts[:: max(1, -(-len(firsts) // sample))]
+        places = sorted({*np.linspace(0, len(source) - 1, sample).astype(int).tolist(), *firsts.tolist()})
+        for index in places:
+            example = None
+            try:
+                example = source[index]
+                self.pixels(example)
+            except DataError as error:
+                broken.append(f"{self.config.data.test_split}, {example.at(index) if example else f'example {index}'}: {error}")
+        if broken and (not self.may_skip or len(broken) == len(places)):
+            raise DataError(
+                f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, or leave such images out: "
+                "--data.on-bad-example skip_and_count"
+            )
 
     @property
     def steps_per_epoch(self) -> float:
-        return len(self.train_source) / self.config.batch_size
+        return self.train_examples / self.config.batch_size
 
     @property
     def steps(self) -> int:
         """Of the whole run."""
-        return self.config.steps if self.config.steps is not None else self.in_steps(self.config.epochs)
+        return self.config.steps if self.config.steps is not None else max(1, round(self.config.epochs * self.steps_per_epoch))
 
-    def in_steps(self, epochs: float) -> int:
-        """The nearest number of steps, and at least one."""
-        return max(1, round(epochs * self.steps_per_epoch))
+    def in_steps(self, epochs: float) -> float:
+        """A period, boundary or warm-up of the schedule; of a run of format 1 the nearest whole number, and at least one."""
+        exact = epochs * self.steps_per_epoch
+        return exact if self.config.format > 1 else max(1, round(exact))
 
     def at(self, image_size: int) -> "Run":
         """This run on images of another size, as a network without a fixed grid can be evaluated.
@@ -98,21 +152,33 @@ class Run:
         other.config.check()
         if self.config.norm.per_activation_in:
             raise ConfigError(f"norm.per_activation_in: such norms have parameters for {self.config.data.image_size} pixels alone")
-        if other.measured.parameters != self.measured.parameters:
+        if other.parameters != self.parameters:
             raise ConfigError(
-                f"{self.config.model.name} at {image_size} pixels has {other.measured.parameters} parameters, and was trained with "
-                f"{self.measured.parameters} at {self.config.data.image_size}: its classifier reads a grid of fixed size"
+                f"{self.config.model.name} at {image_size} pixels has {other.parameters} parameters, and was trained with "
+                f"{self.parameters} at {self.config.data.image_size}: its classifier reads a grid of fixed size"
             )
         return other
 
     def describe(self) -> str:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
         config, room = self.config, self.placement.describe()
+        self._check_warmup()
         return (
             f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of {config.batch_size} of "
-            f"{len(self.train_source):,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
+            f"{self.train_examples:,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
             f"on {room['devices']} {room['backend']} device(s)"
         )
+
+    def _check_warmup(self) -> None:
+        """Refuses a warm-up that is longer than the run, or that leaves a decay which ends with the run none of it."""
+        rule = self.config.schedule
+        warmup = self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0
+        # The run's own length is rounded to a whole step.
+        if warmup > self.steps + 0.5 or (warmup >= self.steps and rule.name in ("polynomial", "cosine")):
+            raise ConfigError(
+                f"schedule.warmup_epochs {rule.warmup_epochs:g} are {warmup:,.6g} steps, and the run has {self.steps:,}: give fewer of "
+                "them, or a longer run"
+            )
 
     def train_batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
         """The global batches of steps `start` to `stop`, or to the run's last, laid out."""
@@ -198,11 +264,12 @@ class Run:
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
                 examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
                 recompute=model.recompute, rewrites=model.rewrites or (),
+                precision=jax.lax.Precision.HIGHEST if self.config.format > 1 else None,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
             if model.rewrites is None:
                 network = network.clone(rewrites=best(network.architecture, self.placement.platform))
-            measure(network.architecture, image_size=self.config.data.image_size)
+            check(network.architecture, pair(self.config.data.image_size), network.architecture.channels)
         except UnknownModelError as error:
             raise ConfigError(f"model: {error}") from error
         except ValueError as error:
@@ -213,16 +280,22 @@ class Run:
 
     @cached_property
     def measured(self) -> Measurement:
-        """The network's table at this image size and number of classes."""
-        return measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
+        """The network's table at this image size and number of classes.
+
+        Raises:
+          ConfigError: a table with a layer that does not tell its output shape.
+        """
+        try:
+            return measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
+        except UnknownShapeError as error:
+            raise ConfigError(f"{self.config.model.name} cannot be measured: {error}") from error
 
     @cached_property
     def parameters(self) -> int:
-        """Without auxiliary heads. The table knows nothing of norms that have some for each position."""
-        if not self.config.norm.per_activation_in:
-            return self.measured.parameters or 0
-        heads = (self.measured.aux_parameters or 0) if self.config.model.aux else 0
-        return sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state().params)) - heads
+        """Those of the state, without auxiliary heads: a table does not know what a module behind the word `layer` has."""
+        heads = {head.name for head in self.network.architecture.aux}
+        own = {name: part for name, part in self.abstract_state().params.items() if name not in heads}
+        return sum(leaf.size for leaf in jax.tree.leaves(own))
 
     @cached_property
     def schedule(self) -> optax.Schedule:
@@ -285,14 +358,20 @@ class Run:
         )
         whole = partial(
             gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
-            whole=self.placement.whole, l2=self.config.optimizer.l2,
+            whole=self.placement.whole, l2=self.config.optimizer.l2, masked=self._is_masked,
         )  # fmt: skip
-        return whole if self.parts == 1 else accumulated(whole, parts=self.parts, group=self.config.norm.examples_per_group or 1)
+        group = self.config.norm.examples_per_group or 1
+        return whole if self.parts == 1 else accumulated(whole, parts=self.parts, group=group, masked=self._is_masked)
+
+    @property
+    def _is_masked(self) -> bool:
+        """Whether examples that weigh 0 are left out of batch statistics; a run of format 1 took them in."""
+        return self.may_skip and self.config.format > 1
 
     @cached_property
     def parts(self) -> int:
         """In how many parts, one after the other, a batch passes through the network."""
-        normed = bool(self.measured.batch_stats) and not self.config.norm.frozen
+        normed = bool(self.abstract_state().batch_stats) and not self.config.norm.frozen
         group = self.config.norm.examples_per_group if normed else 1
         return self.placement.parts(self.config.batch_size, self.config.examples_per_device, group)
 
@@ -336,8 +415,13 @@ class Run:
 
     @cached_property
     def eval_step(self):
-        """(variables, batch) -> Scores, compiled."""
+        """(variables, batch) -> sums over the batch, compiled."""
         return self.placement.compile(partial(eval_step, network=self.network, prepare=self.prepare_evaluation))
+
+    @cached_property
+    def likelihood_step(self):
+        """(variables, images) -> log-probabilities of the classes [B, K], compiled."""
+        return self.placement.compile(partial(likelihood_step, network=self.network, prepare=self.prepare_evaluation))
 
     @cached_property
     def predict_step(self):
@@ -354,8 +438,12 @@ class Run:
 
     def initial_state(self) -> State:
         """The state before the first step, made on the devices."""
-        return self.placement.build(self._initialise, jax.random.key(self.config.seed))
+        return self.placement.build(self._initialise, seed_key(self.config.seed))
 
     def abstract_state(self) -> State:
         """Its shapes, dtypes and shardings, without making it."""
-        return self.placement.abstract(jax.eval_shape(self._initialise, jax.random.key(self.config.seed)))
+        return self._abstract_state
+
+    @cached_property
+    def _abstract_state(self) -> State:
+        return self.placement.abstract(jax.eval_shape(self._initialise, seed_key(self.config.seed)))

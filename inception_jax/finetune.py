@@ -30,11 +30,8 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
     Raises:
       ConfigError: nothing is the same.
     """
-    ours = {"params": state.params, "batch_stats": state.batch_stats}
-    here, there = ({name: leaf.shape for name, leaf in leaves(tree)} for tree in (ours, dict(variables)))
-    loaded = [name for name, shape in here.items() if there.get(name) == shape]
-    if not any(name.startswith("params.") for name in loaded):
-        raise ConfigError(f"init_from: not one of {len(there)} arrays has a name and a shape of this network: is it another model?")
+    borrowed = matching(state, variables)
+    loaded = {*borrowed.loaded}
 
     def taken(tree: Any) -> Any:
         def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
@@ -49,5 +46,19 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
 
         return jax.tree_util.tree_map_with_path(choose, tree)
 
-    begun = state.replace(**taken(ours), average=taken(state.average))
-    return begun, Borrowed(loaded, sorted(here.keys() - set(loaded)), sorted(there.keys() - set(loaded)))
+    begun = state.replace(**taken({"params": state.params, "batch_stats": state.batch_stats}), average=taken(state.average))
+    return begun, borrowed
+
+
+def matching(state: State, variables: Mapping[str, Any]) -> Borrowed:
+    """Returns which of `variables` a state, or an abstract one, can take over.
+
+    Raises:
+      ConfigError: none.
+    """
+    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    here, there = ({name: leaf.shape for name, leaf in leaves(tree)} for tree in (ours, dict(variables)))
+    loaded = [name for name, shape in here.items() if there.get(name) == shape]
+    if not any(name.startswith("params.") for name in loaded):
+        raise ConfigError(f"init_from: not one of {len(there)} arrays has a name and a shape of this network: is it another model?")
+    return Borrowed(loaded, sorted(here.keys() - set(loaded)), sorted(there.keys() - set(loaded)))

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+import jax
 from etils import epath
 
 from inception_jax import __version__
 from inception_jax.config import ConfigError
-from inception_jax.files import put
+from inception_jax.files import json_text, put
 
 if TYPE_CHECKING:
     from inception_jax.mesh import Placement
@@ -58,7 +59,7 @@ class Record:
     def _write(self) -> None:
         if self._leads:
             with self._lock:
-                put(self._file, json.dumps({"attempts": self.attempts}, indent=2) + "\n")
+                put(self._file, json_text({"attempts": self.attempts}, indent=2) + "\n")
 
 
 def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
@@ -82,7 +83,7 @@ def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
 def different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """`jax: 0.10.2 -> 0.11.0` for each fact of two attempts that bit for bit hangs on."""
     names = [name for name in now if name not in OF_AN_ATTEMPT]
-    shown = {name: (before.get(name), now[name]) for name in names if before.get(name) != now[name]}
+    shown = {name: (before[name], now[name]) for name in names if name in before and before[name] != now[name]}
     return [f"{name}: {a} -> {b}" if name != "uncommitted" else "uncommitted changes" for name, (a, b) in shown.items()]
 
 
@@ -100,8 +101,34 @@ def versions() -> dict[str, Any]:
         **{name: _version(name) for name in names},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
+        **settings(),
     }
+
+
+def settings() -> dict[str, Any]:
+    """Of JAX, by which the same run draws other numbers, or computes in another precision."""
+    config: Any = jax.config
+    return {
+        "matmul_precision": config.jax_default_matmul_precision or "",
+        "prng_impl": config.jax_default_prng_impl,
+        "threefry_partitionable": config.jax_threefry_partitionable,
+        "x64": config.jax_enable_x64,
+    }
+
+
+def check_settings(workdir: epath.Path) -> None:
+    """Compares JAX's settings with those of the attempt before, where it noted them.
+
+    Raises:
+      ConfigError: some differ; the run would not go on to the same bits.
+    """
+    before = (attempts(workdir) or [{}])[-1]
+    changed = [f"{name}: {before[name]} -> {value}" for name, value in settings().items() if name in before and before[name] != value]
+    if changed:
+        raise ConfigError(
+            f"the run in {workdir} was begun under other settings of JAX ({', '.join(changed)}): set them as they were (JAX_ENABLE_X64, "
+            "JAX_DEFAULT_PRNG_IMPL, JAX_THREEFRY_PARTITIONABLE, JAX_DEFAULT_MATMUL_PRECISION), or choose another --workdir"
+        )
 
 
 def common() -> dict[str, Any]:

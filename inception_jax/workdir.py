@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import fsspec.config
@@ -15,8 +16,10 @@ from etils import epath
 
 from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints
 from inception_jax.config import ConfigError, Experiment, differences, stored, to_json
+from inception_jax.data.facts import DataFacts, changes
+from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
-from inception_jax.files import StorageError, is_object, put
+from inception_jax.files import StorageError, is_object, json_text, put
 from inception_jax.logbook import say
 from inception_jax.mesh import everything
 from inception_jax.training.state import State
@@ -40,24 +43,90 @@ def absolute(path: str) -> epath.Path:
     return epath.Path(path)
 
 
-def claim(workdir: epath.Path, config: Experiment, *, leads: bool = True) -> None:
+DATA = "data.json"
+"""What was recorded of the data, in a workdir."""
+
+
+def resumed(workdir: epath.Path, config: Experiment) -> Experiment:
+    """Returns `config` for the run that `workdir` holds, its fields as they were meant when that was begun; itself for a new run.
+
+    Raises:
+      ConfigError: it holds a run of another identity, or one that this version cannot go on with to the same bits.
+    """
+    if not (workdir / "experiment.json").exists():
+        return config
+    before = stored(workdir)
+    if before.format < config.format:
+        config = replace(config, format=before.format)
+    if changed := differences(before, config):
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
+    if before.format == 1 and before.seed >= 2**32:
+        raise ConfigError(
+            f"{workdir} holds a run of an earlier version with seed {before.seed}, of which 32 bits counted there, and all of them count "
+            "now: it would not go on to the same bits; begin anew in another --workdir"
+        )
+    return config
+
+
+def compare_data(workdir: epath.Path, now: DataFacts, *, accept: bool) -> list[str]:
+    """Returns what has changed in the data since the run in `workdir` was begun, or that nothing was recorded of them then.
+
+    Raises:
+      ConfigError: something has, and it is not to be accepted.
+      DataError: what was recorded cannot be read.
+    """
+    if not (workdir / "experiment.json").exists():
+        return []
+    if (before := recorded(workdir)) is None:
+        return ["begun by an earlier version: its fields keep their meaning (format 1), and its data are recorded from now on"]
+    changed = changes(before, now)
+    if changed and not accept:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise ConfigError(
+            f"the data are not those that the run in {workdir} was begun with:\n{lines}\nbring those back, choose another --workdir, or go "
+            "on with these: --data.changed accept"
+        )
+    return [f"the data changed: {line}" for line in changed]
+
+
+def recorded(workdir: epath.Path) -> DataFacts | None:
+    """Returns what a run recorded of its data; None of one that was begun before that was done.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    file = workdir / DATA
+    try:
+        return DataFacts.from_json(json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again") from error
+
+
+def claim(workdir: epath.Path, config: Experiment, facts: DataFacts | None = None, *, leads: bool = True) -> None:
     """Makes `workdir` this experiment's, and, in the process that `leads`, writes the resolved configuration into it.
+
+    Args:
+      facts: of its data, which are recorded too.
 
     Raises:
       ConfigError: it holds a run of another identity, which stays as it is.
       StorageError: it cannot be written.
     """
-    file = workdir / "experiment.json"
-    if file.exists():
-        changed = differences(stored(workdir), config)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
+    config = resumed(workdir, config)
     if not leads:
         return
+    _make(workdir)
+    put(workdir / "experiment.json", json_text(to_json(config), indent=2) + "\n")
+    if facts is not None:
+        put(workdir / DATA, json_text(facts.to_json(), indent=1) + "\n")
+
+
+def _make(workdir: epath.Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        put(file, json.dumps(to_json(config), indent=2) + "\n")
     except OSError as error:
         raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
 
@@ -70,15 +139,23 @@ class OccupiedError(Exception):
 
 @contextlib.contextmanager
 def occupied(workdir: epath.Path) -> Iterator[None]:
-    """Keeps `workdir`, where it is on a disk, to this process while the body runs. The system gives it free when the process ends.
+    """Keeps `workdir`, where it is on a disk, to this process while the body runs, and makes it where it is not there.
+
+    The system gives it free when the process ends.
 
     Raises:
       OccupiedError: another process has it.
+      StorageError: it cannot be written.
     """
     if is_object(workdir):
         yield
         return
-    with open(workdir / "lock", "w") as file:
+    _make(workdir)
+    try:
+        file = open(workdir / "lock", "a")  # noqa: SIM115
+    except OSError as error:
+        raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -124,7 +201,7 @@ def following(path: str, *, every: float) -> Iterator[Opened]:
       CheckpointError: a checkpoint that is damaged, and still there at the next look.
     """
     workdir = absolute(path)
-    run = Run(stored(workdir), everything())
+    run = run_in(workdir)
     reached, failed, waits = -1, -1, False
     while reached < run.steps:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
@@ -146,6 +223,16 @@ def following(path: str, *, every: float) -> Iterator[Opened]:
             say(f"waiting for the next checkpoint of {path}" + (f", after step {reached}" if reached >= 0 else ""))
             waits = True
         time.sleep(every)
+
+
+def run_in(workdir: epath.Path) -> Run:
+    """Returns the run that a workdir holds, in this room; with what it recorded of its data, these need not be here.
+
+    Raises:
+      ConfigError: there is none, or it cannot be read.
+      DataError: what it recorded of its data cannot be read.
+    """
+    return Run(stored(workdir), everything(), facts=recorded(workdir))
 
 
 def saved(path: str) -> list[int]:
@@ -172,9 +259,8 @@ def opened(path: str, *, whole: bool = False) -> Opened:
     """
     folder, _, asked = path.rpartition("@") if STEP.search(path) else (path, "", "")
     workdir = absolute(folder)
-    config = stored(workdir)
-    run = Run(config, everything())
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, leads=False)
+    run = run_in(workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
     steps = checkpoints.steps()
     try:
         if not steps:

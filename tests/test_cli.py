@@ -249,7 +249,7 @@ register("slow", Slow)
 def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(command, process, tmp_path):
     """Three of the images are no images; the source is slow."""
     (tmp_path / "slow.py").write_text(SLOW)
-    small = ["--model.name", "mnist", "--data.image-size", "28"]
+    small = ["--model.name", "mnist", "--data.image-size", "28", "--schedule.warmup-epochs", "0"]
     short = [*small, "--steps", "12", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
     waits = command(
         "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"

@@ -1,17 +1,20 @@
 """`inception-jax evaluate`: trained runs, scored on every held-out example."""
 
 import argparse
-import json
+import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import new_parser, positive, target
 from inception_jax.config import ConfigError
+from inception_jax.files import json_text, put
 from inception_jax.interruption import Interruption
 
 if TYPE_CHECKING:
     from inception_jax.evaluation.protocol import Protocol
+    from inception_jax.experiment import Run
     from inception_jax.workdir import Opened
 
 
@@ -81,6 +84,8 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
     for other in others:
         if set(other.run.class_names) == set(run.class_names) and other.run.class_names != run.class_names:
             raise DataError(f"{workdir} and {other.workdir} have their classes in another order: they are no ensemble")
+    for opening in runs:
+        _compare_data(opening.run, train=options.health or protocol.statistics in ("population", "pooled"))
     listed = lists(run.test_source, options.exclude, options.real)  # before the long work: they may be wrong
     found = ensemble([scored(run, state, protocol) for _, run, state in runs], [str(workdir) for workdir, _, _ in runs])
     examples = np.arange(len(found.labels))
@@ -95,7 +100,7 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
     if not run.placement.leads:
         return
     if options.json:
-        print(json.dumps(results), flush=True)
+        print(json_text(results), flush=True)
     else:
         _say(results, runs)
     if options.per_class and not options.json:
@@ -103,13 +108,32 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
             mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
             print(f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}")
     if options.health:
-        (workdir / "health.json").write_text(json.dumps(results["health"], indent=1) + "\n")
+        put(workdir / "health.json", json_text(results["health"], indent=1) + "\n")
     if options.output:
-        with options.output.open("wb") as file:
-            kept = {**found._asdict(), "example": examples, "class_names": np.array(run.class_names)}
-            np.savez_compressed(file, **cast(Any, kept))
+        archive = io.BytesIO()
+        arrays = {"probabilities": found.probabilities, "labels": found.labels, "seen": found.seen, "loss": found.losses}
+        np.savez_compressed(archive, **cast(Any, {**arrays, "example": examples, "class_names": np.array(run.class_names)}))
+        put(options.output, archive.getvalue())
     if options.csv:
         append(options.csv, _row(runs, results, options))
+
+
+def _compare_data(run: "Run", *, train: bool) -> None:
+    """Tells of data that are not those which the run recorded: of the held-out ones, and with `train` of those that it learned from.
+
+    Raises:
+      DataError: of several processes this one has another number of held-out examples, and the others would wait for it.
+    """
+    from inception_jax.data.facts import Split, changes, split_changes
+    from inception_jax.data.source import DataError
+
+    count = run.placement.agreed(len(run.test_source))
+    if count != len(run.test_source):
+        raise DataError(f"this process has {len(run.test_source):,} held-out examples, and the first process {count:,}: make them alike")
+    if run.facts and run.placement.leads:
+        held_out = Split.of(run.config.data.test_split, run.test_source)
+        for line in changes(run.facts, run.data_facts()) if train else split_changes(run.facts.test, held_out):
+            print(f"the data changed since the run was begun: {line}", file=sys.stderr)
 
 
 def _say(results: Mapping[str, Any], runs: Sequence["Opened"]) -> None:

@@ -1,10 +1,11 @@
 """`inception-jax replay`: one step of a run again, layer by layer."""
 
-import json
+import sys
 from typing import TYPE_CHECKING
 
 from inception_jax.commands.line import new_parser, positive
-from inception_jax.config import ConfigError, stored
+from inception_jax.config import ConfigError
+from inception_jax.files import json_text
 
 if TYPE_CHECKING:
     from inception_jax.replay import Replay
@@ -18,10 +19,14 @@ def replay(arguments: list[str]) -> None:
     parser.add_argument("step", type=positive, help="of the run; it is reached from the newest checkpoint before it")
     parser.add_argument("--json", action="store_true", help="one object, with what was seen of every layer")
     options = parser.parse_args(arguments)
+    from inception_jax.data.facts import changes
     from inception_jax.logbook import tracked
     from inception_jax.replay import replay as made_again
 
     run, state = before(options.workdir, options.step)[1:]
+    if run.facts:
+        for line in changes(run.facts, run.data_facts()):
+            print(f"the data changed since the run was begun, and the step is another: {line}", file=sys.stderr)
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
     state = run.pack(state)
@@ -30,7 +35,7 @@ def replay(arguments: list[str]) -> None:
     found = made_again(run, run.unpack(state))
     if options.json:
         record = {"step": found.step, "broken": found.broken and found.broken._asdict(), "seen": [one._asdict() for one in found.seen]}
-        print(json.dumps(record))
+        print(json_text(record))
     else:
         print(told(found))
 
@@ -42,14 +47,12 @@ def before(path: str, step: int) -> "Opened":
       ConfigError: no run, or one without such a step.
     """
     from inception_jax.commands.train import begin_from
-    from inception_jax.experiment import Run
-    from inception_jax.mesh import everything
-    from inception_jax.workdir import Opened, absolute, opened, saved
+    from inception_jax.workdir import Opened, absolute, opened, run_in, saved
 
     if older := [one for one in saved(path) if one < step]:
         opening = opened(f"{path}@{older[-1]}", whole=True)
     else:
-        run = Run(stored(absolute(path)), everything())
+        run = run_in(absolute(path))
         source = run.config.init_from
         opening = Opened(absolute(path), run, (begin_from(source, run) if source else run.initial_state)())
     if step > opening.run.steps:

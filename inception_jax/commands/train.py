@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short, taken
-from inception_jax.config import ConfigError, Experiment, shared
+from inception_jax.config import ConfigError, Data, Experiment, shared
 from inception_jax.files import is_object, put
 from inception_jax.interruption import Interruption
 from inception_jax.recipes import members, recipe
@@ -17,6 +17,7 @@ from inception_jax.rendezvous import ADDRESS, COUNT, NUMBER
 if TYPE_CHECKING:
     from etils import epath
 
+    from inception_jax.data.source import Source
     from inception_jax.experiment import Run
     from inception_jax.training.state import State
 
@@ -43,40 +44,74 @@ def train(arguments: list[str]) -> None:
         from inception_jax.peers import joined
         from inception_jax.record import common
 
-        with joined(
-            meeting_place, lambda: {**common(), **{k: v for config in reversed(configs) for k, v in shared(config).items()}}
-        ) as peers:
+        splits: dict[str, Source] = {}
+
+        def facts() -> dict[str, Any]:
+            fields = {name: value for config in reversed(configs) for name, value in shared(config).items()}
+            return {**common(), **fields, **_facts_of(configs[0].data, splits)}
+
+        with joined(meeting_place, facts) as peers:
             if peers:
                 interruption.together(peers.notice, peers.look)
             for config in configs:
-                _train(config, interruption)
+                _train(config, interruption, splits if config.data == configs[0].data else {})
 
 
-def _train(config: Experiment, interruption: Interruption) -> None:
+def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
+    """Opens both splits into `splits`; returns what all processes must have alike of them, or why they cannot be opened."""
+    from inception_jax.data.facts import Split
+    from inception_jax.data.source import DataError
+    from inception_jax.data.sources import open_source
+
+    found = dict[str, Any]()
+    for split in (data.train_split, data.test_split):
+        try:
+            source = splits[split] = open_source(data.name, split, data.directory)
+            found[f"data {split}"] = [source.class_names, *Split.of(split, source)]
+        except DataError as error:
+            found[f"data {split}"] = str(error)
+    return found
+
+
+def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str, Source]") -> None:
     assert config.workdir
     from inception_jax.experiment import Run
     from inception_jax.logbook import quiet, say
     from inception_jax.loop import finished
     from inception_jax.mesh import everything
-    from inception_jax.workdir import absolute, claim, occupied
+    from inception_jax.record import check_settings
+    from inception_jax.workdir import absolute, claim, compare_data, occupied, resumed, saved
 
-    workdir, run = absolute(config.workdir), Run(config, everything(config.parameter_shards, config.require))
-    run.placement.rows(config.batch_size), run.parts  # what cannot be run here is refused before anything is written
-    headline = run.describe()
+    workdir = absolute(config.workdir)
+    config = resumed(workdir, config)
+    run = Run(config, everything(config.parameter_shards, config.require), opened=splits)
     leads, tell = run.placement.leads, say if run.placement.leads else quiet
-    claim(workdir, config, leads=leads)
+    # What cannot be run here is refused before anything is written.
+    run.placement.rows(config.batch_size), run.parts
+    headline = run.describe()
+    run.check_test_data()
+    facts = run.data_facts()
+    notes = compare_data(workdir, facts, accept=config.data.changed == "accept")
+    initial = None
+    if saved(str(workdir)):
+        check_settings(workdir)
+    elif config.init_from:
+        initial = begin_from(config.init_from, run)
     with occupied(workdir) if leads else contextlib.nullcontext():
+        claim(workdir, config, facts, leads=leads)
+        for note in notes:
+            tell(f"{short(workdir)}: {note}")
         if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
             tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs")
         else:
             tell(f"{headline}; in {short(workdir)}")
-            _made(workdir, run, interruption)
+            _made(workdir, run, interruption, initial)
         if leads:
             _draw(workdir)
             say(_last_line(workdir))
 
 
-def _made(workdir: "epath.Path", run: "Run", interruption: Interruption) -> None:
+def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial: "Callable[[], State] | None") -> None:
     """Trains, and keeps what the report is drawn from; the attempt is noted in `run.json`."""
     from inception_jax.logbook import quiet, say
     from inception_jax.loop import fit
@@ -88,7 +123,6 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption) -> None
         say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
     if leads:
         (workdir / "worst.npz").unlink(missing_ok=True)  # where it is, the run is complete
-    initial = begin_from(run.config.init_from, run) if run.config.init_from else None
     interruption.farewell = record.end
     try:
         state, _ = fit(run, workdir, initial=initial, interruption=interruption)
@@ -102,14 +136,20 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption) -> None
 
 
 def begin_from(path: str, run: "Run") -> Callable[[], "State"]:
-    """What makes a first state out of another run's, or of a file of weights."""
+    """What makes a first state out of another run's, or of a file of weights.
+
+    Raises:
+      ConfigError: there is no such run, or nothing in it fits.
+      DataError: a file that cannot be read.
+    """
+    from inception_jax.finetune import borrow, matching
+    from inception_jax.logbook import say
+    from inception_jax.weights.trained import trained
+
+    other = trained(path)
+    matching(run.abstract_state(), other.variables)
 
     def begin() -> "State":
-        from inception_jax.finetune import borrow
-        from inception_jax.logbook import say
-        from inception_jax.weights.trained import trained
-
-        other = trained(path)
         state, borrowed = borrow(run.initial_state(), other.variables)
         say(f"from {other.name}: {borrowed}")
         return state
@@ -138,11 +178,17 @@ def _draw(workdir: "epath.Path") -> None:
     page, worst = workdir / "report" / "index.html", workdir / "worst.npz"
     if is_object(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
         return
-    with contextlib.suppress(ImportError):
+    from inception_jax.logbook import say
+
+    try:
         from inception_jax.report.figures import draw
         from inception_jax.report.page import write
 
         write(Path(workdir), draw(Path(workdir)))
+    except ImportError:
+        return
+    except Exception as error:  # the run is complete: whatever is wrong with a picture takes nothing from it
+        say(f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report {short(workdir)}` tries again")
 
 
 def _last_line(workdir: "epath.Path") -> str:

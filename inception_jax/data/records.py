@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from inception_jax.data.facts import digest
 from inception_jax.data.source import DataError, Example
 
 INDEX = "records.json"
@@ -44,6 +45,7 @@ class RecordSource:
             raise DataError(f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again")
         self.class_names = tuple(index["class_names"])
         self._first_label = index["first_label"]
+        self._files = [(name, count, (root / name).stat().st_size) for name, count in files.items()]
         self._records = opened([root / name for name in files])
         if len(self) != sum(files.values()):
             wrong = next(f"{name} holds {len(opened([root / name]))} and not {count}" for name, count in files.items()
@@ -59,6 +61,10 @@ class RecordSource:
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
             raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
         return example._replace(label=example.label - self._first_label)
+
+    def fingerprint(self) -> str:
+        """Returns one of the names, records and sizes of the shards."""
+        return digest((f"{name} {count}", size) for name, count, size in self._files)
 
 
 def opened(files: list[Path]) -> Any:

@@ -1,5 +1,6 @@
 """What an example is, and what a source of examples is: anything with a length whose items are examples."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,7 +26,11 @@ class Example(NamedTuple):
 
 
 class Source(Protocol):
-    """Random access to examples. Reading item i twice gives the same example."""
+    """Random access to examples. Reading item i twice gives the same example.
+
+    A source may have a method `fingerprint() -> str`, which returns another text where files have other names or sizes: by it a run that is
+    resumed is held to its data, and the processes of a run to each other's. It may have `labels` [N], where they are known without reading.
+    """
 
     class_names: tuple[str, ...]
 
@@ -48,6 +53,13 @@ class ArraySource:
     def __getitem__(self, index: int) -> Example:
         return Example(self.images[index], int(self.labels[index]))
 
+    def fingerprint(self) -> str:
+        """Returns one of all labels and images, encoded or as pixels."""
+        found = hashlib.sha256(np.ascontiguousarray(self.labels, np.int64).tobytes())
+        for image in self.images:
+            found.update(image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes())
+        return found.hexdigest()[:16]
+
 
 class PartSource:
     """A range of another source."""
@@ -61,3 +73,14 @@ class PartSource:
 
     def __getitem__(self, index: int) -> Example:
         return self._whole[self._part[index]]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Those of its examples, where the whole knows them without reading any; else none."""
+        known = np.asarray(getattr(self._whole, "labels", ()))
+        return known[self._part.start : self._part.stop]
+
+    def fingerprint(self) -> str | None:
+        """Returns that of the whole, and the range."""
+        whole = getattr(self._whole, "fingerprint", lambda: None)()
+        return whole and f"{whole}[{self._part.start}:{self._part.stop}]"

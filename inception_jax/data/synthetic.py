@@ -23,6 +23,10 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self._length
 
+    def fingerprint(self) -> str:
+        """Returns the number of this form of the stripes."""
+        return "stripes 1"
+
     def __getitem__(self, index: int) -> Example:
         words = np.random.Philox(key=[self._split, index]).random_raw(1 + 64 * 64 // 8)
         label, phase = int(words[0] % np.uint64(10)), float(words[0] >> np.uint64(32)) / 2**32

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from inception_jax.data.facts import digest
 from inception_jax.data.source import DataError, Example
 
 
@@ -29,6 +30,9 @@ class TfdsSource:
             raise DataError(
                 f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: {', '.join(missing[:3])}; prepare {name} again"
             )
+        whole = builder.info.splits[split.partition("[")[0]]
+        known = {"name": name, "version": str(builder.info.version), "split": split}
+        self._fingerprint = digest(zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known)
         self._records = builder.as_data_source(split=split, decoders=_undecoded())
 
     def __len__(self) -> int:
@@ -40,6 +44,10 @@ class TfdsSource:
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
             raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
         return Example(record["image"], int(record["label"]), os.fsdecode(record.get("file_name", b"")))
+
+    def fingerprint(self) -> str:
+        """Returns one of the dataset's version, and of the names and records of its shards, as TFDS noted them: nothing is listed."""
+        return self._fingerprint
 
 
 def _undecoded() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from inception_jax.config import ConfigError
 from inception_jax.data.source import ArraySource, DataError
 from inception_jax.data.tfds import described
 from inception_jax.experiment import Run
@@ -14,14 +15,18 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
     """Lines of text. Data that are not here are taken to be as large as TFDS or its own documentation says.
 
     Raises:
-      DataError: data that are not here, of a size that is not known.
+      DataError: data that are not here, of a size that is not known; held-out data that are wrong.
       ConfigError: a configuration that cannot be run.
     """
     run = supplied(run)
+    run.describe()
+    if run.given_source is None:
+        run.check_test_data()
     config, steps, per_epoch = run.config, run.steps, run.steps_per_epoch
-    measured = run.measured
-    yield f"model: {config.model.name}, {run.parameters:,} parameters, {measured.multiply_adds or 0:,} multiply-adds an image"
-    yield f"data: {len(run.train_source):,} examples of {config.data.name}, {len(run.class_names):,} classes, {config.data.image_size} px"
+    yield f"model: {config.model.name}, {run.parameters:,} parameters, {_multiply_adds(run)} multiply-adds an image"
+    held_out = f", {len(run.test_source):,} held out" if run.given_source is None else ", which are not here"
+    classes = f"{len(run.class_names):,} classes"
+    yield f"data: {run.train_examples:,} examples of {config.data.name}{held_out}, {classes}, {config.data.image_size} px"
     yield f"steps: {steps:,} of {config.batch_size:,} examples, {steps / per_epoch:,.1f} epochs of {per_epoch:,.1f} steps"
     rates = {f"epoch {epoch}": round(epoch * per_epoch) for epoch in (0, 1, 10)} | {"the last step": steps - 1}
     yield f"learning rate ({config.schedule.name}): " + ", ".join(
@@ -35,6 +40,14 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
     yield f"optimizer: {rule.name}, momentum {rule.momentum}, L2 {rule.l2}, clipping {rule.clip_norm}, moving average {rule.average_decay}"
     for name, reason in stand_in.items():
         yield f"stand-in: {name} = {value(config, name)}: {reason}"
+
+
+def _multiply_adds(run: Run) -> str:
+    try:
+        count = run.measured.multiply_adds
+    except ConfigError:  # of a layer that does not tell its shape
+        count = None
+    return "an unknown number of" if count is None else f"{count:,}"
 
 
 def supplied(run: Run) -> Run:

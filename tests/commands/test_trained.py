@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inception_jax.checkpoint import Checkpoints
 from inception_jax.cli import main
 from inception_jax.commands.train import begin_from
 from inception_jax.data.source import DataError
@@ -79,6 +80,25 @@ def evaluated(*arguments, capsys):
 def test_multi_crop_and_multi_size_evaluation_counts_every_image_once(trained, capsys):
     for options in ([], ["--crops", "6", "--sizes", "32", "40"], ["--crops", "10"], ["--sizes", "48"]):
         assert evaluated(trained / "1", *options, capsys=capsys)["count"] == 21
+
+
+def test_evaluate_prints_valid_json_with_null_for_what_is_not_a_number(trained, tmp_path, capsys):
+    """Of a network whose parameters are NaN: nothing is known of its likelihood and calibration, and nothing is right."""
+    shutil.copytree(trained / "1", tmp_path / "run")
+    workdir, _, state = opened(str(tmp_path / "run"), whole=True)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    checkpoints.save(7, state.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params)))
+    checkpoints.close()
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--json", "--health"]) == 0
+
+    def refuse(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    results = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=refuse)
+    assert (results["nll"], results["calibration_error"], results["top1"], results["count"]) == (None, None, 0.0, 21)
+    json.loads((tmp_path / "run" / "health.json").read_text(), parse_constant=refuse)
+    assert main(["report", str(tmp_path / "run")]) == 0
 
 
 def test_evaluate_treats_an_ensemble_folder_as_the_list_of_its_members(trained, tmp_path, capsys):
@@ -324,4 +344,4 @@ def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(tr
     stored["data"]["directory"] = str(fewer)
     (other / "experiment.json").write_text(json.dumps(stored))
     assert main(["evaluate", str(other)]) == 65
-    assert f"checkpoint 6 in {other / 'checkpoints'} is of another network or optimizer" in capsys.readouterr().err
+    assert "test has 2 classes and the run 3; not in both: cat" in capsys.readouterr().err
