@@ -2,7 +2,7 @@
 
 import sys
 
-from inception_jax.cli import main
+from inception_jax.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    entry(["train", *sys.argv[1:]])

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property
@@ -106,9 +106,15 @@ class Checkpoints:
         return dict(self._manifest(step)["note"])
 
     def amend(self, step: int, note: Mapping[str, float]) -> None:
-        """Puts another note in the place of that of a saved step."""
+        """Puts another note in the place of that of a saved step; waits where it is still being saved.
+
+        Raises:
+          StorageError: it was not saved, or the note cannot be written.
+        """
         if self._leads:
+            self._finish()
             self._write_manifest(step, self._manifest(step)["files"], note)
+            self._delete_old()
 
     def check(self) -> None:
         """Tells of a save that has failed; costs nothing while one is under way.
@@ -123,14 +129,10 @@ class Checkpoints:
         saving.result()
         if self._leads:
             self._write_manifest(step, digests(self._directory / str(step)), note)
-            try:
-                self._delete_old()
-            except OSError as error:
-                raise StorageError(
-                    f"checkpoint {step} was written to {self._directory}, but those before cannot be deleted: {error}"
-                ) from error
+            self._delete_old()
 
     def _delete_old(self) -> None:
+        """Deletes what is not kept. What cannot be deleted is told of, and tried again after the next save."""
         names = self._names()
         finished = self._finished(names)
         scores: dict[int, float] = {}
@@ -142,9 +144,13 @@ class Checkpoints:
         kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
         for step in numbered(names):
             if step < finished[-1] and step not in kept:  # not finished ones among them, which a kill left
-                with suppress(FileNotFoundError):
-                    (self._directory / f"{step}{MANIFEST}").unlink()
-                (self._directory / str(step)).rmtree()
+                try:
+                    with suppress(FileNotFoundError):
+                        (self._directory / f"{step}{MANIFEST}").unlink()
+                    (self._directory / str(step)).rmtree()
+                except OSError as error:
+                    why = f"{error}; it is tried again after the next save"
+                    logging.getLogger(__name__).warning("checkpoint %d in %s cannot be deleted: %s", step, self._directory, why)
 
     def _finish(self) -> None:
         if self._pending is None:
@@ -160,7 +166,7 @@ class Checkpoints:
 
     def _write_manifest(self, step: int, files: Mapping[str, str], note: Mapping[str, float]) -> None:
         content = {"files": dict(files), "note": dict(note)}
-        put(self._directory / f"{step}{MANIFEST}", json.dumps({**content, "sha256": digest(content)}, indent=1))
+        put(self._directory / f"{step}{MANIFEST}", json.dumps({**content, "sha256": digest(content)}, indent=1, allow_nan=False))
 
     def _manifest(self, step: int) -> dict[str, Any]:
         file = self._directory / f"{step}{MANIFEST}"
@@ -175,37 +181,48 @@ class Checkpoints:
         return content
 
     def verify(self, step: int) -> None:
-        """Holds the files of a step against its manifest.
+        """Holds the files that the manifest of a step names against it; others, as a file manager leaves them, are nobody's concern.
 
         Raises:
-          DamagedError: one was changed, is missing, or was added.
+          DamagedError: one was changed, or is missing.
           OSError: one cannot be read, which says nothing of what it holds.
         """
         files = self._manifest(step)["files"]
-        found = digests(self._directory / str(step))
-        if wrong := sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name)):
+        found = digests(self._directory / str(step), only=files)
+        if wrong := sorted(name for name in files if files[name] != found.get(name)):
             raise DamagedError(f"checkpoint {step} in {self._directory} is damaged: {', '.join(wrong[:3])} changed since it was saved")
         self._intact = step
 
-    def sound(self, tell: Callable[[str], None]) -> int | None:
+    def sound(self, tell: Callable[[str], None], *, from_scratch: bool = False) -> int | None:
         """The newest finished step whose files are as they were written; None where there is none.
 
         Newer ones, which are damaged, are set aside under another name, and told of.
 
+        Args:
+          from_scratch: whether to do so also where that leaves none.
+
         Raises:
+          DamagedError: there are finished steps, and not one of them is intact; they stay where they are.
           OSError: a file cannot be read, which says nothing of what it holds.
         """
         names = self._names()
         finished = self._finished(names)
         for step in sorted({*numbered(names)} - {*finished}):
             tell(f"checkpoint {step} in {self._directory} was not finished, and is not used")
+        damaged, intact = dict[int, DamagedError](), None
         for step in reversed(finished):
             try:
                 self.verify(step)
-                return step
+                intact = step
+                break
             except DamagedError as error:
-                tell(f"{error}; it is kept as {self._set_aside(step)}, and not used")
-        return None
+                damaged[step] = error
+        if damaged and intact is None and not from_scratch:
+            told = "\n".join(map(str, damaged.values()))
+            raise DamagedError(f"{told}\nno checkpoint is left to go on from: bring one back, or begin again with --from-scratch")
+        for step, fault in damaged.items():
+            tell(f"{fault}; it is kept as {self._set_aside(step)}, and not used")
+        return intact
 
     def _set_aside(self, step: int) -> str:
         """Renames a step so that it is none any more, its manifest first."""
@@ -308,17 +325,23 @@ def place(value: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.make_array_from_callback(target.shape, target.sharding, lambda index: value[index])
 
 
-def digests(directory: epath.Path) -> dict[str, str]:
-    """Name -> SHA-256 of every file under `directory`; links are not followed, and have none."""
+def digests(directory: epath.Path, *, only: Container[str] | None = None, under: str = "") -> dict[str, str]:
+    """Name -> SHA-256 of every file under `directory`, or of those in `only`; links are not followed, and have none.
+
+    Names with a dot in front are passed over: a file manager, and not Orbax, writes them (`.DS_Store`).
+    """
     found: dict[str, str] = {}
     for path in sorted(directory.iterdir()):
+        name = f"{under}{path.name}"
+        if path.name.startswith("."):
+            continue
         if os.path.islink(path):
-            found[path.name] = "a link"
+            found[name] = "a link"
         elif path.is_dir():
-            found |= {f"{path.name}/{name}": digest for name, digest in digests(path).items()}
-        else:
+            found |= digests(path, only=only, under=f"{name}/")
+        elif only is None or name in only:
             with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from inception_jax.commands.benchmark import benchmark
 from inception_jax.commands.compare import compare
@@ -104,5 +105,16 @@ def _imported(arguments: list[str]) -> list[str]:
     return rest
 
 
+def entry(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command, and ends this process with its exit code."""
+    code = main(arguments)
+    if code == STORAGE:
+        # Orbax's threads go on trying to write for five minutes after a save that failed, and Python would wait for them.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

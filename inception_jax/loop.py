@@ -1,20 +1,22 @@
 """fit(): resume, step, log, evaluate, save."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 import jax
 from etils import epath
 
+from inception_jax import confidence
 from inception_jax.checkpoint import SCORE, Checkpoints, DamagedError
-from inception_jax.confidence import within
+from inception_jax.data.source import DataError
 from inception_jax.data.stopwatch import input_bound
 from inception_jax.evaluation.scoring import evaluate, means
 from inception_jax.experiment import Run
 from inception_jax.interruption import Interruption, PreemptedError
 from inception_jax.logbook import Logbook, duration, say
 from inception_jax.replay import DivergedError, suspect
+from inception_jax.spec.vocabulary import Concat, Residual, Word, within
 from inception_jax.tally import NotFiniteError, Tally
 from inception_jax.timesheet import Timesheet
 from inception_jax.trace import Trace
@@ -56,6 +58,8 @@ def fit(
     Raises:
       DivergedError: the numbers became NaN or infinite. The newest checkpoint is from before that.
       PreemptedError: it was told to stop, and has saved.
+      DataError: an example that cannot be read. What was learned until there is saved.
+      DamagedError: not one of the run's checkpoints is intact, and `from_scratch` is not set.
       StorageError: a checkpoint could not be written; the ones before are as they were.
     """
     if interruption is None:
@@ -63,43 +67,52 @@ def fit(
             return fit(run, workdir, initial=initial, interruption=listening)
     config, leads, sheet = run.config, run.placement.leads, Timesheet()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
-    start = run.placement.agreed(checkpoints.sound(say) or 0 if leads else 0)
+    start = run.placement.agreed(checkpoints.sound(say, from_scratch=config.from_scratch) or 0 if leads else 0)
     state = run.pack(checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)())
     note = checkpoints.note(start) if start else {}
     unscored = bool(note.pop(UNSCORED, False))
     note.pop(SCORE, None)
+    if "objective" not in note:  # sums of before both were kept, whose `loss` was the objective
+        note = {}
     if start and leads:
         say(f"going on from step {start} of {run.steps}")
-    step, results, tally = start, {}, Tally(note, stops=config.on_not_finite == "stop")
+    tally = Tally(note, stops=config.on_not_finite == "stop", most_skipped=config.max_consecutive_skipped)
+    step, results = start, dict[str, float]()
     logbook = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads)
 
-    with closing(logbook) as log, closing(checkpoints), suspected(run, workdir):
+    with closing(logbook) as log, closing(checkpoints), suspected(run, workdir), ExitStack() as stack:
         try:
             if unscored:
                 results = evaluated(run, start, state, log, interruption, sheet)
                 checkpoints.amend(start, {**note, SCORE: results["top1"]})
-            made = training(run, state, start, tally, log, interruption, sheet, workdir)
+            made = stack.enter_context(closing(training(run, state, start, tally, log, interruption, sheet, workdir)))
             for step, state, metrics, is_due in made:
                 if metrics:
                     log.write(step, metrics)
-                if unscored := is_due.evaluation:
-                    results = evaluated(run, step, state, log, interruption, sheet)
-                if is_due.checkpoint:
+                    sheet.book("log")
+                unscored = is_due.evaluation
+                if is_due.checkpoint:  # before it is scored: what cannot be scored is not lost
                     log.send()
-                    checkpoints.save(step, run.unpack(state), note={SCORE: results["top1"]} if unscored else {})
+                    checkpoints.save(step, run.unpack(state), note={UNSCORED: 1.0} if unscored else {})
+                    sheet.book("save")
+                if unscored:
+                    results = evaluated(run, step, state, log, interruption, sheet)
+                    if is_due.checkpoint:
+                        checkpoints.amend(step, {SCORE: results["top1"]})
+                        sheet.book("save")
                 unscored = False
                 checkpoints.check()
-                sheet.book("save")
                 interruption.look()
-        except PreemptedError:
-            if step not in (start, checkpoints.last):
+        except (PreemptedError, DataError) as error:
+            alone = isinstance(error, PreemptedError) or jax.process_count() == 1  # to save is done by all processes, or not at all
+            if alone and step not in (start, checkpoints.last):
                 kept = tally.total()
                 log.send()
                 checkpoints.save(step, run.unpack(state), note={**kept, **({UNSCORED: 1.0} if unscored else {})})
             raise
+    sheet.book("save")  # closing waits for the last one
     interruption.hold(False)
     interruption.look()
-    sheet.book("save")
     if leads and step > start:
         say(f"the wall time went into: {sheet.summary()}")
     return run.unpack(state), results or score(run, state, interruption)
@@ -111,7 +124,7 @@ def suspected(run: Run, workdir: epath.Path) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        raise DivergedError(suspect(run, error.step, workdir)) from error
+        raise DivergedError(suspect(run, error.step, workdir, in_a_row=error.in_a_row)) from error
 
 
 class Due(NamedTuple):
@@ -135,7 +148,7 @@ def evaluated(run: Run, step: int, state: State, log: Logbook, interruption: Int
     sheet.book("evaluation")
     shown = {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip}
     log.write(step, shown | sheet.take())
-    log.say(f"step {step}/{run.steps} held out: top-1 {within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
+    log.say(f"step {step}/{run.steps} held out: top-1 {confidence.within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
     log.send()
     return results
 
@@ -147,27 +160,30 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
 
 def training(
     run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption, sheet: Timesheet, workdir: epath.Path
-) -> Iterator[tuple[int, State, dict[str, float], Due]]:
+) -> Generator[tuple[int, State, dict[str, float], Due]]:
     """Steps the run and yields (step, packed state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, since, warned = run.config, start, False
     if start < run.steps:
         group = config.norm.examples_per_group
         parts = f", a batch in {run.parts} parts one after the other, batch norm over {group} as in one" if run.parts > 1 else ""
         log.say(f"compiling the training step for {run.placement.devices} device(s){parts}: about {duration(compile_seconds(run))}")
-    batches = run.train_batches(start)
+    batches, before = run.train_batches(start), sheet.training_seconds()
     with Watchdog() as dog, closing(Trace(config.profiled, workdir, log.say)) as trace:
         for step in range(start + 1, run.steps + 1):
             batch = next(batches)
-            sheet.book("input" if step > start + 1 else "restart")
+            waited = "input" if tally.is_waiting else "step"
+            sheet.book(waited if step > start + 1 else "restart")
             trace.before(step)
             state, sums = run.train_step(state, batch)
             interruption.hold(True)
             tally.add(step, sums)
             if step == start + 1:
                 jax.block_until_ready(sums)
+                _ = float(run.schedule(step - 1))  # compiled here, and not where figures are due
                 log.say(f"compiled, and made the first step, in {duration(sheet.book('compile'))}")
                 log.begin(step)
                 dog.expect(since := step, config.log_every_steps)
+                before = sheet.training_seconds()
             trace.after(step, sums)
             is_due = Due(due(step, run, config.evaluate_every_epochs), due(step, run, config.checkpoint_every_epochs))
             metrics: dict[str, float] = {}
@@ -175,30 +191,36 @@ def training(
                 total = tally.take()  # waits for the accelerator
                 sheet.book("step")
                 dog.made(step - since)
-                metrics = figures(run, step, total) | speed(run, step - since, sheet.take())
-                since = step
+                now = sheet.training_seconds()
+                rates = speed(run, step - since, {kind: now[kind] - before[kind] for kind in now})
+                metrics = figures(run, step, total) | rates | sheet.take()
+                since, before = step, now
                 if metrics.get("perf/data_wait_fraction", 0) > INPUT_BOUND and not warned:
                     warned = True
                     log.say(input_bound(metrics["perf/data_wait_fraction"], run.watch.read(), config.data.threads))
                 log.advance(step, shown(metrics))
+                sheet.book("log")
             else:
                 log.advance(step)
+                sheet.book("step")
             yield step, state, metrics, is_due
             if metrics:
                 dog.expect(step, config.log_every_steps)
 
 
-def speed(run: Run, steps: int, spent: dict[str, float]) -> dict[str, float]:
-    """How fast a stretch of so many steps was, and where its time went; the first step of an attempt is compiling, and no part of it."""
+def speed(run: Run, steps: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Returns how fast a stretch of so many steps was by the wall clock, of which these `seconds` by kind went into training.
+
+    The first step of an attempt is compiling, and no part of any stretch.
+    """
     if not steps:
-        return spent
-    waited, busy = spent.get("perf/seconds_input", 0.0), spent["perf/seconds_step"]
-    rate = run.config.batch_size * steps / (waited + busy)
+        return {}
+    total = sum(seconds.values())
+    rate = run.config.batch_size * steps / total
     return {
         "perf/images_per_second": rate,
         "perf/images_per_second_per_device": rate / run.placement.devices,
-        "perf/data_wait_fraction": waited / (waited + busy),
-        **spent,
+        "perf/data_wait_fraction": seconds["input"] / total,
     }
 
 
@@ -209,6 +231,10 @@ def shown(metrics: Mapping[str, float]) -> dict[str, str]:
     found = {"epoch": f"{metrics['train/epoch']:.1f}"}
     if "train/loss" in metrics:
         found |= {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"}
+    if "train/not_finite" in metrics:
+        found |= {"steps skipped": f"{metrics['train/not_finite']:.0f}"}
+    if metrics.get("train/skipped"):
+        found |= {"images skipped": f"{metrics['train/skipped']:.0f}"}
     return found | {"img/s": f"{metrics['perf/images_per_second']:.0f}"}
 
 
@@ -225,4 +251,5 @@ def figures(run: Run, step: int, total: dict[str, float]) -> dict[str, float]:
 
 def compile_seconds(run: Run) -> float:
     """A guess: half a second for each word of the table, as measured on two CPU cores (38 s for the 75 of the digits network)."""
-    return 0.5 * len(run.measured.rows)
+    words = [word for _, steps in run.network.architecture.layers for word in within(steps) if isinstance(word, Word)]
+    return 0.5 * sum(not isinstance(word, Concat | Residual) for word in words)

@@ -1,6 +1,5 @@
 """A training step made again, layer by layer, to find where its numbers stop being finite."""
 
-import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from etils import epath
 
 from inception_jax.data import order
 from inception_jax.experiment import Run
-from inception_jax.files import put
+from inception_jax.files import json_text, put
 from inception_jax.leaves import leaves
 from inception_jax.nn.siblings import Share
 from inception_jax.spec.rewrite import LOOP
@@ -97,7 +96,7 @@ def looked_at(what: str, layer: str, array: Any) -> Seen:
     return Seen(what, layer, float(finite.mean()), float(np.abs(array[finite]).max(initial=0.0)))
 
 
-def suspect(run: Run, step: int, workdir: epath.Path) -> str:
+def suspect(run: Run, step: int, workdir: epath.Path, *, in_a_row: int = 1) -> str:
     """Writes into `diverged.json` what `step` was made of, and says what can be done.
 
     Its `examples` are the ids of the batch in order, its `positions` those in the stream: an example is augmented under the key
@@ -108,9 +107,11 @@ def suspect(run: Run, step: int, workdir: epath.Path) -> str:
     examples = order.shuffled(len(run.train_source), config.seed, config.data.shuffle_block)(positions)
     if run.placement.leads:
         record = {"step": step, "seed": config.seed, "positions": positions.tolist(), "examples": examples.tolist()}
-        put(workdir / "diverged.json", json.dumps(record) + "\n")
+        put(workdir / "diverged.json", json_text(record) + "\n")
+    many = f", the last of {in_a_row} such steps in a row (max_consecutive_skipped)" if in_a_row > 1 else ""
+    remedy = ", or let such steps be left out: --on-not-finite skip_and_count" if config.on_not_finite == "stop" else ""
     return (
-        f"the loss or gradient of step {step} was NaN or infinite; its examples are in {workdir / 'diverged.json'}. "
+        f"the loss or gradient of step {step} was NaN or infinite{many}; its examples are in {workdir / 'diverged.json'}. "
         f"`inception-jax replay {workdir} {step}` finds the layer. Lower optimizer.learning_rate ({config.optimizer.learning_rate}), set "
-        f"optimizer.clip_norm, or let such steps be left out: --on-not-finite skip_and_count"
+        f"optimizer.clip_norm{remedy}"
     )

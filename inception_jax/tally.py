@@ -13,11 +13,11 @@ BEHIND = 8
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss or the gradient of `step` was NaN or infinite."""
+    """The loss or the gradient of `step` was NaN or infinite, and of the steps before it, `in_a_row` of them together."""
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, in_a_row: int = 1):
         super().__init__(f"the loss or the gradient of step {step} was NaN or infinite")
-        self.step = step
+        self.step, self.in_a_row = step, in_a_row
 
 
 class Tally:
@@ -27,10 +27,11 @@ class Tally:
     Args:
       kept: the sums of steps before, in the middle of whose stretch a run was stopped.
       stops: whether a step that is not finite raises `NotFiniteError`, or is left out and counted under `not_finite`.
+      most_skipped: so many in a row that are left out, of which the last raises `NotFiniteError` all the same.
     """
 
-    def __init__(self, kept: Mapping[str, float], *, stops: bool):
-        self._kept, self._stops = dict(kept), stops
+    def __init__(self, kept: Mapping[str, float], *, stops: bool, most_skipped: int = 50):
+        self._kept, self._most_skipped, self._in_a_row = dict(kept), 1 if stops else most_skipped, 0
         self._pending: list[Mapping[str, Any]] = []
         self._unread: deque[tuple[int, jax.Array]] = deque()
 
@@ -44,8 +45,14 @@ class Tally:
 
     def _read(self) -> None:
         step, skipped = self._unread.popleft()
-        if self._stops and jax.device_get(skipped):
-            raise NotFiniteError(step)
+        self._in_a_row = self._in_a_row + 1 if jax.device_get(skipped) else 0
+        if self._in_a_row >= self._most_skipped:
+            raise NotFiniteError(step, self._in_a_row)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the devices have nothing left to do of what was added."""
+        return not self._pending or self._pending[-1]["skipped"].is_ready()
 
     def total(self) -> dict[str, float]:
         """All sums of this stretch in float64, and the number of its `steps`; waits for the accelerator."""

@@ -3,8 +3,11 @@
 import time
 from collections.abc import Iterable, Mapping
 
-KINDS = ("step", "input", "compile", "save", "evaluation", "restart")
-"""Steps; waiting for data; compiling, with the first step; waiting for storage; scoring; and what goes before the first step."""
+KINDS = ("step", "input", "log", "compile", "save", "evaluation", "restart")
+"""Steps; waiting for data while the devices have nothing to do; writing figures; compiling, with the first step; waiting for storage;
+scoring; and what goes before the first step."""
+TRAINING = ("step", "input", "log")
+"""Those that the speed of a run is made of."""
 PREFIX = "perf/seconds_"
 
 
@@ -27,6 +30,10 @@ class Timesheet:
         """Seconds booked since the last call, as metrics: `perf/seconds_step`, ..., of the kinds that took any."""
         spent, self._spent = self._spent, dict.fromkeys(KINDS, 0.0)
         return {PREFIX + kind: seconds for kind, seconds in spent.items() if seconds}
+
+    def training_seconds(self) -> dict[str, float]:
+        """Seconds of each kind of `TRAINING` since the beginning."""
+        return {kind: self._whole[kind] for kind in TRAINING}
 
     def summary(self) -> str:
         """`step 81%, input 9%, ...` of all that was booked."""

@@ -38,6 +38,17 @@ def test_non_finite_steps_can_be_left_out_and_counted():
     assert tally.take() == {"loss": float(np.float32(1 / 21)), "count": 4, "steps": 1}
 
 
+def test_a_run_of_skipped_steps_ends_at_its_limit_and_a_finite_step_begins_it_anew():
+    tally = Tally({}, stops=False, most_skipped=5)
+    for step in range(1, 30):
+        tally.add(step, sums(step, broken=step % 5 != 0))  # four in a row
+    for step in range(31, 36):
+        tally.add(step, sums(step, broken=True))
+    with pytest.raises(NotFiniteError, match=r"step 3[1-5]") as found:
+        tally.total()
+    assert found.value.in_a_row == 5
+
+
 def test_an_interrupted_and_resumed_accumulation_of_metrics_sums_to_the_same_bits():
     whole, begun = Tally({}, stops=True), Tally({}, stops=True)
     for step in range(1, 31):

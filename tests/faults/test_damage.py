@@ -137,3 +137,31 @@ def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable
     assert re.search("going on from step (21|42|63) of 126", (tmp_path / "said_then").read_text())
     found = parting(str(tmp_path / "undisturbed"), str(tmp_path / "run"))
     assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
+
+
+FLIPPED = """
+mount -t tmpfs -o size=8m tmpfs run/checkpoints
+"$@" --workdir run > said 2>&1 &
+while [ ! -e run/checkpoints/21.sha256.json ]; do sleep 0.02; done
+mount -o remount,ro run/checkpoints
+while ! grep -q 'inception-jax: ' said; do sleep 0.02; done
+told=$(date +%s.%N)
+wait $!
+echo $? $told $(date +%s.%N) > ended
+"""
+
+
+@pytest.mark.nightly
+def test_a_run_ends_soon_after_a_save_fails_on_storage_that_turned_read_only(tmp_path):
+    """In mid run, while files are open: Orbax's threads try again for five minutes, and the process does not wait for them."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    within = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FLIPPED, "bash"]
+    subprocess.run(
+        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE, "--epochs", "30"], cwd=tmp_path, check=True, timeout=400,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    code, told, ended = (tmp_path / "ended").read_text().split()
+    said = (tmp_path / "said").read_text()
+    assert code == "74", said
+    assert "Read-only file system" in said
+    assert float(ended) - float(told) < 10
