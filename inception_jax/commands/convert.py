@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inception_jax.commands.line import new_parser, target
+from inception_jax.commands.line import new_parser, target, unused
 from inception_jax.config import ConfigError
+from inception_jax.files import json_text
 
 if TYPE_CHECKING:
     from inception_jax.weights.importing import Imported
@@ -20,13 +21,14 @@ def convert(arguments: list[str]) -> None:
     parser.add_argument("file", type=Path, help=".pth, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint")
     parser.add_argument("--from", dest="source", required=True, choices=tuple(SOURCES))
     parser.add_argument("--model", required=True, help="as inception-jax models lists them, or as the project calls it")
-    parser.add_argument("--output", type=target, default=Path("weights.safetensors"))
+    parser.add_argument("--output", type=target, help="weights.safetensors where not given, which must not be there")
     parser.add_argument("--class-offset", type=int, metavar="N", help="classes before ImageNet's first, where their number does not tell")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="the head's own classes, a name on each line")
     parser.add_argument("--no-check", action="store_true", help="do not run the project's own network beside ours, where it is installed")
     options = parser.parse_args(arguments)
-    if options.output.suffix != ".safetensors":
-        raise ConfigError(f"--output {options.output}: weights are kept in files called .safetensors")
+    output = options.output or unused(Path("weights.safetensors"))
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"--output {output}: weights are kept in files called .safetensors")
     os.environ.setdefault("KERAS_BACKEND", "jax")
     from inception_jax.weights import file
     from inception_jax.weights.importing import imported
@@ -38,8 +40,8 @@ def convert(arguments: list[str]) -> None:
         raise ConfigError(f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line") from error
     found = imported(options.source, options.model, options.file, class_offset=options.class_offset, class_names=names)
     references, parity = measured(found, check=not options.no_check)
-    file.save(options.output, replace(found.card, parity=parity), found.variables, references)
-    print(_described(options.output, found))
+    file.save(output, replace(found.card, parity=parity), found.variables, references)
+    print(_described(output, found))
     print(_parity(parity))
 
 
@@ -49,8 +51,6 @@ def verify(arguments: list[str]) -> None:
     parser.add_argument("weights", help="a file that inception-jax convert or export has written")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    import json
-
     from inception_jax.weights import file
     from inception_jax.weights.parity import checked, remeasured
     from inception_jax.weights.trained import trained
@@ -58,7 +58,7 @@ def verify(arguments: list[str]) -> None:
     run, variables, card, _ = trained(options.weights)
     parity = remeasured(card, run.network, variables, file.read(options.weights).references)
     if options.json:
-        print(json.dumps(parity, indent=1))
+        print(json_text(parity, indent=1))
     else:
         width = max(map(len, parity["errors"]))
         print(*(f"{name:{width}}  {error:.1e}" for name, error in parity["errors"].items()), sep="\n")

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from inception_jax.commands.line import new_parser, target
+from inception_jax.commands.line import new_parser, target, unused
 from inception_jax.config import ConfigError
 
-FORMS = {"stablehlo": ".stablehlo", "savedmodel": "", "onnx": ".onnx", "safetensors": ".safetensors"}
+FORMS = {"stablehlo": ".stablehlo", "savedmodel": ".savedmodel", "onnx": ".onnx", "safetensors": ".safetensors"}
 """What a file of each is called; a SavedModel is a folder."""
 PROJECTS = ("torchvision", "timm", "cadene", "fid", "facenet")
 """That read state dicts."""
@@ -20,11 +20,14 @@ def export(arguments: list[str]) -> None:
         "--to", choices=(*FORMS, *PROJECTS), default="stablehlo", help="a form, or the project whose state dict it is to be"
     )
     parser.add_argument("--pixels", action="store_true", help="from uint8 pixels to probabilities, instead of from scaled images to logits")
-    parser.add_argument("--output", type=target)
+    parser.add_argument("--output", type=target, help="a file; where not given, RUN.FORM in this folder, or RUN.PROJECT.safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="put it in the place of a file of that name")
     options = parser.parse_args(arguments)
-    output = options.output or Path(f"network{FORMS.get(options.to, '.safetensors')}")
+    output = options.output or default_name(options.weights, options.to)
     if output.is_dir() and not (options.to == "savedmodel" and (output / "saved_model.pb").is_file()):
         raise ConfigError(f"--output {output} is a folder, which stays as it is: give another name")
+    if not options.overwrite:
+        unused(output, "give --overwrite to replace it")
     from inception_jax.weights.trained import trained
 
     opened = trained(options.weights)
@@ -57,3 +60,10 @@ def export(arguments: list[str]) -> None:
         f"uint8 [batch, {size}, {size}, 3] to probabilities" if options.pixels else f"float32 [batch, {size}, {size}, {channels}] to logits"
     )
     print(f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} at most, of the largest value")
+
+
+def default_name(weights: str, form: str) -> Path:
+    """Returns `digits.onnx` for the run in `runs/digits`, `v3.timm.safetensors` for the weights in `v3.safetensors`."""
+    path = Path(weights.rpartition("://")[2])
+    stem = path.stem if path.suffix == ".safetensors" else path.name or "network"
+    return Path(f"{stem}{FORMS.get(form, f'.{form}.safetensors')}")

@@ -87,6 +87,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def unused(file: Path, remedy: str = "move it away") -> Path:
+    """Returns the path of a file that is to be written.
+
+    Raises:
+      ConfigError: there is one already, which stays as it is.
+    """
+    if file.exists():
+        raise ConfigError(f"{file} is there already, and stays as it is: give another name with --output, or {remedy}")
+    return file
+
+
 def target(text: str) -> Path:
     """Of a flag: a file to write, in a folder that is there, so that nothing is computed in vain."""
     path = Path(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from inception_jax.commands.line import IMPORTED, configured, named, positive
 from inception_jax.config import ConfigError, Experiment, from_json, to_json
+from inception_jax.files import json_text
 from inception_jax.recipes import members, recipe
 
 MOST = 4096
@@ -66,7 +67,7 @@ def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None
     else:
         answer = _asked(name, config, options, compile=bool(options.topology or options.compile))
     outline = answer.pop("outline")
-    print(json.dumps(answer, indent=1) if options.json else "\n".join([f"{answer['recipe']}:", *outline, *told(answer)]))
+    print(json_text(answer, indent=1) if options.json else "\n".join([f"{answer['recipe']}:", *outline, *told(answer)]))
 
 
 def _asked(name: str, config: Experiment, options: argparse.Namespace, **request: Any) -> dict[str, Any]:

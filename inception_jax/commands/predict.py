@@ -1,13 +1,14 @@
 """`inception-jax predict` and `features`: what a trained network makes of images."""
 
 import csv
-import json
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inception_jax.commands.line import new_parser, positive, target
+from inception_jax.commands.line import new_parser, positive, target, unused
+from inception_jax.files import json_text, put
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +44,7 @@ def predict(arguments: list[str]) -> None:
             {"image": image, "classes": [{"class": guess.name, "probability": round(guess.probability, 6)} for guess in guesses]}
             for image, guesses in results
         ]
-        print(json.dumps(listed, indent=1))
+        print(json_text(listed, indent=1))
     elif options.csv:
         lines = csv.writer(sys.stdout)
         lines.writerow(("image", "rank", "class", "probability"))
@@ -59,8 +60,13 @@ def features(arguments: list[str]) -> None:
     """Keep what a network makes of images, before its classifier or at an end point. WEIGHTS IMAGE... [--end-point NAME] [--output F]"""
     parser = _parser("features", features.__doc__)
     parser.add_argument("--end-point", help="as inception-jax models NAME lists them; what the classifier reads where not given")
-    parser.add_argument("--output", type=target, default=Path("features.npz"), help="`features` [N, ...] and `images` [N], their files")
+    parser.add_argument(
+        "--output",
+        type=target,
+        help="`features` [N, ...] and `images` [N], their files; features.npz where not given, which must not be there",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    output = options.output or unused(Path("features.npz"))
     import numpy as np
 
     from inception_jax.data.source import DataError
@@ -82,9 +88,10 @@ def features(arguments: list[str]) -> None:
         raise DataError(f"{files[0]}: {predictor.fault(files[0])}")
     if predictor.leads:
         found = np.stack(rows)
-        with options.output.open("wb") as opened:
-            np.savez(opened, features=found, images=np.array(kept))
-        print(f"{options.output}: {' x '.join(map(str, found.shape))}")
+        archive = io.BytesIO()
+        np.savez(archive, features=found, images=np.array(kept))
+        put(output, archive.getvalue())
+        print(f"{output}: {' x '.join(map(str, found.shape))}")
     _reported(bad, len(files), predictor)
 
 

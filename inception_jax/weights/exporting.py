@@ -1,5 +1,6 @@
 """Exports that are read back and compared before they are kept."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from safetensors.numpy import save as to_bytes
 
 from inception_jax.config import ConfigError
@@ -103,14 +103,16 @@ def as_state_dict(opened: Trained, project: str, path: Path) -> int:
             import torch
         except ImportError as error:
             raise ConfigError(f".pth files are written by PyTorch ({error}): give --output FILE.safetensors") from error
-        torch.save({name: torch.from_numpy(value) for name, value in arrays.items()}, path)
+        archive = io.BytesIO()
+        torch.save({name: torch.from_numpy(value) for name, value in arrays.items()}, archive)
+        put(path, archive.getvalue())
     else:
-        put(epath.Path(path), to_bytes(arrays))
+        put(path, to_bytes(arrays))
     return len(arrays)
 
 
 def _stablehlo(opened: Trained, path: Path, *, pixels: bool) -> None:
-    path.write_bytes(stablehlo.exported(opened.run, opened.variables, pixels=pixels))
+    put(path, stablehlo.exported(opened.run, opened.variables, pixels=pixels))
 
 
 def _savedmodel(opened: Trained, path: Path, *, pixels: bool) -> None:
@@ -122,7 +124,7 @@ def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
     if pixels and data.binarize:
         raise ConfigError("pixels to black and white have no ONNX here: export without --pixels")
     scaling = data.scaling if pixels else None
-    path.write_bytes(onnx.exported(opened.run.network, opened.variables, image_size=data.image_size, scaling=scaling))
+    put(path, onnx.exported(opened.run.network, opened.variables, image_size=data.image_size, scaling=scaling))
 
 
 def _onnx_opened(path: Path) -> Program:
