@@ -8,7 +8,6 @@ hold them (`nn.repeated.pack`). Ratios are the loop's seconds over the other's: 
 work on the machine leaves alone, and with tracing and lowering. What was measured for other targets before stays in the results.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -16,17 +15,15 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 import jax
 import jax.numpy as jnp
+from machine import exit_unavailable, make_parser, publish, read_results
+from step import OPTIMIZER, step_of
 
-from benchmarks.machine import kept, publish
-from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.nn.create import create
 from inception_jax.nn.repeated import pack
 from inception_jax.plan.chips import Topology
@@ -34,7 +31,6 @@ from inception_jax.plan.compiled import room
 from inception_jax.spec.rewrite import LOOP, best
 from tests.networks import each_row_once
 
-NAME = "compile_time"
 ROW_BY_ROW, LOOPED, ONCE = PROGRAMS = ("row by row", "in a loop", "each row once")
 
 
@@ -64,6 +60,7 @@ def compiled(model: str, program: str, target: str, level: str) -> dict[str, flo
     found = lowered.compile()
     done, busy = time.perf_counter(), time.process_time() - busy
     memory = found.memory_analysis()
+    assert memory
     return {
         "trace_seconds": round(traced - began, 2),
         "compile_seconds": round(done - traced, 2),
@@ -74,7 +71,7 @@ def compiled(model: str, program: str, target: str, level: str) -> dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default="inception_resnet_v2")
     parser.add_argument("--for", nargs="+", dest="targets", default=["cpu", "v5e"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -82,9 +79,13 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("PROGRAM", "TARGET"), help="prints one program's figures; used by itself")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(compiled(options.model, *options.one, options.level)))
+        program, target = options.one
+        print(json.dumps(compiled(options.model, program, target, options.level)))
         return
-    figures: dict[str, Any] = kept(NAME).get("loop_over_row_by_row", {})
+    if options.targets != ["cpu"] and not find_spec("libtpu"):
+        exit_unavailable("not installed: libtpu, which compiles for TPUs; --for cpu does without")
+    file = options.results / "compile_time.json"
+    figures: dict[str, Any] = read_results(file).get("loop_over_row_by_row", {})
     for target in options.targets:
         rounds = []
         for _ in range(options.rounds):
@@ -104,7 +105,7 @@ def main() -> None:
             "all": spread(rounds, "trace_seconds", "compile_seconds"),
             "each_row_once": spread(rounds, "compile_processor_seconds", of=ONCE),
         }
-        publish(NAME, {"loop_over_row_by_row": figures}, ["libtpu"] if find_spec("libtpu") else [])
+        publish(file, {"loop_over_row_by_row": figures}, ["libtpu"])
 
 
 def spread(rounds: list[dict[str, dict[str, float]]], *parts: str, of: str = LOOPED) -> dict[str, float]:

@@ -9,7 +9,6 @@ this line goes on where the first was ended.
 Writes `benchmarks/results/faults.json`.
 """
 
-import argparse
 import json
 import os
 import random
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from machine import publish
+from machine import make_parser, publish
 
 import tests.registered  # noqa: F401
 from inception_jax.logbook import tracked
@@ -67,7 +66,7 @@ def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/faults"))
     parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()
@@ -89,7 +88,7 @@ def main() -> None:
             file.write(json.dumps(records[-1]) + "\n")
             file.flush()
     publish(
-        "faults",
+        options.results / "faults.json",
         {
             "runs": len(records),
             "the_same_bits": sum(record["same"] for record in records),

@@ -1,4 +1,4 @@
-"""Figure 1 of "Batch Normalization" (arXiv:1502.03167), on the digits: `python benchmarks/figure_1.py`.
+"""Figure 1 of "Batch Normalization" (arXiv:1502.03167), on the digits: `python benchmarks/figure_1.py [--steps 20000] [--seeds 3]`.
 
 Three layers of 100 sigmoids and a softmax, with and without batch normalisation of the hidden layers, under plain SGD on
 mini-batches of 60; the held-out accuracy under population statistics, and the {15, 50, 85}th percentiles of what enters the sigmoids
@@ -11,6 +11,7 @@ grid of both is run, the same for both networks, and all of it is shown.
 Writes `results/figure_1.json` and `docs/figure_1.png`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import publish
+from machine import make_parser, picture_folder, publish
 
 from inception_jax.data.batches import Batch
 from inception_jax.data.decode import decode, resize
@@ -30,8 +31,8 @@ from inception_jax.models import architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.vocabulary import Init
 
-STEPS, BATCH, EVERY = 20_000, 60, 250
-RATES, DEVIATIONS, SEEDS = (0.05, 0.1), (0.1, 0.5), (0, 1, 2)
+BATCH, EVERY, EARLY = 60, 250, 1250
+RATES, DEVIATIONS = (0.05, 0.1), (0.1, 0.5)
 UNITS, PERCENTILES = (0, 1, 2), (15, 50, 85)
 NETWORKS = {"mnist": "without", "mnist_bn": "with"}
 SHOWN = (0.1, 0.1)  # rate, deviation
@@ -47,12 +48,12 @@ def digits(split: str) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(np.where(images[..., :1] > 127, 1.0, -1.0), jnp.float32), jnp.asarray(labels)
 
 
-def trained(name: str, rate: float, deviation: float, seed: int, train: Any, test: Any) -> dict[str, np.ndarray]:
+def trained(name: str, rate: float, deviation: float, seed: int, steps: int, train: Any, test: Any) -> dict[str, np.ndarray]:
     """Steps, accuracy, and percentiles [evaluations, units, 3] of one run."""
     table = architecture(name)
     network = Network(replace(table, unit=replace(table.unit, init=Init("normal", deviation))), num_classes=10)
     images, labels = train
-    order = jnp.asarray(shuffled(len(labels), seed)(np.arange(STEPS * BATCH)).reshape(-1, EVERY, BATCH))
+    order = jnp.asarray(shuffled(len(labels), seed)(np.arange(steps * BATCH)).reshape(-1, EVERY, BATCH))
     variables = network.init(jax.random.key(seed), images[:2])
 
     def step(variables: Any, rows: jax.Array) -> tuple[Any, None]:
@@ -75,7 +76,8 @@ def trained(name: str, rate: float, deviation: float, seed: int, train: Any, tes
 
     @jax.jit
     def right(variables: Any) -> jax.Array:
-        return (network.apply(variables, test[0]).logits.argmax(-1) == test[1]).mean()
+        outputs: Any = network.apply(variables, test[0])
+        return (outputs.logits.argmax(-1) == test[1]).mean()
 
     accuracy, percentiles = [], []
     for rows in order:
@@ -89,17 +91,17 @@ def trained(name: str, rate: float, deviation: float, seed: int, train: Any, tes
     return {"accuracy": np.array(accuracy), "percentiles": np.array(percentiles)}
 
 
-def draw(found: dict[str, dict[str, np.ndarray]], file: Path) -> None:
+def draw(found: dict[str, dict[str, np.ndarray]], seeds: Sequence[int], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps = np.arange(EVERY, STEPS + 1, EVERY) / 1000
+    steps = np.arange(1, 1 + len(found[f"mnist {SHOWN[0]} {SHOWN[1]} 0"]["accuracy"])) * EVERY / 1000
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     colours = {"mnist": "#8da0b3", "mnist_bn": "#c0392b"}
     for name, label in NETWORKS.items():
-        scores = np.array([found[f"{name} {SHOWN[0]} {SHOWN[1]} {seed}"]["accuracy"] for seed in SEEDS])
+        scores = np.array([found[f"{name} {SHOWN[0]} {SHOWN[1]} {seed}"]["accuracy"] for seed in seeds])
         axes[0].plot(steps, 100 * scores.mean(0), color=colours[name], label=f"{label} BN")
         axes[0].fill_between(steps, 100 * scores.min(0), 100 * scores.max(0), color=colours[name], alpha=0.25, lw=0)
     axes[0].set(xlabel="thousand steps", ylabel="held-out accuracy (%)", ylim=(70, 100), title="(a) held-out digits")
@@ -120,19 +122,19 @@ def draw(found: dict[str, dict[str, np.ndarray]], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def summary(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+def summary(found: dict[str, dict[str, np.ndarray]], seeds: Sequence[int]) -> list[dict[str, Any]]:
     rows = []
     for rate in RATES:
         for deviation in DEVIATIONS:
             row: dict[str, Any] = {"learning_rate": rate, "initial_deviation": deviation}
             for name, label in NETWORKS.items():
-                runs = [found[f"{name} {rate} {deviation} {seed}"] for seed in SEEDS]
+                runs = [found[f"{name} {rate} {deviation} {seed}"] for seed in seeds]
                 scores = np.array([run["accuracy"] for run in runs])
                 medians = np.array([run["percentiles"][:, :, 1] for run in runs])
                 row[f"{label}_bn"] = {
                     "accuracy_last": [round(float(value), 4) for value in scores[:, -1]],
                     "accuracy_best": [round(float(value), 4) for value in scores.max(1)],
-                    "accuracy_after_1250_steps": [round(float(value), 4) for value in scores[:, 4]],
+                    "accuracy_after_1250_steps": [round(float(value), 4) for value in scores[:, EARLY // EVERY - 1]],
                     "steps_to_0.9": [int((np.argmax(run > 0.9) + 1) * EVERY) if (run > 0.9).any() else None for run in scores],
                     "median_input_moves_by": round(float((medians.max(1) - medians.min(1)).mean()), 3),
                 }
@@ -141,16 +143,23 @@ def summary(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    train, test = digits("train"), digits("test")
+    parser = make_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    if options.steps < EARLY or options.steps % EVERY:
+        parser.error(f"--steps {options.steps}: wanted is a multiple of {EVERY} from {EARLY}")
+    train, test, seeds = digits("train"), digits("test"), range(options.seeds)
     found = {}
-    for seed in SEEDS:
+    for seed in seeds:
         for rate in RATES:
             for deviation in DEVIATIONS:
                 for name in NETWORKS:
-                    run = found[f"{name} {rate} {deviation} {seed}"] = trained(name, rate, deviation, seed, train, test)
+                    run = found[f"{name} {rate} {deviation} {seed}"] = trained(name, rate, deviation, seed, options.steps, train, test)
                     print(f"{name} rate {rate} deviation {deviation} seed {seed}: {run['accuracy'][-1]:.4f}", flush=True)
-    draw(found, Path(__file__).parent.parent / "docs" / "figure_1.png")
-    publish("figure_1", {"steps": STEPS, "batch": BATCH, "held_out": len(test[1]), "grid": summary(found)})
+    figures = {"steps": options.steps, "batch": BATCH, "held_out": len(test[1]), "grid": summary(found, seeds)}
+    publish(options.results / "figure_1.json", figures)
+    draw(found, seeds, picture_folder(options.results) / "figure_1.png")
 
 
 if __name__ == "__main__":

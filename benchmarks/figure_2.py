@@ -10,24 +10,24 @@ it never left chance.
 
 "Best" is the highest mean of five evaluations, two of them in an epoch. The baseline runs until 20 epochs have passed without a new one (in
 chunks of 10 epochs), and the threshold is that best less one standard error of 450 images; steps are counted to the first evaluation
-whose mean with the four before reaches the threshold. The others run 30 epochs, so their maximum is over fewer evaluations. Five
-seeds; every run keeps its workdir in FOLDER (runs/figure_2), and a second start of the same line goes on where the first was ended.
+whose mean with the four before reaches the threshold. The others run 30 epochs (`--epochs`), so their maximum is over fewer evaluations.
+Five seeds; every run keeps its workdir in FOLDER (runs/figure_2), and a second start of the same line goes on where the first was ended.
 
 The distorted digits are asked one question, which the plain ones left open: how much earlier BN-x5 is as good as the baseline ever is.
 
 Writes `benchmarks/results/figure_2.json` and `docs/figure_2.png`, or `figure_2_distorted.*`.
 """
 
-import argparse
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from machine import publish
+from machine import make_parser, picture_folder, publish
 
 from inception_jax.config import Experiment, Norm
 from inception_jax.logbook import read_metrics
@@ -39,9 +39,7 @@ from inception_jax.report.comparison import WINDOW, ComparisonError, Curve, curv
 from inception_jax.report.published import published
 from inception_jax.spec.vocabulary import Activation, Architecture, LocalResponse
 
-RATES, SEEDS = (0.005, 0.01, 0.02, 0.04), range(5)
-PATIENCE, OTHERS, AT_LEAST = 20, 30, 30
-"""Epochs: of the baseline after its last best, of each other run, and of the baseline at least."""
+RATES = (0.005, 0.01, 0.02, 0.04)
 SIZE = 24
 """Pixels; its modules then work on grids of 6, 3 and 2."""
 BATCH_NORMALISED, PLAIN = ("bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid"), "inception_sigmoid"
@@ -85,7 +83,7 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
 
 def epochs_since_best(found: Curve) -> float:
     """How many epochs ago the mean of five was at its highest, where the last evaluation is now."""
-    means = found.smooth[WINDOW - 1 :]
+    means = found.smooth[min(WINDOW, len(found.smooth)) - 1 :]
     return (len(means) - 1 - int(means.argmax())) / 2
 
 
@@ -98,20 +96,19 @@ def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
         return Curve(name, seed, np.array([1.0]), np.array([0.0]), 0, np.array([np.nan]))
 
 
-def trained(name: str, rate: float, seed: int, folder: Path, distorted: bool) -> None:
-    """One run, as long as its rule says, in a workdir of its own."""
+def trained(name: str, rate: float, seed: int, folder: Path, distorted: bool, epochs: float, patience: float) -> None:
+    """One run of so many epochs, the baseline's until it has none better for `patience` epochs, in a workdir of its own."""
     from etils import epath
 
     from inception_jax.experiment import Run
     from inception_jax.loop import finished, fit
     from inception_jax.mesh import everything
     from inception_jax.replay import DivergedError
-    from inception_jax.workdir import claim
+    from inception_jax.workdir import claim, resumed
 
     workdir = epath.Path(folder.absolute() / f"{name}_{rate}_{seed}")
-    epochs = AT_LEAST if name == "inception" else OTHERS
     while not (workdir / "diverged.txt").exists():
-        config = experiment(name, rate, seed, epochs, distorted)
+        config = resumed(workdir, experiment(name, rate, seed, epochs, distorted))
         claim(workdir, config)
         run = Run(config, everything())
         try:
@@ -120,7 +117,7 @@ def trained(name: str, rate: float, seed: int, folder: Path, distorted: bool) ->
         except DivergedError as error:
             (workdir / "diverged.txt").write_text(f"{error}\n")
             return
-        if name != "inception" or epochs_since_best(curve(name, seed, read_metrics(workdir))) >= PATIENCE:
+        if name != "inception" or epochs_since_best(curve(name, seed, read_metrics(workdir))) >= patience:
             return
         epochs += 10
 
@@ -131,33 +128,42 @@ def begin(free: "multiprocessing.Queue[int]") -> None:
     networks()
 
 
-def many(jobs: list[tuple[str, float, int]], folder: Path, distorted: bool) -> None:
+def many(jobs: list[tuple[str, float, int]], train: Callable[..., None]) -> None:
     context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))
     free = context.Queue()
     for core in cores:
         free.put(core)
     with ProcessPoolExecutor(len(cores), context, begin, (free,)) as pool:
-        for job, done in [(job, pool.submit(trained, *job, folder, distorted)) for job in jobs]:
+        for job, done in [(job, pool.submit(train, *job)) for job in jobs]:
             done.result()
             print("done:", *job, flush=True)
 
 
-def main(folder: Path, distorted: bool = False) -> None:
-    name, others = ("figure_2_distorted", ("bn_x5",)) if distorted else ("figure_2", (*BATCH_NORMALISED, PLAIN))
-    many([("inception", rate, 0) for rate in RATES], folder, distorted)
-    grid = {rate: scored("inception", rate, 0, folder) for rate in RATES}
-    best = max(RATES, key=lambda rate: grid[rate].best)
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/figure_2"))
+    parser.add_argument("--distorted", action="store_true", help="the harder set: digits that are moved, turned and stretched")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of the baseline's grid")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=float, default=30, help="of each run, and at least of the baseline's")
+    parser.add_argument("--patience", type=float, default=20, help="epochs of the baseline after its last best")
+    options = parser.parse_args()
+    folder, rates, seeds = options.folder, options.rates, range(options.seeds)
+    name, others = ("figure_2_distorted", ("bn_x5",)) if options.distorted else ("figure_2", (*BATCH_NORMALISED, PLAIN))
+    train = partial(trained, folder=folder, distorted=options.distorted, epochs=options.epochs, patience=options.patience)
+    many([("inception", rate, 0) for rate in rates], train)
+    grid = {rate: scored("inception", rate, 0, folder) for rate in rates}
+    best = max(rates, key=lambda rate: grid[rate].best)
     print(f"the baseline is best at {best}", flush=True)
-    jobs = [("inception", best, seed) for seed in SEEDS[1:]] + [(network, best, seed) for seed in SEEDS for network in others]
-    many(jobs, folder, distorted)
-    found = [scored(network, best, seed, folder) for network in ("inception", *others) for seed in SEEDS]
+    jobs = [("inception", best, seed) for seed in seeds[1:]] + [(network, best, seed) for seed in seeds for network in others]
+    many(jobs, train)
+    found = [scored(network, best, seed, folder) for network in ("inception", *others) for seed in seeds]
     known = {row["key"]: row for row in published()}
     print(printed(found, known))
-    figures.beside(found, Path(__file__).parent.parent / "docs" / f"{name}.png")
     verdict = {one.name: one for one in verdicts(found)}
     publish(
-        name,
+        options.results / f"{name}.json",
         {
             "batch": 32,
             "held_out": found[0].held_out,
@@ -176,10 +182,8 @@ def main(folder: Path, distorted: bool = False) -> None:
             },
         },
     )
+    figures.beside(found, picture_folder(options.results) / f"{name}.png")
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("folder", nargs="?", type=Path, default=Path("runs/figure_2"))
-    options.add_argument("--distorted", action="store_true", help="the harder set: digits that are moved, turned and stretched")
-    main(**vars(options.parse_args()))
+    main()

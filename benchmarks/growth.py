@@ -7,7 +7,6 @@ GPU in bfloat16; on a CPU in float32, to `--largest-batch`, since a machine with
 Writes `results/growth_<platform>_<what>.json` after each point, and the picture beside it.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,15 +16,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
 import jax
+from machine import make_parser, write_results
+from peers import Worker, told
+from programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 
-from benchmarks.machine import RESULTS, keep
-from benchmarks.peers import Worker, told
-from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import architecture
 
 DTYPE = {"cpu": "float32", "gpu": "bfloat16"}
@@ -91,7 +89,7 @@ def draw(figures: dict[str, Any], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default="inception_v3")
     parser.add_argument("--what", choices=(TRAINING, INFERENCE), default=TRAINING)
     parser.add_argument("--image-size", type=int, help="of the batches, instead of the network's own")
@@ -105,7 +103,7 @@ def main() -> None:
     platform = device.platform
     size, steps = options.image_size or architecture(options.model).input_size, options.steps or STEPS[platform]
     task = Task(options.what, options.model, 1, size, DTYPE[platform], platform)
-    figures = {
+    figures: dict[str, Any] = {
         "model": task.model,
         "what": task.what,
         "dtype": task.dtype,
@@ -119,12 +117,12 @@ def main() -> None:
         "batch": [replace(task, batch=batch) for batch in batches],
         "size": [replace(task, batch=options.batch_size or BATCH[platform], size=size) for size in options.sizes],
     }
-    name = f"growth_{platform}_{options.what}"
+    file = options.results / f"growth_{platform}_{options.what}.json"
     for key, tasks in lines.items():
         for found in line_of(tasks, options.rounds, steps):
             figures[key].append(found)
-            text = keep(name, figures)
-    draw(figures, RESULTS / f"{name}.png")
+            text = write_results(file, figures)
+    draw(figures, file.with_suffix(".png"))
     print(text)
 
 

@@ -1,5 +1,7 @@
 """The input pipeline beside its peers, per core: `pip install tensorflow-cpu torch && python benchmarks/input_pipeline.py`.
 
+Without those two libraries: `--peers`, which leaves them out.
+
 Batches of 64 crops of 299x299 from JPEGs of 500x375 (quality 92, on disk as each side likes them), cropped by the law of
 TensorFlow's `sample_distorted_bounding_box`, area from 0.08; on one core and on two, by three resize rules, in rounds turn about:
 
@@ -22,18 +24,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-SIZE, BATCH, IMAGES, DISTINCT = 299, 64, 2048, 2048
-RULES = ("bilinear", "antialias", "bicubic_antialias")
-SIDES = ("ours", "tf_data", "tf_lean", "pytorch")
+from machine import exit_unavailable, make_parser, publish
+
+SIZE, BATCH = 299, 64
+Rule = Literal["bilinear", "antialias", "bicubic_antialias"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+PEERS = {"tf_data": "tensorflow", "tf_lean": "tensorflow", "pytorch": "torch"}
+"""Peer -> the library that it needs."""
 
 
-def ours(folder: Path, rule: str, cores: int) -> Iterator[Any]:
-
+def ours(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
     import numpy as np
 
     from inception_jax.config import Data, Experiment
@@ -44,11 +50,11 @@ def ours(folder: Path, rule: str, cores: int) -> Iterator[Any]:
 
     data = Data("records", directory=str(folder / "records"), image_size=SIZE, resize=rule, crop="height", crop_min_area=0.08)
     run = Run(Experiment(data=data, batch_size=BATCH), everything())
-    filling = partial(fill, batch_size=BATCH, order=shuffled(DISTINCT, 0), source=run.train_source, pixels=run.training_pixels)
+    filling = partial(fill, batch_size=BATCH, order=shuffled(len(run.train_source), 0), source=run.train_source, pixels=run.training_pixels)
     return stream(filling, np.arange(BATCH), 0, 2**31, image_size=SIZE, threads=cores)
 
 
-def tf_data(folder: Path, rule: str, cores: int, *, lean: bool = False) -> Iterator[Any]:
+def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iterator[Any]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
@@ -78,7 +84,7 @@ def tf_data(folder: Path, rule: str, cores: int, *, lean: bool = False) -> Itera
     return iter(batches)
 
 
-def pytorch(folder: Path, rule: str, cores: int) -> Iterator[Any]:
+def pytorch(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
     import numpy as np
     import torch
     from PIL import Image
@@ -106,8 +112,8 @@ def pytorch(folder: Path, rule: str, cores: int) -> Iterator[Any]:
     return iter(torch.utils.data.DataLoader(Photographs(), BATCH, shuffle=True, num_workers=cores))
 
 
-def serve(side: str, folder: Path) -> None:
-    """Times this side whenever a line `RULE CORES` is read; answers with images/s."""
+def serve(side: str, folder: Path, images: int) -> None:
+    """Times this side over so many images whenever a line `RULE CORES` is read; answers with images/s."""
     sides: dict[str, Callable[..., Iterator[Any]]] = {
         "ours": ours,
         "tf_data": tf_data,
@@ -122,18 +128,18 @@ def serve(side: str, folder: Path) -> None:
         for _ in range(8):
             next(batches)
         began = time.perf_counter()
-        for _ in range(IMAGES // BATCH):
+        for _ in range(images // BATCH):
             next(batches)
-        print(json.dumps(IMAGES / (time.perf_counter() - began)), flush=True)
+        print(json.dumps(images // BATCH * BATCH / (time.perf_counter() - began)), flush=True)
         del batches
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, images: int, tfrecords: bool) -> None:
     from photographs import photographs
 
     from inception_jax.data.prepare import Preparation
 
-    for i, (image, label) in enumerate(photographs(DISTINCT)):
+    for i, (image, label) in enumerate(photographs(images)):
         file = folder / "tree" / "train" / str(label) / f"{i:05d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(image)
@@ -141,8 +147,9 @@ def write_data(folder: Path) -> None:
     for shard in preparation.shards:
         preparation.write(shard)
     preparation.finish()
-    records = [record for shard in preparation.shards for record in shard.records()]
-    subprocess.run([sys.executable, "-c", WRITE_TFRECORDS, str(folder / "train.tfrecord")], input=pickle.dumps(records), check=True)
+    if tfrecords:
+        records = [record for shard in preparation.shards for record in shard.records()]
+        subprocess.run([sys.executable, "-c", WRITE_TFRECORDS, str(folder / "train.tfrecord")], input=pickle.dumps(records), check=True)
 
 
 WRITE_TFRECORDS = """
@@ -155,52 +162,65 @@ with tf.io.TFRecordWriter(sys.argv[1]) as file:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rules", nargs="+", default=RULES)
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--images", type=int, default=2048, help="in the data, and in each turn")
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve[0], Path(options.serve[1]))
+        serve(options.serve[0], Path(options.serve[1]), options.images)
         return
-    from machine import publish
-
+    sides, libraries = ("ours", *options.peers), {PEERS[peer] for peer in options.peers}
+    if missing := sorted(library for library in libraries if find_spec(library) is None):
+        exit_unavailable(f"not installed: {', '.join(missing)}; --peers chooses")
+    if options.images < BATCH:
+        parser.error(f"--images {options.images}: wanted is a batch of {BATCH} at least")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder)
+        write_data(folder, options.images, "tensorflow" in libraries)
         processes = {
             side: subprocess.Popen(
-                [sys.executable, __file__, "--serve", side, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, __file__, "--serve", side, name, "--images", str(options.images)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
-            for side in SIDES
+            for side in sides
         }
         rates: dict[tuple[str, int, str], list[float]] = {}
         for turn in range(options.rounds + 1):
             for rule in options.rules:
                 for cores in (1, 2):
                     for side, process in processes.items():
-                        process.stdin.write(f"{rule} {cores}\n")
-                        process.stdin.flush()
-                        rate = json.loads(process.stdout.readline())
+                        rate = ask(process, rule, cores)
                         if turn:  # the first round fills caches
                             rates.setdefault((rule, cores, side), []).append(rate)
-                    print(turn, rule, cores, {s: round(rates[rule, cores, s][-1]) for s in SIDES if turn}, file=sys.stderr, flush=True)
+                    print(turn, rule, cores, {s: round(rates[rule, cores, s][-1]) for s in sides if turn}, file=sys.stderr, flush=True)
         for process in processes.values():
-            process.stdin.close()
-            process.wait()
-    publish("input_pipeline", {"rounds": options.rounds, "rules": {rule: summary(rates, rule) for rule in options.rules}},
-            packages=("grain", "simplejpeg", "opencv-python-headless", "pillow", "tensorflow-cpu", "torch"))  # fmt: skip
+            process.communicate()
+    figures = {"rounds": options.rounds, "rules": {rule: summary(rates, rule, sides) for rule in options.rules}}
+    publish(options.results / "input_pipeline.json", figures, ("grain", "tensorflow-cpu", "torch"))
 
 
-def summary(rates: dict[tuple[str, int, str], list[float]], rule: str) -> dict[str, Any]:
+def ask(process: subprocess.Popen[str], rule: str, cores: int) -> float:
+    """Returns the images/s of one turn of a side."""
+    assert process.stdin
+    assert process.stdout
+    print(rule, cores, file=process.stdin, flush=True)
+    return json.loads(process.stdout.readline())
+
+
+def summary(rates: dict[tuple[str, int, str], list[float]], rule: str, sides: Sequence[str]) -> dict[str, Any]:
     """Medians and spreads over rounds; each ratio is of the two sides of the same round."""
     found: dict[str, Any] = {}
     for cores in (1, 2):
-        found[f"images_per_second_{cores}_core"] = {side: _spread(rates[rule, cores, side], 0) for side in SIDES}
-        for peer in SIDES[1:]:
+        found[f"images_per_second_{cores}_core"] = {side: _spread(rates[rule, cores, side], 0) for side in sides}
+        for peer in sides[1:]:
             ratios = [a / b for a, b in zip(rates[rule, cores, "ours"], rates[rule, cores, peer], strict=True)]
             found[f"ours_over_{peer}_{cores}_core"] = _spread(ratios, 2)
-    for side in SIDES:
+    for side in sides:
         found[f"{side}_two_cores_over_one"] = _spread([b / a for a, b in zip(rates[rule, 1, side], rates[rule, 2, side], strict=True)], 2)
     return found
 

@@ -1,6 +1,6 @@
-"""A tree of 10,000 JPEGs from end to end: `python benchmarks/jpeg_tree.py`.
+"""A tree of 10,000 JPEGs from end to end: `python benchmarks/jpeg_tree.py [--train 9000] [--test 1000]`.
 
-Makes 9,000 training and 1,000 held-out photographs in two classes, prepares them, checks them, trains a small network on them
+Makes training and held-out photographs in two classes, prepares them, checks them, trains a small network on them
 for an epoch with `train.py`, and evaluates: each step by its command, each timed, and every held-out image counted once.
 """
 
@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import publish
+from machine import ROOT, make_parser, publish
 from photographs import photographs
 
-ROOT = Path(__file__).parent.parent
-SPLITS = {"train": 9_000, "test": 1_000}
+from inception_jax.logbook import read_metrics
 
 
 def command(*arguments: Any) -> tuple[str, float]:
@@ -28,32 +27,37 @@ def command(*arguments: Any) -> tuple[str, float]:
 
 
 def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--train", type=int, default=9_000, help="images")
+    parser.add_argument("--test", type=int, default=1_000, help="images")
+    options = parser.parse_args()
+    splits = {"train": options.train, "test": options.test}
     with tempfile.TemporaryDirectory() as name:
         folder, seconds = Path(name), {}
-        for seed, (split, count) in enumerate(SPLITS.items()):
+        for seed, (split, count) in enumerate(splits.items()):
             for i, (image, label) in enumerate(photographs(count, seed)):
                 file = folder / "tree" / split / ("temple", "flower")[label] / f"{i:05d}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(image)
         module = ("-m", "inception_jax.cli")
         said, seconds["prepare"] = command(*module, "data", "prepare", folder / "tree", folder / "records")
-        assert "train: 9,000 examples" in said, said
+        assert f"train: {options.train:,} examples" in said, said
         data = [
             "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip",
             "--data.test-crop", "square", "--data.margin", 0, "--data.shift", 0, "--data.stretch", 0, "--data.turn", 0, "--data.slant", 0,
         ]  # fmt: skip
         said, seconds["check"] = command(*module, "data", "check", *data)
-        assert "train: 9,000 examples of 2 classes" in said, said
+        assert f"train: {options.train:,} examples of 2 classes" in said, said
         run = ["--epochs", 1, "--workdir", folder / "run"]
         said, seconds["train one epoch"] = command("train.py", *data, *run)
-        steps = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        steps = read_metrics(folder / "run")
         said, seconds["evaluate"] = command(*module, "evaluate", folder / "run", "--json")
         found = json.loads(said)
-        assert found["count"] == SPLITS["test"], found
+        assert found["count"] == options.test, found
         publish(
-            "jpeg_tree",
+            options.results / "jpeg_tree.json",
             {
-                "images": SPLITS,
+                "images": splits,
                 "seconds": seconds,
                 "steps": steps[-1]["step"],
                 "held_out_evaluated": found["count"],

@@ -1,50 +1,78 @@
-"""What a figure was measured on, and where it is put."""
+"""What all benchmarks share: their arguments, the machine that they ran on, and the files of their results."""
 
+import argparse
 import json
-import os
 import platform
-import subprocess
+import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import jax
+sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
 
-RESULTS = Path(__file__).parent / "results"
+from inception_jax.files import json_text, put
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+UNAVAILABLE = 69
+"""Exit code where a library or a device that the benchmark needs is missing; the last line on stderr names it."""
 
 
-def machine(packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Device, cores, versions (of `packages` too) and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the arguments of every benchmark."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder of the results, instead of the committed one"
+    )
+    return parser
+
+
+def exit_unavailable(message: str) -> NoReturn:
+    """Ends the process with `UNAVAILABLE`."""
+    print(message, file=sys.stderr)
+    sys.exit(UNAVAILABLE)
+
+
+def picture_folder(results: Path) -> Path:
+    """Returns the folder of README's pictures where `results` is the committed folder, else `results` itself."""
+    return ROOT / "docs" if results == RESULTS else results
+
+
+def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns device, cores, commit and versions, also of those of `packages` that are installed."""
+    import jax  # not above: programs of other projects are timed without it
+
+    from inception_jax import record
+
     device = jax.devices()[0]
-    return {
+    facts = {
         "device": f"{device.platform} {device.device_kind}",
         "devices": jax.device_count(),
-        "cores": os.cpu_count(),
         "processor": platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", *packages)},
-        "commit": commit or "unknown",
+        **record.versions(),
+        "uncommitted": bool(record.uncommitted()),
     }
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            facts[name] = version(name)
+    return facts
 
 
-def keep(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> str:
-    """Puts the figures into `results/<name>.json`, with the versions of `packages` too; gives back what is there."""
-    text = json.dumps({"benchmark": name, **figures, "machine": machine(packages)}, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+def write_results(file: Path, figures: dict[str, Any], packages: Sequence[str] = ()) -> str:
+    """Writes the figures and the machine to `file` as JSON, in one go; returns the text."""
+    text = json_text({"benchmark": file.stem, **figures, "machine": describe_machine(packages)}, indent=2)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    put(file, text + "\n")
     return text
 
 
-def kept(name: str) -> dict[str, Any]:
-    """What `results/<name>.json` holds; empty where there is none yet."""
-    file = RESULTS / f"{name}.json"
+def read_results(file: Path) -> dict[str, Any]:
+    """Returns what `file` holds; empty where there is none yet."""
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def publish(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
-    """Keeps the figures, and prints them as one JSON object."""
-    print(keep(name, figures, packages))
+def publish(file: Path, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
+    """Writes the figures, and prints them."""
+    print(write_results(file, figures, packages))

@@ -7,7 +7,6 @@ warmed; then they are timed in rounds, turn about, so that a slow spell of the m
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,14 +14,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from math import isfinite
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from machine import make_parser, read_results, write_results
+from programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
 
-from benchmarks.machine import keep, kept
-from benchmarks.programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
-from inception_jax.weights.projects import versions
 from inception_jax.weights.sources import SOURCES
 
 BOUND = 1e-4
@@ -247,7 +246,7 @@ def faster(peers: Mapping[str, Any], name: str, ours: str = "ours") -> float | N
 
 
 def line(doc: str | None, *, models: Sequence[str], peers: Sequence[str], rounds: int, steps: int) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(doc)
     parser.add_argument("--models", nargs="+", default=models)
     parser.add_argument("--what", nargs="+", choices=(TRAINING, INFERENCE), default=(TRAINING, INFERENCE))
     parser.add_argument("--peers", nargs="+", default=peers)
@@ -260,10 +259,10 @@ def line(doc: str | None, *, models: Sequence[str], peers: Sequence[str], rounds
 
 
 def compare(
-    name: str, options: argparse.Namespace, tasks: Sequence[Task], ours: Mapping[str, Made], peers: Mapping[str, Peer],
+    file: Path, options: argparse.Namespace, tasks: Sequence[Task], ours: Mapping[str, Made], peers: Mapping[str, Peer],
     judged: Callable[[Task, dict[str, Any]], dict[str, Any]], packages: Sequence[str], **facts: Any,
 ) -> None:  # fmt: skip
-    """Does all tasks, and keeps what was found after each peer in `results/<name>.json`: {what: {model: ...}}.
+    """Does all tasks, and writes what was found to `file` after each peer: {what: {model: ...}}.
 
     Args:
       ours: what -> programs of ours; the one that is called `ours` is what all are held to.
@@ -271,7 +270,7 @@ def compare(
     """
     if unknown := set(options.peers) - set(peers):
         sys.exit(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peers)}")
-    figures = kept(name).get("figures", {}) if options.add else {}
+    figures = read_results(file).get("figures", {}) if options.add else {}
     text = ""
     for task in tasks:
         before = figures.get(task.what, {}).get(task.model, {}).get("task")
@@ -286,8 +285,8 @@ def compare(
                 else:
                     entry["peers"][peer] = found
                 entry |= judged(task, entry)
-                said = {"figures": figures, "in_pieces": options.add, "xla_flags": os.environ.get("XLA_FLAGS", ""), **facts}
-                text = keep(name, said, list(versions(*packages)))
+                said = {"figures": figures, "in_pieces": options.add, **facts}
+                text = write_results(file, said, packages)
                 print(f"{task.model}, {task.what}, {peer}: {brief(found)}", file=sys.stderr, flush=True)
     print(text)
 

@@ -9,23 +9,20 @@ Writes `results/peers_cpu.json` after each peer; `--what` and `--peers` choose, 
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"}
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peers import Made, Peer, bar, compare, faster, line, torch_peers, variants
+from programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
+from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 
-from benchmarks.peers import Peer, bar, compare, faster, line, torch_peers, variants
-from benchmarks.programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
-from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 from inception_jax.models import architecture
 from inception_jax.weights import convert, onnx
 from inception_jax.weights.projects import KERAS
@@ -80,7 +77,8 @@ class Keras(Program):
         if arrays:
             raise ValueError(f"Keras has no {', '.join(arrays)}")
         self._order = -1 if origin.blue_first else 1
-        self._form, self._compiled = "stateless_call", {}
+        self._form = "stateless_call"
+        self._compiled: dict[str, float] = {}
         self._run: Callable[[], Any] | None = None
 
     def _pixels(self, count: int | None = None) -> np.ndarray:
@@ -156,7 +154,7 @@ PEERS = {
     **torch_peers("timm"),
 }
 DEFAULT = ("keras", "torchvision_compiled", "torchvision_frozen", "torchvision_eager", "torchvision_traced", "timm_compiled", "timm_eager")
-OURS = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax, "ours_onnx": Onnx}}
+OURS: dict[str, Made] = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax, "ours_onnx": Onnx}}
 
 
 def judged(task: Task, entry: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +187,8 @@ def main() -> None:
         for what in options.what
     ]
     packages = ("keras", "torch", "torchvision", "timm", "onnx", "onnxruntime")
-    compare("peers_cpu", options, tasks, OURS, PEERS, judged, packages, cpp_compiler=shutil.which(os.environ.get("CXX", "g++")) or "none")
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or "none"
+    compare(options.results / "peers_cpu.json", options, tasks, OURS, PEERS, judged, packages, cpp_compiler=compiler)
 
 
 if __name__ == "__main__":

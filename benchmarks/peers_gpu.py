@@ -10,19 +10,17 @@ goes on with what the results hold; `--caches` finds what an earlier piece compi
 """
 
 import os
-import sys
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a process that takes three quarters of the memory leaves none to others
 
 import jax
+from machine import exit_unavailable
+from peers import Made, Peer, Worker, bar, compare, faster, line, torch_peers, variants
+from programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 
-from benchmarks.peers import Peer, Worker, bar, compare, faster, line, torch_peers, variants
-from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import architecture
 from inception_jax.plan.layers import Rates, layers
 from inception_jax.plan.speed import rates
@@ -37,7 +35,7 @@ PEERS = {
     **torch_peers("torchvision"),
 }
 DEFAULT = ("timm_compiled", "timm_frozen", "plain_flax", "timm_eager", "torchvision_compiled", "torchvision_eager")
-OURS = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax}}
+OURS: dict[str, Made] = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax}}
 
 
 class Bench:
@@ -100,7 +98,7 @@ def main() -> None:
         with Worker(Bench) as bench:
             peak = bench("rates")
     except ProgramError as error:
-        sys.exit(f"the GPU could not be measured: {error}")
+        exit_unavailable(f"no GPU can be measured: {error}")
     tasks = [
         Task(
             what, model, options.batch_size or BATCH[model], options.image_size or architecture(model).input_size, DTYPE, "gpu",
@@ -109,7 +107,7 @@ def main() -> None:
         for what in options.what for model in options.models
     ]  # fmt: skip
     packages = ("timm", "torch", "torchvision", "triton", "jax-cuda13-plugin", "nvidia-cudnn-cu13")
-    compare("peers_gpu", options, tasks, OURS, PEERS, partial(judged, peak=peak), packages, rates=peak._asdict())
+    compare(options.results / "peers_gpu.json", options, tasks, OURS, PEERS, partial(judged, peak=peak), packages, rates=peak._asdict())
 
 
 if __name__ == "__main__":

@@ -7,26 +7,24 @@ of that name, if there is one. Bytes and memory are the compiler's; nothing was 
 one model can be done at a time.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from machine import exit_unavailable, make_parser, publish, read_results
+from plain_flax import Plain, theirs
+from step import OPTIMIZER, step_of
 
-from benchmarks.machine import kept, publish
-from benchmarks.plain_flax import Plain, theirs
-from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.experiment import Run
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, roofline
@@ -34,7 +32,6 @@ from inception_jax.plan.compiled import compiled, room
 from inception_jax.recipes import names, recipe
 from inception_jax.spec.rewrite import RULES, best
 
-NAME = "plan_tpu"
 IMAGES = 64
 MODELS = ("inception_v3", "inception_v4", "inception_resnet_v2", "bn_inception", "resnet50")
 PLAIN, OWN, REWRITTEN, RECIPE = "plain Flax", "as the table says", "rewritten", "the whole recipe's step"
@@ -73,7 +70,7 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
     network: Any = create(model, dtype=jnp.bfloat16, decay=0.9997, rewrites=rewrites or ())
     size = network.architecture.input_size
     if rewrites is None:
-        network = Plain(network.architecture, dtype=jnp.bfloat16)
+        network = Plain(network.architecture, network.num_classes, jnp.bfloat16)
     variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.bfloat16))
     images, labels = jax.ShapeDtypeStruct((IMAGES, size, size, 3), jnp.bfloat16), jax.ShapeDtypeStruct((IMAGES,), jnp.int32)
     inputs = (variables["params"], variables["batch_stats"], jax.eval_shape(OPTIMIZER.init, variables["params"]), images, labels)
@@ -85,6 +82,8 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
     found = lowered.compile()
     seconds = time.perf_counter() - began
     cost, memory = found.cost_analysis(), found.memory_analysis()
+    assert cost
+    assert memory
     least = roofline(topology.chip, flops=cost["flops"], hbm_bytes=cost["bytes accessed"], ici_bytes=0)
     return {
         "bytes": int(cost["bytes accessed"]),
@@ -101,7 +100,7 @@ def same_function(model: str) -> float:
     network = create(model)
     size = network.architecture.input_size
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, size, size, 3)), jnp.float32)
-    plain = Plain(network.architecture)
+    plain = Plain(network.architecture, network.num_classes)
     variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0), images)
     ours = jax.jit(network.apply)(variables, images).logits
     peers = jax.jit(plain.apply)(theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images).logits
@@ -109,7 +108,7 @@ def same_function(model: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--chips", nargs="+", default=["v5e"])
     parser.add_argument("--level", default="O1")
@@ -117,6 +116,8 @@ def main() -> None:
     parser.add_argument("--recipes", action="store_true", help="also the whole step of the recipe of that name")
     parser.add_argument("--one", nargs=3, metavar=("MODEL", "PROGRAM", "CHIP"), help="prints one program's figures; used by itself")
     options = parser.parse_args()
+    if not find_spec("libtpu"):
+        exit_unavailable("not installed: libtpu, which compiles for TPUs")
     jax.config.update("jax_optimization_level", options.level)
     if options.one:
         model, name, chip = options.one
@@ -126,7 +127,8 @@ def main() -> None:
         else:
             print(json.dumps(program(model, None if name == PLAIN else rules[name], chip)))
         return
-    figures: dict[str, Any] = kept(NAME).get("models", {})
+    file = options.results / "plan_tpu.json"
+    figures: dict[str, Any] = read_results(file).get("models", {})
     for model in options.models:
         figures.setdefault(model, {})["logits_apart"] = same_function(model)
         for chip in options.chips:
@@ -141,7 +143,7 @@ def main() -> None:
                 print(f"{model}, {chip}, {name}: {moved:.2f} GB, {held:.2f} GB held", flush=True)
             found = figures[model].get(chip, {}).get("programs", {}) | found
             figures[model][chip] = {"programs": found, **less(found)}
-            publish(NAME, {"images": IMAGES, "dtype": "bfloat16", "models": figures}, ["libtpu"])
+            publish(file, {"images": IMAGES, "dtype": "bfloat16", "models": figures}, ["libtpu"])
 
 
 def less(found: dict[str, Any]) -> dict[str, float]:

@@ -7,21 +7,21 @@ batch that fits. Statistics are of a chip's own images, activations in bfloat16;
 Writes `benchmarks/results/plan_tpu_pod.json`.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from math import prod
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from machine import exit_unavailable, make_parser, publish
 
-from benchmarks.machine import publish
 from inception_jax.plan.fit import candidates, largest
 
-POD, ALONE = "v5e:16x16", "v5e:1x1"
+MODELS, GROWN = ("inception_v3", "inception_v4", "inception_resnet_v2"), ("inception_v4", "inception_resnet_v2")
+"""Networks, and those with the largest batch that fits."""
 OTHERS = ("v4:8x8x8", "v5p:8x8x8", "v6e:16x16")
 MOST_ALL_REDUCES, MORE_BYTES, MORE_OPERATIONS = 8, 1.05, 1.02
 KEPT = (
@@ -32,18 +32,27 @@ KEPT = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=128, help="a chip, of Inception-v3")
-    images = parser.parse_args().images
+    parser = make_parser(__doc__)
+    parser.add_argument("--models", nargs="+", default=MODELS, help=f"recipes; of {', '.join(GROWN)} the largest batch that fits")
+    parser.add_argument("--images", type=int, default=128, help="a chip, of the other recipes")
+    parser.add_argument("--pod", default="v5e:16x16")
+    parser.add_argument("--others", nargs="*", default=OTHERS, help="other chips, of the other recipes")
+    options = parser.parse_args()
+    if not find_spec("libtpu"):
+        exit_unavailable("not installed: libtpu, which compiles for TPUs")
     versions: dict[str, str] = {}
     plan = planner(versions)
-    figures: dict[str, Any] = {"inception_v3": pod("inception_v3", images, plan)}
-    figures["inception_v3"]["elsewhere"] = {name: kept(plan("inception_v3", name, images)) for name in OTHERS}
-    for model in ("inception_v4", "inception_resnet_v2"):
-        fits = [n for n in candidates(0, 256, 512) if n % 8 == 0]
-        best = largest(fits, lambda n, model=model: plan(model, POD, n), start=96, fixed=asked(model)["state_bytes"])
-        figures[model] = pod(model, best["images_per_chip"], plan)
-    publish("plan_tpu_pod", {**figures, "versions": versions, "measured": False})
+    figures: dict[str, Any] = {}
+    for model in options.models:
+        images = options.images
+        if model in GROWN:
+            fits = [n for n in candidates(0, 256, 512) if n % 8 == 0]
+            best = largest(fits, partial(plan, model, options.pod), start=96, fixed=asked(model)["state_bytes"])
+            images = best["images_per_chip"]
+        figures[model] = pod(model, options.pod, images, plan)
+        if model not in GROWN:
+            figures[model]["elsewhere"] = {name: kept(plan(model, name, images)) for name in options.others}
+    publish(options.results / "plan_tpu_pod.json", {**figures, "versions": versions, "measured": False})
 
 
 def planner(versions: dict[str, str]) -> Callable[[str, str, int], dict[str, Any]]:
@@ -71,9 +80,10 @@ def asked(*line: str) -> dict[str, Any]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def pod(model: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]) -> dict[str, Any]:
+def pod(model: str, topology: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]) -> dict[str, Any]:
     """A pod beside a single chip with the same share, and whether the bars hold."""
-    many, one = plan(model, POD, images), plan(model, ALONE, images)
+    alone = f"{topology.partition(':')[0]}:1x1"
+    many, one = plan(model, topology, images), plan(model, alone, images)
     bars = {
         "at_most_8_all_reduces": many["all_reduces"] <= MOST_ALL_REDUCES,
         "all_in_float32": set(many["all_reduce_dtypes"]) == {"float32"},
@@ -83,7 +93,7 @@ def pod(model: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]
         "at_most_1.02": many["flops_per_chip"] <= MORE_OPERATIONS * one["flops_per_chip"],
         "fits": many["fits"],
     }
-    return {POD: kept(many), ALONE: kept(one), "bars": bars}
+    return {topology: kept(many), alone: kept(one), "bars": bars}
 
 
 def kept(answer: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from plain_flax import Plain, theirs
+from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 
-from benchmarks.plain_flax import Plain, theirs
-from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.plan.compiled import account
@@ -65,7 +65,7 @@ class Task:
         return np.random.default_rng(0).uniform(-1, 1, (count or self.batch, self.size, self.size, 3)).astype(np.float32)
 
     def labels(self) -> np.ndarray:
-        return np.random.default_rng(1).integers(0, 1000, self.batch)
+        return np.random.default_rng(1).integers(0, self.network().num_classes, self.batch)
 
 
 class ProgramError(Exception):
@@ -145,11 +145,12 @@ class Flax(Program):
         network = task.network()
         self._plain, self._variables = plain, invented(network, image_size=task.size)
         if plain:
-            self._network: Any = Plain(network.architecture)
+            self._network: Any = Plain(network.architecture, network.num_classes)
             self._variables = theirs(self._variables, jax.eval_shape(self._network.init, jax.random.key(0), task.images(1)))
         else:
             self._network = network.clone(rewrites=best(network.architecture, task.platform))
         self._program: Any = None
+        self._state: list[Any] = []
 
     def logits(self) -> np.ndarray:
         with jax.default_matmul_precision("highest"):

@@ -11,31 +11,26 @@ additions lets the slope through and the other does not. Where a block's gradien
 place, where rounding is a billion times less, and in float32 at another.
 """
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from machine import make_parser, read_results, write_results
 
-from benchmarks.machine import keep, kept
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure, smallest
 from inception_jax.spec.rewrite import BEST, RULES, best, rewrite
-from inception_jax.spec.vocabulary import Architecture, Conv, flatten
+from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
 
-NAME = "rewrites"
 QUICK = {"xla_backend_optimization_level": 0}
 IMAGES = 4
 DRAWS = 3
@@ -73,8 +68,9 @@ def blocks() -> dict[str, Architecture]:
         for row, below in zip(table.layers, (*table.layers[1:], None), strict=True):
             if after[row[0]] != row[1]:
                 *_, last = flatten(row[1])
-                goes = isinstance(last, Conv) and below is not None and not after[below[0]]  # the pool below, which is all of that row
-                rows = (row, below) if goes else (row,)
+                rows: tuple[tuple[str, Steps], ...] = (row,)
+                if below is not None and isinstance(last, Conv) and not after[below[0]]:  # the pool below, which is all of that row
+                    rows = (row, below)
                 alone = replace(table, layers=rows, aux=(), channels=channels)
                 found.setdefault((*(steps for _, steps in rows), table.unit, channels), (f"{name}, {row[0]}", alone))
             channels = places[row[0]].shape[-1]
@@ -119,19 +115,23 @@ def compared(table: Architecture, sizes: Sequence[int], bars: dict[str, float]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", help="of the networks; then no blocks")
+    parser = make_parser(__doc__)
+    parser.add_argument("--models", nargs="+", default=[], help="networks, instead of all networks and blocks")
+    parser.add_argument("--blocks", nargs="+", default=[], help='blocks, instead of all networks and blocks: "googlenet, Mixed_3b"')
     options = parser.parse_args()
-    figures: dict[str, Any] = {kind: kept(NAME).get(kind, {}).get("each", {}) for kind in BARS}
-    tables = {"blocks": {} if options.models else blocks(), "networks": networks()}
+    file, chosen = options.results / "rewrites.json", {*options.models, *options.blocks}
+    tables = {"blocks": blocks(), "networks": networks()}
+    if unknown := chosen - {name for each in tables.values() for name in each}:
+        parser.error(f"no rewrite changes {'; '.join(sorted(unknown))}")
+    figures: dict[str, Any] = {kind: read_results(file).get(kind, {}).get("each", {}) for kind in BARS}
     for kind, each in tables.items():
         for name, table in each.items():
-            if kind == "networks" and name not in (options.models or each):
+            if chosen and name not in chosen:
                 continue
             least = smallest(table) or table.input_size
             figures[kind][name] = compared(table, BLOCK_SIZES if kind == "blocks" else [least + more for more in LARGER], BARS[kind])
             print(name, figures[kind][name], flush=True)
-            keep(NAME, {kind: judged(figures[kind], BARS[kind]) for kind in BARS if figures[kind]})
+            write_results(file, {kind: judged(figures[kind], BARS[kind]) for kind in BARS if figures[kind]})
 
 
 def judged(figures: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What safety costs a run of the digits: `python benchmarks/safety.py [--rounds 8]`.
+"""What safety costs a run: `python benchmarks/safety.py [--rounds 8] [--steps 50] [RECIPE]`.
+
+RECIPE is the digits' where none is named; fields change it: `--batch-size 32`.
 
 A checkpoint every 50 steps: stretches of 50 steps of `loop.training` that begin with a save, which is written and sealed while the
 steps are made, in turn with stretches without.
@@ -9,11 +11,12 @@ which every number counts as finite, from which XLA takes it out again. A run st
 Writes `benchmarks/results/safety.json`.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -21,45 +24,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from machine import publish
+from machine import make_parser, publish
 
 from inception_jax.checkpoint import Checkpoints
+from inception_jax.commands.line import configured, named
 from inception_jax.experiment import Run
 from inception_jax.interruption import Interruption
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
-from inception_jax.recipes import recipe
 from inception_jax.tally import Tally
-
-EVERY = 50
+from inception_jax.timesheet import Timesheet
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
-    config = replace(recipe("digits").config, steps=(2 * rounds + 1) * EVERY)
+    parser.add_argument("--steps", type=int, default=50, help="in each stretch")
+    options, fields = parser.parse_known_args()
+    config, needed = configured("train", fields), (2 * options.rounds + 1) * options.steps
+    config = replace(config, log_every_steps=options.steps, evaluate_every_epochs=0, checkpoint_every_epochs=0)
+    config = replace(config, steps=max(needed, Run(config, everything()).steps))
     bare, saving = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(config, everything())
-        log = Logbook(epath.Path(folder), start=0, steps=run.steps)
-        steps = training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption())
-        checkpoints = Checkpoints(epath.Path(folder) / "checkpoints", keep=2)
-        last = stretch(steps)  # compiles
-        for _ in range(rounds):
-            last = stretch(steps)
-            bare.append(last.seconds)
-            last = stretch(steps, checkpoints, last)
-            saving.append(last.seconds)
-        checkpoints.close()
-        log.close()
+    with tempfile.TemporaryDirectory() as name:
+        run, folder = Run(config, everything()), epath.Path(name)
+        log, checkpoints = Logbook(folder, start=0, steps=run.steps), Checkpoints(folder / "checkpoints", keep=2)
+        tally = Tally({}, stops=True)
+        made = training(run, run.pack(run.initial_state()), 0, tally, log, Interruption(), Timesheet(), folder)
+        stretch = partial(make_stretch, run, made, options.steps)
+        with closing(log), closing(checkpoints):
+            last = stretch()  # compiles
+            for _ in range(options.rounds):
+                last = stretch()
+                bare.append(last.seconds)
+                last = stretch(checkpoints, last)
+                saving.append(last.seconds)
     ratios = np.array(saving) / np.array(bare)
     publish(
-        "safety",
+        options.results / "safety.json",
         {
-            "checkpoint_every_steps": EVERY,
-            "rounds": rounds,
+            "recipe": named(fields)[0],
+            "checkpoint_every_steps": options.steps,
+            "rounds": options.rounds,
             "seconds_without": spread(bare),
             "seconds_with": spread(saving),
             "ratio": spread(ratios.tolist()),
@@ -70,20 +76,20 @@ def main() -> None:
 
 
 class Stretch(NamedTuple):
-    """50 steps."""
+    """The last of some steps, the state after it, and the seconds that all of them took."""
 
     step: int
     state: Any
     seconds: float
 
 
-def stretch(steps: Iterator[Any], checkpoints: Checkpoints | None = None, last: Stretch | None = None) -> Stretch:
-    """Makes 50 steps; with `checkpoints` the state after the `last` stretch is saved meanwhile."""
+def make_stretch(run: Run, made: Iterator[Any], steps: int, checkpoints: Checkpoints | None = None, last: Stretch | None = None) -> Stretch:
+    """Makes so many steps; with `checkpoints` the state after the `last` stretch is saved meanwhile."""
     began = time.monotonic()
     if checkpoints and last:
-        checkpoints.save(last.step, last.state)
-    for _ in range(EVERY):
-        step, state, _, _ = next(steps)
+        checkpoints.save(last.step, run.unpack(last.state))
+    for _ in range(steps):
+        step, state, _, _ = next(made)
         if checkpoints:
             checkpoints.check()
     jax.block_until_ready(state)
@@ -108,7 +114,7 @@ def guard(config: Any) -> dict[str, dict[str, float]]:
 
 def cost(config: Any) -> dict[str, float]:
     run = Run(config, everything())
-    compiled = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile()
+    compiled = run.train_step.lower(run.abstract_packed_state(), next(run.train_batches(0))).compile()
     account = compiled.cost_analysis()
     return {"flops": account["flops"], "bytes": account["bytes accessed"]}
 

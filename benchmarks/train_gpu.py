@@ -4,24 +4,20 @@ Needs jax, flax, optax, chex and numpy alone. Same recipe, order, batches and st
 reading differs: the images are enlarged once, by `jax.image`, and held as an array.
 """
 
-import argparse
-import sys
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from machine import make_parser, publish
 
-from benchmarks.machine import publish
-from inception_jax.data import sources
 from inception_jax.data.augment import scale
 from inception_jax.data.batches import Batch
 from inception_jax.data.digits import CLASS_NAMES, digits
+from inception_jax.data.source import ArraySource
+from inception_jax.data.sources import register
 from inception_jax.evaluation.scoring import evaluate
 from inception_jax.experiment import Run
 from inception_jax.mesh import Placement, everything
@@ -36,29 +32,26 @@ from inception_jax.training.steps import gradient, train_step
 class FromArrays(Run):
     """A run whose images need no decoding."""
 
-    def pixels(self, example):
-        return example.image
-
-    def training_pixels(self, example, position):
-        return example.image
+    def _see(self, example, into, part):
+        into[:] = example.image
 
 
-def enlarged(split: str, directory: str | None) -> sources.ArraySource:
+def enlarged(split: str, directory: str | None) -> ArraySource:
     data = recipe("digits").config.data
     images, labels = digits(split)
     inner = data.image_size - 2 * data.margin
     large = jax.image.resize(images.astype(np.float32), (len(images), inner, inner), "linear")
     framed = np.pad(np.asarray(jnp.rint(large), np.uint8), ((0, 0), (data.margin, data.margin), (data.margin, data.margin)))
     pixels = np.repeat(framed[..., None], 3, axis=-1)
-    return sources.ArraySource(pixels, labels, CLASS_NAMES)
+    return ArraySource(pixels, labels, CLASS_NAMES)
 
 
 def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
-    sources.register("digits_from_arrays", enlarged)
+    register("digits_from_arrays", enlarged)
     config = recipe("digits").config
     config = replace(config, data=replace(config.data, name="digits_from_arrays", threads=0), seed=seed, epochs=epochs or config.epochs)
     run = FromArrays(config, room)
-    state, batches = run.initial_state(), run.train_batches(0)
+    state, batches = run.pack(run.initial_state()), run.train_batches(0)
     began = time.perf_counter()
     state, _ = jax.block_until_ready(run.train_step(state, next(batches)))
     first = time.perf_counter() - began
@@ -67,7 +60,7 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
         state, _ = run.train_step(state, batch)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
-    scored = evaluate(run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source))
+    scored = evaluate(run.eval_step, run.unpack(state).variables, run.test_batches(), examples=len(run.test_source))
     return {
         "seed": seed,
         "epochs": config.epochs,
@@ -120,19 +113,18 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=float, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=int, default=256, help="of the full-size step")
     parser.add_argument("--dtype", default="bfloat16", help="of the full-size step")
     options = parser.parse_args()
     room = everything()
-    name = f"train_{jax.devices()[0].platform}"
     figures = {
         "digits": train_digits(room, options.seed, options.epochs),
         "full_size": full_size_step(room, options.batch_size, options.dtype),
     }
-    publish(name, figures)
+    publish(options.results / f"train_{room.platform}.json", figures)
 
 
 if __name__ == "__main__":

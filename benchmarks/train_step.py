@@ -1,47 +1,39 @@
-"""What the loop costs over the bare compiled step: `python benchmarks/train_step.py [--rounds 12] [--steps 25]`.
+"""What the loop costs over the bare compiled step: `python benchmarks/train_step.py [--rounds 12] [--steps 25] [RECIPE]`.
 
-The digits recipe on whatever devices there are. In each round the bare step runs on one batch, then the whole loop goes
-on for as many steps: reading, decoding, laying out, logging; evaluation and saving excluded. Turn about, so that a slow
-spell of the machine meets both: each round has its ratio, and their median and spread are what counts.
+RECIPE, the digits' where none is named, on whatever devices there are; fields change it: `--batch-size 32`. In each round the bare step
+runs on one batch, then the whole loop goes on for as many steps: reading, decoding, laying out, logging; evaluation and saving excluded.
+Turn about, so that a slow spell of the machine meets both: each round has its ratio, and their median and spread are what counts.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
 from etils import epath
+from machine import make_parser, publish
 
-from benchmarks.machine import publish
+from inception_jax.commands.line import configured, named
 from inception_jax.experiment import Run
 from inception_jax.interruption import Interruption
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
-from inception_jax.recipes import recipe
 from inception_jax.tally import Tally
+from inception_jax.timesheet import Timesheet
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=25, help="in each round, of each kind")
-    options = parser.parse_args()
-    config = replace(
-        recipe("digits").config,
-        steps=1 + options.rounds * options.steps,
-        log_every_steps=options.steps,
-        evaluate_every_epochs=0,
-        checkpoint_every_epochs=0,
-    )
-    run = Run(config, everything())
-    state, batch = run.initial_state(), next(run.train_batches(0))
+    options, fields = parser.parse_known_args()
+    config, needed = configured("train", fields), (1 + options.rounds) * options.steps
+    config = replace(config, log_every_steps=options.steps, evaluate_every_epochs=0, checkpoint_every_epochs=0)
+    run = Run(replace(config, steps=max(needed, Run(config, everything()).steps)), everything())
+    state, batch = run.pack(run.initial_state()), next(run.train_batches(0))
     began = time.perf_counter()
     step = run.train_step.lower(state, batch).compile()
     compile_seconds = time.perf_counter() - began
@@ -56,25 +48,31 @@ def main() -> None:
     state, _ = bare(state)  # warm
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
-        looped = training(run, run.initial_state(), 0, Tally({}, stops=True), log, Interruption())
-        last, _, metrics, _ = next(looped)
-        bare_seconds, loop_seconds = [], []
-        while last < run.steps:
-            state, seconds = bare(state)
-            bare_seconds.append(seconds)
-            began, previous = time.perf_counter(), last
-            while last < min(previous + options.steps, run.steps):
-                last, _, metrics, _ = next(looped)
+        sheet, tally = Timesheet(), Tally({}, stops=True)
+        looped = training(run, run.pack(run.initial_state()), 0, tally, log, Interruption(), sheet, epath.Path(folder))
+
+        def loop():
+            began = time.perf_counter()
+            for _ in range(options.steps):  # the last of them is logged, and so waited for
+                number, _, metrics, _ = next(looped)
                 if metrics:
-                    log.write(last, metrics)
-            loop_seconds.append((time.perf_counter() - began) / (last - previous))
-        log.close()
+                    log.write(number, metrics)
+            return (time.perf_counter() - began) / options.steps
+
+        bare_seconds, loop_seconds = [], []
+        with closing(log):
+            loop()  # compiles
+            for _ in range(options.rounds):
+                state, seconds = bare(state)
+                bare_seconds.append(seconds)
+                sheet.book("restart")  # else the loop takes the bare steps for a wait for data
+                loop_seconds.append(loop())
     rates = {"bare": [1 / s for s in bare_seconds], "loop": [1 / s for s in loop_seconds]}
     ratios = [bare / loop for bare, loop in zip(bare_seconds, loop_seconds, strict=True)]
     publish(
-        "train_step",
+        options.results / "train_step.json",
         {
-            "recipe": "digits",
+            "recipe": named(fields)[0],
             "batch_size": config.batch_size,
             "compile_seconds": round(compile_seconds, 1),
             "steps_per_second": {

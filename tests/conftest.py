@@ -50,6 +50,7 @@ os.environ["XLA_FLAGS"] = f"{OPTIMIZED_FLAGS} {QUICK_FLAGS}".strip()
 
 FIRST = (
     "test_newcomer.py",
+    "test_benchmarks.py",
     "test_room.py",
     "test_rewrites.py",
     "test_peers.py",

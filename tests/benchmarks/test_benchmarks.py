@@ -1,0 +1,62 @@
+"""Every benchmark can be imported, and runs a round that is as small as its flags can make it."""
+
+import importlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from unittest import mock
+
+import jax  # noqa: F401  before a benchmark sets what it reads
+import pytest
+
+from benchmarks.machine import ROOT, UNAVAILABLE
+
+FILES = sorted((ROOT / "benchmarks").glob("*.py"))
+PROGRAMS = [file.stem for file in FILES if "__main__" in file.read_text()]
+TINY = "--model.name cifar_resnet20 --batch-size 8 --norm.examples-per-group 8"
+SMALL = {
+    "compile_time": "--model cifar_resnet32 --for cpu --rounds 1",
+    "faults": "--runs 1",
+    "figure_1": "--steps 1250 --seeds 1",
+    "figure_2": "--distorted --rates 0.01 --seeds 1 --epochs 0.5 --patience 0",
+    "growth": "--model bn_inception_small --image-size 32 --largest-batch 2 --sizes 32 --batch-size 2 --rounds 1 --steps 1",
+    "input_pipeline": "--peers --rules bilinear --images 64 --rounds 1",
+    "jpeg_tree": "--train 96 --test 10",
+    "peers_cpu": "--peers keras --image-size 107 --batch-size 4 --rounds 1 --steps 1",
+    "peers_gpu": "--models resnet50 --batch-size 8 --rounds 1 --steps 1",
+    "plan_tpu": "--models cifar_plain20",
+    "plan_tpu_pod": "--models mnist_bn --images 32 --pod v5e:2x2 --others",
+    "precision": "--seeds 1 --epochs 1",
+    "predict": "--images 4 --batch-size 4 --rounds 1",
+    "registry": "--models mnist cifar_resnet20 --rounds 1",
+    "rewrites": "--models cifar_plain20 --blocks 'resnet18, pool1'",
+    "safety": f"--rounds 1 --steps 2 digits {TINY}",
+    "train_gpu": "--epochs 1 --batch-size 2 --dtype float32",
+    "train_step": f"--rounds 1 --steps 2 digits {TINY}",
+}
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_every_benchmark_can_be_imported(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    with mock.patch.dict(os.environ):  # some set variables for JAX
+        importlib.import_module(name)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_benchmark_runs_a_small_round(name, tmp_path):
+    """Its results are valid JSON, and name the machine, the versions and the commit."""
+    results = tmp_path / "results"
+    line = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *shlex.split(SMALL[name]), "--results", str(results)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    if done.returncode == UNAVAILABLE:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = results.glob("*.json")
+    assert '"failed":' not in file.read_text()
+    machine = json.loads(file.read_text(), parse_constant=pytest.fail)["machine"]
+    assert {"device", "cores", "python", "jax", "jaxlib", "flax", "optax", "commit"} <= machine.keys()
