@@ -32,6 +32,8 @@ def test_a_wheel_trains_in_an_empty_folder(tmp_path):
             "28",
             "--steps",
             "1",
+            "--schedule.warmup-epochs",
+            "0",
             "--batch-size",
             "8",
             "--data.test-split",
