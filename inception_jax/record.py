@@ -111,7 +111,7 @@ def settings() -> dict[str, Any]:
     return {
         "matmul_precision": config.jax_default_matmul_precision or "",
         "prng_impl": config.jax_default_prng_impl,
-        "threefry_partitionable": config.jax_threefry_partitionable,
+        "threefry_partitionable": getattr(config, "jax_threefry_partitionable", True),  # the only form, once JAX drops the other
         "x64": config.jax_enable_x64,
     }
 
