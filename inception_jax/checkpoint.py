@@ -218,8 +218,8 @@ class Checkpoints:
             except DamagedError as error:
                 damaged[step] = error
         if damaged and intact is None and not from_scratch:
-            told = "\n".join(map(str, damaged.values()))
-            raise DamagedError(f"{told}\nno checkpoint is left to go on from: bring one back, or begin again with --from-scratch")
+            faults = "\n".join(map(str, damaged.values()))
+            raise DamagedError(f"{faults}\nno checkpoint is left to go on from: bring one back, or begin again with --from-scratch")
         for step, fault in damaged.items():
             tell(f"{fault}; it is kept as {self._set_aside(step)}, and not used")
         return intact

@@ -292,7 +292,7 @@ class Run:
 
     @cached_property
     def parameters(self) -> int:
-        """Those of the state, without auxiliary heads: a table does not know what a module behind the word `layer` has."""
+        """Counts those of the state, without auxiliary heads: a table does not know what a module behind the word `layer` has."""
         heads = {head.name for head in self.network.architecture.aux}
         own = {name: part for name, part in self.abstract_state().params.items() if name not in heads}
         return sum(leaf.size for leaf in jax.tree.leaves(own))

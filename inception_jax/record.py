@@ -106,7 +106,7 @@ def versions() -> dict[str, Any]:
 
 
 def settings() -> dict[str, Any]:
-    """Of JAX, by which the same run draws other numbers, or computes in another precision."""
+    """Returns settings of JAX by which the same run draws other numbers, or computes in another precision."""
     config: Any = jax.config
     return {
         "matmul_precision": config.jax_default_matmul_precision or "",

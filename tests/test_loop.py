@@ -66,8 +66,8 @@ def test_images_per_second_are_images_over_the_wall_seconds_of_their_stretch(tim
     assert [row["step"] for row in rated] == [3, 6, 9, 12, 14]
     pairs = [(one, other) for one, other in pairwise(rated) if one["step"] not in (6, 12)]  # after those steps comes an evaluation
     wall = sum(moments[int(other["step"]) - 1] - moments[int(one["step"]) - 1] for one, other in pairs)
-    told = sum(4 * (other["step"] - one["step"]) / other["perf/images_per_second"] for one, other in pairs)
-    assert told == pytest.approx(wall, rel=0.05)
+    rated_seconds = sum(4 * (other["step"] - one["step"]) / other["perf/images_per_second"] for one, other in pairs)
+    assert rated_seconds == pytest.approx(wall, rel=0.05)
 
 
 def test_no_second_is_booked_as_saving_where_nothing_is_saved(timed):

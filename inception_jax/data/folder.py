@@ -46,7 +46,7 @@ class FolderSource:
 
     @property
     def labels(self) -> np.ndarray:
-        """Those of all images, known without reading any."""
+        """Returns those of all images, without reading any."""
         return np.array([label for label, _ in self._files])
 
     def fingerprint(self) -> str:

@@ -76,7 +76,7 @@ class PartSource:
 
     @property
     def labels(self) -> np.ndarray:
-        """Those of its examples, where the whole knows them without reading any; else none."""
+        """Returns those of its examples, where the whole knows them without reading any; else none."""
         known = np.asarray(getattr(self._whole, "labels", ()))
         return known[self._part.start : self._part.stop]
 
