@@ -116,8 +116,8 @@ def _welcome(link: socket.socket, links: dict[int, socket.socket], said: dict[in
     """
     link.settimeout(LISTEN)
     try:
-        sign, number, many, size = HELLO.unpack(link.recv(HELLO.size, socket.MSG_WAITALL))
-        said[number] = json.loads(link.recv(min(size, MOST), socket.MSG_WAITALL)) if sign == SIGN else {}
+        sign, number, many, size = HELLO.unpack(_received(link, HELLO.size))
+        said[number] = json.loads(_received(link, min(size, MOST))) if sign == SIGN else {}
     except (OSError, struct.error, ValueError):
         sign, number, many = b"", 0, 0
     if sign != SIGN:
@@ -129,6 +129,17 @@ def _welcome(link: socket.socket, links: dict[int, socket.socket], said: dict[in
         raise ConfigError(f"process {number} was told of {many} processes, and process 0 of {count}: tell all of them the same")
     if twice or not number < count:
         raise ConfigError(f"two processes say that they are number {number} of {count}: give each a number of its own")
+
+
+def _received(link: socket.socket, size: int) -> bytes:
+    """Returns so many bytes, or fewer where the link ends.
+
+    With a timeout `MSG_WAITALL` does not wait: of a hello of 2,312 bytes, which are two TCP segments, the first alone came.
+    """
+    found = b""
+    while len(found) < size and (part := link.recv(size - len(found))):
+        found += part
+    return found
 
 
 def _closed(link: socket.socket) -> bool:

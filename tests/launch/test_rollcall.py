@@ -1,8 +1,10 @@
 """All there, or who is missing: processes of a run call each other before JAX does."""
 
+import json
 import platform
 import socket
 import threading
+import time
 
 import pytest
 
@@ -147,3 +149,31 @@ def test_cluster_flags_override_the_environment(address, monkeypatch):
 def test_a_cluster_flag_without_a_value_is_refused(line):
     with pytest.raises(ConfigError, match="--processes has no value"):
         taken(line, MEETING)
+
+
+def test_a_hello_that_comes_in_pieces_is_heard_whole(address):
+    """As over a network: 10 bytes of the head, then the rest, in segments of 1,000."""
+    host, port = address.split(":")
+    said = json.dumps({"host": "other", "facts": {"long": "x" * 3000}}).encode()
+    hello = rollcall.HELLO.pack(rollcall.SIGN, 1, 2, len(said)) + said
+    answers = []
+
+    def call():
+        with socket.create_connection((host, int(port)), timeout=10) as link:
+            for piece in (hello[:10], hello[10:1000], hello[1000:2000], hello[2000:]):
+                link.sendall(piece)
+                time.sleep(0.1)
+            answers.append(link.recv(100))
+
+    def when_it_listens():
+        for _ in range(100):
+            try:
+                return call()
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=when_it_listens)
+    thread.start()
+    assemble(address, 2, 0, seconds=20, facts={"long": "x" * 3000})
+    thread.join(20)
+    assert answers == [rollcall.GO]
