@@ -1,4 +1,4 @@
-"""What all benchmarks share: their arguments, the machine that they ran on, and the files of their results."""
+"""Arguments, machine facts and result files of all benchmarks."""
 
 import argparse
 import json

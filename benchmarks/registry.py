@@ -1,4 +1,4 @@
-"""What it costs to look at the whole family: `python benchmarks/registry.py [--models NAME ...] [--rounds 5]`.
+"""Measures what it costs to look at the whole family: `python benchmarks/registry.py [--models NAME ...] [--rounds 5]`.
 
 Seconds for `jax.eval_shape` of every network and variant, auxiliary heads included, and for the command
 `inception-jax models` in a process of its own (the median of the rounds).

@@ -1,4 +1,4 @@
-"""What safety costs a run: `python benchmarks/safety.py [--rounds 8] [--steps 50] [RECIPE]`.
+"""Measures what safety costs a run: `python benchmarks/safety.py [--rounds 8] [--steps 50] [RECIPE]`.
 
 RECIPE is the digits' where none is named; fields change it: `--batch-size 32`.
 

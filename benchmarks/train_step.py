@@ -1,4 +1,4 @@
-"""What the loop costs over the bare compiled step: `python benchmarks/train_step.py [--rounds 12] [--steps 25] [RECIPE]`.
+"""Measures what the loop costs over the bare compiled step: `python benchmarks/train_step.py [--rounds 12] [--steps 25] [RECIPE]`.
 
 RECIPE, the digits' where none is named, on whatever devices there are; fields change it: `--batch-size 32`. In each round the bare step
 runs on one batch, then the whole loop goes on for as many steps: reading, decoding, laying out, logging; evaluation and saving excluded.

@@ -13,7 +13,7 @@ import optax
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, colour, crop, order
 from inception_jax.data.batches import Batch, Pixels, fill, stream
-from inception_jax.data.facts import DataFacts, Split
+from inception_jax.data.facts import DataFacts, Split, changes, split_changes
 from inception_jax.data.source import DataError, Example, Source
 from inception_jax.data.sources import open_source
 from inception_jax.data.stopwatch import Stopwatch
@@ -94,6 +94,14 @@ class Run:
         data = self.config.data
         splits = Split.of(data.train_split, self.train_source), Split.of(data.test_split, self.test_source)
         return DataFacts(self.train_source.class_names, *splits)
+
+    def data_changes(self, *, train: bool) -> list[str]:
+        """Returns a line for each change since the data were recorded: in the held-out ones, and with `train` in those learned from too."""
+        if self.facts is None:
+            return []
+        if train:
+            return changes(self.facts, self.data_facts())
+        return split_changes(self.facts.test, Split.of(self.config.data.test_split, self.test_source))
 
     def check_test_data(self, sample: int = 64) -> None:
         """Opens the held-out split and decodes a sample of it, before anything is compiled.

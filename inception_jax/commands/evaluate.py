@@ -124,16 +124,13 @@ def _compare_data(run: "Run", *, train: bool) -> None:
     Raises:
       DataError: of several processes this one has another number of held-out examples, and the others would wait for it.
     """
-    from inception_jax.data.facts import Split, changes, split_changes
     from inception_jax.data.source import DataError
 
     count = run.placement.agreed(len(run.test_source))
     if count != len(run.test_source):
         raise DataError(f"this process has {len(run.test_source):,} held-out examples, and the first process {count:,}: make them alike")
-    if run.facts and run.placement.leads:
-        held_out = Split.of(run.config.data.test_split, run.test_source)
-        for line in changes(run.facts, run.data_facts()) if train else split_changes(run.facts.test, held_out):
-            print(f"the data changed since the run was begun: {line}", file=sys.stderr)
+    for line in run.data_changes(train=train) if run.placement.leads else ():
+        print(f"the data changed since the run was begun: {line}", file=sys.stderr)
 
 
 def _say(results: Mapping[str, Any], runs: Sequence["Opened"]) -> None:

@@ -19,14 +19,12 @@ def replay(arguments: list[str]) -> None:
     parser.add_argument("step", type=positive, help="of the run; it is reached from the newest checkpoint before it")
     parser.add_argument("--json", action="store_true", help="one object, with what was seen of every layer")
     options = parser.parse_args(arguments)
-    from inception_jax.data.facts import changes
     from inception_jax.logbook import tracked
     from inception_jax.replay import replay as made_again
 
     run, state = before(options.workdir, options.step)[1:]
-    if run.facts:
-        for line in changes(run.facts, run.data_facts()):
-            print(f"the data changed since the run was begun, and the step is another: {line}", file=sys.stderr)
+    for line in run.data_changes(train=True):
+        print(f"the data changed since the run was begun, and the step is another: {line}", file=sys.stderr)
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
     state = run.pack(state)

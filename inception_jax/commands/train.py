@@ -59,7 +59,7 @@ def train(arguments: list[str]) -> None:
 
 def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     """Opens both splits into `splits`; returns what all processes must have alike of them, or why they cannot be opened."""
-    from inception_jax.data.facts import Split, digest
+    from inception_jax.data.facts import Split, digest_files
     from inception_jax.data.source import DataError
     from inception_jax.data.sources import open_source
 
@@ -67,7 +67,7 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     for split in (data.train_split, data.test_split):
         try:
             source = splits[split] = open_source(data.name, split, data.directory)
-            names = digest((name, 0) for name in source.class_names)
+            names = digest_files((name, 0) for name in source.class_names)
             files = Split.of(split, source).fingerprint
             found[f"data {split}"] = f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, files {files}"
         except DataError as error:

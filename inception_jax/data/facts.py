@@ -85,7 +85,7 @@ def _class_changes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterable[st
         yield f"classes: in another order; label {label} was {before[label]} and is {now[label]}"
 
 
-def digest(files: Iterable[tuple[str, int]], more: Mapping[str, Any] | None = None) -> str:
+def digest_files(files: Iterable[tuple[str, int]], more: Mapping[str, Any] | None = None) -> str:
     """Returns 16 digits of the SHA-256 of names and sizes, and of what else a source is known by."""
     found = hashlib.sha256(repr(sorted((more or {}).items())).encode())
     for name, size in files:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_jax.data.facts import digest
+from inception_jax.data.facts import digest_files
 from inception_jax.data.source import DataError, Example
 
 
@@ -31,7 +31,7 @@ class FolderSource:
         if not files:
             raise DataError(f"{root} holds no folders: wanted is one for each class")
         self._root, self._files = root, [(label, name) for label, name, _ in files]
-        self._fingerprint = digest((f"{self.class_names[label]}/{name}", size) for label, name, size in files)
+        self._fingerprint = digest_files((f"{self.class_names[label]}/{name}", size) for label, name, size in files)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from inception_jax.data.facts import digest
+from inception_jax.data.facts import digest_files
 from inception_jax.data.source import DataError, Example
 
 INDEX = "records.json"
@@ -64,7 +64,7 @@ class RecordSource:
 
     def fingerprint(self) -> str:
         """Returns one of the names, records and sizes of the shards."""
-        return digest((f"{name} {count}", size) for name, count, size in self._files)
+        return digest_files((f"{name} {count}", size) for name, count, size in self._files)
 
 
 def opened(files: list[Path]) -> Any:

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from inception_jax.data.facts import digest
+from inception_jax.data.facts import digest_files
 from inception_jax.data.source import DataError, Example
 
 
@@ -32,7 +32,7 @@ class TfdsSource:
             )
         whole = builder.info.splits[split.partition("[")[0]]
         known = {"name": name, "version": str(builder.info.version), "split": split}
-        self._fingerprint = digest(zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known)
+        self._fingerprint = digest_files(zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known)
         self._records = builder.as_data_source(split=split, decoders=_undecoded())
 
     def __len__(self) -> int:
