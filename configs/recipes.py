@@ -6,12 +6,14 @@
 from inception_jax.config import Data, Experiment, Model, Norm, Objective, Optimizer, Schedule
 
 # ImageNet, cropped by GoogLeNet's law (arXiv:1409.4842, section 6) and evaluated on the central crop.
-IMAGENET_224 = Data("imagenet2012", test_split="validation", image_size=224, crop="area", flip=True, test_crop="square", threads=16)
+IMAGENET_224 = Data(
+    "imagenet2012", test_split="validation", orientation="ignore", image_size=224, crop="area", flip=True, test_crop="square", threads=16
+)
 
 # ImageNet as TensorFlow's releases read it (slim/preprocessing/inception_preprocessing.py).
 IMAGENET_299 = Data(
-    "imagenet2012", test_split="validation", image_size=299, crop="height", crop_min_area=0.05, flip=True, colour="slim",
-    test_crop="central", threads=16,
+    "imagenet2012", test_split="validation", orientation="ignore", image_size=299, crop="height", crop_min_area=0.05, flip=True,
+    colour="slim", test_crop="central", threads=16,
 )  # fmt: skip
 
 # "Batch Normalization", section 4.2: SGD with momentum, mini-batches of 32.
@@ -56,8 +58,8 @@ RESNET = Experiment(
     model=Model("resnet50"),
     norm=Norm(examples_per_group=32, decay=0.9),
     data=Data(
-        "imagenet2012", test_split="validation", image_size=224, resize="bicubic_antialias", crop="area", flip=True, colour="jitter",
-        lighting=0.1, scaling="imagenet", test_crop="square", threads=16,
+        "imagenet2012", test_split="validation", orientation="ignore", image_size=224, resize="bicubic_antialias", crop="area", flip=True,
+        colour="jitter", lighting=0.1, scaling="imagenet", test_crop="square", threads=16,
     ),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4),
     schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)),

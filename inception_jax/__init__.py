@@ -19,10 +19,12 @@ __all__ = ["Outputs", "Predictor", "architecture", "create", "evaluate", "list_m
 
 
 def __getattr__(name: str):
+    if name == "weights":
+        return importlib.import_module("inception_jax.weights")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'inception_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, "weights"]

@@ -3,12 +3,16 @@
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
+import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from inception_jax import __version__
 from inception_jax.commands.benchmark import benchmark
 from inception_jax.commands.compare import compare
 from inception_jax.commands.convert import convert, verify
@@ -19,10 +23,13 @@ from inception_jax.commands.line import IMPORTED
 from inception_jax.commands.models import models
 from inception_jax.commands.plan import plan
 from inception_jax.commands.predict import features, predict
+from inception_jax.commands.recipes import recipes
 from inception_jax.commands.replay import replay
 from inception_jax.commands.report import report
 from inception_jax.commands.train import train
 from inception_jax.config import ConfigError
+from inception_jax.errors import STORAGE, UserError, exit_code, message
+from inception_jax.interruption import Interruption
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     function.__name__: function
@@ -35,6 +42,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
         verify,
         export,
         models,
+        recipes,
         data,
         plan,
         benchmark,
@@ -44,9 +52,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     )
 }
 USAGE = 2
-"""The exit code of a line that cannot be understood. Errors that a user can mend carry their own as `exit_code`."""
-STORAGE = 74
-"""That of what the operating system refuses."""
+"""The exit code of a line that cannot be understood. Errors that a user can mend carry their own (`errors.UserError`)."""
+WIDTH = 80
+"""Columns of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("\n".join(["usage: inception-jax COMMAND ... [--import PACKAGE]", "", *_summaries()]))
+        print("\ninception-jax COMMAND --help says what a command takes; --version, this release.")
         return 0
+    if arguments[0] == "--version":
+        print(f"inception-jax {__version__}")
+        return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     name, *rest = arguments
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -67,23 +82,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except OSError as error:
-        return _failed(str(error), getattr(error, "exit_code", STORAGE))
+    except UserError as error:
+        return _failed(error, error.exit_code)
     except Exception as error:
-        if not hasattr(error, "exit_code"):
+        if "initialize backend" in str(error):  # JAX's, from whatever touches a device first
+            asked = os.environ.get("JAX_PLATFORMS", "")
+            first = str(error).strip().splitlines()[0]
+            return _failed(
+                f"JAX finds no device for JAX_PLATFORMS={asked} ({first}): set it to cpu, or leave it out", ConfigError.exit_code
+            )
+        if exit_code(error) != STORAGE:
             raise  # a bug of ours: the traceback is what helps
-        return _failed(str(error), error.exit_code)
+        traceback.print_exc()  # it says what was being written, which the system's message does not
+        return _failed(f"storage failed: {error}", STORAGE)
     return 0
 
 
-def _failed(message: str, code: int) -> int:
+def _failed(error: object, code: int) -> int:
     with contextlib.suppress(OSError):
-        print(f"inception-jax: {message}", file=sys.stderr, flush=True)
+        print(f"inception-jax: {message(error)}", file=sys.stderr, flush=True)
     return code
 
 
 def _summaries() -> list[str]:
-    return [f"  {name:10}{(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    """Returns the first sentence on each command, in `WIDTH` columns."""
+    lines = []
+    for name, function in COMMANDS.items():
+        sentence = (function.__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
+        lines += textwrap.wrap(sentence, WIDTH, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
+    return lines
 
 
 def _imported(arguments: list[str]) -> list[str]:
@@ -107,6 +134,7 @@ def _imported(arguments: list[str]) -> list[str]:
 
 def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command, and ends this process with its exit code."""
+    Interruption.owns_process = True
     code = main(arguments)
     if code == STORAGE:
         # Orbax's threads go on trying to write for five minutes after a save that failed, and Python would wait for them.

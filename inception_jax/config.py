@@ -16,8 +16,10 @@ from math import inf
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
+from inception_jax.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be run; the message says which field, and what it may be."""
 
     exit_code = 78
@@ -85,8 +87,11 @@ class Data:
     """Examples that stay together and in order when the set is shuffled: 1 shuffles it thoroughly."""
     image_size: int = 32
     """Height and width in pixels that the network sees."""
-    resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear"] = "bilinear"
-    """OpenCV's bilinear or area filter, Pillow's antialiased ones, or TensorFlow 1's bilinear."""
+    orientation: Literal["apply", "ignore"] = "apply"
+    """Whether images are turned as their EXIF orientation says, as photographs need it; published scores on ImageNet are of images that are
+    not, so its recipes ignore it, unless data.name is changed to folder."""
+    resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear", "nearest"] = "bilinear"
+    """OpenCV's bilinear or area filter, Pillow's antialiased ones, TensorFlow 1's bilinear, or Pillow's nearest pixel."""
     margin: int = 0
     """Black pixels around each image, within image_size: room for what augmentation moves and turns."""
     crop: Literal["none", "area", "height", "scale"] = "none"
@@ -197,15 +202,15 @@ class Experiment:
     batch_size: int = 64
     """Examples in one step, over all devices together."""
     epochs: float = 1.0
-    """Passes over the training set."""
+    """Passes over the training set; given on the line, instead of a recipe's steps."""
     steps: int | None = None
     """Updates of the parameters; instead of epochs where given."""
     seed: int = 0
     """Of the initial weights, the order of the examples, their augmentation and dropout; below 2^63."""
-    format: Literal[1, 2] = 2
-    """What the fields mean: 1 is what runs had that were begun by version 0.1 before formats were noted. There the periods, boundaries and
-    warm-up of a schedule are whole steps, logits are computed at the platform's default precision, and an image that could not be read is a
-    black one in the statistics of its batch."""
+    format: Literal[1, 2, 3] = 3
+    """What the fields mean, for runs that were begun by an earlier version. Before 3 there was no data.orientation: images were not turned.
+    1 is what runs had before formats were noted: there the periods, boundaries and warm-up of a schedule are whole steps, logits are
+    computed at the platform's default precision, and an image that could not be read is a black one in the statistics of its batch."""
     examples_per_device: int | None = may_change(None)
     """At most so many pass through a device at once: where its share of the batch is larger, gradients are accumulated. Groups of
     norm.examples_per_group stay whole; dropout draws otherwise."""
@@ -245,6 +250,14 @@ class Experiment:
         if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
             raise ConfigError(f"profile_steps is {self.profile_steps!r}: give the first and the last step, as 100:110")
         return int(first), int(last)
+
+    @property
+    def old_meaning(self) -> str:
+        """What fields of a run of an earlier version mean otherwise than now, for people; empty for one of this version."""
+        if self.format > 2:
+            return ""
+        told = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
+        return f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{told}"
 
     @property
     def lasting(self) -> bool:
@@ -311,12 +324,11 @@ class Experiment:
             self._check_section(section, getattr(self, section))
 
     def _check_section(self, path: str, section: Any) -> None:
-        for item in dataclasses.fields(section):
-            names = item.metadata.get("only")
-            if names and section.name not in names and getattr(section, item.name) != item.default:
+        for item in foreign(section):
+            if getattr(section, item.name) != item.default:
                 raise ConfigError(
                     f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name is {section.name}: "
-                    f"it has a meaning for {', '.join(names)} alone; leave it out, or change {path}.name"
+                    f"it has a meaning for {', '.join(item.metadata['only'])} alone; leave it out, or change {path}.name"
                 )
 
     def _numbers(self) -> Iterator[tuple[str, float]]:
@@ -330,6 +342,11 @@ class Experiment:
         if self.lasting:
             free |= {"epochs", "steps"}
         return {name: value for name, value in _leaves(self) if name not in free}
+
+
+def foreign(section: Any) -> list[dataclasses.Field]:
+    """Returns the fields of a section that have no meaning under its `name`."""
+    return [item for item in dataclasses.fields(section) if section.name not in item.metadata.get("only", (section.name,))]
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
@@ -356,6 +373,8 @@ def from_json(fields: dict[str, Any]) -> Experiment:
     """
     if isinstance(fields, dict):
         fields = {"format": 1, **fields}  # it was not noted before there was a second
+        if isinstance(fields.get("data"), dict):
+            fields["data"] = {"orientation": "ignore", **fields["data"]}  # as images were read before there was a choice
     experiment: Experiment = _build(Experiment, fields, "")
     experiment.check()
     return experiment

@@ -18,7 +18,7 @@ from inception_jax.data.source import DataError, Example, Source
 from inception_jax.data.sources import open_source
 from inception_jax.data.stopwatch import Stopwatch
 from inception_jax.mesh import Placement
-from inception_jax.models import UnknownModelError
+from inception_jax.models import REGISTRY, UnknownModelError, architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.nn.repeated import pack, unpack
@@ -210,7 +210,9 @@ class Run:
             raise ConfigError(f"{crops} crops: there are protocols of 1, {', '.join(map(str, VIEWS))}")
         if data.margin:
             raise ConfigError(f"data.margin is {data.margin}, and {crops} crops have none: train with --data.margin 0 for them")
-        return self._batches(self.test_source, order.once(examples, crops), 0, stop, Viewer(crops, data.image_size, data.resize))
+        return self._batches(
+            self.test_source, order.once(examples, crops), 0, stop, Viewer(crops, data.image_size, data.resize, data.orientation)
+        )
 
     def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
         size, data = self.config.batch_size, self.config.data
@@ -252,7 +254,7 @@ class Run:
 
         data = self.config.data
         with self.watch("decode"):
-            image = decode(example.image, part)
+            image = decode(example.image, part, orientation=data.orientation)
         with self.watch("resize"):
             if data.margin:
                 into[:] = 0
@@ -283,7 +285,12 @@ class Run:
         except ValueError as error:
             raise ConfigError(f"{model.name} at data.image_size {self.config.data.image_size}: {error}") from error
         if model.aux and not network.architecture.aux:
-            raise ConfigError(f"model.aux is set, but {model.name} has no auxiliary heads")
+            forms = [name for name in REGISTRY[network.architecture.name] if architecture(network.architecture.name, name).aux]
+            others = f", or one of the variants that have some: --model.variant {' or '.join(forms)}" if forms else ""
+            raise ConfigError(
+                f"model.aux is set, but {model.name}'s variant {network.architecture.variant} has no auxiliary heads: give --model.no-aux"
+                f"{others}"
+            )
         return network
 
     @cached_property

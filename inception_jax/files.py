@@ -1,16 +1,22 @@
 """Writing a file whole: whoever reads it finds the old text or the new one, even after a fall of the machine."""
 
+import codecs
+import contextlib
 import errno
 import json
 import math
 import os
+import re
+import secrets
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from inception_jax.errors import UserError
 
-class StorageError(OSError):
+
+class StorageError(UserError, OSError):
     """A disk or an object store did not take what was written."""
 
     exit_code = 74
@@ -29,16 +35,40 @@ def put(path: epath.Path | Path, content: str | bytes) -> None:
         except Exception as error:  # each store's client has errors of its own
             raise StorageError(f"{path} cannot be written: {error}") from error
         return
+    unfinished = unfinished_name(path)
     try:
-        unfinished = path.with_name(f"{path.name}.tmp")
-        with open(unfinished, "wb") as file:
+        with open(unfinished, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         sync_folder(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
         raise StorageError(f"{path} cannot be written: {error}") from error
+
+
+def unfinished_name(path: Any) -> Any:
+    """Returns a name beside `path` for what is being written: one that nobody can foresee, and put a link there."""
+    return path.with_name(f"{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+
+
+def split_lines(data: bytes) -> list[str]:
+    """Returns the lines of a text that a person or an editor wrote: UTF-8 or, behind its mark, UTF-16; marks and empty last lines are gone.
+
+    Bytes that are no UTF-8 become surrogates, so that names of files stay what they are.
+    """
+    for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if data.startswith(mark):
+            text = data.removeprefix(mark).decode(encoding, errors="surrogateescape" if encoding == "utf-8" else "replace")
+            break
+    else:
+        text = data.decode(errors="surrogateescape")
+    lines = re.split(r"\r\n|\n|\r", text)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
 
 
 def sync_folder(folder: Any) -> None:

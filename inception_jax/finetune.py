@@ -50,8 +50,11 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
     return begun, borrowed
 
 
-def matching(state: State, variables: Mapping[str, Any]) -> Borrowed:
+def matching(state: State, variables: Mapping[str, Any], names: tuple[str, str] = ("this network", "")) -> Borrowed:
     """Returns which of `variables` a state, or an abstract one, can take over.
+
+    Args:
+      names: of the two networks, for the message.
 
     Raises:
       ConfigError: none.
@@ -60,5 +63,8 @@ def matching(state: State, variables: Mapping[str, Any]) -> Borrowed:
     here, there = ({name: leaf.shape for name, leaf in leaves(tree)} for tree in (ours, dict(variables)))
     loaded = [name for name, shape in here.items() if there.get(name) == shape]
     if not any(name.startswith("params.") for name in loaded):
-        raise ConfigError(f"init_from: not one of {len(there)} arrays has a name and a shape of this network: is it another model?")
+        raise ConfigError(
+            f"init_from: not one of {len(there)} arrays{names[1] and ' of ' + names[1]} has a name and a shape of {names[0]}: "
+            "is it another model? Give weights of the same one, or change --model.name and --model.variant"
+        )
     return Borrowed(loaded, sorted(here.keys() - set(loaded)), sorted(there.keys() - set(loaded)))

@@ -10,11 +10,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
+from inception_jax.errors import UserError
+
 Item = TypeVar("Item")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class PreemptedError(Exception):
+class PreemptedError(UserError):
     """The run was told to stop, and nothing is lost; the same line goes on from here."""
 
     exit_code = 75
@@ -28,7 +30,13 @@ class Interruption:
     The first of them asks the run to stop: at once while it has nothing that is not saved, else where it next looks. The second ends the
     process, whatever it does. A thread of its own hears them, since Python runs a handler between two of its instructions only, and
     compiling a network is one of those for a minute.
+
+    A process that the command line does not own, such as a notebook's kernel, is never ended: there the first signal raises
+    `PreemptedError` at the next look, and the second one `KeyboardInterrupt`.
     """
+
+    owns_process = False
+    """Whether this process runs one command and nothing else, so that it may be ended; `cli.entry` sets it."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -38,6 +46,7 @@ class Interruption:
         self._notice: Callable[[], None] | None = None
         self._reached: Callable[[], bool] = lambda: self.asked
         self._unsaved, self._lock = False, threading.Lock()
+        self._handled = 0
 
     def together(self, notice: Callable[[], None], reached: Callable[[], bool]) -> None:
         """Of several processes, which all stop at the same look: `notice` tells them that this one was told to, and `reached`,
@@ -49,7 +58,7 @@ class Interruption:
             self._ear, self._bell = socket.socketpair()
             self._bell.setblocking(False)
             self._bell_before = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            self._before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
             threading.Thread(target=self._listen, daemon=True).start()
         return self
 
@@ -60,6 +69,12 @@ class Interruption:
             signal.set_wakeup_fd(self._bell_before)
             self._bell.close()
 
+    def _handle(self, *_: object) -> None:
+        """Handles a signal in the main thread, between two instructions of Python's."""
+        self._handled += 1
+        if self._handled > 1 and not self.owns_process:
+            raise KeyboardInterrupt
+
     def _listen(self) -> None:
         while rung := self._ear.recv(1):
             if rung[0] in SIGNALS:
@@ -68,12 +83,14 @@ class Interruption:
     def _heard(self, number: signal.Signals) -> None:
         with self._lock:
             if self.asked:
-                self._leave(f"a second signal, {number.name}", 128 + number)
+                if self.owns_process:
+                    self._leave(f"a second signal, {number.name}", 128 + number)
+                return
             self.asked = True
             if self._notice is not None:
                 _tell(f"{number.name}: stopping, together with the other processes; once more stops at once")
                 self._notice()
-            elif self._unsaved:
+            elif self._unsaved or not self.owns_process:
                 _tell(f"{number.name}: saving, then stopping; once more stops at once")
             else:
                 _tell(f"{number.name}: stopped; nothing is lost: give the same line again")

@@ -3,24 +3,37 @@
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import inf, nan
 from typing import Any, TypeVar
 
 from etils import epath
 from tqdm import tqdm
 
+from inception_jax.errors import UserError, message
 from inception_jax.files import append, is_object, json_text, put
 
 Item = TypeVar("Item")
 
 
-class MetricsError(ValueError):
+class MetricsError(UserError, ValueError):
     """A `metrics.jsonl` that is not as it was written."""
 
     exit_code = 65
+
+
+# The speed is that of the figures beside it, and tqdm's own is not shown. Ten cells: a bar that takes what the figures leave has one at 80
+# columns, and tqdm cuts the figures at the end of the line.
+BAR = "{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
+
+
+def postfix(shown: Mapping[str, str]) -> str:
+    """Returns figures for the bar, in 80 columns beside it: what is most looked for first."""
+    first = [name for name in ("img/s", "loss", "left") if name in shown]
+    return ", ".join(f"{name}={shown[name]}" for name in [*first, *(name for name in shown if name not in first)])
 
 
 class Logbook:
@@ -41,9 +54,7 @@ class Logbook:
             return
         self._cut(start, unscored)
         terminal = sys.stderr.isatty()
-        # The speed is that of the figures beside it, and tqdm's own is not shown.
-        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, bar_format=form) if terminal else None
+        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, bar_format=BAR) if terminal else None
         self._began, self._start = time.monotonic(), start
         self._board = None
         with suppress(ImportError):  # of the extra `report`
@@ -89,11 +100,31 @@ class Logbook:
         left = (time.monotonic() - self._began) / max(step - self._start, 1) * (self._steps - step)
         if self._bar is not None:
             if shown:
-                self._bar.set_postfix({**shown, "left": duration(left)}, refresh=False)
+                self._bar.set_postfix_str(postfix({**shown, "left": duration(left)}), refresh=False)
             self._bar.update(step - self._bar.n)
         elif shown:
             figures = " ".join(f"{name} {value}" for name, value in shown.items())
             self.say(f"step {step}/{self._steps} {step / self._steps:.0%} {figures} left {duration(left)}")
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Has the bar show each second of what goes on in the body, which is one long call, as compiling is."""
+        if not self._leads or self._bar is None:
+            yield
+            return
+        bar, over = self._bar, threading.Event()
+
+        def tick() -> None:
+            while not over.wait(1):
+                bar.refresh()
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def begin(self, step: int) -> None:
         """Starts the clock of the time left: what came before was compiling."""
@@ -115,12 +146,12 @@ class Logbook:
 
 
 def say(text: str) -> None:
-    """Prints a line, above the bar where one is shown."""
+    """Prints a line on standard error, above the bar where one is shown: standard output is for results."""
     try:
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        tqdm.write(message(text), file=sys.stderr)
+        sys.stderr.flush()
     except OSError:  # nobody reads it any more, or its disk is full, which is no reason to end a run
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def quiet(text: str) -> None:
@@ -128,7 +159,7 @@ def quiet(text: str) -> None:
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """`items`, with a bar on a terminal, and elsewhere a line every ten seconds."""
+    """Yields `items`, with a bar on a terminal, and elsewhere a line every ten seconds; both on standard error."""
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, dynamic_ncols=True)
         return
@@ -176,4 +207,10 @@ def _row(line: bytes) -> dict[str, float]:
     sane = isinstance(row, dict) and all(isinstance(value, int | float) and not 1e100 <= abs(value) < inf for value in row.values())
     if not sane or not 0 <= row.get("step", -1) < inf:
         raise ValueError("it must be an object of numbers, with a step among them")
+    for name, value in row.items():
+        kind = name.rpartition("/")[2]
+        if kind in ("top1", "top5") and not (0 <= value <= 1 or value != value):
+            raise ValueError(f"{name} is a fraction, from 0 to 1")
+        if kind == "count" and not (value >= 1 or value == 0):
+            raise ValueError(f"{name} is a number of examples")
     return row

@@ -1,7 +1,7 @@
 """fit(): resume, step, log, evaluate, save."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import NamedTuple
 
 import jax
@@ -174,12 +174,14 @@ def training(
             waited = "input" if tally.is_waiting else "step"
             sheet.book(waited if step > start + 1 else "restart")
             trace.before(step)
-            state, sums = run.train_step(state, batch)
+            with log.ticking() if step == start + 1 else nullcontext():
+                state, sums = run.train_step(state, batch)
+                if step == start + 1:
+                    jax.block_until_ready(sums)
+                    _ = float(run.schedule(step - 1))  # compiled here, and not where figures are due
             interruption.hold(True)
             tally.add(step, sums)
             if step == start + 1:
-                jax.block_until_ready(sums)
-                _ = float(run.schedule(step - 1))  # compiled here, and not where figures are due
                 log.say(f"compiled, and made the first step, in {duration(sheet.book('compile'))}")
                 log.begin(step)
                 dog.expect(since := step, config.log_every_steps)

@@ -21,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from inception_jax import rollcall
+from inception_jax.errors import exit_code, message
 from inception_jax.rendezvous import SWITCH, Meeting, meeting, metadata, patience, place
 from inception_jax.rollcall import Facts, LostError, listening
 
@@ -59,11 +60,11 @@ def joined(line: Mapping[str, str] | None = None, facts: Callable[[], Facts] = d
         if getattr(error, "together", False):
             peers.leave()
             raise
-        code = getattr(error, "exit_code", 74 if isinstance(error, OSError) else 1)
+        code = exit_code(error)
         if code == 1:
             time.sleep(SILENCE)  # a broken connection ends in an error of JAX's first; the watch knows whose end it was
             traceback.print_exc()
-        print(f"process {found.number} of {found.count} ends, and the others with it: {error}", file=sys.stderr, flush=True)
+        print(f"process {found.number} of {found.count} ends, and the others with it: {message(error)}", file=sys.stderr, flush=True)
         os._exit(code)  # without leave: the others are waiting for what it will not do
     else:
         jax.distributed.shutdown()

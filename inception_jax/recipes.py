@@ -1,10 +1,13 @@
 """Recipes: finding one by name or path, and reading what it says."""
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
+import traceback
 import types
 from collections.abc import Mapping
 from functools import lru_cache
@@ -69,8 +72,14 @@ def _read(name: str) -> tuple[str, types.ModuleType]:
     paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
     path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
     try:
+        if path is None and "." not in name and name not in sys.modules:  # any word may be a module: `this` prints a poem
+            raise ImportError("neither a file nor package.module")
         module = _module_of(path.resolve(), path.stat().st_mtime_ns) if path else importlib.import_module(name)
+    except ConfigError:
+        raise
     except (ImportError, ValueError) as error:
+        if path is not None:
+            raise ConfigError(f"the recipe {path} imports what is not there ({error}): install it, or mend the recipe") from error
         known = names()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
@@ -89,12 +98,20 @@ def _module_of(path: Path, changed: int) -> types.ModuleType:
 
     It is run once, since it may register a network, and again where it was `changed` since.
     """
-    folder = types.ModuleType("_inception_jax_recipes")
+    folder = types.ModuleType(f"_inception_jax_recipes_{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]}")
     folder.__path__ = [str(path.parent)]
     sys.modules[folder.__name__] = folder
     spec = importlib.util.spec_from_file_location(f"{folder.__name__}.{path.stem}", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, ConfigError):
+        raise
+    except Exception as error:  # whatever a user's file raises
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+        where = f"{path}, line {line}" if line else str(path)
+        raise ConfigError(f"the recipe cannot be read: {where}: {type(error).__name__}: {error}; mend it there") from error
     return module

@@ -72,7 +72,7 @@ def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        made = [dict(attempt) for attempt in json.loads(file.read_bytes())["attempts"]]
+        made = [_without_patch(dict(attempt)) for attempt in json.loads(file.read_bytes())["attempts"]]
         if not all(isinstance(one.get(name), str | None) for one in made for name in ("began", "ended", "outcome")):
             raise ValueError("an attempt's beginning and end are text")
         return made
@@ -133,13 +133,29 @@ def check_settings(workdir: epath.Path) -> None:
 
 def common() -> dict[str, Any]:
     """What all processes of a run must have alike of it: not the number of cores."""
-    patch = hashlib.sha256(uncommitted().encode()).hexdigest()[:12] if uncommitted() else None
-    return {name: value for name, value in versions().items() if name != "cores"} | {"uncommitted changes": patch}
+    return {name: value for name, value in versions().items() if name != "cores"} | {"uncommitted changes": uncommitted()["sha256"]}
 
 
-def uncommitted() -> str:
-    """What the files of a checkout's commit have become since, as a patch."""
-    return _git("diff", "HEAD", "--", ".")
+def uncommitted() -> dict[str, Any]:
+    """Returns the `files` of a checkout that are not as its commit has them, and the beginning of the `sha256` of the difference.
+
+    The difference itself is not recorded: a report is shown to others, and there may be a secret in it.
+    """
+    files = _git("diff", "--name-only", "HEAD", "--", ".").splitlines()
+    return {"files": files, "sha256": _digest(_git("diff", "HEAD", "--", ".")) if files else None}
+
+
+def _without_patch(attempt: dict[str, Any]) -> dict[str, Any]:
+    """Returns an attempt whose changes are a digest: an earlier version recorded the whole patch."""
+    patch = attempt.get("uncommitted")
+    if isinstance(patch, str):
+        names = [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ b/")]
+        attempt["uncommitted"] = {"files": names, "sha256": _digest(patch) if patch else None}
+    return attempt
+
+
+def _digest(patch: str) -> str:
+    return hashlib.sha256(patch.encode()).hexdigest()[:12]
 
 
 def _version(name: str) -> str | None:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inception_jax.config import ConfigError
+from inception_jax.errors import UserError
 from inception_jax.rendezvous import place
 
 HELLO = struct.Struct("!8sIII")
@@ -32,7 +33,7 @@ LISTEN = 5.0
 """Seconds that a caller has for its hello; and the others, beyond the deadline, for what process 0 says of it."""
 
 
-class LostError(Exception):
+class LostError(UserError):
     """Another process of the run is not there."""
 
     exit_code = 69

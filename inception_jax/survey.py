@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from inception_jax.data.decode import is_turned
 from inception_jax.data.source import DataError, Source
 from inception_jax.data.stopwatch import cores
 from inception_jax.data.tfds import wordnet_ids
@@ -30,17 +31,19 @@ def check(run: Run) -> Iterator[str]:
     faults = list(_order_of_classes(run.class_names))
     for split, source in ((run.config.data.train_split, run.train_source), (run.config.data.test_split, run.test_source)):
         counts: Counter[int] = Counter()
+        turned = 0
         stride = max(1, len(source) // SAMPLE)
         for index in tracked(range(len(source)), f"checking {split}"):
             example = None
             try:
                 example = source[index]
                 counts[example.label] += 1
+                turned += is_turned(example.image)
                 if index % stride == 0:
                     run.pixels(example)
             except DataError as error:
                 faults.append(f"{split}, {example.at(index) if example else f'example {index}'}: {error}")
-        yield _described(split, source, counts)
+        yield _described(split, source, counts) + _turned(turned, run.config.data.orientation)
         faults += _counted(split, source, counts)
     if faults:
         more = f"\nand {len(faults) - 10} more" if len(faults) > 10 else ""
@@ -50,6 +53,12 @@ def check(run: Run) -> Iterator[str]:
 def _described(split: str, source: Source, counts: Counter[int]) -> str:
     per_class = [counts[label] for label in range(len(source.class_names))]
     return f"{split}: {len(source):,} examples of {len(source.class_names):,} classes, {min(per_class):,} to {max(per_class):,} of each"
+
+
+def _turned(number: int, orientation: str) -> str:
+    """Returns how many images have an EXIF orientation, and what is done about it; nothing where none has."""
+    done = "they are turned upright" if orientation == "apply" else "they are taken as they lie (data.orientation ignore)"
+    return f"; {number:,} with an EXIF orientation: {done}" if number else ""
 
 
 def _counted(split: str, source: Source, counts: Counter[int]) -> Iterator[str]:

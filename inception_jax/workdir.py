@@ -17,7 +17,8 @@ from etils import epath
 from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints
 from inception_jax.config import ConfigError, Experiment, differences, stored, to_json
 from inception_jax.data.facts import DataFacts, changes
-from inception_jax.data.source import DataError
+from inception_jax.data.source import DataError, Source
+from inception_jax.errors import UserError
 from inception_jax.experiment import Run
 from inception_jax.files import StorageError, is_object, json_text, put
 from inception_jax.logbook import say
@@ -57,7 +58,8 @@ def resumed(workdir: epath.Path, config: Experiment) -> Experiment:
         return config
     before = stored(workdir)
     if before.format < config.format:
-        config = replace(config, format=before.format)
+        data = replace(config.data, orientation="ignore") if before.format < 3 else config.data
+        config = replace(config, format=before.format, data=data)
     if changed := differences(before, config):
         lines = "\n".join(f"  {line}" for line in changed)
         raise ConfigError(f"{workdir} holds a run of another configuration:\n{lines}\nchoose another --workdir, or move that one away")
@@ -69,8 +71,11 @@ def resumed(workdir: epath.Path, config: Experiment) -> Experiment:
     return config
 
 
-def compare_data(workdir: epath.Path, now: DataFacts, *, accept: bool) -> list[str]:
+def compare_data(workdir: epath.Path, now: DataFacts, *, accept: bool, source: Source | None = None) -> list[str]:
     """Returns what has changed in the data since the run in `workdir` was begun, or that nothing was recorded of them then.
+
+    Args:
+      source: of training examples, which an earlier version may have read otherwise.
 
     Raises:
       ConfigError: something has, and it is not to be accepted.
@@ -79,7 +84,13 @@ def compare_data(workdir: epath.Path, now: DataFacts, *, accept: bool) -> list[s
     if not (workdir / "experiment.json").exists():
         return []
     if (before := recorded(workdir)) is None:
-        return ["begun by an earlier version: its fields keep their meaning (format 1), and its data are recorded from now on"]
+        nested = getattr(source, "nested", 0)
+        if nested:
+            raise ConfigError(
+                f"the run in {workdir} was begun by an earlier version, which did not read folders within that of a class, and {nested:,} "
+                "of the training files are in such: move them away, or begin anew in another --workdir"
+            )
+        return ["its data were not recorded then, and are from now on"]
     changed = changes(before, now)
     if changed and not accept:
         lines = "\n".join(f"  {line}" for line in changed)
@@ -131,7 +142,7 @@ def _make(workdir: epath.Path) -> None:
         raise StorageError(f"the workdir {workdir} cannot be written ({error}): choose another --workdir") from error
 
 
-class OccupiedError(Exception):
+class OccupiedError(UserError):
     """Another process is training in a workdir."""
 
     exit_code = 75
@@ -260,6 +271,8 @@ def opened(path: str, *, whole: bool = False) -> Opened:
     folder, _, asked = path.rpartition("@") if STEP.search(path) else (path, "", "")
     workdir = absolute(folder)
     run = run_in(workdir)
+    if run.config.old_meaning and run.placement.leads:
+        say(f"{folder}: {run.config.old_meaning}")
     checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
     steps = checkpoints.steps()
     try:

@@ -201,7 +201,7 @@ SHORT = ["train", *LINE, "--steps", "1", "--batch-size", "8", "--data.test-split
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Its workdir, and what a process printed that made it."""
+    """Its workdir, and the result of the process that made it."""
     folder = tmp_path_factory.mktemp("trained")
     done = subprocess.run(
         [sys.executable, "-m", "inception_jax.cli", *SHORT, "run"],
@@ -211,15 +211,16 @@ def trained(tmp_path_factory):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    return folder / "run", done
 
 
 @pytest.mark.slow
 def test_train_prints_its_progress_and_writes_its_files(trained):
-    workdir, said = trained
-    assert "compiling the training step for 1 device(s): about" in said
-    assert said.splitlines()[-1].startswith("held-out top-1 ")
-    assert said.splitlines()[-1].endswith("pictures in run/report")
+    workdir, done = trained
+    assert "compiling the training step for 1 device(s): about" in done.stderr
+    (result,) = done.stdout.splitlines()
+    assert result.startswith("held-out top-1 ")
+    assert result.endswith("pictures in run/report")
     assert {file.name for file in workdir.iterdir()} >= {
         "experiment.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "report",
     }  # fmt: skip
@@ -255,7 +256,7 @@ def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(co
         "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"
     )
     assert waits.returncode == 0, waits.stderr
-    assert re.search(r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read", waits.stdout)
+    assert re.search(r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read", waits.stderr)
 
     png = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(png, "PNG")
@@ -286,9 +287,9 @@ def test_train_initialises_a_run_from_another_run(trained, command, tmp_path):
     line = [*SHORT, "tuned"]
     done = command(*line, "--init-from", workdir)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"from .*run, step 1: \d+ arrays taken over\n", done.stdout)
+    assert re.search(r"from .*run, step 1: \d+ arrays taken over\n", done.stderr)
     again = command(*line, "--init-from", workdir)
-    assert "this run is complete at step 1" in again.stdout
+    assert "this run is complete at step 1" in again.stderr
     missing = command(*line[:-1], "other", "--init-from", "nowhere")
     assert (missing.returncode, "is no workdir" in missing.stderr) == (78, True)
 
@@ -332,7 +333,8 @@ def test_predict_prints_class_probabilities_and_refuses_unreadable_images(traine
 
 @pytest.mark.slow
 def test_evaluate_repeats_the_score_that_training_printed(trained, capsys):
-    workdir, said = trained
+    workdir, done = trained
+    said = done.stdout
     main(["evaluate", str(workdir), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["count"] == 20

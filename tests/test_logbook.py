@@ -26,7 +26,7 @@ def test_progress_is_printed_as_plain_lines_without_a_terminal(tmp_path, capsys)
     log.advance(50, {"loss": "0.5"})
     log.advance(51)
     log.close()
-    assert capsys.readouterr().out == "step 50/100 50% loss 0.5 left 0s\n"
+    assert capsys.readouterr() == ("", "step 50/100 50% loss 0.5 left 0s\n")
 
 
 def test_tensorboard_events_mirror_the_metrics_log(tmp_path):

@@ -19,17 +19,17 @@ def train_ask_again_go_on_and_predict(command, tmp_path, *fields):
     assert done.returncode == 0, done.stderr
     rows = read_metrics(workdir)
     assert done.stdout.splitlines()[-1].endswith("pictures in runs/digits/report")
-    assert "left" in done.stdout
+    assert "left" in done.stderr
 
     again = command("train", "digits", *fields)
     assert again.returncode == 0, again.stderr
-    assert "this run is complete at step" in again.stdout
+    assert "this run is complete at step" in again.stderr
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
 
     steps = rows[-1]["step"] + 2
     longer = command("train", "digits", *fields, "--steps", steps)
     assert longer.returncode == 0, longer.stderr
-    assert f"going on from step {steps - 2} of {steps}" in longer.stdout
+    assert f"going on from step {steps - 2} of {steps}" in longer.stderr
     assert read_metrics(workdir)[-1]["step"] == steps
 
     named = command("predict", workdir, workdir / "report" / "example.png", "--json")

@@ -23,7 +23,7 @@ def test_two_and_two_steps_are_four_in_separate_processes(command, process, tmp_
     for steps in (2, 4):
         done = process(*STEPS, "--workdir", "halves", "--steps", steps, PYTHONPATH=WITHOUT_PICTURES)
         assert done.returncode == 0, done.stderr
-    assert "going on from step 2 of 4" in done.stdout
+    assert "going on from step 2 of 4" in done.stderr
     whole = opened(str(tmp_path / "whole"))[2]
     assert int(whole.step) == 4
     chex.assert_trees_all_equal(opened(str(tmp_path / "halves"))[2], whole)

@@ -22,7 +22,7 @@ def test_a_run_writes_a_profile_for_tensorboard_and_its_wall_time_adds_up(tmp_pa
     fit(run, epath.Path(tmp_path))
     seconds = time.monotonic() - began
     assert [file.suffixes for file in Path(tmp_path).glob("tensorboard/plugins/profile/*/*.pb")] == [[".xplane", ".pb"]]
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "a profile of steps 3 to 4 is in" in said
     assert "the wall time went into: step" in said
     kinds = spent(read_metrics(tmp_path))

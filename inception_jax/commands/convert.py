@@ -3,27 +3,51 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from inception_jax.commands.line import new_parser, target, unused
-from inception_jax.config import ConfigError
-from inception_jax.files import json_text
+from inception_jax.commands.line import new_parser, positive, target, unused
+from inception_jax.config import ConfigError, Data
+from inception_jax.errors import message
+from inception_jax.files import json_text, split_lines
 
 if TYPE_CHECKING:
     from inception_jax.weights.importing import Imported
 
 
+RESIZE = get_args(get_type_hints(Data)["resize"])
+
+
 def convert(arguments: list[str]) -> None:
-    """Turn weights of another project into ours. FILE --from PROJECT --model NAME [--output FILE] [--class-offset N] [--class-names F]"""
+    """Turn weights of another project into ours. FILE --from PROJECT --model NAME [--output FILE] [--scaling S] [--class-names F] [--help]
+
+    What the network is fed is known from the line, from a config.json beside the file (timm's), or from the table of releases; else it is
+    assumed, and said so.
+    """
+    from inception_jax.weights.preprocessing import SCALINGS
     from inception_jax.weights.sources import SOURCES
 
     parser = new_parser("convert", convert.__doc__)
-    parser.add_argument("file", type=Path, help=".pth, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint")
+    parser.add_argument("file", type=Path, help=".pth, .ckpt, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint")
     parser.add_argument("--from", dest="source", required=True, choices=tuple(SOURCES))
     parser.add_argument("--model", required=True, help="as inception-jax models lists them, or as the project calls it")
     parser.add_argument("--output", type=target, help="weights.safetensors where not given, which must not be there")
     parser.add_argument("--class-offset", type=int, metavar="N", help="classes before ImageNet's first, where their number does not tell")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="the head's own classes, a name on each line")
+    parser.add_argument(
+        "--parameters", choices=("averaged", "raw"), help="of a file that holds moving averages beside raw arrays; averaged where not given"
+    )
+    parser.add_argument("--scaling", choices=tuple(SCALINGS), help="of pixels, where it is known to be another than what is printed")
+    parser.add_argument("--resize", choices=RESIZE, help="the filter that images are resized by")
+    parser.add_argument(
+        "--crop-fraction",
+        dest="test_crop_fraction",
+        type=float,
+        metavar="F",
+        help="the middle square's, of the shorter side: timm's crop_pct",
+    )
+    parser.add_argument("--image-size", type=positive, metavar="PIXELS")
+    parser.add_argument("--licence", default="", help="of weights that are no known release; unknown where not given")
+    parser.add_argument("--source", dest="origin_name", default="", help="who made such weights; the project where not given")
     parser.add_argument("--no-check", action="store_true", help="do not run the project's own network beside ours, where it is installed")
     options = parser.parse_args(arguments)
     output = options.output or unused(Path("weights.safetensors"))
@@ -35,13 +59,22 @@ def convert(arguments: list[str]) -> None:
     from inception_jax.weights.parity import measured
 
     try:
-        names = options.class_names.read_text().splitlines() if options.class_names else ()
-    except (OSError, UnicodeDecodeError) as error:
+        names = [name.strip() for name in split_lines(options.class_names.read_bytes())] if options.class_names else ()
+    except OSError as error:
         raise ConfigError(f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line") from error
-    found = imported(options.source, options.model, options.file, class_offset=options.class_offset, class_names=names)
+    asked = {
+        "image_size": options.image_size,
+        "test_crop_fraction": options.test_crop_fraction,
+        "resize": options.resize,
+        "scaling": options.scaling,
+    }
+    found = imported(
+        options.source, options.file, options.model, class_offset=options.class_offset, class_names=names, parameters=options.parameters,
+        fed={name: value for name, value in asked.items() if value is not None}, licence=options.licence, origin_name=options.origin_name,
+    )  # fmt: skip
     references, parity = measured(found, check=not options.no_check)
     file.save(output, replace(found.card, parity=parity), found.variables, references)
-    print(_described(output, found))
+    print(message(_described(output, found)))
     print(_parity(parity))
 
 
@@ -69,11 +102,17 @@ def verify(arguments: list[str]) -> None:
 def _described(path: Path, found: "Imported") -> str:
     import jax
 
+    from inception_jax.weights.preprocessing import describe
+
     card = found.card
     parameters = sum(leaf.size for leaf in jax.tree.leaves(found.variables["params"]))
     classes = f"{card.num_classes} classes" + (f", ImageNet's from number {card.class_offset}" if not card.class_names else "")
+    classes = classes if card.num_classes else "no classes: features alone"
     aux = ", auxiliary heads included" if card.model.aux else ""
     line = f"{path}: {card.model.name} ({card.model.variant}), {parameters:,} parameters{aux}; {classes}; {card.data.image_size} pixels"
+    line += "".join(f"\n{note}" for note in found.notes)
+    line += f"\nfed: {describe(card.data)} ({'; '.join(found.fed_by)})"
+    line += f"\nlicence: {card.licence}"
     if card.published:
         line += (
             f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} (known by {card.published['known_by']})"

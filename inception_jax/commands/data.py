@@ -5,20 +5,31 @@ from pathlib import Path
 
 from inception_jax.commands.line import configured, figures, named, new_parser, short
 from inception_jax.config import ConfigError
+from inception_jax.errors import printable
 from inception_jax.recipes import members
+
+ACTIONS = {
+    "prepare": "put it on disk for random access",
+    "check": "count and decode",
+    "show": "draw what the network sees",
+    "benchmark": "time the input pipeline",
+}
 
 
 def data(arguments: list[str]) -> None:
     """Prepare data, and look at a recipe's. prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]"""
     action = arguments.pop(0) if arguments else ""
+    if action in ("-h", "--help"):
+        print("usage: inception-jax data prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]\n")
+        print("\n".join(f"  {name:11}{meaning}" for name, meaning in ACTIONS.items()))
+        print("\ninception-jax data ACTION --help says what it takes.")
+        return
     if action == "prepare":
         _prepare(arguments)
         return
-    if action not in ("check", "show", "benchmark"):
-        raise ConfigError(
-            (f"data {action}" if action else "data") + ": say data prepare (put it on disk for random access), data check (count and "
-            "decode), data show (draw what the network sees) or data benchmark (time the input pipeline)"
-        )
+    if action not in ACTIONS:
+        said = ", ".join(f"data {name} ({meaning})" for name, meaning in ACTIONS.items())
+        raise ConfigError((f"data {action}" if action else "data") + f": say {said}")
     name, fields = named(arguments)
     config = configured(f"data {action}", [members(name)[0], *fields])  # an ensemble's members have the same data
     from inception_jax import survey
@@ -28,7 +39,7 @@ def data(arguments: list[str]) -> None:
     run = Run(config, everything())
     if action != "show":
         for line in survey.check(run) if action == "check" else survey.benchmark(run):
-            print(line, flush=True)
+            print(printable(line), flush=True)
         return
     seen = survey.seen(run, 32)
     print(short(figures().contact_sheet(seen.before, seen.after, seen.names, Path("contact_sheet.png"))))

@@ -7,19 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inception_jax.commands.line import new_parser, positive, target
+from inception_jax.commands.line import check_trained, new_parser, positive, target
 from inception_jax.config import ConfigError
+from inception_jax.errors import printable
 from inception_jax.files import json_text, put
 from inception_jax.interruption import Interruption
 
 if TYPE_CHECKING:
+    from inception_jax.data.facts import DataFacts
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.experiment import Run
     from inception_jax.workdir import Opened
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Score newest checkpoints on every held-out example; several runs make an ensemble. WORKDIR... [--crops N] [--json] [--help]"""
+    """Score newest checkpoints on every held-out example; several runs make an ensemble. WORKDIR|WEIGHTS... [--data FOLDER] [--help]
+
+    A file of weights has no data of its own: --data gives a folder of <split>/<class>/<image>, or of prepared records, whose classes are
+    called as the network's, or by ImageNet's WordNet ids.
+    """
     options = _options(arguments)
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.peers import joined
@@ -27,15 +33,69 @@ def evaluate(arguments: list[str]) -> None:
     from inception_jax.workdir import following, members, opened
 
     protocol = Protocol(options.crops, options.parameters, options.statistics, options.batches, tuple(options.sizes or ()))
+    for workdir in options.workdirs:
+        if not Path(workdir).is_dir():  # perhaps the folder of an ensemble
+            check_trained(workdir)
     workdirs = [member for workdir in options.workdirs for member in members(workdir)]
     if len(workdirs) > 1 and (options.follow or options.health):
         raise ConfigError(f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}")
+    files = [workdir for workdir in workdirs if workdir.endswith(".safetensors")]
+    if files and (options.follow or options.health or options.statistics in ("population", "pooled")):
+        raise ConfigError(f"--follow, --health and population statistics are for runs, and {files[0]} is a file of weights")
+    if files and options.data is None:
+        raise ConfigError(f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with <split>/<class>/<image>")
     with joined(facts=common), Interruption():  # which has nothing to save here
         if not options.follow:
-            _score([opened(workdir) for workdir in workdirs], protocol, options)
+            _score([_on_data(_weights(path) if path in files else opened(path), options) for path in workdirs], protocol, options)
             return
         for opening in following(workdirs[0], every=options.every):
-            _score([opening], protocol, options)
+            _score([_on_data(opening, options)], protocol, options)
+
+
+def _weights(path: str) -> "Opened":
+    """Opens a file of weights as if it were a run, of as many examples in a batch as the devices divide."""
+    from dataclasses import replace
+
+    import jax.numpy as jnp
+    from etils import epath
+
+    from inception_jax.training.state import State
+    from inception_jax.weights.trained import trained
+    from inception_jax.workdir import Opened
+
+    run, variables, _, _ = trained(path)
+    if not run.class_names:
+        raise ConfigError(f"{path} has no classifier: there is nothing to score")
+    devices = run.placement.devices
+    run = replace(run, config=replace(run.config, batch_size=-(-64 // devices) * devices))
+    zero = jnp.zeros((), jnp.int32)
+    return Opened(epath.Path(path), run, State(zero, variables["params"], variables["batch_stats"], (), {}, zero))
+
+
+def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
+    """Returns a run with the held-out examples of `--data`, where that is given."""
+    if options.data is None:
+        return opening
+    from dataclasses import replace
+
+    from inception_jax.data.records import INDEX
+    from inception_jax.data.sources import open_source
+    from inception_jax.weights.classes import relabel
+
+    kind = "records" if (options.data / INDEX).is_file() else "folder"
+    source = relabel(open_source(kind, options.data_split, str(options.data)), opening.run.class_names)
+    data = replace(opening.run.config.data, test_split=f"{options.data_split} of {options.data}")
+    config = replace(opening.run.config, data=data)
+    own = opening.run.given_source is not None  # of weights, whose source has nothing but the names of the classes
+    run = replace(opening.run, config=config, given_source=None if own else opening.run.given_source, opened={data.test_split: source})
+    return opening._replace(run=replace(run, facts=_facts(opening.run)) if own else run)
+
+
+def _facts(run: "Run") -> "DataFacts":
+    from inception_jax.data.facts import DataFacts, Split
+
+    none = Split("none", 0, None)
+    return DataFacts(run.class_names, none, none)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -44,8 +104,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "workdirs",
         nargs="+",
         metavar="workdir",
-        help="of a run, or the folder of an ensemble's; RUN@STEP for another checkpoint than its newest",
+        help="of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another checkpoint than its newest",
     )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="score on these images, <split>/<class>/<image> or prepared records")
+    parser.add_argument("--data-split", default="test", metavar="SPLIT", help="of --data, or a part of it: test[:1000]")
     parser.add_argument(
         "--crops", type=int, default=1,
         help="views of each image, whose probabilities are averaged: 1, 6 (three squares of the whole image, mirrored), 10, 12 or 144",
@@ -89,7 +151,7 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
     listed = lists(run.test_source, options.exclude, options.real)  # before the long work: they may be wrong
     found = ensemble([scored(run, state, protocol) for _, run, state in runs], [str(workdir) for workdir, _, _ in runs])
     examples = np.arange(len(found.labels))
-    results: dict[str, Any] = {"step": int(state.step)}
+    results: dict[str, Any] = {"step": None if workdir.suffix == ".safetensors" else int(state.step)}
     if listed and listed.labels is not None:
         results |= scored_by(listed.labels, found, listed.numbers)
     if listed and listed.kept is not None:
@@ -106,7 +168,7 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
     if options.per_class and not options.json:
         for one in per_class(found, run.class_names):
             mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
-            print(f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}")
+            print(printable(f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}"))
     if options.health:
         put(workdir / "health.json", json_text(results["health"], indent=1) + "\n")
     if options.output:
@@ -135,10 +197,13 @@ def _compare_data(run: "Run", *, train: bool) -> None:
 
 def _say(results: Mapping[str, Any], runs: Sequence["Opened"]) -> None:
     unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
-    of = f"{len(runs)} networks" if len(runs) > 1 else f"step {results['step']}"
+    one = f"step {results['step']}" if results["step"] is not None else runs[0].workdir.name
+    of = f"{len(runs)} networks" if len(runs) > 1 else one
+    few = len(runs[0].run.class_names) <= 5  # of which the five likeliest are all
+    top5 = "" if few else f", top-5 {results['top5']:.2%} +- {results['top5_interval']:.2%}"
     print(
-        f"{of}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}, top-5 {results['top5']:.2%} +- "
-        f"{results['top5_interval']:.2%}, loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
+        f"{printable(of)}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}{top5}, "
+        f"loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
         f"({results['count']} examples{unread}; 95 % intervals)",
         flush=True,
     )

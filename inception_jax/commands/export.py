@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from inception_jax.commands.line import new_parser, target, unused
+from inception_jax.commands.line import check_trained, new_parser, target, unused
 from inception_jax.config import ConfigError
+from inception_jax.files import unfinished_name
 
 FORMS = {"stablehlo": ".stablehlo", "savedmodel": ".savedmodel", "onnx": ".onnx", "safetensors": ".safetensors"}
 """What a file of each is called; a SavedModel is a folder."""
@@ -28,6 +29,7 @@ def export(arguments: list[str]) -> None:
         raise ConfigError(f"--output {output} is a folder, which stays as it is: give another name")
     if not options.overwrite:
         unused(output, "give --overwrite to replace it")
+    check_trained(options.weights)
     from inception_jax.weights.trained import trained
 
     opened = trained(options.weights)
@@ -44,7 +46,7 @@ def export(arguments: list[str]) -> None:
         return
     from inception_jax.weights.exporting import FORMATS, kept
 
-    unfinished = output.with_name(f"{output.name}.unfinished")
+    unfinished = unfinished_name(output)
     try:
         difference = kept(FORMATS[options.to], opened, unfinished, pixels=options.pixels)
         if output.is_dir():

@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from inception_jax.confidence import within
-from inception_jax.config import ConfigError, Experiment
+from inception_jax.config import ConfigError, Experiment, foreign
 from inception_jax.recipes import recipe
 
 IMPORTED: list[str] = []
@@ -54,14 +55,50 @@ def configured(command: str, arguments: Sequence[str]) -> Experiment:
     found = recipe(name)
     prog = f"inception-jax {command} {name}"
     config = tyro.cli(Experiment, default=found.config, args=fields, prog=prog, description=found.description)
+    config = fitted(found.config, config, given(fields))
     config = dataclasses.replace(config, workdir=config.workdir or f"runs/{found.name}")
     config.check()
     return config
 
 
-def scores(results: Mapping[str, float]) -> str:
+def given(arguments: Sequence[str]) -> set[str]:
+    """Returns the fields that a line gives, by dotted name: `schedule.decay_rate`, `data.flip` also of `--data.no-flip`."""
+    flags = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
+    names = (flag.removeprefix("--").replace("-", "_").rpartition(".") for flag in flags)
+    return {f"{section}{dot}{name.removeprefix('no_')}" for section, dot, name in names}
+
+
+def fitted(recipe: Experiment, config: Experiment, given: Set[str]) -> Experiment:
+    """Returns `config`, a recipe with what a line changes of it, without the recipe's values that the line has made meaningless.
+
+    Under another name of the optimizer or the schedule, fields of the recipe's own that have no meaning there fall back to their default;
+    epochs take the place of the recipe's steps, and images in folders that a person made are turned as they say.
+
+    Args:
+      given: the fields that the line gives, which stay as they are.
+
+    Raises:
+      ConfigError: it gives both a number of epochs and one of steps.
+    """
+    if {"epochs", "steps"} <= given:
+        raise ConfigError("--epochs and --steps are both the length of the run: give one of them")
+    if "epochs" in given:
+        config = dataclasses.replace(config, steps=None)
+    for section in ("optimizer", "schedule"):
+        own = getattr(config, section)
+        if own.name != getattr(recipe, section).name:
+            fallen = {item.name: item.default for item in foreign(own) if f"{section}.{item.name}" not in given}
+            config = dataclasses.replace(config, **{section: dataclasses.replace(own, **fallen)})
+    if config.data.name == "folder" != recipe.data.name and "data.orientation" not in given:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, orientation="apply"))
+    return config
+
+
+def scores(results: Mapping[str, float], classes: int | None = None) -> str:
+    """Returns top-1 and loss; and top-5 of more than five classes, or of a number that is not known: of fewer it is always 100 %."""
     top1 = within(results["top1"], results["count"]) if results.get("count") else f"{results['top1']:.2%}"
-    return f"top-1 {top1}, top-5 {results['top5']:.2%}, loss {results['loss']:.4f}"
+    top5 = "" if classes is not None and classes <= 5 else f", top-5 {results['top5']:.2%}"
+    return f"top-1 {top1}{top5}, loss {results['loss']:.4f}"
 
 
 def short(path: Any) -> str:
@@ -85,6 +122,20 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return int(text)
+
+
+def check_trained(path: str) -> None:
+    """Refuses at once what is neither a run nor a file of weights, before anything that takes seconds is loaded.
+
+    Raises:
+      ConfigError: it is not there, or is a folder without a run.
+    """
+    place = Path(re.sub(r"@\d+$", "", path))
+    if "://" in path or place.is_file() or Path(path).is_file() or (place / "experiment.json").is_file() or place.suffix == ".safetensors":
+        return
+    if place.is_dir():
+        raise ConfigError(f"{path} is no workdir: it has no experiment.json; give the folder of a run, or a file of weights")
+    raise ConfigError(f"{path} is no workdir: it has no experiment.json, and is not there; give the folder of a run, or a file of weights")
 
 
 def unused(file: Path, remedy: str = "move it away") -> Path:

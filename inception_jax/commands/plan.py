@@ -12,6 +12,7 @@ from typing import Any
 
 from inception_jax.commands.line import IMPORTED, configured, named, positive
 from inception_jax.config import ConfigError, Experiment, from_json, to_json
+from inception_jax.errors import UserError
 from inception_jax.files import json_text
 from inception_jax.recipes import members, recipe
 
@@ -134,9 +135,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         about = compiled(run, place) if request["compile"] else facts(run, place)
         asked = {"recipe": found.name, "requested_batch_size": config.batch_size}
         return {**asked, **about, "outline": list(outline(run, found.stand_in))}
-    except Exception as error:
-        if not hasattr(error, "exit_code"):
-            raise
+    except UserError as error:
         return {"error": str(error), "exit_code": error.exit_code}
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inception_jax.commands.line import new_parser, positive, target, unused
-from inception_jax.files import json_text, put
+from inception_jax.commands.line import check_trained, new_parser, positive, target, unused
+from inception_jax.errors import printable
+from inception_jax.files import json_text, put, split_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -24,14 +25,16 @@ def predict(arguments: list[str]) -> None:
     forms.add_argument("--json", action="store_true", help="a list with one object per image")
     forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
+    from inception_jax.data.source import DataError
     from inception_jax.peers import joined
     from inception_jax.record import common
-    from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
     results, bad = [], []
     with joined(facts=common):
-        predictor = Predictor(options.weights, batch_size=options.batch_size)
+        predictor = _opened(options)
+        if not predictor.names:
+            raise DataError(f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images")
         for file, row in zip(_shown(files, "predicting", predictor), predictor.each(files), strict=True):
             if row is None:
                 bad.append(file)
@@ -49,11 +52,12 @@ def predict(arguments: list[str]) -> None:
         lines = csv.writer(sys.stdout)
         lines.writerow(("image", "rank", "class", "probability"))
         for image, guesses in results:
-            lines.writerows((image, rank, guess.name, f"{guess.probability:.6f}") for rank, guess in enumerate(guesses, 1))
+            rows = ((rank, printable(guess.name), f"{guess.probability:.6f}") for rank, guess in enumerate(guesses, 1))
+            lines.writerows((printable(image), *row) for row in rows)
     else:
         for image, guesses in results:
-            print(f"{image}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses))
-    _reported(bad, len(files), predictor)
+            print(printable(f"{image}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)))
+    _reported(bad, files, predictor)
 
 
 def features(arguments: list[str]) -> None:
@@ -72,12 +76,11 @@ def features(arguments: list[str]) -> None:
     from inception_jax.data.source import DataError
     from inception_jax.peers import joined
     from inception_jax.record import common
-    from inception_jax.weights.predictor import Predictor
 
     files = _files(options.images)
     rows, kept, bad = [], [], []
     with joined(facts=common):
-        predictor = Predictor(options.weights, batch_size=options.batch_size)
+        predictor = _opened(options)
         for file, row in zip(_shown(files, "computing", predictor), predictor.each(files, predictor.at(options.end_point)), strict=True):
             if row is None:
                 bad.append(file)
@@ -92,22 +95,38 @@ def features(arguments: list[str]) -> None:
         np.savez(archive, features=found, images=np.array(kept))
         put(output, archive.getvalue())
         print(f"{output}: {' x '.join(map(str, found.shape))}")
-    _reported(bad, len(files), predictor)
+    _reported(bad, files, predictor)
 
 
 def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     parser = new_parser(name, description)
     parser.add_argument("weights", help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest")
     parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them; - for their names on standard input")
+    parser.add_argument(
+        "--orientation", choices=("apply", "ignore"), help="turn images as their EXIF says, or not; as the network learned where not given"
+    )
     parser.add_argument("--batch-size", type=positive, default=32, help="images that are computed together")
     return parser
+
+
+def _opened(options: "argparse.Namespace") -> "Predictor":
+    from inception_jax.weights.predictor import Predictor
+
+    check_trained(options.weights)
+    return Predictor(options.weights, batch_size=options.batch_size, orientation=options.orientation)
 
 
 def _files(names: list[str]) -> list[Path]:
     from inception_jax.data.images import images_in
 
-    listed = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name]) if line]
+    listed = [line for name in names for line in (_lines_of_input() if name == "-" else [name]) if line]
     return images_in(listed)
+
+
+def _lines_of_input() -> list[str]:
+    """Returns the names on standard input, whatever their encoding and their ends of lines."""
+    binary = getattr(sys.stdin, "buffer", None)
+    return split_lines(binary.read() if binary else sys.stdin.read().encode())
 
 
 def _shown(files: list[Path], what: str, predictor: "Predictor") -> Iterable[Path]:
@@ -117,14 +136,20 @@ def _shown(files: list[Path], what: str, predictor: "Predictor") -> Iterable[Pat
     return tracked(files, what) if predictor.leads else files
 
 
-def _reported(bad: list[Path], count: int, predictor: "Predictor") -> None:
-    """Names the images that could not be read, after the rest is done.
+def _reported(bad: list[Path], files: list[Path], predictor: "Predictor") -> None:
+    """Names the images that could not be read, after the rest is done; counts those whose EXIF orientation was ignored.
 
     Raises:
       DataError: there are some.
     """
     from inception_jax.data.source import DataError
 
+    ignored = sum(map(predictor.is_turned, files)) if predictor.ignores_orientation and predictor.leads else 0
+    if ignored:
+        text = (
+            f"{ignored} of {len(files)} images have an EXIF orientation, which was ignored, as in training: --orientation apply turns them"
+        )
+        print(text, file=sys.stderr)
     if bad:
         lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else [])
-        raise DataError(f"{len(bad)} of {count} images could not be read\n" + "\n".join(lines))
+        raise DataError(f"{len(bad)} of {len(files)} images could not be read\n" + "\n".join(lines))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short, taken
 from inception_jax.config import ConfigError, Data, Experiment, shared
-from inception_jax.files import is_object, put
+from inception_jax.errors import printable
+from inception_jax.files import is_object, json_text, put
 from inception_jax.interruption import Interruption
 from inception_jax.recipes import members, recipe
 from inception_jax.rendezvous import ADDRESS, COUNT, NUMBER
@@ -82,6 +83,7 @@ def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str,
     from inception_jax.loop import finished
     from inception_jax.mesh import everything
     from inception_jax.record import check_settings
+    from inception_jax.weights.trained import LINEAGE
     from inception_jax.workdir import absolute, claim, compare_data, occupied, resumed, saved
 
     workdir = absolute(config.workdir)
@@ -93,24 +95,29 @@ def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str,
     headline = run.describe()
     run.check_test_data()
     facts = run.data_facts()
-    notes = compare_data(workdir, facts, accept=config.data.changed == "accept")
-    initial = None
+    notes = compare_data(workdir, facts, accept=config.data.changed == "accept", source=run.train_source)
+    if config.old_meaning:
+        notes = ["; ".join([config.old_meaning, *notes])]
+    initial, lineage = None, dict[str, Any]()
     if saved(str(workdir)):
         check_settings(workdir)
     elif config.init_from:
-        initial = begin_from(config.init_from, run)
+        initial, lineage = initial_from(config.init_from, run)
     with occupied(workdir) if leads else contextlib.nullcontext():
         claim(workdir, config, facts, leads=leads)
+        if lineage and leads:
+            put(workdir / LINEAGE, json_text(lineage, indent=1) + "\n")
         for note in notes:
             tell(f"{short(workdir)}: {note}")
         if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
-            tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more --epochs")
+            more = f"--epochs (it has {config.epochs:g})" if config.steps is None else f"--steps (it has {config.steps:,})"
+            tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more {more}")
         else:
             tell(f"{headline}; in {short(workdir)}")
             _made(workdir, run, interruption, initial)
         if leads:
             _draw(workdir)
-            say(_last_line(workdir))
+            print(printable(_last_line(workdir, len(run.class_names))))
 
 
 def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial: "Callable[[], State] | None") -> None:
@@ -138,7 +145,16 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial
 
 
 def begin_from(path: str, run: "Run") -> Callable[[], "State"]:
-    """What makes a first state out of another run's, or of a file of weights.
+    """Returns what makes a first state out of another run's, or of a file of weights.
+
+    Raises:
+      ConfigError, DataError: as `initial_from`.
+    """
+    return initial_from(path, run)[0]
+
+
+def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:
+    """Returns what makes a first state out of another run's, or of a file of weights, and the lineage of those.
 
     Raises:
       ConfigError: there is no such run, or nothing in it fits.
@@ -149,14 +165,19 @@ def begin_from(path: str, run: "Run") -> Callable[[], "State"]:
     from inception_jax.weights.trained import trained
 
     other = trained(path)
-    matching(run.abstract_state(), other.variables)
+    matching(run.abstract_state(), other.variables, names=(_named(run), f"{other.name}, {_named(other.run)}"))
 
     def begin() -> "State":
         state, borrowed = borrow(run.initial_state(), other.variables)
         say(f"from {other.name}: {borrowed}")
         return state
 
-    return begin
+    return begin, other.card.lineage
+
+
+def _named(run: "Run") -> str:
+    table = run.network.architecture
+    return f"{table.name} ({table.variant}) of {len(run.class_names)} classes"
 
 
 def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
@@ -193,14 +214,14 @@ def _draw(workdir: "epath.Path") -> None:
         say(f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report {short(workdir)}` tries again")
 
 
-def _last_line(workdir: "epath.Path") -> str:
+def _last_line(workdir: "epath.Path", classes: int) -> str:
     """The score, and where the pictures are."""
     from inception_jax.logbook import read_metrics
 
     scored = [row for row in read_metrics(workdir) if "val/top1" in row] if (workdir / "metrics.jsonl").exists() else []
     if not scored:
         return f"its metrics.jsonl holds no score: inception-jax evaluate {short(workdir)}"
-    score = "held-out " + scores({name.removeprefix("val/"): value for name, value in scored[-1].items()})
+    score = "held-out " + scores({name.removeprefix("val/"): value for name, value in scored[-1].items()}, classes)
     if not (workdir / "report").exists():
         return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {short(workdir)}"
     return f"{score}; pictures in {short(workdir / 'report')}"

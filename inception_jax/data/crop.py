@@ -83,19 +83,19 @@ def by_scale(draws: Draws, height: int, width: int, min_area: float, *, sides: t
     "Deep Residual Learning" (arXiv:1512.03385, section 3.4). `min_area` has no part in it.
     """
     shorter = sides[0] + draws.below(sides[1] - sides[0] + 1)
-    side = min(round(min(height, width) * size / shorter), height, width)
+    side = max(1, min(round(min(height, width) * size / shorter), height, width))
     return Box(draws.below(height - side + 1), draws.below(width - side + 1), side, side)
 
 
 def central(height: int, width: int, fraction: float) -> Box:
-    """`fraction` of each side about the centre: of the area it is the square. TF-Slim's evaluation takes 0.875."""
+    """`fraction` of each side about the centre, and a pixel at least: of the area it is the square. TF-Slim's evaluation takes 0.875."""
     top, left = int(height * (1 - fraction) / 2), int(width * (1 - fraction) / 2)
-    return Box(top, left, height - 2 * top, width - 2 * left)
+    return Box(top, left, max(1, height - 2 * top), max(1, width - 2 * left))
 
 
 def square(height: int, width: int, fraction: float) -> Box:
-    """The central square of `fraction` of the shorter side: what is left of resizing the shorter side and cropping."""
-    side = round(min(height, width) * fraction)
+    """The central square of `fraction` of the shorter side, of a pixel at least: what is left of resizing the shorter side and cropping."""
+    side = max(1, round(min(height, width) * fraction))
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 

@@ -1,9 +1,10 @@
 """From an encoded image to the pixels that the network sees: the work that stays on the host."""
 
 import io
+from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inception_jax.data.crop import Part
 from inception_jax.data.source import DataError
@@ -19,33 +20,68 @@ except ImportError:  # Pillow alone reads everything, at about half the speed
 
 MAX_PIXELS = 2**26
 """8192 x 8192: what ImageNet's largest image has twice over, and 200 MB once decoded."""
+MAX_SCANS = 64
+"""Of a progressive JPEG, of which encoders write about ten: one of 950 KB with 2,010 scans takes 19 s to decode."""
+MAX_SCANNED_PIXELS = 2**30
+"""Pixels times scans: sixteen scans of `MAX_PIXELS`."""
+
+Orientation = Literal["apply", "ignore"]
+"""Whether an image is turned and mirrored as its EXIF orientation says."""
+EXIF_ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258
+"""Tags."""
 
 
-def decode(image: bytes | np.ndarray, part: Part | None = None) -> np.ndarray:
-    """Pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
+def decode(image: bytes | np.ndarray, part: Part | None = None, *, orientation: Orientation = "apply") -> np.ndarray:
+    """Returns pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
 
-    CMYK and YCCK become RGB, grey is repeated, 16 bits are rounded to 8, transparency is dropped.
+    CMYK and YCCK become RGB, grey is repeated, 16 bits (and a TIFF's 12) are scaled to 8, transparency is dropped. Of the several images
+    in a phone's file (MPO) the first is taken, which is the photograph.
 
     Args:
       part: (height, width) -> the part that is wanted, to which [H, W, 3] is cut. What lies below it is not decoded where
         the format allows that.
+      orientation: `ignore` leaves the pixels as they are stored. A TIFF is turned all the same: Pillow does that by itself.
 
     Raises:
-      DataError: bytes that are no readable image, that are cut off, an animation, or of more than `MAX_PIXELS` (read
-        from the header, before anything is decoded); pixels that are not uint8 of 1 or 3 channels.
+      DataError: bytes that are no readable image, that are cut off, an animation, of floats or of 32-bit integers, whose black and white
+        nothing says, or of more than `MAX_PIXELS` or `MAX_SCANS` (read from the header, before anything is decoded); pixels that are not
+        uint8 of 1 or 3 channels.
     """
     if isinstance(image, np.ndarray):
         return _cut(_colour(image), part)
     try:
         found = None
         if simplejpeg is not None and simplejpeg.is_jpeg(image):
-            found = _by_simplejpeg(image, part)
-        return _cut(_by_pillow(image), part) if found is None else found
+            found = _by_simplejpeg(image, part, orientation)
+        return _cut(_by_pillow(image, orientation), part) if found is None else found
     except DataError:
         raise
     except Exception as error:  # each decoder raises a class of its own
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        reason = _no_format(image) if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({reason})") from error
+
+
+def is_turned(image: bytes | np.ndarray) -> bool:
+    """Returns whether an encoded image has an EXIF orientation other than upright; False where its header cannot be read."""
+    try:
+        return not isinstance(image, np.ndarray) and _orientation(image) > 1
+    except Exception:  # each decoder raises a class of its own, and `decode` reports it
+        return False
+
+
+def _orientation(image: bytes) -> int:
+    """Returns the EXIF orientation, 1 (upright) to 8."""
+    if simplejpeg is not None and simplejpeg.is_jpeg(image) and b"Exif" not in image:  # twenty times as fast as Pillow's parsing
+        return 1
+    with Image.open(io.BytesIO(image)) as opened:
+        found = opened.getexif().get(EXIF_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def _no_format(image: bytes) -> str:
+    if image[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc"):
+        return "HEIC, which is not read here: save it as JPEG"
+    return "of no known format"
 
 
 def _cut(pixels: np.ndarray, part: Part | None) -> np.ndarray:
@@ -55,12 +91,15 @@ def _cut(pixels: np.ndarray, part: Part | None) -> np.ndarray:
     return pixels[top : top + height, left : left + width]
 
 
-def _by_simplejpeg(image: bytes, part: Part | None) -> np.ndarray | None:
-    """None where Pillow shall decide: libjpeg-turbo warns, as of stray bytes that some of ImageNet's files have."""
+def _by_simplejpeg(image: bytes, part: Part | None, orientation: Orientation) -> np.ndarray | None:
+    """Returns None where Pillow shall decide: libjpeg-turbo warns, as of stray bytes that some of ImageNet's files have."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
-        _checked(height, width)
+        check_size(height, width)
+        _check_scans(image, height * width)
         if colours in ("CMYK", "YCCK"):  # libjpeg-turbo does not turn those into RGB
+            return None
+        if orientation == "apply" and _orientation(image) > 1:
             return None
         if part is None:
             return simplejpeg.decode_jpeg(image)
@@ -87,19 +126,44 @@ def _ending_at(jpeg: bytes, rows: int) -> bytes | None:
     return None
 
 
-def _by_pillow(image: bytes) -> np.ndarray:
+def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
     with Image.open(io.BytesIO(image)) as opened:
-        _checked(opened.height, opened.width)
-        if (frames := getattr(opened, "n_frames", 1)) > 1:
+        check_size(opened.height, opened.width)
+        if opened.format in ("JPEG", "MPO"):
+            _check_scans(image, opened.height * opened.width)
+        elif getattr(opened, "is_animated", False):  # of which a GIF's is known by its second frame, and not by decoding them all
+            frames = getattr(opened, "n_frames", 2) if len(image) < 2**20 else "many"  # a GIF is read to its end to count them
             raise DataError(f"an animation of {frames} frames ({opened.format}): give one image")
-        if opened.mode.startswith("I"):  # 16 bits, which `convert` cuts off at 255
-            return _colour(np.rint(np.asarray(opened) / 257).astype(np.uint8))
-        return np.asarray(opened.convert("RGB"))
+        if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):  # Pillow's mode for their 16 bits, too
+            kind = "floats" if opened.mode == "F" else "32-bit or signed integers"
+            raise DataError(
+                f"a {opened.format} of {kind}, of which nothing says what is black and what is white: save it with 8 or 16 bits a channel"
+            )
+        if opened.mode.startswith("I"):
+            bits = getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE)  # of a TIFF
+            most = 2**12 - 1 if bits == (12,) else 2**16 - 1
+            turned = ImageOps.exif_transpose(opened) if orientation == "apply" else opened
+            return _colour(np.rint(np.asarray(turned) * np.float32(255 / most)).astype(np.uint8))
+        plain = opened.convert("RGB")
+        return np.asarray(ImageOps.exif_transpose(plain) if orientation == "apply" else plain)
 
 
-def _checked(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
+    """Refuses an image before memory is taken for it.
+
+    Raises:
+      DataError: of more than `MAX_PIXELS`, or of none.
+    """
     if height * width > MAX_PIXELS:
-        raise DataError(f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,}: shrink it before training on it")
+        raise DataError(f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,}: cut or shrink it first")
+    if height < 1 or width < 1:
+        raise DataError(f"an image of {width}x{height} pixels: there is nothing to see")
+
+
+def _check_scans(jpeg: bytes, pixels: int) -> None:
+    scans = jpeg.count(b"\xff\xda")  # within the data of a scan 0xFF is followed by 0
+    if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
+        raise DataError(f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write ({MAX_SCANS}): save it again")
 
 
 def _colour(pixels: np.ndarray) -> np.ndarray:
@@ -107,6 +171,7 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise DataError(f"an image is {pixels.dtype} {pixels.shape}; wanted are uint8 [H, W], [H, W, 1] or [H, W, 3]")
+    check_size(*pixels.shape[:2])
     return pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1)
 
 
@@ -116,16 +181,33 @@ def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
     Args:
       rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2's) or `area` (mean when shrinking) as OpenCV
         has them; `antialias` or `bicubic_antialias`, Pillow's filters, widened when shrinking (torchvision's, timm's, and
-        TensorFlow 2's with antialias=True); `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
+        TensorFlow 2's with antialias=True); `nearest`, Pillow's; `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
         Google's checkpoints were scored with. Without OpenCV the first two are Pillow's.
+
+    Raises:
+      DataError: an image that is so long that resizing one of its sides first would make more than `MAX_PIXELS` of it, or that a library
+        refuses.
     """
+    height, width = into.shape[:2]
+    check_size(pixels.shape[0], width)
+    check_size(height, pixels.shape[1])
+    try:
+        _resize(pixels, into, rule)
+    except Exception as error:  # each library raises a class of its own
+        raise DataError(
+            f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be resized to {width}x{height} ({error})"
+        ) from error
+
+
+def _resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
     height, width = into.shape[:2]
     if rule == "tf1_bilinear":
         into[:] = _from_the_corner(pixels, height, width)
         return
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
     by_area = rule == "area" and height < pixels.shape[0] and width < pixels.shape[1]
-    if cv2 is not None and rule != "bicubic_antialias" and (rule != "antialias" or not shrinks):  # growing, three are the same
+    by_opencv = rule in ("bilinear", "area") or (rule == "antialias" and not shrinks)  # growing, three are the same
+    if cv2 is not None and by_opencv:
         how = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
         if into.flags.c_contiguous:
             cv2.resize(pixels, (width, height), dst=into, interpolation=how)
@@ -133,7 +215,7 @@ def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
             into[:] = cv2.resize(pixels, (width, height), interpolation=how)
         return
     box = Image.Resampling.BOX if by_area else Image.Resampling.BILINEAR
-    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "area": box}
+    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "area": box}
     into[:] = Image.fromarray(pixels).resize((width, height), filters.get(rule, Image.Resampling.BILINEAR))
 
 

@@ -1,20 +1,25 @@
 """Images in a folder for each class."""
 
-import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from inception_jax.data.facts import digest_files
+from inception_jax.data.listing import list_files, list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
 
 
 class FolderSource:
-    """A folder for each class: `<directory>/<split>/<class>/<image>`, classes and images in the order of their names.
+    """A folder for each class: `<directory>/<split>/<class>/.../<image>`, classes and images in the order of their names.
 
-    What an image is called does not matter, only what it holds. Names that begin with a dot are passed over.
+    Folders within that of a class are read, too, and links are followed. What an image is called does not matter, only what it holds. What
+    operating systems and editors leave behind is passed over (`listing`); whatever else is left out is named and counted in a warning.
+
+    Attributes:
+      nested: files in folders within that of a class.
+
+    Raises:
+      DataError: no such folder, none for a class, one without images, or a link to nothing.
     """
 
     def __init__(self, split: str, directory: str | None):
@@ -22,14 +27,26 @@ class FolderSource:
             raise DataError("data.name is folder: set data.directory to the folder that holds <split>/<class>/<image>")
         root = Path(directory).expanduser() / split
         if not root.is_dir():
-            raise DataError(f"{root} is no folder: wanted is <data.directory>/{split}/<class>/<image>")
-        self.class_names = tuple(sorted(entry.name for entry in _listed(root) if entry.is_dir()))
-        files = [(label, *file) for label, name in enumerate(self.class_names) for file in _files(root / name)]
-        filled = {label for label, _, _ in files}
-        if empty := [name for label, name in enumerate(self.class_names) if label not in filled]:
+            there = list_folders(root.parent)[0] if root.parent.is_dir() else []
+            splits = f"; there are folders {', '.join(there[:5])}: is one of them the split?" if there else ""
+            raise DataError(f"{root} is no folder: wanted is <data.directory>/{split}/<class>/<image>{splits}")
+        names, others = list_folders(root)
+        listed = {name: list_files(root / name) for name in names}
+        if broken := [f"{name}/{file}" for name in names for file in listed[name].broken]:
+            raise DataError(
+                f"{root / broken[0]} is a link to nothing, or cannot be looked at: mend or remove it ({len(broken)} such in {root})"
+            )
+        if others:
+            report_left_out(root, [("in no class folder", others)])
+        for name in names:
+            report_left_out(root / name, listed[name].left_out.items())
+        if empty := [name for name in names if not listed[name].files]:
             raise DataError(f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders ({len(empty)} of them)")
-        if not files:
+        if not names:
             raise DataError(f"{root} holds no folders: wanted is one for each class")
+        files = [(label, *file) for label, name in enumerate(names) for file in listed[name].files]
+        self.class_names = tuple(names)
+        self.nested = sum("/" in name for _, name, _ in files)
         self._root, self._files = root, [(label, name) for label, name, _ in files]
         self._fingerprint = digest_files((f"{self.class_names[label]}/{name}", size) for label, name, size in files)
 
@@ -52,24 +69,3 @@ class FolderSource:
     def fingerprint(self) -> str:
         """Returns one of the names and sizes of all files, listed once."""
         return self._fingerprint
-
-
-def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error})") from error
-
-
-def _files(folder: Path) -> list[tuple[str, int]]:
-    """Returns name and size of each file in a folder, in the order of the names: one call to the system for each."""
-    found = []
-    for entry in _listed(folder):
-        try:
-            status = entry.stat()
-        except OSError:  # a link to nothing, or a file that is gone by now
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found.append((entry.name, status.st_size))
-    return sorted(found)

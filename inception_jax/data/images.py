@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inception_jax.data.listing import list_files, report_left_out
 from inception_jax.data.source import DataError, Example
 
 Image = str | Path | bytes | np.ndarray
@@ -33,7 +34,10 @@ class FileSource:
 
 
 def images_in(names: Sequence[str | Path]) -> list[Path]:
-    """The files that are named, and those in the folders that are, in the order of their names.
+    """Returns the files that are named, and those below the folders that are, in the order of their names.
+
+    Links to nothing are among them, so that they are reported as images that cannot be read. What operating systems leave behind and
+    folders whose names begin with a dot are passed over; whatever else is left out is named and counted in a warning.
 
     Raises:
       DataError: a folder without files.
@@ -41,8 +45,14 @@ def images_in(names: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")) if path.is_dir() else [path]
-        if not files:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        listing = list_files(path)
+        report_left_out(path, listing.left_out.items())
+        if not listing.files and not listing.broken:
             raise DataError(f"{name} is a folder without files: give images, or a folder that holds some")
-        found += files
+        found += [
+            path / file for file in sorted([*(file.name for file in listing.files), *listing.broken], key=lambda file: file.split("/"))
+        ]
     return found

@@ -4,6 +4,7 @@ The bytes of images and of records are copied as they are.
 """
 
 import json
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -12,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inception_jax.data import records
+from inception_jax.data import records, tfrecords
 from inception_jax.data.folder import FolderSource
+from inception_jax.data.listing import list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
-from inception_jax.files import json_text, put
+from inception_jax.files import json_text, put, split_lines
 
 SHARD = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
@@ -54,6 +56,8 @@ class Preparation:
     def write(self, shard: Shard) -> None:
         file = self._target / shard.name
         if not file.exists():
+            for stale in self._target.glob(f"{shard.name}.*.tmp"):  # of a preparation that was killed
+                stale.unlink()
             records.write(shard.records(), file)
         written = records.opened([file])
         self._counts.setdefault(shard.split, {})[shard.name] = len(written)
@@ -70,7 +74,9 @@ class Preparation:
 
 
 def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
-    splits = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    splits, others = list_folders(root)
+    if others:
+        report_left_out(root, [("in the folder of no split", others)])
     if not splits:
         raise DataError(f"{root} holds neither <split>/<class>/<image> nor TFRecords")
     shards, names = [], {}
@@ -109,24 +115,14 @@ def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str]
         split, count = part["split"], int(part["shards"])
         numbers[split, count].add(int(part["shard"]))
         name = file.name.replace(".tfrecord-", ".array_record-") if ".tfrecord-" in file.name else f"{file.name}.array_record"
-        shards.append(Shard(split, name, partial(_read, file)))
+        shards.append(Shard(split, name, partial(tfrecords.read, file)))
     for (split, count), there in numbers.items():
         if missing := sorted(set(range(count)) - there):
             raise DataError(
                 f"{root} holds {len(there)} of {count} shards of {split}; missing are {missing[:5]}: copy or download them again"
             )
     labels = root / "label.labels.txt"
-    return shards, labels.read_text().splitlines() if labels.exists() else None
-
-
-def _read(file: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file. Grain compares lengths, not checksums."""
-    import grain
-
-    try:
-        yield from grain.experimental.TFRecordIterDataset(str(file))
-    except ValueError as error:
-        raise DataError(f"{file} is no whole TFRecord file: copy or download it again") from error
+    return shards, split_lines(labels.read_bytes()) if labels.exists() else None
 
 
 def _note_classes(written: Any, seen: dict[int, str]) -> None:
@@ -137,7 +133,7 @@ def _note_classes(written: Any, seen: dict[int, str]) -> None:
         if label not in seen:
             features = records.features_of(record)
             names = (features[key].bytes_list.value for key in ("image/class/synset", "image/class/text") if key in features)
-            seen[label] = next((name[0].decode() for name in names if name), str(label))
+            seen[label] = next((os.fsdecode(name[0]) for name in names if name), str(label))
 
 
 def _named(seen: dict[int, str]) -> tuple[int, list[str]]:
@@ -156,5 +152,10 @@ def _keep_for_tfds(source: Path, target: Path) -> None:
     for file in [*source.glob("features.json"), *source.glob("*.labels.txt")]:
         shutil.copy(file, target)
     if (source / "dataset_info.json").exists():
-        described = json.loads((source / "dataset_info.json").read_text())
+        try:
+            described = dict(json.loads((source / "dataset_info.json").read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{source / 'dataset_info.json'} cannot be read ({error!r:.200}): download it again, or take it away"
+            ) from error
         put(target / "dataset_info.json", json_text({**described, "fileFormat": "array_record"}, indent=2))

@@ -7,12 +7,14 @@
 """
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inception_jax.data.facts import digest_files
 from inception_jax.data.source import DataError, Example
+from inception_jax.files import unfinished_name
 
 INDEX = "records.json"
 UNCOMPRESSED = "group_size:1,uncompressed"
@@ -37,14 +39,14 @@ class RecordSource:
             raise DataError(
                 f"{root} holds no {INDEX}: run\n  inception-jax data prepare SOURCE {root}\nwith the images or TFRecords as SOURCE"
             )
-        index = json.loads((root / INDEX).read_text())
-        if split not in index["splits"]:
-            raise DataError(f"{root} has no split {split!r}; it has {', '.join(index['splits'])}")
-        files: dict[str, int] = index["splits"][split]
+        index = read_index(root / INDEX)
+        if split not in index.splits:
+            raise DataError(f"{root} has no split {split!r}; it has {', '.join(index.splits)}")
+        files = index.splits[split]
         if missing := [name for name in files if not (root / name).exists()]:
             raise DataError(f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again")
-        self.class_names = tuple(index["class_names"])
-        self._first_label = index["first_label"]
+        self.class_names = index.class_names
+        self._first_label = index.first_label
         self._files = [(name, count, (root / name).stat().st_size) for name, count in files.items()]
         self._records = opened([root / name for name in files])
         if len(self) != sum(files.values()):
@@ -65,6 +67,35 @@ class RecordSource:
     def fingerprint(self) -> str:
         """Returns one of the names, records and sizes of the shards."""
         return digest_files((f"{name} {count}", size) for name, count, size in self._files)
+
+
+class Index(NamedTuple):
+    """What `records.json` holds: the names of the classes, the label of the first, and the records of each file of each split."""
+
+    class_names: tuple[str, ...]
+    first_label: int
+    splits: dict[str, dict[str, int]]
+
+
+def read_index(file: Path) -> Index:
+    """Returns what a `records.json` holds.
+
+    Raises:
+      DataError: it cannot be read, or is of another form.
+    """
+    try:
+        found = json.loads(file.read_bytes())
+        index = Index(tuple(found["class_names"]), found["first_label"], found["splits"])
+        counted = all(
+            type(count) is int and count >= 0 and Path(name).name == name
+            for files in index.splits.values()
+            for name, count in files.items()
+        )
+        if not (counted and all(isinstance(name, str) for name in index.class_names) and type(index.first_label) is int):
+            raise ValueError("class names are texts, and records are counted, by the names of files in the same folder")
+        return index
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read ({error!r:.200}): prepare the data again, or bring back its copy") from error
 
 
 def opened(files: list[Path]) -> Any:
@@ -91,7 +122,7 @@ def parsed(record: bytes) -> Example:
     image, label, name = (next((features[key] for key in keys if key in features), None) for keys in (IMAGE, LABEL, NAME))
     if image is None or label is None or not image.bytes_list.value or not label.int64_list.value:
         raise DataError(f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of {LABEL}")
-    return Example(image.bytes_list.value[0], label.int64_list.value[0], name.bytes_list.value[0].decode() if name else "")
+    return Example(image.bytes_list.value[0], label.int64_list.value[0], os.fsdecode(name.bytes_list.value[0]) if name else "")
 
 
 def features_of(record: bytes) -> Any:
@@ -116,7 +147,7 @@ def serialized(example: Example) -> bytes:
     message = tf_example_pb2.Example()
     message.features.feature["image"].bytes_list.value.append(example.image)
     message.features.feature["label"].int64_list.value.append(example.label)
-    message.features.feature["name"].bytes_list.value.append(example.name.encode())
+    message.features.feature["name"].bytes_list.value.append(os.fsencode(example.name))
     return message.SerializeToString(deterministic=True)
 
 
@@ -124,13 +155,16 @@ def write(records: Iterable[bytes], file: Path) -> int:
     """Writes `records` to `file`, which appears when it is whole; returns how many there were."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    unfinished, count = file.with_name(file.name + ".unfinished"), 0
+    unfinished, count = unfinished_name(file), 0
     writer = ArrayRecordWriter(str(unfinished), UNCOMPRESSED)
     try:
         for record in records:
             writer.write(record)
             count += 1
-    finally:
         writer.close()
-    unfinished.replace(file)
+        unfinished.replace(file)
+    except BaseException:
+        writer.close()
+        unfinished.unlink(missing_ok=True)
+        raise
     return count

@@ -6,8 +6,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from inception_jax.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError, ValueError):
     """Data that is missing or cannot be read; the message says what was found and what to do."""
 
     exit_code = 65

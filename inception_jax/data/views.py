@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_jax.data.crop import Box
-from inception_jax.data.decode import decode, resize
+from inception_jax.data.decode import Orientation, check_size, decode, resize
 from inception_jax.data.source import Example
 
 
@@ -101,15 +101,15 @@ class Viewer:
     An image is decoded once, and resized once for each scale, for all of its views that are asked for in a row.
     """
 
-    def __init__(self, views: int, size: int, rule: str):
-        self._views, self._size, self._rule = views, size, rule
+    def __init__(self, views: int, size: int, rule: str, orientation: Orientation = "apply"):
+        self._views, self._size, self._rule, self._orientation = views, size, rule, orientation
         self._enumerated = lru_cache(maxsize=64)(VIEWS[views])
         self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, example: Example, position: int, into: np.ndarray) -> None:
         number, which = divmod(position, self._views)
-        image = self._once((number, 0), lambda: decode(example.image))
+        image = self._once((number, 0), lambda: decode(example.image, orientation=self._orientation))
         tall, wide, _ = image.shape
         side, (top, left, height, width), mirrored = self._enumerated(tall, wide, self._size)[which]
         scaled = self._once((number, side), lambda: self._resized(image, *resized(tall, wide, side)))
@@ -121,6 +121,7 @@ class Viewer:
             resize(cut, into, self._rule)
 
     def _resized(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        check_size(height, width)  # before memory is taken: 60,000 x 4 pixels become 1.8 billion
         into = np.empty((height, width, 3), np.uint8)
         resize(image, into, self._rule)
         return into

@@ -11,6 +11,7 @@ import numpy as np
 from inception_jax.confidence import interval
 from inception_jax.data.source import DataError, Source
 from inception_jax.evaluation.predictions import Predictions
+from inception_jax.files import split_lines
 
 
 class Lists(NamedTuple):
@@ -64,7 +65,9 @@ def excluded(file: Path, own: np.ndarray) -> np.ndarray:
       DataError: no such file, lines that are no numbers, or not one of these examples.
     """
     try:
-        listed = [int(line) for line in file.read_text().split()]
+        listed = [int(word) for line in split_lines(file.read_bytes()) for word in line.split()]
+        if not all(0 <= number < 2**31 for number in listed):
+            raise ValueError("the images have numbers from 1 to 50,000")
     except (OSError, ValueError) as error:
         raise DataError(f"--exclude {file}: {error}; wanted is a file with one number on each line") from error
     kept = ~np.isin(own, listed)
@@ -80,11 +83,12 @@ def reassessed(file: Path) -> list[list[int]]:
       DataError: no such file, or another form.
     """
     try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"--real {file}: {error}; wanted is real.json, a list of 50,000 lists of classes") from error
-    if not isinstance(found, list) or not all(isinstance(labels, list) for labels in found):
-        raise DataError(f"--real {file} holds no list of lists: wanted is real.json, with the classes of image 1 first")
+    lists = isinstance(found, list) and all(isinstance(labels, list) for labels in found)
+    if not lists or not all(type(label) is int for labels in found for label in labels):
+        raise DataError(f"--real {file} holds no list of lists of numbers: wanted is real.json, with the classes of image 1 first")
     return found
 
 

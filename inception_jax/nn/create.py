@@ -1,7 +1,9 @@
 """A network by its name, with what a recipe changes about it."""
 
+import difflib
 import fnmatch
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,8 @@ from inception_jax.spec.residual import zero_last_gamma
 from inception_jax.spec.rewrite import demand
 from inception_jax.spec.variation import with_scaled_kernels, without_local_response
 from inception_jax.spec.width import widen
+
+NORM_FIELDS = {item.name for item in fields(BatchNorm)} - {"parent", "name"}
 
 
 def create(
@@ -55,10 +59,13 @@ def create(
       norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
 
     Raises:
+      TypeError: a keyword that there is not.
       UnknownModelError: no such name or variant.
       ValueError: something to change that this network has not.
       RewriteError: a rewrite that this network has no place for.
     """
+    for keyword in norm.keys() - NORM_FIELDS:
+        raise TypeError(f"create() has no keyword {keyword!r}{_hint(keyword)}")
     table = widen(architecture(name, variant), width_multiplier)
     if zero_init_residual:
         table = zero_last_gamma(table)
@@ -79,3 +86,12 @@ def create(
         table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux, per_activation_in=per_activation_in,
         recompute=recompute, rewrites=rewrites, precision=precision,
     )  # fmt: skip
+
+
+def _hint(keyword: str) -> str:
+    """Returns what may have been meant."""
+    if keyword in ("pretrained", "weights"):
+        return ": it makes a network without weights; inception_jax.load(FILE) gives those of a file that `inception-jax convert` wrote"
+    known = {*inspect.signature(create).parameters, *NORM_FIELDS} - {"norm"}
+    near = difflib.get_close_matches(keyword, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"

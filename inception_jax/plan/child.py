@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from inception_jax.config import ConfigError
+from inception_jax.errors import UserError
 from inception_jax.plan.chips import known
 
 ABROAD = {
@@ -24,7 +25,7 @@ OWN = ("TPU_", "LIBTPU_", "XLA_", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES"
 """Variables for this machine's devices, which would change what is compiled for others."""
 
 
-class RefusedError(RuntimeError):
+class RefusedError(UserError, RuntimeError):
     """What the child could not do, with its exit code."""
 
     def __init__(self, message: str, exit_code: int):

@@ -18,8 +18,12 @@ _COLLECTIVE = re.compile(
     r"(?P<operation>all-reduce|reduce-scatter|all-gather|send)(?P<start>-start)?\((?P<rest>.*)"
 )
 _ARRAY = re.compile(r"\b(?P<dtype>pred|[subfc]+\d+\w*)\[(?P<sides>[\d,]*)\]")
-# As numbers, or, from XLA of jaxlib 0.12 on, as axes of a mesh: `mesh['data'=4,'model'=2] {'data'}`, a part of an axis as `'data':(1)2`.
-_GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]*)\}|mesh\[(?P<mesh>[^\]]*)\][^{]*\{(?P<axes>[^}]*)\})")
+# As numbers, as none for all devices, or, from XLA of jaxlib 0.12 on, as axes of a mesh: `mesh['data'=4,'model'=2] {'data'}`, a part of an
+# axis as `'data':(1)2`.
+_GROUPS = re.compile(
+    r"replica_groups=(?:\[\d+,(?P<size>\d+)\]<=|\{\{(?P<first>\d[\d,]*)\}|(?P<all>\{\})|mesh\[(?P<mesh>[^\]]*)\][^{]*\{(?P<axes>[^}]*)\})"
+)
+_DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
 _MESH_AXIS = re.compile(r"'(?P<name>[^']*)'=(?P<size>\d+)")
 _AXIS = re.compile(r"'(?P<name>[^']*)'(?::\(\d+\)(?P<part>\d+))?")
 _BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(?P<kind>\w+)"')
@@ -41,8 +45,14 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str) -> Iterator[Collective]:
-    """Those in the text of a compiled program, each once; one that is started and awaited is found where it starts."""
-    for line in text.splitlines():
+    """Yields those in the text of a compiled program, each once; one that is started and awaited is found where it starts.
+
+    Raises:
+      ValueError: groups of devices in a form that is not known here; XLA has changed it before.
+    """
+    lines = text.splitlines()
+    devices = prod(int(count) for line in lines if line.startswith("HloModule") for count in _DEVICES.findall(line))
+    for line in lines:
         found = _COLLECTIVE.match(line)
         if not found:
             continue
@@ -54,7 +64,7 @@ def collectives(text: str) -> Iterator[Collective]:
             arrays = arrays[:1]  # then follow a context and a token
         elif operation == "all-gather" and found["start"]:
             arrays = arrays[len(arrays) // 2 :]  # what goes in, and then what comes out
-        times = _participants(rest) if operation == "reduce-scatter" else 1
+        times = _participants(rest, devices) if operation == "reduce-scatter" else 1
         sizes: Counter[str] = Counter()
         for array in arrays:
             sizes[DTYPES.get(array["dtype"], array["dtype"])] += times * _bytes(array)
@@ -83,11 +93,26 @@ def _bytes(array: re.Match) -> int:
     return -(-bits * prod(int(side) for side in array["sides"].split(",") if side) // 8)
 
 
-def _participants(rest: str) -> int:
+def _participants(rest: str, devices: int) -> int:
+    """Returns how many devices are in a group, of the operation whose operands and attributes are `rest`."""
     found = _GROUPS.search(rest)
-    if not found:
-        return 1
-    if found["mesh"]:
-        sizes = {axis["name"]: int(axis["size"]) for axis in _MESH_AXIS.finditer(found["mesh"])}
-        return prod(int(axis["part"] or sizes[axis["name"]]) for axis in _AXIS.finditer(found["axes"]))
-    return int(found["size"]) if found["size"] else len(found["first"].split(","))
+    try:
+        if found is None:
+            raise KeyError("replica_groups")
+        if found["all"]:
+            return devices
+        if found["mesh"] is None:
+            return int(found["size"]) if found["size"] else len(found["first"].split(","))
+        sizes = {axis["name"]: axis["size"] for axis in _MESH_AXIS.finditer(found["mesh"])}
+        count = 1
+        for axis in found["axes"].split(",") if found["axes"].strip() else ():
+            known = _AXIS.fullmatch(axis.strip())
+            if known is None:
+                raise KeyError(axis)
+            count *= int(known["part"] or sizes[known["name"]])
+        return count
+    except KeyError as error:
+        form = rest.partition("replica_groups=")[2][:80] or "none"
+        raise ValueError(
+            f"devices are grouped in a form that is not known here ({form}): the bytes between them cannot be counted"
+        ) from error

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inception_jax.config import stored
+from inception_jax.errors import UserError
 from inception_jax.logbook import read_metrics
 from inception_jax.report.tables import aligned
 
@@ -18,7 +19,7 @@ WINDOW = 5
 """Evaluations that are averaged before one is called better than another."""
 
 
-class ComparisonError(ValueError):
+class ComparisonError(UserError, ValueError):
     """Runs that cannot be compared."""
 
     exit_code = 78

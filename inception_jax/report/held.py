@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +9,12 @@ import numpy as np
 from etils import epath
 
 from inception_jax.config import stored, to_json
+from inception_jax.errors import UserError, printable
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts
 
 
-class UnreadableError(ValueError):
+class UnreadableError(UserError, ValueError):
     """A file of a run that is not what was written there."""
 
     exit_code = 65
@@ -55,8 +55,12 @@ def _worst(file: Path) -> dict[str, np.ndarray]:
     if not file.exists():
         return {}
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            worst = dict(archive)
+        with zipfile.ZipFile(file) as archive:  # arrays that are not compressed: what would expand is not read
+            declared = sum(part.file_size for part in archive.infolist())
+        if declared > file.stat().st_size:
+            raise ValueError(f"its parts say that they have {declared:,} bytes, more than the file")
+        with np.load(file, allow_pickle=False) as arrays:
+            worst = dict(arrays)
         names, classes = worst["class_names"], (worst["label"], worst["prediction"])
         sane = (
             worst["image"].ndim == 4
@@ -64,14 +68,16 @@ def _worst(file: Path) -> dict[str, np.ndarray]:
             and worst["example"].ndim == 3
             and names.dtype.kind == "U"
             and worst["probability"].dtype.kind == "f"
+            and bool(((worst["probability"] >= 0) & (worst["probability"] <= 1) | np.isnan(worst["probability"])).all())
             and all(of.shape == worst["probability"].shape == (len(worst["image"]),) for of in classes)
             and all(of.dtype.kind == "i" and (of >= 0).all() and (of < len(names)).all() for of in classes)
             and ("confusion" not in worst or (worst["confusion"].shape == 2 * (len(names),) and worst["confusion"].dtype.kind in "iu"))
+            and ("confusion" not in worst or (worst["confusion"] >= 0).all())
         )
         if not sane:
             raise ValueError("its arrays do not fit each other")
-        return worst
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        return worst | {"class_names": np.array([printable(name) for name in names])}
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen classes between them
         raise UnreadableError(f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again") from error
 
 
@@ -82,9 +88,9 @@ def _health(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_bytes())
         layers = [{"name": str(one["name"]), "mean": _number(one["mean"]), "variance": _number(one["variance"])} for one in found["layers"]]
         return {"layers": layers, "running": _number(found["running"]), "population": _number(found["population"])}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableError(
-            f"{file} cannot be read ({error!r}): take it away, and `inception-jax evaluate --health` writes it again"
+            f"{file} cannot be read ({error!r:.200}): take it away, and `inception-jax evaluate --health` writes it again"
         ) from error
 
 

@@ -38,8 +38,9 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
         )
     parts += [_picture(picture) for picture in pictures if picture.suffix == ".png"]
     if scored:
-        head = ("step", "top-1", "top-5", "loss")
-        cells = ((f"{r['step']:,.0f}", _top1(r), f"{r['val/top5']:.2%}", f"{r['val/loss']:.4f}") for r in scored)
+        few = 0 < len(worst.get("class_names", ())) <= 5  # of which the five likeliest are all
+        head = ("step", "top-1", *(() if few else ("top-5",)), "loss")
+        cells = ((f"{r['step']:,.0f}", _top1(r), *(() if few else (f"{r['val/top5']:.2%}",)), f"{r['val/loss']:.4f}") for r in scored)
         parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
     if whole := sum((times := spent(rows)).values()):
         lasted = ((kind, duration(seconds), f"{seconds / whole:.0%}") for kind, seconds in times.items())
@@ -77,7 +78,7 @@ def _page(title: str, parts: Iterable[str], file: Path) -> Path:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
-    put(file, text.encode(errors="replace"))  # the name of a folder need not be text
+    put(file, text.encode(errors="backslashreplace"))  # the name of a folder need not be text
     return file
 
 

@@ -1,16 +1,23 @@
 """What is known of a file of weights: its network, what that is fed, what its classes mean, and where it comes from."""
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from inception_jax.config import ConfigError, Data, Experiment, Model, from_json
+from inception_jax.data.augment import SCALINGS
 from inception_jax.data.source import DataError
 from inception_jax.files import json_text
 from inception_jax.weights import classes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had no `release`, `digest` and `tuned_from`, and no orientation: images were not turned."""
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -18,13 +25,17 @@ class Card:
     """
     Attributes:
       model: the network, in the words of a recipe; `aux` where its auxiliary heads are in the file.
-      data: what it is fed: `image_size`, `test_crop`, `test_crop_fraction`, `resize`, `scaling`, `margin` and `binarize`.
+      data: what it is fed: `image_size`, `test_crop`, `test_crop_fraction`, `resize`, `scaling`, `margin`, `binarize` and `orientation`.
       num_classes: of its head.
       class_names: its own; none where they are ImageNet's.
       class_offset: classes that stand before ImageNet's first.
-      source: the project that published the file which this was converted from, or what else made it.
+      source: the project whose format the file was in which this was converted from, or what else made it.
       file, sha256: that file's name and the hash of its bytes.
-      licence: of the weights, as their project states it.
+      release: which of the project's releases it is; unknown where the arrays are no known one.
+      licence: of the weights, as their project states it; unknown where nothing states it.
+      tuned_from: what the weights were initialised from, a card's `source`, `file`, `sha256`, `release`, `licence`, `digest` and
+        `tuned_from`; empty where from nothing.
+      digest: of the arrays of the file that the card is of (`digest_arrays`); empty where it is of none.
       published: `top1` and `top5` (fractions) as their project publishes them, and `known_by`; none where the file is not known.
       parity: `against`, `size` and, for each end point, the largest error, over the largest value; see `verify`.
     """
@@ -37,14 +48,18 @@ class Card:
     source: str = ""
     file: str = ""
     sha256: str = ""
-    licence: str = ""
+    release: str = UNKNOWN
+    licence: str = UNKNOWN
+    tuned_from: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
     published: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all classes, in the order of the head."""
-        return self.class_names or classes.names(self.num_classes, self.class_offset)
+        return self.class_names or (classes.names(self.num_classes, self.class_offset) if self.num_classes else ())
 
     @property
     def experiment(self) -> Experiment:
@@ -53,11 +68,34 @@ class Card:
 
     def to_json(self) -> str:
         fields = {**dataclasses.asdict(self), "data": {name: getattr(self.data, name) for name in FED}}
-        return json_text({"format_version": FORMAT_VERSION, **fields}, indent=1)
+        return json_text({**fields, "format_version": FORMAT_VERSION}, indent=1)
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """What a card of weights that are tuned from these keeps as `tuned_from`."""
+        return {name: getattr(self, name) for name in LINEAGE}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What stands between an image and the network, in numbers, for those who run an export."""
+        mean, deviation = SCALINGS[self.data.scaling]
+        fed = {name: getattr(self.data, name) for name in FED}
+        return {**fed, "mean": list(mean), "std": list(deviation), "pixel_range": [0, 1], "channels": "RGB", "layout": "NHWC"}
 
 
-FED = ("image_size", "test_crop", "test_crop_fraction", "resize", "scaling", "margin", "binarize")
+LINEAGE = ("source", "file", "sha256", "release", "licence", "digest", "tuned_from")
+FED = ("image_size", "test_crop", "test_crop_fraction", "resize", "scaling", "margin", "binarize", "orientation")
 """The fields of a recipe's data that a trained network cannot do without."""
+
+
+def digest_arrays(arrays: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of arrays by their names, with their shapes and types, in the order of the names."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        found.update(f"{name}\0{value.dtype.str}\0{value.shape}\n".encode(errors="surrogateescape"))
+        found.update(value.view(np.uint8).data if value.size else b"")
+    return found.hexdigest()
 
 
 def read(text: str, where: str) -> Card:
@@ -68,12 +106,33 @@ def read(text: str, where: str) -> Card:
     """
     try:
         fields = json.loads(text)
-        version = fields.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise DataError(f"{where} has a card of format {version}; this version reads {FORMAT_VERSION}: use the release that wrote it")
+        version = fields["format_version"]
+        if version not in (1, FORMAT_VERSION) or type(version) is not int:
+            raise DataError(
+                f"{where} has a card of format {version!r:.20}; this version reads up to {FORMAT_VERSION}: use the one that wrote it"
+            )
         told = from_json({"model": fields.pop("model"), "data": fields.pop("data")})
-        return Card(told.model, told.data, **{**fields, "class_names": tuple(fields["class_names"])})
+        card = Card(told.model, told.data, **{**fields, "class_names": tuple(fields["class_names"])})
+        _check(card)
+        return card
     except DataError:
         raise
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} has a card that cannot be read ({error}): convert the weights again") from error
+
+
+def _check(card: Card) -> None:
+    """Refuses a card whose fields are of other types than they are written in.
+
+    Raises:
+      ValueError: one is.
+    """
+    texts = (*card.class_names, card.source, card.file, card.sha256, card.release, card.licence, card.digest)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("names, source, hashes and licence are texts")
+    if any(type(number) is not int or number < 0 for number in (card.num_classes, card.class_offset)):
+        raise ValueError("numbers of classes are integers")
+    if not all(isinstance(part, dict) for part in (card.published, card.parity, card.tuned_from)):
+        raise ValueError("published, parity and tuned_from are objects")
+    if card.class_names and len(card.class_names) != card.num_classes:
+        raise ValueError(f"there are {len(card.class_names)} names for {card.num_classes} classes")

@@ -3,19 +3,69 @@
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from inception_jax.data.source import DataError, Example, Source
+
 IMAGENET = Path(__file__).with_name("imagenet.txt")
 
 
 @cache
+def _lines() -> tuple[tuple[str, str], ...]:
+    """Returns the WordNet id and the name of each class."""
+    ids = (line.partition(" ") for line in IMAGENET.read_text().splitlines())
+    return tuple((id, name) for id, _, name in ids)
+
+
 def imagenet() -> tuple[str, ...]:
-    """The names of ILSVRC-2012's classes in the order of their synsets, which all releases keep."""
-    return tuple(line.split(" ", 1)[1] for line in IMAGENET.read_text().splitlines())
+    """Returns the names of ILSVRC-2012's classes in the order of their synsets, which all releases keep."""
+    return tuple(name for _, name in _lines())
 
 
 def names(count: int, offset: int) -> tuple[str, ...]:
-    """Of a head of `count` classes whose first of ImageNet is number `offset`.
+    """Returns those of a head of `count` classes whose first of ImageNet is number `offset`.
 
     Before it stands TF-Slim's background; what is left behind the thousandth (the graph of 2015 has seven) is of no class.
     """
     own = ("background",) * offset + imagenet()
     return own + tuple(f"unused {i}" for i in range(len(own), count))
+
+
+class RelabelledSource:
+    """Another source under the labels that a network has for its classes."""
+
+    def __init__(self, source: Source, labels: np.ndarray, class_names: tuple[str, ...]):
+        self._source, self._labels = source, labels
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        return example._replace(label=int(self._labels[example.label]))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Returns those of all images where they are known without reading any, else none."""
+        known = np.asarray(getattr(self._source, "labels", ()), np.int64)
+        return self._labels[known]
+
+
+def relabel(source: Source, class_names: tuple[str, ...]) -> RelabelledSource:
+    """Returns `source`, whose classes may be fewer and in another order, under the labels of `class_names`.
+
+    Classes are known by their names, or by the WordNet ids of ImageNet's.
+
+    Raises:
+      DataError: a class that the network does not have.
+    """
+    known = {name: label for label, name in reversed(list(enumerate(class_names)))}
+    known |= {id: known[name] for id, name in _lines() if name in known and id not in known}
+    if strangers := [name for name in source.class_names if name not in known]:
+        shown = f"{', '.join(strangers[:5])}{' ...' if len(strangers) > 5 else ''}"
+        raise DataError(
+            f"the network has no class called {shown} ({len(strangers)} of {len(source.class_names)}); it has {', '.join(class_names[:5])}"
+            f"{' ...' if len(class_names) > 5 else ''}: name the folders as its classes, or by ImageNet's WordNet ids"
+        )
+    return RelabelledSource(source, np.array([known[name] for name in source.class_names], np.int64), class_names)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from safetensors.numpy import save as to_bytes
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
-from inception_jax.files import put
+from inception_jax.files import json_text, put
 from inception_jax.weights import file, onnx, savedmodel, stablehlo
 from inception_jax.weights.activations import activations
 from inception_jax.weights.convert import ours, theirs
@@ -51,7 +51,7 @@ def kept(form: Form, opened: Trained, path: Path, *, pixels: bool) -> float:
     for batch in (1, 7):
         given = examples(opened.run, batch, pixels=pixels)
         wanted = np.asarray(compute(given))
-        worst = max(worst, float(np.abs(np.asarray(call(given)) - wanted).max() / np.abs(wanted).max()))
+        worst = float(np.maximum(worst, np.abs(np.asarray(call(given)) - wanted).max() / np.abs(wanted).max()))  # NaN stays NaN
     if not worst <= BOUND:
         raise DataError(f"what was written differs by {worst:.1e} of the largest value, more than {BOUND}: it was not kept")
     return worst
@@ -111,8 +111,22 @@ def as_state_dict(opened: Trained, project: str, path: Path) -> int:
     return len(arrays)
 
 
+def _metadata(opened: Trained) -> dict[str, Any]:
+    """Returns what goes with an export: the names of the classes, what stands between an image and the network, where it comes from."""
+    card = opened.card
+    return {
+        "model": f"{card.model.name} ({opened.run.network.architecture.variant})",
+        "class_names": list(opened.run.class_names),
+        "preprocessing": card.preprocessing,
+        "source": card.source,
+        "release": card.release,
+        "licence": card.licence,
+        "tuned_from": card.tuned_from,
+    }
+
+
 def _stablehlo(opened: Trained, path: Path, *, pixels: bool) -> None:
-    put(path, stablehlo.exported(opened.run, opened.variables, pixels=pixels))
+    put(path, stablehlo.exported(opened.run, opened.variables, pixels=pixels, metadata=_metadata(opened)))
 
 
 def _savedmodel(opened: Trained, path: Path, *, pixels: bool) -> None:
@@ -124,7 +138,8 @@ def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
     if pixels and data.binarize:
         raise ConfigError("pixels to black and white have no ONNX here: export without --pixels")
     scaling = data.scaling if pixels else None
-    put(path, onnx.exported(opened.run.network, opened.variables, image_size=data.image_size, scaling=scaling))
+    metadata = {name: value if isinstance(value, str) else json_text(value) for name, value in _metadata(opened).items()}
+    put(path, onnx.exported(opened.run.network, opened.variables, image_size=data.image_size, scaling=scaling, metadata=metadata))
 
 
 def _onnx_opened(path: Path) -> Program:

@@ -1,6 +1,8 @@
 """Our files of weights: safetensors, whose arrays are called by their paths, with the card as metadata."""
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +13,11 @@ from safetensors.numpy import save as to_bytes
 
 from inception_jax.data.source import DataError
 from inception_jax.files import put
-from inception_jax.weights.cards import Card
+from inception_jax.weights.cards import Card, digest_arrays
 from inception_jax.weights.cards import read as read_card
 from inception_jax.weights.tree import flat, nested
 
+CARD_DIGEST = "card_sha256"
 REFERENCE = "reference/"
 """Before the names of the samples that `verify` compares with."""
 
@@ -35,7 +38,8 @@ def save(path: str | Path, card: Card, variables: Mapping[str, Any], references:
     """
     arrays = {name: np.ascontiguousarray(value) for name, value in flat(variables).items()}
     arrays |= {f"{REFERENCE}{name}": np.ascontiguousarray(value) for name, value in (references or {}).items()}
-    put(epath.Path(path), to_bytes(arrays, {"card": card.to_json(), "format": "inception_jax"}))
+    text = replace(card, digest=digest_arrays(arrays)).to_json()
+    put(epath.Path(path), to_bytes(arrays, {"card": text, CARD_DIGEST: _digest(text), "format": "inception_jax"}))
 
 
 def card(path: str | Path) -> Card:
@@ -49,7 +53,7 @@ def card(path: str | Path) -> Card:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The variables of a file of weights: `{"params": ..., "batch_stats": ...}`, as NumPy arrays.
+    """Returns the variables of a file of weights: `{"params": ..., "batch_stats": ...}`, as NumPy arrays.
 
     Raises:
       DataError: it is none of ours, or damaged.
@@ -58,14 +62,24 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> Opened:
-    """All of a file.
+    """Returns all of a file, its digests compared.
 
     Raises:
-      DataError: it is none of ours, or damaged.
+      DataError: it is none of ours, or damaged: its arrays are not those that were written, are no floats, or not finite.
     """
     with _opened(path) as file:
         found = _card(file, path)
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:  # a type that NumPy does not have
+            raise DataError(f"{path} has an array that cannot be read ({error}): convert or copy the file again") from error
+    if found.format_version > 1 and digest_arrays(arrays) != found.digest:
+        raise DataError(f"{path} is damaged: its arrays are not those that were written; copy or convert it again")
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            raise DataError(f"{path}: {name} is {array.dtype}; weights are floats: convert them again")
+        if not np.isfinite(array).all():
+            raise DataError(f"{path}: {name} is NaN or infinite in {np.count_nonzero(~np.isfinite(array))} places: it is of no use")
     references = {name.removeprefix(REFERENCE): value for name, value in arrays.items() if name.startswith(REFERENCE)}
     return Opened(found, nested({name: value for name, value in arrays.items() if not name.startswith(REFERENCE)}), references)
 
@@ -88,4 +102,11 @@ def _card(file: Any, path: str | Path) -> Card:
     text = (file.metadata() or {}).get("card")
     if text is None:
         raise DataError(f"{path} has no card: it is another project's; convert it with inception-jax convert FILE --from ... --model ...")
-    return read_card(text, str(path))
+    found = read_card(text, str(path))
+    if found.format_version > 1 and (file.metadata() or {}).get(CARD_DIGEST) != _digest(text):
+        raise DataError(f"{path} is damaged: its card is not that which was written; copy or convert it again")
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -10,20 +10,34 @@ from inception_jax.config import ConfigError, Model
 from inception_jax.data.source import DataError
 from inception_jax.models import ALIASES
 from inception_jax.nn.network import Network
-from inception_jax.weights import read, releases
-from inception_jax.weights.cards import Card
-from inception_jax.weights.convert import ours
+from inception_jax.weights import read, selection
+from inception_jax.weights.cards import UNKNOWN, Card, digest_arrays
+from inception_jax.weights.convert import ours, trunk
 from inception_jax.weights.origin import Origin
+from inception_jax.weights.preprocessing import read_config, resolve
+from inception_jax.weights.releases import find, published
+from inception_jax.weights.selection import Parameters
 from inception_jax.weights.sources import SOURCES
+from inception_jax.weights.tree import flat
 
 
 class Imported(NamedTuple):
-    """Variables of ours, what is known of them, their network, and the arrays that they were, by their names there."""
+    """Variables of ours, what is known of them, their network, and the arrays that they were, by their names there.
+
+    Attributes:
+      origin, project: how and by whom such networks are published.
+      notes: what was done to find the arrays, for people.
+      fed_by: where it is known from what the network is fed.
+    """
 
     card: Card
     variables: dict[str, Any]
     network: Network
     arrays: dict[str, np.ndarray]
+    origin: Origin
+    project: str
+    notes: tuple[str, ...] = ()
+    fed_by: tuple[str, ...] = ()
 
 
 def origin(source: str, model: str) -> Origin:
@@ -42,38 +56,61 @@ def origin(source: str, model: str) -> Origin:
 
 def imported(
     source: str,
-    model: str,
     weights: str | Path | Mapping[str, Any],
+    model: str,
     *,
     class_offset: int | None = None,
     class_names: Sequence[str] = (),
+    parameters: Parameters | None = None,
+    fed: Mapping[str, Any] | None = None,
+    licence: str = "",
+    origin_name: str = "",
 ) -> Imported:
-    """The weights of `source`'s `model` as they are here.
+    """Returns the weights of `source`'s `model` as they are here.
 
     Args:
-      weights: a file (see `read`), or its arrays by name (a state dict).
+      weights: a file (see `read`), or its arrays by name (a state dict), or a checkpoint with such in it (see `selection`).
       class_offset: classes before ImageNet's first, where the number of classes does not tell.
       class_names: of all classes, where they are not ImageNet's.
+      parameters: `averaged` or `raw`, of a checkpoint that holds both; averaged where not given.
+      fed: fields of `Data` that are known better than by the file: `image_size`, `test_crop_fraction`, `resize`, `scaling`.
+      licence, origin_name: of weights that are no known release: their licence, and who made them.
 
     Raises:
       DataError: a file that cannot be read, arrays of another network, a head whose classes are not known.
       ConfigError: no such model, or the library that reads the file is missing.
     """
     there = origin(source, model)
-    file, digest = "", ""
-    if isinstance(weights, str | Path):
-        file, digest = Path(weights).name, read.sha256(Path(weights))
-        arrays = read.read(Path(weights))
-    else:
-        arrays = {name: np.asarray(value) for name, value in weights.items()}
-    network, variables = ours(there, arrays)
-    names, offset = _classes(source, there, network.num_classes, class_offset, tuple(class_names))
-    release = releases.known(source, there.model, file, digest)
+    path = Path(weights) if isinstance(weights, str | Path) else None
+    tree = read.read(path) if path else _arrays(cast(Mapping[str, Any], weights))
+    selected = selection.select(tree, trunk(there), parameters=parameters or "averaged", required=parameters == "averaged")
+    network, variables, notes = ours(there, selected.arrays)
+    config = read_config(path) if path else None
+    known_names = tuple(class_names) or (config.class_names if config and len(config.class_names) == network.num_classes != 1000 else ())
+    names, offset = _classes(source, there, network.num_classes, class_offset, known_names)
+    digest = read.sha256(path) if path else ""
+    release = find(source, there.model, path or "", digest, digest_arrays(flat(variables)))
+    preprocessing = resolve(there.data, source, release, config, fed or {})
     card = Card(
-        Model(there.model, there.variant, aux=network.aux), releases.fed(release, there.data), network.num_classes, names, offset,
-        source, file, digest, there.licence, releases.published(release) if release else {},
+        Model(there.model, there.variant, aux=network.aux), preprocessing.data, network.num_classes, names, offset,
+        source=origin_name or source, file=path.name if path else "", sha256=digest,
+        release=release.release.id if release else UNKNOWN,
+        licence=licence or (release.release.licence if release else UNKNOWN),
+        published=published(release) if release else {},
     )  # fmt: skip
-    return Imported(card, variables, network, arrays)
+    return Imported(card, variables, network, selected.arrays, there, source, (*selected.notes, *notes), preprocessing.sources)
+
+
+def _arrays(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state dict, or a checkpoint with one in it, of arrays of any library as NumPy's."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found[name] = _arrays(value)
+        elif hasattr(value, "shape") and hasattr(value, "dtype"):
+            value = value.detach().cpu() if hasattr(value, "detach") else value  # PyTorch's
+            found[name] = np.asarray(value.float() if "float16" in str(value.dtype) and hasattr(value, "detach") else value)
+    return found
 
 
 def _classes(source: str, there: Origin, count: int, offset: int | None, names: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
@@ -86,6 +123,8 @@ def _classes(source: str, there: Origin, count: int, offset: int | None, names: 
         if len(names) != count:
             raise DataError(f"the head has {count} classes, and {len(names)} names are given for them")
         return names, 0
+    if not count:
+        return (), 0
     if there.class_name and count in dict(there.offsets):
         return tuple(there.class_name.format(i) for i in range(count)), 0
     known = dict(there.offsets).get(count) if offset is None else offset

@@ -34,10 +34,20 @@ Value = tuple[str, Shape]
 """A tensor by its name, and the shape of one example of it, (height, width, channels) or (features,)."""
 
 
-def exported(network: Network, variables: Mapping[str, Any], *, image_size: int, scaling: str | None = None) -> bytes:
+def exported(
+    network: Network,
+    variables: Mapping[str, Any],
+    *,
+    image_size: int,
+    scaling: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """The file: float32 [batch, size, size, 3] to `logits` [batch, K], for any batch.
 
     With `scaling`, uint8 pixels to `probabilities`, as `augment.scale` prepares them.
+
+    Args:
+      metadata: texts by name, for `metadata_props`.
 
     Raises:
       ConfigError: onnx is not installed, or the network has a word that ONNX has nothing for.
@@ -67,6 +77,7 @@ def exported(network: Network, variables: Mapping[str, Any], *, image_size: int,
     made = onnx.helper.make_graph(graph.nodes, table.name, [inputs], [outputs], graph.weights)
     model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], producer_name="inception_jax")
     model.ir_version = 8  # what readers of opset 17 know
+    onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -11,7 +11,7 @@ from inception_jax.data.source import DataError
 from inception_jax.nn.network import Network
 from inception_jax.weights.activations import activations
 from inception_jax.weights.cards import Card
-from inception_jax.weights.importing import Imported, origin
+from inception_jax.weights.importing import Imported
 from inception_jax.weights.projects import end_points, peer
 from inception_jax.weights.samples import errors, images, sample
 
@@ -31,16 +31,15 @@ def measured(found: Imported, *, check: bool = True) -> tuple[dict[str, np.ndarr
     Raises:
       DataError: ours are further away than `BOUND`.
     """
-    card, size = found.card, found.card.data.image_size
-    there = origin(card.source, card.model.name)
+    card, size, there = found.card, found.card.data.image_size, found.origin
     batch = images(size)
     ours = activations(found.network, found.variables, batch, end_points(there), jnp.float32)
     try:
         if not check:
             raise ConfigError("it was not asked for")
-        own = peer(card.source, card.model.name, classes=card.num_classes, aux=card.model.aux, image_size=size)
+        own = peer(found.project, card.model.name, classes=card.num_classes, aux=card.model.aux, image_size=size)
         theirs = own.run(found.arrays, batch, "float64")
-        against = f"{card.source} itself ({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
+        against = f"{found.project} itself ({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
     except ConfigError as error:
         theirs, against = ours, f"itself alone, as it was converted ({error})"
     references = {name: sample(value) for name, value in theirs.items()}

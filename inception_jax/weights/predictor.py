@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.features import features_step
 from inception_jax.weights.trained import Trained, trained
+
+if TYPE_CHECKING:
+    from inception_jax.data.decode import Orientation
 
 BATCH = 32
 """Images that are computed together: one program for any number of them."""
@@ -37,13 +41,20 @@ class Predictor:
       leads: whether this process, of several that predict together, is the one that speaks. Each has all of the results.
     """
 
-    def __init__(self, path: str, *, batch_size: int = BATCH):
+    def __init__(self, path: str | Path, *, batch_size: int = BATCH, orientation: "Orientation | None" = None):
         """Opens a file of weights, or the workdir of a run.
+
+        Args:
+          orientation: whether images are turned as their EXIF says; as the card has it where not given.
 
         Raises:
           DataError, ConfigError, CheckpointError: see `trained`.
         """
         self._trained: Trained = trained(str(path))
+        if orientation is not None:
+            config = self._trained.run.config
+            turned = replace(config, data=replace(config.data, orientation=orientation))
+            self._trained = self._trained._replace(run=replace(self._trained.run, config=turned))
         self._batch_size = batch_size
         self.card, self.names = self._trained.card, self._trained.run.class_names
         self.leads = self._trained.run.placement.leads
@@ -96,6 +107,20 @@ class Predictor:
         except DataError as error:
             return str(error)
         return ""
+
+    @property
+    def ignores_orientation(self) -> bool:
+        """Whether images are taken as they lie, whatever their EXIF says."""
+        return self._trained.run.config.data.orientation == "ignore"
+
+    def is_turned(self, image: Image) -> bool:
+        """Returns whether an image has an EXIF orientation other than upright."""
+        from inception_jax.data.decode import is_turned
+
+        try:
+            return is_turned(FileSource([image], self.names)[0].image)
+        except DataError:
+            return False
 
     def _whole(self, compute: Compute | None, images: Sequence[Image]) -> np.ndarray:
         rows = []

@@ -40,6 +40,8 @@ def peer(source: str, model: str, *, classes: int, aux: bool, image_size: int) -
     Raises:
       ConfigError: its package is not installed, or it has none that runs here.
     """
+    if not classes:
+        raise ConfigError(f"without its classifier {source}'s own network is not built")
     try:
         if source == "keras":
             return KerasPeer(model, classes, image_size)
@@ -47,6 +49,8 @@ def peer(source: str, model: str, *, classes: int, aux: bool, image_size: int) -
             return TorchPeer(source, model, classes, aux)
     except ImportError as error:
         raise ConfigError(f"{source}'s own network cannot be run here ({error}): pip install 'inception-jax[parity]'") from error
+    except (KeyError, ValueError, RuntimeError) as error:  # a network that a user's package has registered under this project
+        raise ConfigError(f"{source} itself has no {model} that can be built ({error!r:.100})") from error
     raise ConfigError(f"{source} has no network that runs beside JAX; it is compared with recordings (tests/weights)")
 
 

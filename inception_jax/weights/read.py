@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,78 @@ import numpy as np
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
+from inception_jax.weights import hdf5
 
 Arrays = dict[str, np.ndarray]
+Tree = dict[str, Any]
+"""Arrays by name, or mappings of such by theirs, as training loops save them."""
+
+FORMATS = ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a TensorFlow checkpoint"
 
 
-def read(file: Path) -> Arrays:
-    """Name -> array of all that is in `file`: .safetensors, .pth or .pt, .h5 or .keras, .caffemodel, or a TensorFlow checkpoint.
+def read(file: Path) -> Tree:
+    """Returns all arrays that are in `file`, which is known by what it holds, not by what it is called.
+
+    A checkpoint of PyTorch's has them as it was saved, in mappings; see `selection`.
 
     Raises:
-      DataError: no such file, or one that cannot be read whole, is of another format, or has code in it.
+      DataError: no such file, or one that cannot be read whole, is of another format, has code in it, or says that it holds much more
+        than its bytes can.
       ConfigError: the library that reads this format is not installed.
     """
-    suffix = file.suffix.lower()
-    reader = READERS.get(suffix, _tensorflow)
-    if not file.is_file() and not (reader is _tensorflow and file.with_name(file.name + ".index").is_file()):
-        raise DataError(f"{file} is no file: give one of weights ({', '.join(READERS)}), or the prefix of a TensorFlow checkpoint")
+    if file.is_dir():
+        raise DataError(f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it perhaps")
+    index = file if file.name.endswith(".index") else file.with_name(file.name + ".index")
+    if not file.is_file() and not index.is_file():
+        raise DataError(f"{file} is no file: give one of weights ({FORMATS}: its prefix)")
+    kind = "a TensorFlow checkpoint"
     try:
+        if index.is_file() and index.with_name(f"{index.stem}.data-00000-of-00001").is_file():
+            return _tensorflow(file)
+        kind, reader = _recognised(file)
         return reader(file)
     except (ConfigError, DataError):
         raise
     except Exception as error:  # each library has errors of its own for what it cannot read
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"{file} cannot be read as {suffix or 'a TensorFlow checkpoint'} ({lines[0]}): is it whole, and of that format?"
-        ) from error
+        raise DataError(f"{file} cannot be read as {kind} ({lines[0][:300]}): is it whole?") from error
+
+
+def _recognised(file: Path) -> tuple[str, Any]:
+    """Returns the format of `file`, for people, and what reads it.
+
+    Raises:
+      DataError: no known format.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(1024)
+        opened.seek(max(0, file.stat().st_size - 8))
+        end = opened.read()
+    if any(start[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512)):
+        return "an HDF5 file of Keras", hdf5.read
+    if start.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+        if "model.weights.h5" in names:
+            return "a .keras file", hdf5.read_archive
+        if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+            return "a checkpoint of PyTorch", _pytorch
+        raise DataError(f"{file} is an archive of {', '.join(names[:5]) or 'nothing'}: wanted are {FORMATS}")
+    if start[8:9] == b"{" and 1 < int.from_bytes(start[:8], "little") <= file.stat().st_size - 8:
+        return "a .safetensors file", _safetensors
+    if re.match(rb"\x80[\x02-\x05]", start):
+        return "a checkpoint of PyTorch", _pytorch
+    if end == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # the magic number of its tables, in which version 1 is one file
+        return "a TensorFlow checkpoint", _tensorflow
+    if file.suffix in NAMED:
+        return NAMED[file.suffix]
+    if _is_caffe(file):
+        return "a .caffemodel", _caffe
+    raise DataError(f"{file} is of no known format (it begins with {start[:8]!r}): wanted are {FORMATS}")
 
 
 def sha256(file: Path) -> str:
-    """Of the bytes of `file`; of the data file of a TensorFlow checkpoint."""
+    """Returns that of the bytes of `file`; of the data file of a TensorFlow checkpoint; empty where there is none."""
     if not file.is_file():
         file = file.with_name(file.name + ".data-00000-of-00001")
     if not file.is_file():
@@ -55,7 +99,7 @@ def _library(name: str, extra: str) -> Any:
         raise ConfigError(f"this format is read by {name} ({error}): pip install 'inception-jax[{extra}]'") from error
 
 
-def _safetensors(file: Path) -> Arrays:
+def _safetensors(file: Path) -> Tree:
     from safetensors import safe_open
 
     found = {}
@@ -65,84 +109,98 @@ def _safetensors(file: Path) -> Arrays:
     return found
 
 
-def _pytorch(file: Path) -> Arrays:
+class Inert:
+    """What stands for objects of other classes in a checkpoint, such as arguments and hyper-parameters; it takes everything."""
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+CODE = re.compile(
+    r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty|ctypes|codecs|operator|functools|types|"
+    r"code|pdb|timeit|webbrowser|pickle|_pickle|torch|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
+)
+"""Modules whose names in a pickle are there to be run. Records of arguments and metrics are of others."""
+
+
+def _pytorch(file: Path) -> Tree:
     torch = _library("torch", "torch")
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            hdf5.check_expansion(file, sum(part.file_size for part in archive.infolist()))
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise DataError(f"{file} is a pickle of more than arrays, which could run code, and is refused: save its state_dict") from error
-        raise
-    for key in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict):
-        raise DataError(f"{file} holds a {type(found).__name__}; wanted is a state dict, arrays by name")
-    tensors = {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+            raise
+        found = _pytorch_with_records(torch, file, error)
+    tensors = list(_tensors(torch, found))
+    hdf5.check_expansion(
+        file, sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors)
+    )  # one number may stand for any size
+    if not isinstance(found, Mapping):
+        kind = f"a network itself ({type(found).__name__})" if hasattr(found, "state_dict") else f"a {type(found).__name__}"
+        raise DataError(f"{file} holds {kind}; wanted is a state dict, arrays by name: torch.save(network.state_dict(), FILE)")
+    return _arrays(torch, found)
+
+
+def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
+    """Returns what a checkpoint holds beside arguments, metrics and hyper-parameters, which nothing here imports or runs.
+
+    Raises:
+      DataError: it names code.
+    """
+    refused = DataError(f"{file} is a pickle of more than arrays, which could run code, and is refused: save its state_dict")
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # a file of before PyTorch 1.6 has no list of them
+        raise refused from error
+    if any(CODE.fullmatch(name.rpartition(".")[0]) for name in names):
+        raise refused from error
+    stand_ins = [(type("Inert", (Inert,), {}), name) for name in names]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # a record that is made in a way that arrays are not
+        raise refused from error
+
+
+def _tensors(torch: Any, found: Any) -> Iterator[Any]:
+    if isinstance(found, torch.Tensor):
+        yield found
+    for value in found.values() if isinstance(found, Mapping) else ():
+        yield from _tensors(torch, value)
+
+
+def _arrays(torch: Any, found: Mapping[Any, Any]) -> Tree:
+    """Returns the mapping with its dense tensors as arrays, and mappings in it; what is neither is left out."""
     half = (torch.bfloat16, torch.float16)
-    return {name: (value.float() if value.dtype in half else value).detach().numpy() for name, value in tensors.items()}
+    tree: Tree = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            tree[str(name)] = _arrays(torch, value)
+        elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
+            tree[str(name)] = (value.float() if value.dtype in half else value).detach().numpy()
+    return tree
 
 
-def _keras(file: Path) -> Arrays:
-    h5py = _library("h5py", "keras")
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive, archive.open("model.weights.h5") as inner, h5py.File(inner) as opened:
-            return _numbered(dict(_of_keras_3(opened)))
-    with h5py.File(file) as opened:
-        root = opened.get("model_weights", opened)
-        return _numbered(dict(_of_keras_2(root) if "layer_names" in root.attrs else _of_keras_3(opened)))
-
-
-def _of_keras_2(root: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """`conv2d_1/conv2d_1/kernel:0`, in a group for each layer."""
-    for layer in root.attrs["layer_names"]:
-        layer = layer.decode() if isinstance(layer, bytes) else layer
-        for name in root[layer].attrs["weight_names"]:
-            name = name.decode() if isinstance(name, bytes) else name
-            yield f"{layer}/{name.rsplit('/', 1)[-1].partition(':')[0]}", root[layer][name][()]
-
-
-def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Arrays by number, in a group for each layer whose attribute is its name; there are no names for those of a layer."""
-    for group in root["layers"].values() if "layers" in root else root["_layer_checkpoint_dependencies"].values():
-        held = group.get("vars")
-        if held is None or not len(held):
-            continue
-        values = [held[key][()] for key in sorted(held, key=int)]
-        name = held.attrs.get("name", group.attrs.get("name"))
-        if name is None:
-            raise DataError(f"{group.name} has no name of its layer: it was written by an older Keras; load it there and save it again")
-        kernel = values[0].ndim > 1
-        arrays = ("kernel", "bias") if kernel else ("gamma", "beta", "moving_mean", "moving_variance")[-len(values) :]
-        for array, value in zip(arrays, values, strict=False):
-            yield f"{name}/{array}", value
-
-
-def _numbered(arrays: Arrays) -> Arrays:
-    """Keras numbers the layers of all models that a process makes: here each kind begins at its first again."""
-    kinds: dict[str, set[int]] = {}
-    unnamed = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?/(.*)")
-    for name in arrays:
-        if match := unnamed.fullmatch(name):
-            kinds.setdefault(match[1], set()).add(int(match[2] or 0))
-    ranks = {kind: {number: rank for rank, number in enumerate(sorted(numbers))} for kind, numbers in kinds.items()}
-
-    def renamed(match: re.Match[str]) -> str:
-        rank = ranks[match[1]][int(match[2] or 0)]
-        return f"{match[1]}{f'_{rank}' if rank else ''}/{match[3]}"
-
-    return {unnamed.sub(renamed, name): value for name, value in arrays.items()}
-
-
-def _tensorflow(file: Path) -> Arrays:
-    if file.is_file() and not file.with_name(file.name + ".index").is_file() and not re.search(r"ckpt", file.name):
-        raise DataError(f"{file} is of no known format: wanted are {', '.join(READERS)}, or a TensorFlow checkpoint (model.ckpt)")
+def _tensorflow(file: Path) -> Tree:
     tensorflow = _library("tensorflow", "tensorflow")
-    opened = tensorflow.train.load_checkpoint(str(file).removesuffix(".index"))
-    return {name: opened.get_tensor(name) for name in opened.get_variable_to_shape_map()}
+    prefix = re.sub(r"\.(?:index|data-\d{5}-of-\d{5})$", "", str(file))
+    opened = tensorflow.train.load_checkpoint(prefix)
+    shapes, kinds = opened.get_variable_to_shape_map(), opened.get_variable_to_dtype_map()
+    stored = sum(part.stat().st_size for part in Path(prefix).parent.glob(f"{Path(prefix).name}*"))
+    hdf5.check_expansion(file, sum(int(np.prod(shape)) * kinds[name].size for name, shape in shapes.items()), stored)
+    return {name: opened.get_tensor(name) for name in shapes}
 
 
-def _caffe(file: Path) -> Arrays:
+def _caffe(file: Path) -> Tree:
     """Blobs have no names in Caffe: they get those of `frameworks.CAFFE`."""
     net = _caffe_message().FromString(file.read_bytes())
     found = {}
@@ -204,13 +262,12 @@ def _caffe_message() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("inception_jax.caffe.NetParameter"))
 
 
-READERS: dict[str, Callable[[Path], Arrays]] = {
-    ".safetensors": _safetensors,
-    ".pth": _pytorch,
-    ".pt": _pytorch,
-    ".bin": _pytorch,
-    ".h5": _keras,
-    ".hdf5": _keras,
-    ".keras": _keras,
-    ".caffemodel": _caffe,
-}
+def _is_caffe(file: Path) -> bool:
+    try:
+        return bool(_caffe(file))
+    except Exception:  # any bytes may be tried
+        return False
+
+
+NAMED = {".caffemodel": ("a .caffemodel", _caffe), ".safetensors": ("a .safetensors file", _safetensors)}
+"""Formats that a damaged file is still said to be of."""

@@ -1,16 +1,20 @@
 """A trained network, wherever it is kept: in a run's workdir, or in a file of weights."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from inception_jax.data.images import FileSource
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
+from inception_jax.logbook import say
 from inception_jax.mesh import everything
 from inception_jax.weights import file
-from inception_jax.weights.cards import FED, Card
+from inception_jax.weights.cards import FED, UNKNOWN, Card
 from inception_jax.weights.convert import shapes
 from inception_jax.weights.tree import flat
 from inception_jax.workdir import opened
@@ -35,6 +39,8 @@ def trained(path: str) -> Trained:
     """
     if file.is_weights(path):
         card, variables, _ = file.read(path)
+        if card.format_version == 1:
+            say(f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare")
         run = Run(card.experiment, everything(), given_source=FileSource((), card.names))
         own, expected = {name: leaf.shape for name, leaf in flat(variables).items()}, shapes(run.network)
         if own != expected:
@@ -44,8 +50,42 @@ def trained(path: str) -> Trained:
                 f"{expected.get(odd[0])}): convert the weights again"
             )
         return Trained(run, jax.device_put(variables, run.placement.replicated), card, path)
-    _, run, state = opened(path)
+    if Path(path).is_file():
+        raise DataError(
+            f"{path} is neither a workdir nor a file of weights called .safetensors: if it is another project's, convert it first: "
+            f"inception-jax convert {path} --from PROJECT --model NAME"
+        )
+    workdir, run, state = opened(path)
     name = f"{path}, step {int(state.step)}"
+    for place, leaf in flat(state.variables).items():
+        if leaf.is_fully_addressable and not np.isfinite(np.asarray(leaf)).all():
+            raise DataError(f"{name}: {place} is NaN or infinite: take an earlier checkpoint, {path}@STEP")
     data = {name: getattr(run.config.data, name) for name in FED}
-    card = Card(run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"inception_jax: {name}")
+    lineage = read_lineage(workdir)
+    card = Card(
+        run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"inception_jax: {name}",
+        licence=f"unknown; tuned from weights under: {lineage['licence']}" if lineage else UNKNOWN, tuned_from=lineage,
+    )  # fmt: skip
     return Trained(run, state.variables, card, name)
+
+
+LINEAGE = "initial.json"
+"""What a run was initialised from, in its workdir."""
+
+
+def read_lineage(workdir: Any) -> dict[str, Any]:
+    """Returns the lineage (`cards.Card.lineage`) of the weights that a run was initialised from; empty where it was from none.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    file = workdir / LINEAGE
+    try:
+        found = json.loads(file.read_bytes())
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("source", "licence")):
+            raise ValueError("wanted is an object with source and licence")
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read ({error!r:.200}): take it away, and the lineage of the weights is unknown") from error

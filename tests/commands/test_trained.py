@@ -305,7 +305,7 @@ def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(t
     assert {guess["class"] for guess in found[0][0]["classes"]} == {"ant", "bee", "cat"}
     _, run, state = opened(str(trained / "1"))
     begun = begin_from(str(file), run)()
-    assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().out)
+    assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().err)
     for one, other in zip(jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True):
         np.testing.assert_array_equal(one, other)
 

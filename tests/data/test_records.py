@@ -11,6 +11,7 @@ from inception_jax.data import records
 from inception_jax.data.prepare import Preparation
 from inception_jax.data.source import DataError, Example
 from inception_jax.data.sources import open_source
+from inception_jax.data.tfrecords import masked_crc
 
 
 def photograph(seed):
@@ -57,7 +58,7 @@ def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(t
     first = Preparation(tree, tmp_path / "records")
     for shard in first.shards[:3]:
         first.write(shard)
-    (tmp_path / "records" / (first.shards[3].name + ".unfinished")).write_bytes(b"cut off")
+    (tmp_path / "records" / (first.shards[3].name + ".0a1b2c3d.tmp")).write_bytes(b"cut off")
     with pytest.raises(DataError, match=r"holds no records\.json: run\n  inception-jax data prepare"):
         open_source("records", "train", str(tmp_path / "records"))
     kept = {shard.name: (tmp_path / "records" / shard.name).stat().st_mtime_ns for shard in first.shards[:3]}
@@ -119,7 +120,13 @@ def test_data_preparation_refuses_splits_with_different_classes(tree, tmp_path):
 
 
 def write_tfrecords(file, examples):
-    file.write_bytes(b"".join(struct.pack("<QI", len(data), 0) + data + struct.pack("<I", 0) for data in examples))
+    file.write_bytes(b"".join(framed(data) for data in examples))
+
+
+def framed(data):
+    """A record as TensorFlow writes it."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
 def slim(image, label, synset):

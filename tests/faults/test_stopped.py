@@ -70,7 +70,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(run, undisturbed
     flip_bit(largest)
     capsys.readouterr()
     found, _ = fit(run, workdir)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"checkpoint {newest} in" in said
     assert "is damaged" in said
     assert f"it is kept as {newest}.damaged" in said

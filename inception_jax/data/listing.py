@@ -1,0 +1,105 @@
+"""The files in a folder that a person made, and what of it is no image."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from inception_jax.data.source import DataError
+from inception_jax.errors import printable
+
+LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+"""What operating systems leave in folders, in small letters; what begins with a dot (.DS_Store, ._1.jpg, .git) is passed over, too."""
+NAMED = 3
+"""Files that a message names of each kind."""
+
+
+class Found(NamedTuple):
+    """A file: its path below the folder, and its bytes."""
+
+    name: str
+    size: int
+
+
+class Listing(NamedTuple):
+    """The files below a folder in the order of their names, and what was left out: a reason -> paths below it.
+
+    `broken` are links to nothing, and folders and files that cannot be looked at.
+    """
+
+    files: list[Found]
+    left_out: dict[str, list[str]]
+    broken: list[str]
+
+
+def is_left_behind(name: str) -> bool:
+    """Returns whether a name is one that operating systems and editors use, and people do not."""
+    return name.startswith(".") or name.endswith("~") or name.lower() in LEFT_BEHIND
+
+
+def list_files(folder: Path) -> Listing:
+    """Returns all files below a folder, links to files and folders followed; each is looked at once.
+
+    Raises:
+      DataError: the folder itself cannot be listed.
+    """
+    found = Listing([], {}, [])
+    _list(folder, "", (os.path.realpath(folder),), found)
+    found.files.sort(key=lambda file: file.name.split("/"))  # as paths are compared
+    return found
+
+
+def list_folders(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names in a folder, sorted: of its folders, and of all else that is not left behind by a system.
+
+    Raises:
+      DataError: it cannot be listed.
+    """
+    folders, others = list[str](), list[str]()
+    for entry in _scan(folder):
+        if not is_left_behind(entry.name):
+            (folders if entry.is_dir() else others).append(entry.name)
+    return sorted(folders), sorted(others)
+
+
+def report_left_out(place: Path, left_out: Iterable[tuple[str, list[str]]]) -> None:
+    """Warns of what is left out of a folder: how many, why, and the first of them."""
+    for reason, names in left_out:
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        logging.getLogger(__name__).warning(
+            "%s: %s left out, %s: %s%s", printable(place), f"{len(names):,}", reason, ", ".join(map(printable, sorted(names)[:NAMED])), more
+        )
+
+
+def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror or error})") from error
+
+
+def _list(folder: Path, below: str, within: tuple[str, ...], found: Listing) -> None:
+    """Adds what is in `folder`, whose real path and those of the folders around it are `within`."""
+    for entry in _scan(folder):
+        name = f"{below}{entry.name}"
+        if is_left_behind(entry.name):
+            continue
+        try:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{within[-1]}/{entry.name}"
+                if real in within:
+                    found.left_out.setdefault("links to a folder that holds them", []).append(name)
+                else:
+                    _list(Path(entry.path), f"{name}/", (*within, real), found)
+                continue
+            status = entry.stat()
+        except (OSError, DataError):
+            found.broken.append(name)
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.files.append(Found(name, status.st_size))
+        else:
+            found.left_out.setdefault("no regular files", []).append(name)

@@ -1,0 +1,152 @@
+"""Keras's files: HDF5, of which only arrays within the file itself are read, and no more of them than the file can hold."""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+
+Arrays = dict[str, np.ndarray]
+
+EXPANSION = 4
+"""Times its size that a file may expand to: Keras compresses nothing, and zipped weights shrink by a tenth."""
+SMALL = 2**24
+"""Bytes that any file may expand to."""
+
+
+def read(file: Path) -> Arrays:
+    """Returns `layer/array` -> array of an .h5 file, as Keras 2 and 3 write them; layers of networks within the network, too.
+
+    Raises:
+      DataError: it leads out of the file, or says that it has more than it holds.
+      ConfigError: h5py is not installed.
+    """
+    h5py = _h5py()
+    with h5py.File(file, "r") as opened:
+        check(h5py, file, opened, file.stat().st_size)
+        root = opened.get("model_weights", opened)
+        return _numbered(dict(_of_keras_2(root) if "layer_names" in root.attrs else _of_keras_3(root)))
+
+
+def read_archive(file: Path) -> Arrays:
+    """Returns the same of a .keras file, which is an archive with an .h5 file in it.
+
+    Raises:
+      DataError, ConfigError: as `read`.
+    """
+    h5py = _h5py()
+    with zipfile.ZipFile(file) as archive:
+        part = archive.getinfo("model.weights.h5")
+        check_expansion(file, part.file_size, part.compress_size)
+        inner = archive.read(part)  # once: HDF5 goes back and forth in it, and what is compressed would be expanded each time
+    with h5py.File(io.BytesIO(inner), "r") as opened:
+        check(h5py, file, opened, len(inner))
+        return _numbered(dict(_of_keras_3(opened)))
+
+
+def check(h5py: Any, file: Path, opened: Any, size: int) -> None:
+    """Refuses links and arrays that lead out of a file, and arrays that are larger than it, before any is read.
+
+    Raises:
+      DataError: there is such a one.
+    """
+    seen, declared = set(), 0
+    waiting = [opened]
+    while waiting:
+        group = waiting.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        for name in group:
+            place = f"{group.name.rstrip('/')}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DataError(f"{file}: {place} is a link, which could lead to other files, and is refused: save the weights again")
+            part = group[name]
+            if isinstance(part, h5py.Group):
+                waiting.append(part)
+            elif isinstance(part, h5py.Dataset):
+                if part.is_virtual or part.external:
+                    raise DataError(f"{file}: {place} has its values in other files, and is refused: save the weights again")
+                declared += part.nbytes
+                check_expansion(f"{file}: {place}", declared, size)
+
+
+def check_expansion(what: Any, declared: int, size: int | None = None) -> None:
+    """Refuses what says that it holds much more than its bytes can.
+
+    Args:
+      what: a file, or a part of one, for the message.
+      size: of it; of the file where not given.
+
+    Raises:
+      DataError: it does.
+    """
+    size = Path(what).stat().st_size if size is None else size
+    if declared > EXPANSION * size + SMALL:
+        raise DataError(f"{what} says that it holds {declared:,} bytes, and has {size:,}: it is damaged, or made to fill the memory")
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError(f"this format is read by h5py ({error}): pip install 'inception-jax[keras]'") from error
+    return h5py
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _of_keras_2(root: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields `conv2d_1/kernel:0` of a group for each layer. A network within the network is one layer, with the arrays of all of its."""
+    for layer in map(_text, root.attrs["layer_names"]):
+        names = [_text(name) for name in root[layer].attrs["weight_names"]]
+        owners = [name.split("/")[-2] if "/" in name else layer for name in names]
+        is_nested = len(set(owners)) > 1
+        for name, owner in zip(names, owners, strict=True):
+            yield f"{owner if is_nested else layer}/{name.rsplit('/', 1)[-1].partition(':')[0]}", root[layer][name][()]
+
+
+def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields arrays by number, of a group for each layer whose attribute is its name; there are no names for those of a layer."""
+    layers = root.get("layers", root.get("_layer_checkpoint_dependencies"))
+    if layers is None:
+        raise DataError(f"{root.name} has no layers in it (but {', '.join(list(root)[:5]) or 'nothing'}): is it a file of Keras's weights?")
+    for group in layers.values():
+        if "layers" in group or "_layer_checkpoint_dependencies" in group:
+            yield from _of_keras_3(group)
+        held = group.get("vars")
+        if held is None or not len(held):
+            continue
+        values = [held[key][()] for key in sorted(held, key=int)]
+        name = held.attrs.get("name", group.attrs.get("name"))
+        if name is None:
+            raise DataError(f"{group.name} has no name of its layer: it was written by an older Keras; load it there and save it again")
+        kernel = values[0].ndim > 1
+        arrays = ("kernel", "bias") if kernel else ("gamma", "beta", "moving_mean", "moving_variance")[-len(values) :]
+        for array, value in zip(arrays, values, strict=False):
+            yield f"{_text(name)}/{array}", value
+
+
+def _numbered(arrays: Arrays) -> Arrays:
+    """Returns `arrays` with the layers of each kind numbered from the first again: Keras numbers those of all models of a process."""
+    kinds: dict[str, set[int]] = {}
+    unnamed = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?/(.*)")
+    for name in arrays:
+        if match := unnamed.fullmatch(name):
+            kinds.setdefault(match[1], set()).add(int(match[2] or 0))
+    ranks = {kind: {number: rank for rank, number in enumerate(sorted(numbers))} for kind, numbers in kinds.items()}
+
+    def renamed(match: re.Match[str]) -> str:
+        rank = ranks[match[1]][int(match[2] or 0)]
+        return f"{match[1]}{f'_{rank}' if rank else ''}/{match[3]}"
+
+    return {unnamed.sub(renamed, name): value for name, value in arrays.items()}
