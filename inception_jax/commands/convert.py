@@ -34,7 +34,7 @@ def convert(arguments: list[str]) -> None:
     parser.add_argument("--class-offset", type=int, metavar="N", help="classes before ImageNet's first, where their number does not tell")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="the head's own classes, a name on each line")
     parser.add_argument(
-        "--parameters", choices=("averaged", "raw"), help="of a file that holds moving averages beside raw arrays; averaged where not given"
+        "--parameters", choices=("averaged", "raw"), default="averaged", help="of a file that holds moving averages beside raw arrays"
     )
     parser.add_argument("--scaling", choices=tuple(SCALINGS), help="of pixels, where it is known to be another than what is printed")
     parser.add_argument("--resize", choices=RESIZE, help="the filter that images are resized by")

@@ -61,7 +61,7 @@ def imported(
     *,
     class_offset: int | None = None,
     class_names: Sequence[str] = (),
-    parameters: Parameters | None = None,
+    parameters: Parameters = "averaged",
     fed: Mapping[str, Any] | None = None,
     licence: str = "",
     origin_name: str = "",
@@ -72,7 +72,7 @@ def imported(
       weights: a file (see `read`), or its arrays by name (a state dict), or a checkpoint with such in it (see `selection`).
       class_offset: classes before ImageNet's first, where the number of classes does not tell.
       class_names: of all classes, where they are not ImageNet's.
-      parameters: `averaged` or `raw`, of a checkpoint that holds both; averaged where not given.
+      parameters: of a checkpoint that holds moving averages beside raw arrays.
       fed: fields of `Data` that are known better than by the file: `image_size`, `test_crop_fraction`, `resize`, `scaling`.
       licence, origin_name: of weights that are no known release: their licence, and who made them.
 
@@ -83,7 +83,7 @@ def imported(
     there = origin(source, model)
     path = Path(weights) if isinstance(weights, str | Path) else None
     tree = read.read(path) if path else _arrays(cast(Mapping[str, Any], weights))
-    selected = selection.select(tree, trunk(there), parameters=parameters or "averaged", required=parameters == "averaged")
+    selected = selection.select(tree, trunk(there), parameters=parameters)
     network, variables, notes = ours(there, selected.arrays)
     config = read_config(path) if path else None
     known_names = tuple(class_names) or (config.class_names if config and len(config.class_names) == network.num_classes != 1000 else ())

@@ -58,7 +58,8 @@ def resolve(assumed: Data, project: str, release: Known | None, config: Config |
         data = replace(data, test_crop="square")
     if data.image_size < 1 or not 0 < data.test_crop_fraction <= 1:
         raise ConfigError(
-            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are 1 or more, and above 0 to 1"
+            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are a size of 1 or more, and a fraction "
+            "above 0 and at most 1"
         )
     return Preprocessing(data, tuple(sources))
 
@@ -94,7 +95,9 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: input_size {size} and crop_mode {crop!r} have no equivalent here: take it away, and say what is fed")
     if filter not in RESIZE:
         raise DataError(f"{path}: interpolation {filter!r} has no equivalent here; there are {', '.join(RESIZE)}")
-    fraction = config.get("crop_pct") or 0.875
+    fraction = config.get("crop_pct", 0.875)
+    if not (type(size[-1]) is int and size[-1] > 0 and isinstance(fraction, int | float) and 0 < fraction <= 1):
+        raise TypeError(f"input_size {size} and crop_pct {fraction}")
     if crop == "squash" and fraction != 1:
         raise DataError(f"{path}: crop_mode squash with crop_pct {fraction} has no equivalent here: take it away, and say what is fed")
     where = {"test_crop": "none"} if crop == "squash" else {"test_crop": "square", "test_crop_fraction": float(fraction)}

@@ -41,19 +41,18 @@ class _Fit(NamedTuple):
         return {name.removeprefix(self.prefix): array for name, array in self.arrays.items() if name.startswith(self.prefix)}
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.place, f"{self.prefix}..." if self.prefix else "") if part) or "the file itself"
+        return " ".join(part for part in (self.place, f"{self.prefix}*" if self.prefix else "") if part) or "those without a prefix"
 
 
-def select(tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Parameters = "averaged", required: bool = False) -> Selection:
+def select(tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Parameters = "averaged") -> Selection:
     """Returns the arrays of the network that has `wanted` names, among whatever else a checkpoint holds.
 
     Args:
       tree: what was read: arrays by name, or mappings of such, as training loops save them beside optimizer and epoch.
       parameters: `averaged` takes the moving averages where there are any.
-      required: whether moving averages, or with `raw` others, must be there.
 
     Raises:
-      DataError: no arrays at all, two networks that fit equally well, or none of the kind that is required.
+      DataError: no arrays at all, two networks that fit equally well, or with `raw` moving averages alone.
     """
     maps = list(_maps(tree))
     if not maps:
@@ -78,12 +77,11 @@ def select(tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Para
         notes.append(f"its arrays are averaged ones ({chosen})")
     elif chosen.place or chosen.prefix:
         notes.append(f"the network's arrays are {chosen}")
-    if outside := [name for name in chosen.arrays if not name.startswith(chosen.prefix)]:
-        notes.append(f"not used are {len(outside)} arrays that are not under {chosen.prefix}: {_some(outside)}")
+    prefixes = tuple(fit.prefix for fit in (raw, averaged) if fit is not None and fit.place == chosen.place)
+    if outside := [name for name in chosen.arrays if not name.startswith(prefixes)]:
+        notes.append(f"not used are {len(outside)} arrays that are not under {chosen.prefix}*: {_some(outside)}")
     arrays, slim = _slim_averages(arrays, parameters)
     notes += slim
-    if required and parameters == "averaged" and not slim and averaged is None:
-        raise DataError("it holds no averaged arrays: leave out --parameters averaged")
     return Selection(arrays, tuple(notes))
 
 

@@ -214,3 +214,141 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(kind, monkeypatch)
     monkeypatch.setattr(module.simplejpeg, "decode_jpeg", None)
     with pytest.raises(DataError, match="160x120 pixels, more than 1,000"):
         decode(encoded(kind))
+
+
+SIDES = np.zeros((8, 16, 3), np.uint8)
+SIDES[:4, :8], SIDES[4:, :8], SIDES[:4, 8:], SIDES[4:, 8:] = (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)
+
+
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+
+
+def turned(kind, orientation):
+    """`SIDES` as a camera stores it that was held otherwise: turned and mirrored by Pillow, so that its EXIF undoes it."""
+    undo = UNDO.get(orientation)
+    image, exif, file = Image.fromarray(SIDES), Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    stored = image if undo is None else image.transpose(undo)
+    stored.save(file, kind, exif=exif, **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {}))
+    return file.getvalue(), np.asarray(stored)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_are_turned_as_their_exif_orientation_says(kind, orientation):
+    data, stored = turned(kind, orientation)
+    assert np.abs(decode(data).astype(int) - SIDES).mean() < 8
+    if kind != "TIFF":  # Pillow turns those by itself
+        assert np.abs(decode(data, orientation="ignore").astype(int) - stored).mean() < 8
+    assert module.is_turned(data) is (orientation > 1)
+
+
+def test_a_part_of_a_turned_jpeg_is_a_part_of_the_upright_image():
+    data, _ = turned("JPEG", 6)
+    part = decode(data, lambda height, width: Box(0, width // 2, height // 2, width // 2))
+    assert part.shape == (4, 8, 3)
+    assert np.abs(part.astype(int) - SIDES[:4, 8:]).mean() < 8
+
+
+def test_an_unreadable_exif_leaves_a_jpeg_as_it_lies():
+    data, stored = turned("JPEG", 6)
+    broken = data.replace(b"Exif\0\0II*\0", b"Exif\0\0XX*\0").replace(b"Exif\0\0MM\0*", b"Exif\0\0XX\0*")
+    assert decode(broken).shape == stored.shape
+    assert not module.is_turned(b"no image")
+
+
+def saved(pixels, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind"),
+    [
+        (np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), "TIFF"),
+        (np.linspace(0, 255, 12, dtype=np.float32).reshape(3, 4), "TIFF"),
+        (np.arange(12, dtype=np.int32).reshape(3, 4) * 100_000, "TIFF"),
+        (np.array([[-5, 40_000]], np.int32), "TIFF"),
+    ],
+)  # fmt: skip
+def test_depths_that_map_to_no_8_bits_are_refused(pixels, kind):
+    with pytest.raises(DataError, match="nothing says what is black and what is white: save it with 8 or 16 bits"):
+        decode(saved(pixels, kind))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bits_are_scaled_to_8_whatever_the_format(kind):
+    wide = np.array([[0, 128, 129, 257, 32_768, 65_534, 65_535]], np.uint16)
+    np.testing.assert_array_equal(decode(saved(wide, kind))[..., 0], np.rint(wide / 257))
+
+
+def test_16_bits_a_colour_are_scaled_within_a_grey_level():
+    cv2 = pytest.importorskip("cv2")
+    wide = np.random.default_rng(0).integers(0, 65536, (5, 6, 3)).astype(np.uint16)
+    for kind in (".png", ".tiff"):
+        found = decode(cv2.imencode(kind, wide[..., ::-1])[1].tobytes())
+        assert np.abs(found - wide / 257).max() <= 1
+
+
+def test_the_first_image_of_a_phones_file_is_taken():
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).save(file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO[::-1])], quality=95)
+    assert np.abs(decode(file.getvalue()).astype(int) - PHOTO).mean() < 8  # of the other image 60
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = io.BytesIO()
+    Image.fromarray(PHOTO[::-1, ::-1]).save(file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO)], quality=95, exif=exif)
+    assert np.abs(decode(file.getvalue()).astype(int) - PHOTO).mean() < 8  # of the other image 60
+
+
+def with_scans(count):
+    """A small progressive JPEG whose last scan is there `count` times."""
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).save(file, "JPEG", progressive=True, quality=50)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xc4") if data.rindex(b"\xff\xc4") > data.rindex(b"\xff\xda") else data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + b"\xff\xd9"
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatch):
+    assert decode(with_scans(1)).shape == PHOTO.shape
+    monkeypatch.setattr(module.simplejpeg, "decode_jpeg", None)
+    with pytest.raises(DataError, match=r"a JPEG of \d+ scans over 19,200 pixels, more than encoders write"):
+        decode(with_scans(2010))
+
+
+def test_resizing_that_would_fill_the_memory_is_refused():
+    """Pillow makes rows first: of 2 x 200,000 pixels 600 MB, though the image has a megabyte, and what comes out 270 KB."""
+    for shape in ((2**19, 2), (2, 2**19)):
+        with pytest.raises(DataError, match="pixels, more than 67,108,864"):
+            resize(np.zeros((*shape, 3), np.uint8), 299, "antialias")
+
+
+def test_whatever_a_resizer_raises_is_a_data_error(monkeypatch):
+    def broken(*arguments, **keywords):
+        raise module.cv2.error("!ssize.empty()")
+
+    monkeypatch.setattr(module.cv2, "resize", broken)
+    with pytest.raises(DataError, match=r"an image of 160x120 pixels cannot be resized to 32x32 \(.*ssize"):
+        resize(PHOTO, 32, "bilinear")
+    with pytest.raises(DataError, match="there is nothing to see"):
+        decode(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_an_animation_of_many_frames_is_refused_by_its_second():
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.full((2, 2), i % 2 * 255, np.uint8)) for i in range(3)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    data = file.getvalue()
+    start = data.index(b"\x21\xf9")
+    with pytest.raises(DataError, match="an animation of many frames"):
+        decode(data[:start] + data[start:-1] * 60_000 + b";")
+
+
+def test_heic_is_named():
+    with pytest.raises(DataError, match="HEIC, which is not read here: save it as JPEG"):
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))

@@ -1,6 +1,8 @@
 """Files as the projects themselves write them, through `inception-jax convert`: `pytest -m parity`."""
 
+import argparse
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -61,6 +63,62 @@ def test_convert_refuses_code_in_a_pickle_and_does_not_run_it(tmp_path):
     assert "cut.pth cannot be read" in convert(tmp_path, "cut.pth", "torchvision", "resnet18", 65)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "w.safetensors").exists()
+
+
+class Hyperparameters:
+    """A class of a trainer's own, which need not be there where the file is read."""
+
+    def __init__(self):
+        self.lr = 0.1
+
+
+def training_checkpoint(state):
+    """What timm's, Lightning's and PyTorch's own examples save beside a network."""
+    return {
+        "epoch": 3, "arch": "resnet18", "state_dict": state, "best_acc1": np.float64(0.7), "args": argparse.Namespace(lr=0.1, opt="sgd"),
+        "hyper_parameters": Hyperparameters(), "folder": pathlib.PurePosixPath("/x"), "optimizer": {"state": {0: {"m": torch_zeros()}}},
+    }  # fmt: skip
+
+
+def torch_zeros():
+    import torch
+
+    return torch.zeros(3)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "model_best.pth.tar", "w.anything"])
+def test_a_training_loops_checkpoint_is_read_whatever_it_is_called_and_whatever_is_beside_the_network(tmp_path, name):
+    import torch
+
+    peer("torchvision", "resnet18", classes=1000, aux=False, image_size=224)
+    from torchvision.models import resnet18
+
+    state = resnet18(num_classes=7).state_dict()
+    averaged = {f"module.{key}": value * 2 if value.is_floating_point() else value for key, value in state.items()}
+    torch.save(training_checkpoint({f"model.{key}": value for key, value in state.items()}) | {"model_ema": averaged}, tmp_path / name)
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join("abcdefg").encode() + b"\r\n")
+    said = convert(tmp_path, name, "torchvision", "resnet18", 0, "--class-names", "names.txt")
+    assert "the averaged ones are taken (model_ema module.*), not the raw ones (state_dict model.*)" in said
+    assert "release not known: assumed what torchvision feeds such networks" in said
+    found = inception_jax.load(tmp_path / "w.safetensors")["params"]["Logits"]["linear"]["kernel"]
+    np.testing.assert_array_equal(found, 2 * state["fc.weight"].numpy().T)
+    assert weights.card(tmp_path / "w.safetensors").names == tuple("abcdefg")
+    convert(tmp_path, name, "torchvision", "resnet18", 0, "--class-names", "names.txt", "--parameters", "raw")
+    found = inception_jax.load(tmp_path / "w.safetensors")["params"]["Logits"]["linear"]["kernel"]
+    np.testing.assert_array_equal(found, state["fc.weight"].numpy().T)
+
+
+def test_convert_refuses_whole_networks_lists_and_tensors_that_are_larger_than_their_file(tmp_path):
+    import torch
+
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    assert "holds a list; wanted is a state dict" in convert(tmp_path, "list.pth", "torchvision", "resnet18", 65)
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "empty.pth")
+    assert "at its top level are" in convert(tmp_path, "empty.pth", "torchvision", "resnet18", 65)
+    torch.save({"conv1.weight": torch.zeros(1).expand(40_000, 40_000)}, tmp_path / "wide.pth")
+    assert "says that it holds 6,400,000,000 bytes" in convert(tmp_path, "wide.pth", "torchvision", "resnet18", 65)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    assert "could run code, and is refused" in convert(tmp_path, "module.pth", "torchvision", "resnet18", 65)
 
 
 KERAS = """
