@@ -82,7 +82,7 @@ def _read(image: np.ndarray, index: int, position: int, source: Source, pixels: 
     try:
         with watch("read"):
             example = source[index]
-        if not 0 <= example.label < len(source.class_names):
+        if not 0 <= example.label < max(len(source.class_names), 1):  # of images for a network without classes the label is 0
             raise DataError(f"label {example.label}, but there are {len(source.class_names)} classes, from 0")
         pixels(example, position, image)
         return example.label

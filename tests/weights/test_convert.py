@@ -1,6 +1,8 @@
 """From another project's file to ours, from there to names of classes, and back: in process, as a user would."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +25,7 @@ from inception_jax.weights.origin import Origin
 from inception_jax.weights.releases import RELEASES, known
 from inception_jax.weights.sources import SOURCES, torchvision
 from inception_jax.weights.tree import flat
+from tests.conftest import ROOT
 from tests.weights.peers import weights as drawn
 
 
@@ -284,3 +287,137 @@ def test_releases_are_recognised_by_their_hash_or_their_file_name():
     assert (found.top1, dict(found.data)) == (80.858, {"test_crop_fraction": 224 / 232})
     assert known("torchvision", "resnet50", "resnet50-11ad3fa6.pth", "f" * 64) is None
     assert known("tf_slim", "inception_v3", "inception_v3.ckpt", "").top1 == 78.0
+
+
+def line_for(tmp_path, arrays, *options):
+    save_file(arrays, tmp_path / "w.safetensors")
+    line = ["convert", str(tmp_path / "w.safetensors"), "--from", "torchvision", "--model", "small_of_weights", "--no-check"]
+    return [*line, "--output", str(tmp_path / "out.safetensors"), *options]
+
+
+def test_a_file_that_merely_fits_is_no_release_and_has_no_licence_but_a_given_one(origin, tmp_path, capsys):
+    assert main(line_for(tmp_path, arrays_of(origin))) == 0
+    said = capsys.readouterr().out
+    assert "release not known: assumed what torchvision feeds such networks" in said
+    assert "licence: unknown" in said
+    card = weights.card(tmp_path / "out.safetensors")
+    assert (card.licence, card.release, card.published) == ("unknown", "unknown", {})
+    assert main(line_for(tmp_path, arrays_of(origin), "--licence", "CC0", "--source", "me")) == 0
+    card = weights.card(tmp_path / "out.safetensors")
+    assert (card.licence, card.source) == ("CC0", "me")
+
+
+def test_a_known_release_has_its_licence_its_scores_and_its_preprocessing(origin, tmp_path, monkeypatch):
+    from inception_jax.weights import releases
+    from inception_jax.weights.cards import digest_arrays
+
+    own = digest_arrays(flat(ours(origin, arrays_of(origin)).variables))
+    row = releases.Release("torchvision/ours", "small_of_weights", arrays=own, licence="ours", top1=70, top5=90, data={"scaling": "vgg"})
+    monkeypatch.setattr(releases, "RELEASES", (row,))
+    assert main(line_for(tmp_path, {f"module.{name}": value for name, value in arrays_of(origin).items()})) == 0
+    card = weights.card(tmp_path / "out.safetensors")
+    assert (card.release, card.licence, card.data.scaling) == ("torchvision/ours", "ours", "vgg")
+    assert card.published == {"top1": 0.7, "top5": 0.9, "known_by": "its arrays"}
+
+
+def test_convert_records_what_the_line_says_is_fed(origin, tmp_path, capsys):
+    options = ["--scaling", "inception", "--resize", "bicubic_antialias", "--crop-fraction", "0.9", "--image-size", "48"]
+    assert main(line_for(tmp_path, arrays_of(origin), *options)) == 0
+    data = weights.card(tmp_path / "out.safetensors").data
+    assert (data.scaling, data.resize, data.test_crop_fraction, data.image_size) == ("inception", "bicubic_antialias", 0.9, 48)
+    assert "fed: 48 x 48 pixels, of the middle square of 90.0% of the shorter side, by bicubic_antialias" in capsys.readouterr().out
+
+
+def test_a_network_without_a_classifier_gives_features_and_names_nothing(origin, tmp_path, pictures, capsys, monkeypatch):
+    headless = {name: value for name, value in arrays_of(origin).items() if not name.startswith("fc.")}
+    assert main(line_for(tmp_path, headless)) == 0
+    assert "it has no classifier: it gives features alone" in capsys.readouterr().out
+    file_ = str(tmp_path / "out.safetensors")
+    assert weights.card(file_).num_classes == 0
+    assert main(["predict", file_, str(pictures)]) == 65
+    assert "has no classifier: `inception-jax features`" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["features", file_, str(pictures)]) == 0
+    assert main(line_for(tmp_path, arrays_of(origin))) == 0
+    wanted = inception_jax.Predictor(file_).features(sorted(pictures.iterdir()))
+    np.testing.assert_allclose(np.load("features.npz")["features"], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["head", "fc.1", "classifier.last", "model_head"])
+def test_a_classifier_of_another_name_is_found_by_its_shape(origin, tmp_path, capsys, name):
+    given = arrays_of(origin, 7)
+    renamed = {key.replace("fc.", f"{name}."): value for key, value in given.items()}
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\nc\r\nd\r\ne\r\nf\r\n\xffg\r\n\r\n")
+    assert main(line_for(tmp_path, renamed, "--class-names", str(tmp_path / "names.txt"))) == 0
+    assert f"its classifier is called {name}" in capsys.readouterr().out
+    found = inception_jax.load(tmp_path / "out.safetensors")["params"]["Logits"]["linear"]
+    np.testing.assert_array_equal(found["kernel"], given["fc.weight"].T)
+    np.testing.assert_array_equal(found["bias"], given["fc.bias"])
+    assert weights.card(tmp_path / "out.safetensors").names == (*"abcdef", "\udcffg")
+
+
+def test_convert_refuses_weights_that_are_not_finite(origin, tmp_path, capsys):
+    given = arrays_of(origin)
+    given["stem.bn.bias"][3] = np.nan
+    assert main(line_for(tmp_path, given)) == 65
+    assert "stem.bn.bias is NaN or infinite" in capsys.readouterr().err
+
+
+def test_state_dicts_are_imported_in_the_order_that_the_readme_gives(origin):
+    given = arrays_of(origin)
+    found = inception_jax.weights.from_torchvision(given, "small_of_weights")
+    np.testing.assert_array_equal(found.variables["params"]["Logits"]["linear"]["kernel"], given["fc.weight"].T)
+    wrapped = weights.from_torchvision(
+        {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in given.items()}}, "small_of_weights"
+    )
+    assert wrapped.notes == ("the network's arrays are state_dict module.*",)
+
+
+def test_weights_need_no_import_of_their_own():
+    code = "import inception_jax; print(inception_jax.weights.card, inception_jax.weights.from_torchvision)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_origin_that_the_project_itself_does_not_have_is_compared_with_itself(origin, monkeypatch, tmp_path, capsys):
+    """A user's own network under `keras` ended in KeyError where Keras is installed."""
+    from inception_jax.weights import projects
+
+    def missing(*arguments):
+        raise KeyError("small_of_weights")
+
+    monkeypatch.setitem(projects.TORCH, "torchvision", missing)
+    assert main([word for word in line_for(tmp_path, arrays_of(origin)) if word != "--no-check"]) == 0
+    assert "torchvision itself has no small_of_weights that can be built" in capsys.readouterr().out
+
+
+def test_class_names_with_control_characters_are_escaped_where_they_are_printed(origin, tmp_path, pictures, capsys):
+    (tmp_path / "names.txt").write_bytes(b"\x1b[2Jred\n\xffpale\n\xe2\x80\xaeevil\nplain\n")
+    assert main(line_for(tmp_path, arrays_of(origin, 4), "--class-names", str(tmp_path / "names.txt"))) == 0
+    for form in ([], ["--csv"], ["--json"]):
+        assert main(["predict", str(tmp_path / "out.safetensors"), str(pictures), "--top", "4", *form]) == 0
+        said = capsys.readouterr().out
+        assert not {"\x1b", "\u202e", "\udcff"} & set(said)
+        assert "pale" in said
+    assert json.loads(said)[0]["classes"]
+
+
+def test_photographs_are_turned_unless_the_line_or_an_old_card_says_otherwise(converted, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(np.kron(rng.integers(0, 256, (6, 5, 3), np.uint8), np.ones((8, 8, 1), np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "upright.png")
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    path = str(converted / "ours.safetensors")
+    assert weights.card(path).data.orientation == "apply"
+    predictor = inception_jax.Predictor(path)
+    upright, turned = predictor.probabilities([tmp_path / "upright.png", tmp_path / "turned.png"])
+    np.testing.assert_array_equal(upright, turned)
+    ignoring = inception_jax.Predictor(path, orientation="ignore")
+    assert not np.array_equal(*ignoring.probabilities([tmp_path / "upright.png", tmp_path / "turned.png"]))
+    capsys.readouterr()
+    assert main(["predict", path, str(tmp_path / "turned.png"), "--orientation", "ignore"]) == 0
+    assert "1 of 1 images have an EXIF orientation, which was ignored" in capsys.readouterr().err
+    assert main(["predict", path, str(tmp_path / "turned.png")]) == 0
+    assert "EXIF" not in capsys.readouterr().err
