@@ -43,3 +43,27 @@ def test_a_non_primary_process_writes_no_run_record(tmp_path):
     record.begin(everything())
     record.end("complete")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_record_names_changed_files_and_holds_no_patch(tmp_path, monkeypatch):
+    """A report is shown to others, and the difference of a working tree may hold a secret."""
+    answers = {"diff --name-only HEAD -- .": "a.py\n", "diff HEAD -- .": "+++ b/a.py\n+PASSWORD = 'secret'\n"}
+    monkeypatch.setattr("inception_jax.record._git", lambda *arguments: answers.get(" ".join(arguments), ""))
+    Record(epath.Path(tmp_path)).begin(everything())
+    text = (tmp_path / "run.json").read_text()
+    assert "secret" not in text
+    (attempt,) = attempts(epath.Path(tmp_path))
+    assert attempt["uncommitted"]["files"] == ["a.py"]
+    assert len(attempt["uncommitted"]["sha256"]) == 12
+    answers["diff HEAD -- ."] += "+x = 1\n"
+    assert Record(epath.Path(tmp_path)).begin(everything()) == ["uncommitted changes"]
+
+
+def test_the_patch_of_an_earlier_versions_record_is_read_as_its_digest(tmp_path):
+    Record(epath.Path(tmp_path)).begin(everything())
+    (stored,) = attempts(epath.Path(tmp_path))
+    old = {**stored, "uncommitted": "diff --git a/x b/x\n+++ b/x\n+TOKEN = 'secret'\n"}
+    (tmp_path / "run.json").write_text(json.dumps({"attempts": [old]}))
+    (found,) = attempts(epath.Path(tmp_path))
+    assert found["uncommitted"]["files"] == ["x"]
+    assert "secret" not in json.dumps(found)

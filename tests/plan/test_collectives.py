@@ -92,3 +92,39 @@ def test_replica_groups_of_a_reduce_scatter_are_read_as_lists_and_as_mesh_axes(g
 )
 def test_collective_bytes_follow_the_width_of_the_dtype(shape, dtype, count):
     assert traffic(collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce").bytes_by_dtype == {dtype: count}
+
+
+def reduce_scatter(groups, devices=8):
+    header = f"HloModule jit_step, is_scheduled=true, replica_count=1, num_partitions={devices}\n"
+    return header + f"  %reduce-scatter.4 = f32[16]{{0}} reduce-scatter(%s), channel_id=4, {groups}, dimensions={{0}}\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "participants"),
+    [
+        ("replica_groups={{0,1,2,3},{4,5,6,7}}", 4),
+        ("replica_groups={}", 8),
+        ("replica_groups=[2,4]<=[8]", 4),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", 2),
+        ("replica_groups=mesh['data'=4,'model'=2] {'data'}", 4),
+        ("replica_groups=mesh['data'=4,'model'=2] {'model','data'}", 8),
+        ("replica_groups=mesh['data'=8] {'data':(1)2}", 2),
+    ],
+)
+def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups, participants):
+    (found,) = collectives(reduce_scatter(groups))
+    assert found.bytes_by_dtype == {"float32": participants * 64}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "replica_groups=mesh['data'=8] {'rows'}",
+        "replica_groups=mesh['data'=8] {data}",
+        "replica_groups=axes(data)",
+        "source_target_pairs={}",
+    ],
+)
+def test_groups_of_an_unknown_form_are_an_error(groups):
+    with pytest.raises(ValueError, match="devices are grouped in a form that is not known here"):
+        list(collectives(reduce_scatter(groups)))

@@ -1,0 +1,69 @@
+"""Errors that a user can mend, and others."""
+
+import errno
+
+import pytest
+
+from inception_jax import cli
+from inception_jax.cli import main
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.errors import UserError, exit_code, message, printable
+from inception_jax.files import StorageError
+
+
+class ForeignError(Exception):
+    """Another package's, with an exit code that means something there."""
+
+    exit_code = 0
+
+
+def test_only_errors_of_ours_have_an_exit_code_that_is_believed():
+    assert [exit_code(error) for error in (ConfigError(), DataError(), StorageError())] == [78, 65, 74]
+    assert exit_code(ForeignError()) == 1
+    assert exit_code(OSError(errno.ENOSPC, "No space left on device")) == 74
+    assert exit_code(FileNotFoundError(errno.ENOENT, "no such file")) == 1
+    assert all(issubclass(kind, UserError) for kind in (ConfigError, DataError, StorageError))
+
+
+def failing(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+def test_a_foreign_exception_with_an_exit_code_is_a_bug_of_ours(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "models", failing(ForeignError("broken")))
+    with pytest.raises(ForeignError):
+        main(["models"])
+
+
+def test_an_os_error_that_is_not_of_storage_is_a_bug_of_ours(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "models", failing(FileNotFoundError(errno.ENOENT, "No such file", "x")))
+    with pytest.raises(FileNotFoundError):
+        main(["models"])
+
+
+def test_storage_that_fails_ends_with_74_and_its_traceback(monkeypatch, capsys):
+    monkeypatch.setitem(cli.COMMANDS, "models", failing(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(["models"]) == 74
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "storage failed: [Errno 28] No space left on device" in said
+    monkeypatch.setitem(cli.COMMANDS, "models", failing(StorageError("w.npz cannot be written")))
+    assert main(["models"]) == 74
+    assert capsys.readouterr().err == "inception-jax: w.npz cannot be written\n"
+
+
+def test_names_are_printed_without_what_a_terminal_obeys():
+    assert printable("a\x1b[31mb\nc\td\x7f") == "a\\x1b[31mb\\nc\\td\\x7f"
+    assert message("a\nb\x1b\r") == "a\nb\\x1b\\x0d"
+    assert printable("caf\u00e9 \u4e2d") == "caf\u00e9 \u4e2d"
+    assert printable("\udcff\u202e\x9b") == "\\udcff\\u202e\\x9b"
+
+
+def test_no_message_prints_a_whole_file():
+    said = message("x" * 1_000_000)
+    assert len(said) < 4100
+    assert said.endswith("(996,200 characters more)")
