@@ -85,17 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(error, error.exit_code)
     except Exception as error:
-        if "initialize backend" in str(error):  # JAX's, from whatever touches a device first
-            asked = os.environ.get("JAX_PLATFORMS", "")
-            first = str(error).strip().splitlines()[0]
+        if _is_without_device(error):
+            asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).strip().partition("\n")[0] or "it is not installed"
             return _failed(
-                f"JAX finds no device for JAX_PLATFORMS={asked} ({first}): set it to cpu, or leave it out", ConfigError.exit_code
+                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out", ConfigError.exit_code
             )
         if exit_code(error) != STORAGE:
             raise  # a bug of ours: the traceback is what helps
         traceback.print_exc()  # it says what was being written, which the system's message does not
         return _failed(f"storage failed: {error}", STORAGE)
     return 0
+
+
+def _is_without_device(error: Exception) -> bool:
+    """Returns whether JAX could not start its platform, whatever touched a device first: of cuda that is an assertion without a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.endswith("xla_bridge.py") and isinstance(error, RuntimeError | AssertionError)
 
 
 def _failed(error: object, code: int) -> int:

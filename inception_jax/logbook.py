@@ -166,7 +166,7 @@ def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
     began = told = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now - told > 10:
+        if done and now - told > 10:
             told = now
             say(f"{what}: {done:,} of {len(items):,}, {duration((now - began) / done * (len(items) - done))} left")
         yield item

@@ -109,7 +109,7 @@ def _module_of(path: Path, changed: int) -> types.ModuleType:
         spec.loader.exec_module(module)
     except (ImportError, ConfigError):
         raise
-    except Exception as error:  # whatever a user's file raises
+    except (Exception, SystemExit) as error:  # whatever a user's file raises
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
         where = f"{path}, line {line}" if line else str(path)

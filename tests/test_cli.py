@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -339,3 +340,163 @@ def test_evaluate_repeats_the_score_that_training_printed(trained, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["count"] == 20
     assert f"held-out top-1 {found['top1']:.2%}" in said
+
+
+def test_the_help_fits_80_columns_and_names_every_command(capsys):
+    from inception_jax.cli import COMMANDS
+
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if re.match(r"  \w", line)] == list(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_version_and_the_module_are_there(capsys):
+    from inception_jax import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"inception-jax {__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "inception_jax", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"inception-jax {__version__}\n")
+
+
+def test_data_help_is_help(capsys):
+    assert main(["data", "--help"]) == 0
+    assert "benchmark  time the input pipeline" in capsys.readouterr().out
+
+
+def test_the_recipes_command_lists_every_recipe(capsys):
+    from inception_jax.recipes import names
+
+    assert main(["recipes"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names()
+    assert main(["recipes", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["inception_v3"]["model"] == "inception_v3"
+    assert found["inception_v3_ensemble"]["members"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["cuda", "gpu", "tpu,cuda"])
+def test_a_platform_that_is_not_there_is_a_configuration_error(process, tmp_path, platform):
+    done = process("train", "digits", JAX_PLATFORMS=platform)
+    assert done.returncode == 78
+    assert f"JAX finds no device for JAX_PLATFORMS={platform}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["this", "antigravity", "os", "json.tool"])
+def test_a_word_that_is_no_recipe_imports_nothing(word, capsys):
+    had = {*sys.modules}
+    code, text = refused(["plan", word], capsys)
+    assert code == 78
+    assert "Beautiful" not in text
+    if "." not in word:
+        assert f"no recipe '{word}'" in text or "sets `config`" in text
+        assert word in had or word not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\nraise RuntimeError('no luck')\n", "line 2: RuntimeError: no luck"),
+        ("x = 1 +\n", "line 1: SyntaxError"),
+        ("import no_such_thing\n", "imports what is not there"),
+        ("def f():\n    return 1 / 0\n\nf()\n", "line 2: ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "SystemExit"),
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_a_configuration_error_with_its_line(text, message, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(text)
+    code, said = refused(["plan", tmp_path / "mine.py"], capsys)
+    assert (code, message in said, "mine.py" in said) == (78, True, True), said
+
+
+def test_recipes_of_two_folders_do_not_share_their_neighbours(tmp_path):
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "shared.py").write_text(f"RATE = {rate}\n")
+        (folder / "mine.py").write_text(
+            "from inception_jax.config import Experiment, Optimizer\nfrom .shared import RATE\n"
+            "config = Experiment(optimizer=Optimizer(learning_rate=RATE))\n"
+        )
+    assert [recipe(str(tmp_path / name / "mine.py")).config.optimizer.learning_rate for name in "ab"] == [0.1, 0.2]
+
+
+def test_auxiliary_heads_that_a_variant_does_not_have_are_named_with_the_way_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = refused(["plan", "inception_v3", "--model.variant", "keras"], capsys)
+    assert code == 78
+    text = " ".join(text.split())
+    assert "model.aux is set, but inception_v3's variant keras has no auxiliary heads: give --model.no-aux, or one of the variants" in text
+
+
+@pytest.mark.slow
+def test_progress_of_minutes_goes_to_stderr_and_json_stays_json(trained, capsys, monkeypatch):
+    workdir, _ = trained
+    import inception_jax.logbook as module
+
+    clock = iter(range(0, 10_000_000, 11))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    image = workdir / "report" / "example.png"
+    assert main(["predict", str(workdir), *[str(image)] * 3, "--json"]) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 3
+    assert "predicting: 1 of 3" in said.err
+
+
+@pytest.mark.slow
+def test_evaluate_scores_a_file_of_weights_and_a_run_on_a_folder_alike(trained, tmp_path, capsys):
+    """The folder has three of the ten classes, in another order than the network's."""
+    from inception_jax.data.sources import open_source
+
+    workdir, _ = trained
+    assert main(["export", str(workdir), "--to", "safetensors", "--output", str(tmp_path / "w.safetensors")]) == 0
+    source, written = open_source("digits", "test"), dict.fromkeys(("7", "0", "3"), 0)
+    for i in range(len(source)):
+        name = source.class_names[source[i].label]
+        if written.get(name, 9) < 6:
+            (tmp_path / "images" / "held" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / "held" / name / f"{written[name]}.png").write_bytes(source[i].image)
+            written[name] += 1
+    capsys.readouterr()
+    found = []
+    for path in (workdir, tmp_path / "w.safetensors"):
+        assert main(["evaluate", str(path), "--data", str(tmp_path / "images"), "--data-split", "held", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["count"] == found[1]["count"] == 18
+    assert found[0]["nll"] == pytest.approx(found[1]["nll"], rel=1e-5)
+    assert main(["predict", str(workdir), str(tmp_path / "images" / "held"), "--json", "--top", "1"]) == 0
+    predictions = json.loads(capsys.readouterr().out)
+    right = sum(one["classes"][0]["class"] == one["image"].split("/")[-2] for one in predictions)
+    assert found[0]["top1"] == pytest.approx(right / 18)
+    line = ["evaluate", str(workdir), str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images"), "--data-split", "held", "--json"]
+    assert main(line) == 0  # an ensemble of a run and of weights
+    assert json.loads(capsys.readouterr().out)["top1"] == found[0]["top1"]
+    assert main(["evaluate", str(tmp_path / "w.safetensors")]) == 78
+    assert "has no data of its own: give --data FOLDER" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images")]) == 65
+    assert "there are folders held: is one of them the split?" in capsys.readouterr().err
+    (tmp_path / "images" / "held" / "7").rename(tmp_path / "images" / "held" / "seven")
+    assert main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images"), "--data-split", "held"]) == 65
+    assert "the network has no class called seven (1 of 3)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_tuned_network_keeps_what_it_was_tuned_from(trained, command, tmp_path):
+    workdir, _ = trained
+    assert command("export", workdir, "--to", "safetensors", "--output", "base.safetensors").returncode == 0
+    done = command(*SHORT, "tuned", "--init-from", "base.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert command("export", "tuned", "--to", "safetensors", "--output", "tuned.safetensors").returncode == 0
+    from inception_jax import weights
+
+    base, card = weights.card(tmp_path / "base.safetensors"), weights.card(tmp_path / "tuned.safetensors")
+    assert card.tuned_from == base.lineage
+    assert card.tuned_from["digest"] == base.digest != card.digest
+    assert card.licence == "unknown; tuned from weights under: unknown"
+    (tmp_path / "tuned" / "initial.json").write_text("[]")
+    assert "initial.json cannot be read" in command("export", "tuned", "--to", "safetensors", "--output", "x.safetensors").stderr
