@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_jax.files import StorageError, json_text, put
+from inception_jax.files import StorageError, json_text, put, split_lines
 
 
 def refuse(token):
@@ -40,3 +40,18 @@ def test_the_folder_of_a_written_file_is_synchronised(tmp_path, monkeypatch):
     unfinished, folder = synced
     assert Path(unfinished).name.startswith("report.json.")
     assert folder == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "ant\nbee, wasp\nköder\n".encode(), "\ufeffant\r\nbee, wasp\r\nköder\r\n\r\n".encode(), "ant\rbee, wasp\rköder".encode(),
+        b"\xff\xfe" + "ant\r\nbee, wasp\r\nköder\r\n".encode("utf-16-le"), b"\xfe\xff" + "ant\nbee, wasp\nköder\n".encode("utf-16-be"),
+    ],
+)  # fmt: skip
+def test_lists_of_names_are_read_as_any_editor_saves_them(data):
+    assert split_lines(data) == ["ant", "bee, wasp", "köder"]
+
+
+def test_bytes_of_a_list_that_are_no_utf_8_stay_names_of_files():
+    assert [os.fsencode(line) for line in split_lines(b"a\xff.png\nb\x85c\n")] == [b"a\xff.png", b"b\x85c"]

@@ -1,11 +1,16 @@
+import io
 import json
+import re
 import struct
 import sys
+import time
 from math import isnan
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tqdm import tqdm
 
-from inception_jax.logbook import Logbook, duration, read_metrics
+from inception_jax.logbook import BAR, Logbook, duration, postfix, read_metrics, say
 
 
 def test_the_metrics_log_drops_rows_beyond_the_step_that_a_run_resumes_from(tmp_path):
@@ -84,3 +89,33 @@ def test_the_progress_bar_shows_the_speed_of_the_log_and_no_other(tmp_path, monk
     assert "left=" in shown
     assert "step/s" not in shown
     assert "s/step" not in shown
+
+
+@pytest.mark.parametrize(("steps", "step"), [(630, 600), (1_234_567, 1_000_000)])
+def test_the_progress_bar_of_80_columns_has_ten_cells_the_speed_and_the_time_left(steps, step):
+    file = io.StringIO()
+    bar = tqdm(total=steps, ncols=80, bar_format=BAR, file=file, mininterval=0)
+    bar.set_postfix_str(postfix({"epoch": "12.3", "loss": "0.1234", "top1": "0.987", "img/s": "527", "left": "1h02m"}), refresh=False)
+    bar.update(step)
+    bar.close()
+    line = file.getvalue().split("\r")[-1]
+    assert len(line.rstrip("\n")) <= 80
+    assert re.search(r"\|.{10}\| ", line)
+    assert "img/s=527" in line
+    assert "left=1h02m" in line
+
+
+def test_the_progress_bar_shows_the_time_while_something_compiles(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    log = Logbook(tmp_path, start=0, steps=10)
+    with log.ticking():
+        time.sleep(2.3)
+    log.close()
+    shown = capsys.readouterr().err
+    assert "00:01" in shown
+    assert "00:02" in shown
+
+
+def test_lines_to_the_reader_go_to_stderr_without_what_a_terminal_obeys(capsys):
+    say("class \x1b[2J")
+    assert capsys.readouterr() == ("", "class \\x1b[2J\n")

@@ -222,3 +222,44 @@ def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="<split>/<class>/<image>"):
         Preparation(tmp_path / (give or "nowhere"), tmp_path / "records")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "3", "[" * 50_000, '{"class_names": ["a"], "first_label": 0}', '{"class_names": 3, "first_label": 0, "splits": {}}',
+        '{"class_names": ["a"], "first_label": "0", "splits": {"train": {}}}',
+        '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}',
+        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}',
+        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}',
+        '{"class_names": ["a"], "first_label": 0, "splits": [1]}',
+    ],
+    ids=lambda text: text[:40],
+)  # fmt: skip
+def test_a_damaged_index_of_records_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "records.json").write_text(text)
+    with pytest.raises(DataError, match=r"records\.json cannot be read"):
+        open_source("records", "train", str(tmp_path))
+
+
+def test_names_that_are_not_utf_8_survive_preparation(tree, tmp_path):
+    import os
+
+    odd = os.fsencode(tree / "train" / "ant") + b"/\xff\xfe.jpg"
+    with open(odd, "wb") as file:
+        file.write(photograph(1))
+    os.rename(os.fsencode(tree / "train" / "bee"), os.fsencode(tree / "train") + b"/b\xe9e")
+    os.rename(os.fsencode(tree / "test" / "bee"), os.fsencode(tree / "test") + b"/b\xe9e")
+    prepared(tree, tmp_path / "records")
+    found, wanted = open_source("records", "train", str(tmp_path / "records")), open_source("folder", "train", str(tree))
+    same(found, wanted)
+    assert found.class_names == ("ant", "b\udce9e", "cat")
+    assert os.fsencode(found[7].name) == b"train/ant/\xff\xfe.jpg"
+
+
+def test_labels_of_tensorflow_datasets_may_have_a_mark_and_ends_of_lines_of_windows(tmp_path):
+    (tmp_path / "source").mkdir()
+    write_tfrecords(tmp_path / "source" / "x-train.tfrecord-00000-of-00001", [slim(photograph(0), 0, "n0"), slim(photograph(1), 1, "n1")])
+    (tmp_path / "source" / "label.labels.txt").write_bytes(b"\xef\xbb\xbfant\r\nbee\r\n")
+    prepared(tmp_path / "source", tmp_path / "records")
+    assert open_source("records", "train", str(tmp_path / "records")).class_names == ("ant", "bee")

@@ -400,3 +400,16 @@ def test_logits_are_computed_at_the_highest_precision_and_all_else_at_the_platfo
     found = [eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name in ("dot_general", "conv_general_dilated")]
     assert found[:-1] == [None, None]
     assert found[-1] == (precision and (precision, precision))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("num_clases", "no keyword 'num_clases'; did you mean 'num_classes'"), ("examples_per_groups", "did you mean 'examples_per_group'"),
+        ("pretrained", "it makes a network without weights; inception_jax.load"), ("xyzzy", "there are aux, "),
+        ("parent", "no keyword"),
+    ],
+)  # fmt: skip
+def test_create_refuses_keywords_that_it_does_not_have(keyword, message):
+    with pytest.raises(TypeError, match=message):
+        create("mnist_bn", **{keyword: 3})

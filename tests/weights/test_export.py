@@ -150,3 +150,40 @@ def test_export_to_torchvision_refuses_models_and_variants_that_it_does_not_have
     assert main(["export", str(tmp_path / "w.safetensors"), "--to", "torchvision", "--output", str(tmp_path / "a.safetensors")]) == 78
     assert "torchvision's is our variant torchvision: it computes another function" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_exports_carry_class_names_and_preprocessing(weights_file, tmp_path):
+    import json
+
+    for form in ("onnx", "stablehlo"):
+        if form == "onnx":
+            onnxruntime = pytest.importorskip("onnxruntime")
+        assert main(["export", str(weights_file), "--to", form, "--output", str(tmp_path / f"n.{form}")]) == 0
+        if form == "onnx":
+            found = onnxruntime.InferenceSession(str(tmp_path / "n.onnx")).get_modelmeta().custom_metadata_map
+            found = {name: json.loads(text) if text[:1] in ("[", "{") else text for name, text in found.items()}
+        else:
+            from inception_jax.weights.stablehlo import read_metadata
+
+            found = read_metadata((tmp_path / "n.stablehlo").read_bytes())
+        assert found["class_names"] == ["ant", "bee", "cat"]
+        fed = found["preprocessing"]
+        assert (fed["image_size"], fed["orientation"], fed["layout"], fed["channels"]) == (40, "apply", "NHWC", "RGB")
+        np.testing.assert_allclose(fed["mean"], [0.485, 0.456, 0.406])
+        np.testing.assert_allclose(fed["std"], [0.229, 0.224, 0.225])
+        assert found["licence"] == "unknown"
+
+
+def test_an_export_of_numbers_that_are_not_finite_is_not_kept(weights_file, tmp_path):
+    """NaN is larger than no bound: `export` called such weights equal."""
+    from inception_jax.data.source import DataError
+    from inception_jax.weights.exporting import Form, kept
+    from inception_jax.weights.trained import trained
+
+    opened = trained(str(weights_file))
+    broken = opened._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, opened.variables))
+    form = Form(lambda opened, path, pixels: None, lambda path: lambda images: np.full((len(images), 3), np.nan))
+    for one in (opened, broken):
+        with pytest.raises(DataError, match="differs by nan of the largest value"):
+            kept(form, one, tmp_path / "x", pixels=False)
