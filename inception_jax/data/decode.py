@@ -1,6 +1,7 @@
 """From an encoded image to the pixels that the network sees: the work that stays on the host."""
 
 import io
+import re
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ MAX_SCANS = 64
 """Of a progressive JPEG, of which encoders write about ten: one of 950 KB with 2,010 scans takes 19 s to decode."""
 MAX_SCANNED_PIXELS = 2**30
 """Pixels times scans: sixteen scans of `MAX_PIXELS`."""
+
+DAMAGED = re.compile("bad Huffman code|premature end", re.IGNORECASE)
+"""In libjpeg-turbo's warnings: pixels that are not those that were saved. Stray bytes before the end are common, and harm nothing."""
 
 Orientation = Literal["apply", "ignore"]
 """Whether an image is turned and mirrored as its EXIF orientation says."""
@@ -109,7 +113,11 @@ def _by_simplejpeg(image: bytes, part: Part | None, orientation: Orientation) ->
         # The rest of a shortened image looks like stray bytes; that it is there, its last two say.
         pixels = simplejpeg.decode_jpeg(image) if shortened is None else simplejpeg.decode_jpeg(shortened, strict=False)
         return pixels[top : top + tall, left : left + wide]
-    except ValueError:
+    except DataError:
+        raise
+    except ValueError as error:
+        if DAMAGED.search(str(error)):
+            raise DataError(f"a damaged JPEG ({error})") from error
         return None
 
 
@@ -129,6 +137,9 @@ def _ending_at(jpeg: bytes, rows: int) -> bytes | None:
 def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
     with Image.open(io.BytesIO(image)) as opened:
         check_size(opened.height, opened.width)
+        if opened.format == "PNG":
+            with Image.open(io.BytesIO(image)) as again:
+                again.verify()  # checksums, of which not all are compared by decoding; the image is of no more use then
         if opened.format in ("JPEG", "MPO"):
             _check_scans(image, opened.height * opened.width)
         elif getattr(opened, "is_animated", False):  # of which a GIF's is known by its second frame, and not by decoding them all

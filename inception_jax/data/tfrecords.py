@@ -17,9 +17,11 @@ def read(file: Path) -> Iterator[bytes]:
     """Yields the records of a TFRecord file, the CRC32C of each length and of each record compared.
 
     Raises:
-      DataError: the file is cut off, or a checksum is another than that of what is there.
+      DataError: the file is empty or cut off, or a checksum is another than that of what is there.
     """
     left = os.path.getsize(file)
+    if not left:
+        raise DataError(f"{file} is empty, and no whole TFRecord file: copy or download it again")
     with file.open("rb") as opened:
         number = 0
         while header := opened.read(12):

@@ -33,7 +33,8 @@ def test_records_come_back_as_they_were_written(tmp_path):
     (tmp_path / "a").write_bytes(b"".join(map(framed, records)))
     assert list(read(tmp_path / "a")) == records
     (tmp_path / "none").touch()
-    assert list(read(tmp_path / "none")) == []
+    with pytest.raises(DataError, match="none is empty"):
+        list(read(tmp_path / "none"))
 
 
 def test_a_flipped_byte_anywhere_in_a_tfrecord_is_found(tmp_path):
