@@ -1,6 +1,7 @@
 """What a start refuses, and what it leaves untouched; what a run knows of its data."""
 
 import json
+import os
 import re
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+import inception_jax
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.cli import main
 from inception_jax.data.source import DataError
@@ -344,3 +346,92 @@ def test_an_evaluation_on_other_held_out_data_says_so(finished, data, command):
     assert done.returncode == 0
     assert "the data changed since the run was begun: test: 10 -> 11 examples" in done.stderr
     assert json.loads(done.stdout)["count"] == 11
+
+
+def test_names_that_are_not_utf_8_pass_through_training_report_prediction_and_preparation(command, tmp_path):
+    """They ended a finished training, `predict` and `data prepare` in tracebacks."""
+    root = os.fsencode(make_images(tmp_path / "data"))
+    for split in (b"train", b"test"):
+        os.rename(root + b"/" + split + b"/bee", root + b"/" + split + b"/b\xe9e\x1b[31m")
+        os.rename(root + b"/" + split + b"/ant/00.png", root + b"/" + split + b"/ant/\xff.png")
+    line = [*TRAIN, "--data.directory", "data", "--epochs", "2"]
+    done = command("train", *line)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be drawn" not in done.stderr
+    assert command("train", *line).returncode == 0  # it is complete
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "b\\udce9e\\x1b[31m" in page
+    for form in ([], ["--json"], ["--csv"]):
+        done = command("predict", "run", "data/test", *form)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout
+        assert "udcff.png" in done.stdout
+    assert "b\\udce9e\\x1b[31m" in command("evaluate", "run", "--per-class").stdout
+    for arguments in (["export", "run", "--to", "safetensors", "--output", "w.safetensors"], ["predict", "w.safetensors", "data/test"],
+                      ["features", "run", "data/test"], ["data", "check", *TRAIN[:-2], "--data.directory", "data"],
+                      ["data", "prepare", "data", "records"], ["report", "run"], ["compare", "run", "run"]):  # fmt: skip
+        done = command(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_the_length_that_a_finished_run_was_given_is_what_it_asks_for_more_of(command, data, tmp_path):
+    line = ["train", *TRAIN, "--data.directory", str(data), "--steps", "2"]
+    assert command(*line).returncode == 0
+    assert "this run is complete at step 2; for a longer one, ask for more --steps (it has 2)" in command(*line).stderr
+
+
+@pytest.mark.parametrize("name", ["model.h5", "w.pth", "model.keras"])
+def test_a_file_of_another_project_as_initial_weights_is_referred_to_convert(train, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
+    done = train("--init-from", name)
+    assert done.returncode == 65
+    assert f"convert it first: inception-jax convert {name} --from PROJECT --model NAME" in done.stderr
+
+
+def test_weights_of_another_network_are_refused_before_compiling_with_both_names(train, tmp_path, monkeypatch):
+    from inception_jax.config import Data, Model
+    from inception_jax.weights import file
+    from inception_jax.weights.cards import Card
+    from tests.invented import variables
+
+    network = inception_jax.create("mnist_bn", num_classes=10)
+    file.save(tmp_path / "w.safetensors", Card(Model("mnist_bn"), Data(image_size=28), 10, tuple("abcdefghij")), variables(network))
+    compiled(monkeypatch)
+    done = train("--init-from", "w.safetensors")
+    assert done.returncode == 78
+    text = " ".join(done.stderr.split())
+    assert "arrays of w.safetensors, mnist_bn (paper) of 10 classes has a name and a shape of one (paper) of 2 classes" in text
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_read(train, data, tmp_path, nested):
+    """Of a run whose data were not recorded nothing else says so; of one whose data were, the number of examples does."""
+    assert train("--epochs", "2").returncode == 0
+    config = json.loads((tmp_path / "run" / "experiment.json").read_text())
+    del config["data"]["orientation"]
+    (tmp_path / "run" / "experiment.json").write_text(json.dumps({**config, "format": 2}))
+    (tmp_path / "run" / "data.json").unlink()
+    if nested:
+        (data / "train" / "ant" / "more").mkdir()
+        (data / "train" / "ant" / "00.png").rename(data / "train" / "ant" / "more" / "00.png")
+    done = train("--epochs", "4")
+    assert done.returncode == (78 if nested else 0), done.stderr
+    if nested:
+        assert "which did not read folders within that of a class, and 1 of the training files are in such" in done.stderr
+    else:
+        assert done.stderr.count("its fields keep their meaning (format 2): images are not turned by EXIF") == 1
+        assert json.loads((tmp_path / "run" / "experiment.json").read_text())["data"]["orientation"] == "ignore"
+
+
+def test_data_check_counts_the_images_that_have_an_orientation(command, data):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(3):
+        path = data / "train" / "ant" / f"{i:02d}.png"
+        Image.open(path).save(path, exif=exif)
+    line = ["data", "check", *TRAIN[:-2], "--data.directory", str(data)]
+    assert "train: 24 examples of 2 classes, 12 to 12 of each; 3 with an EXIF orientation: they are turned upright" in command(*line).stdout
+    said = command(*line, "--data.orientation", "ignore").stdout
+    assert "3 with an EXIF orientation: they are taken as they lie (data.orientation ignore)" in said
