@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inception_jax.data.crop import Box, Draws, by_area, by_height, by_scale, central, square
+from inception_jax.data.crop import EVALUATION, TRAINING, Box, Draws, by_area, by_height, by_scale, central, square
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MEASURED = {
@@ -102,3 +102,15 @@ def test_a_random_crop_lies_at_each_place_equally_often_up_to_the_borders(law, l
         found = np.bincount([place for place, side in zip(places, sides, strict=True) if side == 4])
         assert found.size == 8 - 4 + 1 - last
         np.testing.assert_allclose(found / found.sum(), 1 / found.size, atol=4 * np.sqrt(0.25 / found.sum()))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 60_000), (60_000, 1), (2, 3), (4, 60_000)])
+def test_every_crop_of_the_smallest_images_has_a_pixel_and_lies_within(height, width):
+    """A side that rounded to 0 was an error of OpenCV's."""
+    boxes = [rule(height, width, fraction) for rule in EVALUATION.values() for fraction in (1e-9, 0.1, 0.49, 0.875, 1)]
+    boxes += [rule(Draws(0, position), height, width, 0.08) for rule in TRAINING.values() for position in range(50)]
+    for top, left, tall, wide in boxes:
+        assert 1 <= tall <= height - top
+        assert 1 <= wide <= width - left
+        assert top >= 0
+        assert left >= 0

@@ -1,11 +1,13 @@
 """Multi-crop geometry against an enumeration of its own: GoogLeNet's section 7 written out with loops and slices."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from inception_jax.data.decode import resize
-from inception_jax.data.source import Example
+from inception_jax.data.source import DataError, Example
 from inception_jax.data.views import VIEWS, Viewer, many, resized, six, ten, twelve
 
 SHAPES = [(375, 500), (500, 375), (400, 400), (301, 977)]
@@ -82,3 +84,23 @@ def test_a_viewer_crops_the_enumerated_views_exactly(views):
         expected = np.empty((64, 64, 3), np.uint8)
         resize(np.ascontiguousarray(cut[:, ::-1] if view.mirrored else cut), expected, "antialias")
         np.testing.assert_array_equal(into, expected)
+
+
+def test_an_image_that_would_fill_the_memory_when_resized_is_a_bad_example():
+    """60,000 x 4 pixels at a shorter side of 342 are 1.75 billion, and took 5 GB in ten crops."""
+    viewer = Viewer(10, 299, "bilinear")
+    with pytest.raises(DataError, match="an image of 5130000x342 pixels, more than 67,108,864"):
+        viewer(Example(np.zeros((4, 60_000, 3), np.uint8), 0), 0, np.empty((299, 299, 3), np.uint8))
+
+
+def test_the_views_of_a_photograph_are_of_the_upright_image():
+    rng = np.random.default_rng(0)
+    upright = Image.fromarray(np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8)))
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    for position in range(10):
+        found, wanted = np.empty((32, 32, 3), np.uint8), np.empty((32, 32, 3), np.uint8)
+        Viewer(10, 32, "bilinear")(Example(file.getvalue(), 0), position, found)
+        Viewer(10, 32, "bilinear")(Example(np.asarray(upright), 0), position, wanted)
+        np.testing.assert_array_equal(found, wanted)
