@@ -28,7 +28,7 @@ from inception_jax.commands.replay import replay
 from inception_jax.commands.report import report
 from inception_jax.commands.train import train
 from inception_jax.config import ConfigError
-from inception_jax.errors import STORAGE, UserError, exit_code, message
+from inception_jax.errors import PATH, STORAGE, UserError, exit_code, message
 from inception_jax.interruption import Interruption
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(
                 f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out", ConfigError.exit_code
             )
+        if exit_code(error) == PATH and isinstance(error, OSError):
+            return _failed(f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions", PATH)
         if exit_code(error) != STORAGE:
             raise  # a bug of ours: the traceback is what helps
         traceback.print_exc()  # it says what was being written, which the system's message does not

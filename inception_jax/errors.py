@@ -5,6 +5,9 @@ import re
 
 STORAGE = 74
 """The exit code where the operating system does not take what is written."""
+PATH = 78
+"""That of a path that a line or a file names, and that the system cannot follow or may not."""
+PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM}
 STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE}
 
 
@@ -21,6 +24,8 @@ def exit_code(error: BaseException) -> int:
     """Returns the code that a process ends with on `error`: 1, a bug of ours, for whatever a user cannot mend."""
     if isinstance(error, UserError):
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename is not None:
+        return PATH
     return STORAGE if isinstance(error, OSError) and error.errno in STORAGE_FAULTS else 1
 
 

@@ -67,3 +67,32 @@ def test_no_message_prints_a_whole_file():
     said = message("x" * 1_000_000)
     assert len(said) < 4100
     assert said.endswith("(996,200 characters more)")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["train", "digits", "--data.name", "folder", "--data.directory", "x" * 5000], ["predict", "x" * 5000, "a.png"],
+        ["train", "digits", "--workdir", "x" * 5000], ["report", "x" * 5000], ["evaluate", "x" * 5000],
+        ["data", "prepare", "./" + "x" * 5000, "y"],
+        ["convert", "x" * 5000, "--from", "torchvision", "--model", "resnet18"], ["plan", "x" * 5000 + ".py"],
+        ["train", "digits", "--init-from", "x" * 5000],
+    ],
+    ids=lambda line: line[0],
+)  # fmt: skip
+def test_a_path_that_the_system_cannot_have_is_no_bug_of_ours(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(line) in (65, 74, 78)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert len(said) < 4200
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_images_that_no_system_has_are_reported_like_others(tmp_path):
+    from inception_jax.data.images import FileSource, images_in
+
+    for name in ("x" * 5000, "a\0b"):
+        (path,) = images_in([name])
+        with pytest.raises(DataError, match="cannot be read"):
+            FileSource([path], ())[0]

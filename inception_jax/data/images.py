@@ -29,8 +29,8 @@ class FileSource:
             return Example(image, 0)
         try:
             return Example(Path(image).read_bytes(), 0, str(image))
-        except OSError as error:
-            raise DataError(f"{image} cannot be read ({error.strerror or error})") from error
+        except (OSError, ValueError) as error:  # a name may have a null in it
+            raise DataError(f"{str(image)[:300]} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def images_in(names: Sequence[str | Path]) -> list[Path]:
@@ -45,7 +45,11 @@ def images_in(names: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        if not path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError:  # a name that the system does not take, which is reported as an image that cannot be read
+            is_folder = False
+        if not is_folder:
             found.append(path)
             continue
         listing = list_files(path)

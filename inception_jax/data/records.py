@@ -87,15 +87,18 @@ def read_index(file: Path) -> Index:
         found = json.loads(file.read_bytes())
         index = Index(tuple(found["class_names"]), found["first_label"], found["splits"])
         counted = all(
-            type(count) is int and count >= 0 and Path(name).name == name
-            for files in index.splits.values()
-            for name, count in files.items()
+            type(count) is int and count >= 0 and _is_file_name(name) for files in index.splits.values() for name, count in files.items()
         )
         if not (counted and all(isinstance(name, str) for name in index.class_names) and type(index.first_label) is int):
             raise ValueError("class names are texts, and records are counted, by the names of files in the same folder")
         return index
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{file} cannot be read ({error!r:.200}): prepare the data again, or bring back its copy") from error
+
+
+def _is_file_name(name: str) -> bool:
+    """Returns whether a name can be that of a file in the same folder, and of none elsewhere."""
+    return Path(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256
 
 
 def opened(files: list[Path]) -> Any:

@@ -232,6 +232,8 @@ def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted
         '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}',
         '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}',
         '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}',
+        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x" * 300: 1}}}),
+        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x\0": 1}}}),
         '{"class_names": ["a"], "first_label": 0, "splits": [1]}',
     ],
     ids=lambda text: text[:40],
