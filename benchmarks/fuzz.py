@@ -46,7 +46,7 @@ def outcomes(first: int, stop: int) -> list[dict[str, Any]]:
             done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS + 300)
             said, code = done.stdout, done.returncode
         except subprocess.TimeoutExpired as error:
-            said, code = (error.stdout or b"").decode(), -1  # type: ignore[attr-defined]
+            said, code = (error.stdout or b"").decode(), -1
         rows = [json.loads(row) for row in said.splitlines()]
         made = [row for row in rows if "verdict" in row]
         found += [row | {"verdict": "memory"} if row["megabytes"] > MOST_MEGABYTES else row for row in made]
