@@ -10,6 +10,7 @@ import numpy as np
 from inception_jax.data.order import Order
 from inception_jax.data.source import DataError, Example, Source
 from inception_jax.data.stopwatch import Stopwatch
+from inception_jax.errors import printable
 
 Rows = Any
 """A NumPy array on the host, a `jax.Array` once laid out."""
@@ -90,7 +91,7 @@ def _read(image: np.ndarray, index: int, position: int, source: Source, pixels: 
         told = f"{example.at(index) if example else f'example {index}'}: {error}"
         if not skip_bad:
             raise DataError(told) from error
-        logging.getLogger(__name__).warning("skipped %s", told)
+        logging.getLogger(__name__).warning("skipped %s", printable(told))
         return None
 
 

@@ -56,7 +56,5 @@ def images_in(names: Sequence[str | Path]) -> list[Path]:
         report_left_out(path, listing.left_out.items())
         if not listing.files and not listing.broken:
             raise DataError(f"{name} is a folder without files: give images, or a folder that holds some")
-        found += [
-            path / file for file in sorted([*(file.name for file in listing.files), *listing.broken], key=lambda file: file.split("/"))
-        ]
+        found += [path / file for file in sorted([*(name for name, _ in listing.files), *listing.broken], key=lambda file: file.split("/"))]
     return found

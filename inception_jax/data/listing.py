@@ -16,20 +16,16 @@ NAMED = 3
 """Files that a message names of each kind."""
 
 
-class Found(NamedTuple):
-    """A file: its path below the folder, and its bytes."""
-
-    name: str
-    size: int
-
-
 class Listing(NamedTuple):
-    """The files below a folder in the order of their names, and what was left out: a reason -> paths below it.
+    """The files below a folder in the order of their names, and what was left out.
 
-    `broken` are links to nothing, and folders and files that cannot be looked at.
+    Attributes:
+      files: the path of each below the folder, and its bytes.
+      left_out: a reason -> paths.
+      broken: links to nothing, and folders and files that cannot be looked at.
     """
 
-    files: list[Found]
+    files: list[tuple[str, int]]
     left_out: dict[str, list[str]]
     broken: list[str]
 
@@ -47,7 +43,7 @@ def list_files(folder: Path) -> Listing:
     """
     found = Listing([], {}, [])
     _list(folder, "", (os.path.realpath(folder),), found)
-    found.files.sort(key=lambda file: file.name.split("/"))  # as paths are compared
+    found.files.sort(key=(lambda file: file[0].split("/")) if any("/" in name for name, _ in found.files) else None)  # as paths compare
     return found
 
 
@@ -100,6 +96,6 @@ def _list(folder: Path, below: str, within: tuple[str, ...], found: Listing) -> 
             found.broken.append(name)
             continue
         if stat.S_ISREG(status.st_mode):
-            found.files.append(Found(name, status.st_size))
+            found.files.append((name, status.st_size))
         else:
             found.left_out.setdefault("no regular files", []).append(name)
