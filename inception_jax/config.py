@@ -208,7 +208,7 @@ class Experiment:
     seed: int = 0
     """Of the initial weights, the order of the examples, their augmentation and dropout; below 2^63."""
     format: Literal[1, 2, 3] = 3
-    """What the fields mean, for runs that were begun by an earlier version. Before 3 there was no data.orientation: images were not turned.
+    """Meaning of the fields, for runs that were begun by an earlier version. Before 3 there was no data.orientation.
     1 is what runs had before formats were noted: there the periods, boundaries and warm-up of a schedule are whole steps, logits are
     computed at the platform's default precision, and an image that could not be read is a black one in the statistics of its batch."""
     examples_per_device: int | None = may_change(None)
@@ -253,11 +253,11 @@ class Experiment:
 
     @property
     def old_meaning(self) -> str:
-        """What fields of a run of an earlier version mean otherwise than now, for people; empty for one of this version."""
+        """Says which fields of a run of an earlier version mean something else than now; empty for a run of this version."""
         if self.format > 2:
             return ""
-        told = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
-        return f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{told}"
+        more = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
+        return f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{more}"
 
     @property
     def lasting(self) -> bool:

@@ -14,7 +14,6 @@ from inception_jax.files import json_text, put
 from inception_jax.interruption import Interruption
 
 if TYPE_CHECKING:
-    from inception_jax.data.facts import DataFacts
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.experiment import Run
     from inception_jax.workdir import Opened
@@ -78,6 +77,7 @@ def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
         return opening
     from dataclasses import replace
 
+    from inception_jax.data.facts import DataFacts, Split
     from inception_jax.data.records import INDEX
     from inception_jax.data.sources import open_source
     from inception_jax.weights.classes import relabel
@@ -85,17 +85,10 @@ def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
     kind = "records" if (options.data / INDEX).is_file() else "folder"
     source = relabel(open_source(kind, options.data_split, str(options.data)), opening.run.class_names)
     data = replace(opening.run.config.data, test_split=f"{options.data_split} of {options.data}")
-    config = replace(opening.run.config, data=data)
-    own = opening.run.given_source is not None  # of weights, whose source has nothing but the names of the classes
-    run = replace(opening.run, config=config, given_source=None if own else opening.run.given_source, opened={data.test_split: source})
-    return opening._replace(run=replace(run, facts=_facts(opening.run)) if own else run)
-
-
-def _facts(run: "Run") -> "DataFacts":
-    from inception_jax.data.facts import DataFacts, Split
-
     none = Split("none", 0, None)
-    return DataFacts(run.class_names, none, none)
+    facts = opening.run.facts or DataFacts(opening.run.class_names, none, none)
+    config = replace(opening.run.config, data=data)
+    return opening._replace(run=replace(opening.run, config=config, given_source=None, opened={data.test_split: source}, facts=facts))
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

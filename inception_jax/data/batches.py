@@ -88,10 +88,10 @@ def _read(image: np.ndarray, index: int, position: int, source: Source, pixels: 
         pixels(example, position, image)
         return example.label
     except DataError as error:
-        told = f"{example.at(index) if example else f'example {index}'}: {error}"
+        message = f"{example.at(index) if example else f'example {index}'}: {error}"
         if not skip_bad:
-            raise DataError(told) from error
-        logging.getLogger(__name__).warning("skipped %s", printable(told))
+            raise DataError(message) from error
+        logging.getLogger(__name__).warning("skipped %s", printable(message))
         return None
 
 

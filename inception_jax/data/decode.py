@@ -22,7 +22,7 @@ except ImportError:  # Pillow alone reads everything, at about half the speed
 MAX_PIXELS = 2**26
 """8192 x 8192: what ImageNet's largest image has twice over, and 200 MB once decoded."""
 MAX_SCANS = 64
-"""Of a progressive JPEG, of which encoders write about ten: one of 950 KB with 2,010 scans takes 19 s to decode."""
+"""Limit for a progressive JPEG, of which encoders write about ten scans: one of 950 KB with 2,010 scans takes 19 s to decode."""
 MAX_SCANNED_PIXELS = 2**30
 """Pixels times scans: sixteen scans of `MAX_PIXELS`."""
 

@@ -11,7 +11,7 @@ from inception_jax.data.source import DataError
 from inception_jax.errors import printable
 
 LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
-"""What operating systems leave in folders, in small letters; what begins with a dot (.DS_Store, ._1.jpg, .git) is passed over, too."""
+"""Names that operating systems leave in folders, in small letters; those that begin with a dot (.DS_Store, ._1.jpg) are passed over too."""
 NAMED = 3
 """Files that a message names of each kind."""
 

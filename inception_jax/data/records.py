@@ -70,7 +70,7 @@ class RecordSource:
 
 
 class Index(NamedTuple):
-    """What `records.json` holds: the names of the classes, the label of the first, and the records of each file of each split."""
+    """Holds the contents of `records.json`: class names, the label of the first class, and the records of each file of each split."""
 
     class_names: tuple[str, ...]
     first_label: int

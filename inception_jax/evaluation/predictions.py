@@ -146,14 +146,16 @@ def confusion(found: Predictions) -> np.ndarray:
 
 
 def per_class(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Accuracy of each class, the worst first, and what it was most often taken for instead."""
+    """Returns the accuracy of each class that has examples, the worst first, and what it was most often taken for instead."""
     table = confusion(found)
     rows = []
     for i, name in enumerate(class_names):
+        if not table[i].sum():  # a folder may hold a few of a network's classes
+            continue
         others = np.where(np.arange(len(class_names)) == i, 0, table[i])
         count, mistaken = int(table[i].sum()), int(others.argmax())
         rows.append({
-            "class": name, "count": count, "top1": table[i, i] / count if count else float("nan"),
+            "class": name, "count": count, "top1": table[i, i] / count,
             "taken_for": class_names[mistaken] if others[mistaken] else "", "times": int(others[mistaken]),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["top1"], row["class"]))
