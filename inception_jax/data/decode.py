@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ MAX_SCANS = 64
 MAX_SCANNED_PIXELS = 2**30
 """Pixels times scans: sixteen scans of `MAX_PIXELS`."""
 
+APP1, START_OF_SCAN, BASELINE = 0xE1, 0xDA, (0xC0, 0xC1)
+"""Kinds of segments of a JPEG: EXIF's, the first scan's, and the headers of frames that are not progressive."""
 DAMAGED = re.compile("bad Huffman code|premature end", re.IGNORECASE)
 """In libjpeg-turbo's warnings: pixels that are not those that were saved. Stray bytes before the end are common, and harm nothing."""
 
@@ -75,7 +78,7 @@ def is_turned(image: bytes | np.ndarray) -> bool:
 
 def _orientation(image: bytes) -> int:
     """Returns the EXIF orientation, 1 (upright) to 8."""
-    if simplejpeg is not None and simplejpeg.is_jpeg(image) and b"Exif" not in image:  # twenty times as fast as Pillow's parsing
+    if image.startswith(b"\xff\xd8") and not any(kind == APP1 for kind, _ in _segments(image)):  # twenty times as fast as Pillow
         return 1
     with Image.open(io.BytesIO(image)) as opened:
         found = opened.getexif().get(EXIF_ORIENTATION, 1)
@@ -126,12 +129,10 @@ def _ending_at(jpeg: bytes, rows: int) -> bytes | None:
 
     Huffman codes are read from the top down, so rows below the crop cost a fifth of all decoding for nothing.
     """
-    at = 2
-    while jpeg.endswith(b"\xff\xd9") and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
-        if jpeg[at + 1] in (0xC0, 0xC1):
-            return jpeg[: at + 5] + rows.to_bytes(2, "big") + jpeg[at + 7 :]
-        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    return None
+    if not jpeg.endswith(b"\xff\xd9"):
+        return None
+    at = next((place for kind, place in _segments(jpeg) if kind in BASELINE), None)
+    return None if at is None else jpeg[: at + 5] + rows.to_bytes(2, "big") + jpeg[at + 7 :]
 
 
 def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
@@ -171,7 +172,21 @@ def check_size(height: int, width: int) -> None:
         raise DataError(f"an image of {width}x{height} pixels: there is nothing to see")
 
 
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Yields the kind and the place of each segment of a JPEG up to its first scan, as far as they can be followed."""
+    at = 2
+    while at + 12 <= len(jpeg) and jpeg[at] == 0xFF:
+        yield jpeg[at + 1], at
+        if jpeg[at + 1] == START_OF_SCAN:
+            return
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+
+
 def _check_scans(jpeg: bytes, pixels: int) -> None:
+    places = dict(_segments(jpeg))
+    frame, first = next((places[kind] for kind in BASELINE if kind in places), None), places.get(START_OF_SCAN)
+    if frame is not None and first is not None and jpeg[frame + 9] == jpeg[first + 4]:
+        return  # the first scan has all colours, and is the only one that is decoded; to count them is a tenth of decoding
     scans = jpeg.count(b"\xff\xda")  # within the data of a scan 0xFF is followed by 0
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
         raise DataError(f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write ({MAX_SCANS}): save it again")

@@ -352,3 +352,12 @@ def test_an_animation_of_many_frames_is_refused_by_its_second():
 def test_heic_is_named():
     with pytest.raises(DataError, match="HEIC, which is not read here: save it as JPEG"):
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+def test_a_baseline_jpeg_with_a_scan_for_each_colour_has_no_more_than_a_few():
+    """Scans of one colour may be repeated in a file that is not progressive, too."""
+    data = encoded("JPEG", subsampling=0)
+    first = data.index(b"\xff\xda")
+    alone = data[:first] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : -2]
+    with pytest.raises(DataError, match=r"a JPEG of \d+ scans"):
+        decode(alone + (b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : first + 40]) * 100 + b"\xff\xd9")
