@@ -30,7 +30,7 @@ def exit_code(error: BaseException) -> int:
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What a terminal obeys instead of showing it, changes of the direction of writing included; tabs and line ends are a message's own."""
+"""Characters that a terminal obeys instead of showing them, changes of the direction of writing included, but no tabs and line ends."""
 LONG = 4000
 """Characters of a message: none prints a whole file."""
 

@@ -163,11 +163,11 @@ def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, dynamic_ncols=True)
         return
-    began = told = time.monotonic()
+    began = last = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if done and now - told > 10:
-            told = now
+        if done and now - last > 10:
+            last = now
             say(f"{what}: {done:,} of {len(items):,}, {duration((now - began) / done * (len(items) - done))} left")
         yield item
 

@@ -68,28 +68,28 @@ def given(arguments: Sequence[str]) -> set[str]:
     return {f"{section}{dot}{name.removeprefix('no_')}" for section, dot, name in names}
 
 
-def fitted(recipe: Experiment, config: Experiment, given: Set[str]) -> Experiment:
-    """Returns `config`, a recipe with what a line changes of it, without the recipe's values that the line has made meaningless.
+def fitted(default: Experiment, config: Experiment, fields: Set[str]) -> Experiment:
+    """Returns `config`, the recipe `default` with what a line changes of it, without the recipe's values that the line has made meaningless.
 
     Under another name of the optimizer or the schedule, fields of the recipe's own that have no meaning there fall back to their default;
     epochs take the place of the recipe's steps, and images in folders that a person made are turned as they say.
 
     Args:
-      given: the fields that the line gives, which stay as they are.
+      fields: those that the line gives, which stay as they are.
 
     Raises:
       ConfigError: it gives both a number of epochs and one of steps.
     """
-    if {"epochs", "steps"} <= given:
+    if {"epochs", "steps"} <= fields:
         raise ConfigError("--epochs and --steps are both the length of the run: give one of them")
-    if "epochs" in given:
+    if "epochs" in fields:
         config = dataclasses.replace(config, steps=None)
     for section in ("optimizer", "schedule"):
         own = getattr(config, section)
-        if own.name != getattr(recipe, section).name:
-            fallen = {item.name: item.default for item in foreign(own) if f"{section}.{item.name}" not in given}
+        if own.name != getattr(default, section).name:
+            fallen = {item.name: item.default for item in foreign(own) if f"{section}.{item.name}" not in fields}
             config = dataclasses.replace(config, **{section: dataclasses.replace(own, **fallen)})
-    if config.data.name == "folder" != recipe.data.name and "data.orientation" not in given:
+    if config.data.name == "folder" != default.data.name and "data.orientation" not in fields:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, orientation="apply"))
     return config
 

@@ -72,12 +72,12 @@ class Card:
 
     @property
     def lineage(self) -> dict[str, Any]:
-        """What a card of weights that are tuned from these keeps as `tuned_from`."""
+        """Returns the facts that a card of weights tuned from these keeps as `tuned_from`."""
         return {name: getattr(self, name) for name in LINEAGE}
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What stands between an image and the network, in numbers, for those who run an export."""
+        """Returns the steps between an image and the network, in numbers, for those who run an export."""
         mean, deviation = SCALINGS[self.data.scaling]
         fed = {name: getattr(self.data, name) for name in FED}
         return {**fed, "mean": list(mean), "std": list(deviation), "pixel_range": [0, 1], "channels": "RGB", "layout": "NHWC"}
@@ -111,8 +111,8 @@ def read(text: str, where: str) -> Card:
             raise DataError(
                 f"{where} has a card of format {version!r:.20}; this version reads up to {FORMAT_VERSION}: use the one that wrote it"
             )
-        told = from_json({"model": fields.pop("model"), "data": fields.pop("data")})
-        card = Card(told.model, told.data, **{**fields, "class_names": tuple(fields["class_names"])})
+        stored = from_json({"model": fields.pop("model"), "data": fields.pop("data")})
+        card = Card(stored.model, stored.data, **{**fields, "class_names": tuple(fields["class_names"])})
         _check(card)
         return card
     except DataError:

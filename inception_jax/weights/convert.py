@@ -82,7 +82,7 @@ def _with_head(origin: Origin, found: dict[str, Any]) -> tuple[dict[str, Any], t
     kernel, bias, features = _head(origin)
     if kernel in found or bias in found:
         return found, ()
-    own, first = {*trunk(origin)}, origin.framework.outputs_first
+    own, first = {array.theirs for array in origin.arrays(_with_classes(origin, 1))}, origin.framework.outputs_first
     fitting = []
     for name, array in found.items():
         shape = [side for i, side in enumerate(array.shape) if array.ndim != 4 or i not in ((2, 3) if first else (0, 1)) or side != 1]
@@ -105,7 +105,7 @@ def _with_head(origin: Origin, found: dict[str, Any]) -> tuple[dict[str, Any], t
 
 
 def _with_classes(origin: Origin, classes: int) -> dict[str, Shape]:
-    return shapes(create(origin.model, variant=origin.variant, num_classes=classes))
+    return shapes(create(origin.model, variant=origin.variant, num_classes=classes, aux=bool(origin.architecture.aux)))
 
 
 def _classes(origin: Origin, found: Arrays) -> int:

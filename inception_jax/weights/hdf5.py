@@ -9,15 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
+from inception_jax.weights.expansion import check_expansion
+from inception_jax.weights.library import load_library
 
 Arrays = dict[str, np.ndarray]
-
-EXPANSION = 4
-"""Times its size that a file may expand to: Keras compresses nothing, and zipped weights shrink by a tenth."""
-SMALL = 2**24
-"""Bytes that any file may expand to."""
 
 
 def read(file: Path) -> Arrays:
@@ -27,7 +23,7 @@ def read(file: Path) -> Arrays:
       DataError: it leads out of the file, or says that it has more than it holds.
       ConfigError: h5py is not installed.
     """
-    h5py = _h5py()
+    h5py = load_library("h5py", "keras")
     with h5py.File(file, "r") as opened:
         check(h5py, file, opened, file.stat().st_size)
         root = opened.get("model_weights", opened)
@@ -40,7 +36,7 @@ def read_archive(file: Path) -> Arrays:
     Raises:
       DataError, ConfigError: as `read`.
     """
-    h5py = _h5py()
+    h5py = load_library("h5py", "keras")
     with zipfile.ZipFile(file) as archive:
         part = archive.getinfo("model.weights.h5")
         check_expansion(file, part.file_size, part.compress_size)
@@ -76,29 +72,6 @@ def check(h5py: Any, file: Path, opened: Any, size: int) -> None:
                     raise DataError(f"{file}: {place} has its values in other files, and is refused: save the weights again")
                 declared += part.nbytes
                 check_expansion(f"{file}: {place}", declared, size)
-
-
-def check_expansion(what: Any, declared: int, size: int | None = None) -> None:
-    """Refuses what says that it holds much more than its bytes can.
-
-    Args:
-      what: a file, or a part of one, for the message.
-      size: of it; of the file where not given.
-
-    Raises:
-      DataError: it does.
-    """
-    size = Path(what).stat().st_size if size is None else size
-    if declared > EXPANSION * size + SMALL:
-        raise DataError(f"{what} says that it holds {declared:,} bytes, and has {size:,}: it is damaged, or made to fill the memory")
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError(f"this format is read by h5py ({error}): pip install 'inception-jax[keras]'") from error
-    return h5py
 
 
 def _text(name: Any) -> str:

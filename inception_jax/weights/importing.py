@@ -82,7 +82,7 @@ def imported(
     """
     there = origin(source, model)
     path = Path(weights) if isinstance(weights, str | Path) else None
-    tree = read.read(path) if path else _arrays(cast(Mapping[str, Any], weights))
+    tree = read.read(path) if path else selection.as_arrays(cast(Mapping[str, Any], weights))
     selected = selection.select(tree, trunk(there), parameters=parameters)
     network, variables, notes = ours(there, selected.arrays)
     config = read_config(path) if path else None
@@ -99,18 +99,6 @@ def imported(
         published=published(release) if release else {},
     )  # fmt: skip
     return Imported(card, variables, network, selected.arrays, there, source, (*selected.notes, *notes), preprocessing.sources)
-
-
-def _arrays(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a state dict, or a checkpoint with one in it, of arrays of any library as NumPy's."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            found[name] = _arrays(value)
-        elif hasattr(value, "shape") and hasattr(value, "dtype"):
-            value = value.detach().cpu() if hasattr(value, "detach") else value  # PyTorch's
-            found[name] = np.asarray(value.float() if "float16" in str(value.dtype) and hasattr(value, "detach") else value)
-    return found
 
 
 def _classes(source: str, there: Origin, count: int, offset: int | None, names: tuple[str, ...]) -> tuple[tuple[str, ...], int]:

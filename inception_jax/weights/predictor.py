@@ -15,6 +15,8 @@ from inception_jax.weights.trained import Trained, trained
 if TYPE_CHECKING:
     from inception_jax.data.decode import Orientation
 
+HEADER = 2**17
+"""Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""
 BATCH = 32
 """Images that are computed together: one program for any number of them."""
 
@@ -117,9 +119,12 @@ class Predictor:
         """Returns whether an image has an EXIF orientation other than upright."""
         from inception_jax.data.decode import is_turned
 
+        if isinstance(image, bytes | np.ndarray):
+            return is_turned(image)
         try:
-            return is_turned(FileSource([image], self.names)[0].image)
-        except DataError:
+            with open(image, "rb") as opened:
+                return is_turned(opened.read(HEADER))
+        except (OSError, ValueError):
             return False
 
     def _whole(self, compute: Compute | None, images: Sequence[Image]) -> np.ndarray:

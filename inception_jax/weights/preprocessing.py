@@ -1,4 +1,4 @@
-"""What a converted network is fed, and where that is known from: the line, a `config.json` beside the file, the table of releases."""
+"""Input of a converted network, and where it is known from: the line, a `config.json` beside the file, the table of releases."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ RESIZE = {"bicubic": "bicubic_antialias", "bilinear": "antialias", "nearest": "n
 
 
 class Preprocessing(NamedTuple):
-    """What is fed, and for people, where each part of that is known from."""
+    """Input of a network, and for people, where each part of it is known from."""
 
     data: Data
     sources: tuple[str, ...]
 
 
 class Config(NamedTuple):
-    """What a `config.json` of timm's says: fields of `Data`, and the names of the classes where it has any."""
+    """Contents of a `config.json` of timm's: fields of `Data`, and the names of the classes where it has any."""
 
     data: dict[str, Any]
     class_names: tuple[str, ...]

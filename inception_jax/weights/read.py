@@ -1,7 +1,7 @@
 """Files of other projects as arrays by name. Nothing in them is ever run: a pickle with code in it is refused."""
 
+import glob
 import hashlib
-import importlib
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,16 @@ import numpy as np
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.weights import hdf5
+from inception_jax.weights.expansion import check_expansion
+from inception_jax.weights.library import load_library
+from inception_jax.weights.selection import as_arrays
 
 Arrays = dict[str, np.ndarray]
 Tree = dict[str, Any]
 """Arrays by name, or mappings of such by theirs, as training loops save them."""
 
+SHARD = re.compile(r"\.(?:index|data-\d{5}-of-\d{5})$")
+"""What stands behind the prefix of a TensorFlow checkpoint, in the names of its files."""
 FORMATS = ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a TensorFlow checkpoint"
 
 
@@ -33,13 +38,14 @@ def read(file: Path) -> Tree:
     """
     if file.is_dir():
         raise DataError(f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it perhaps")
-    index = file if file.name.endswith(".index") else file.with_name(file.name + ".index")
-    if not file.is_file() and not index.is_file():
+    prefix = Path(SHARD.sub("", str(file)))
+    is_tensorflow = prefix.with_name(prefix.name + ".index").is_file() and not (prefix == file and file.is_file())
+    if not file.is_file() and not is_tensorflow:
         raise DataError(f"{file} is no file: give one of weights ({FORMATS}: its prefix)")
     kind = "a TensorFlow checkpoint"
     try:
-        if index.is_file() and index.with_name(f"{index.stem}.data-00000-of-00001").is_file():
-            return _tensorflow(file)
+        if is_tensorflow:
+            return _tensorflow(prefix)
         kind, reader = _recognised(file)
         return reader(file)
     except (ConfigError, DataError):
@@ -92,13 +98,6 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _library(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"this format is read by {name} ({error}): pip install 'inception-jax[{extra}]'") from error
-
-
 def _safetensors(file: Path) -> Tree:
     from safetensors import safe_open
 
@@ -130,24 +129,23 @@ CODE = re.compile(
 
 
 def _pytorch(file: Path) -> Tree:
-    torch = _library("torch", "torch")
+    torch = load_library("torch", "torch")
+    size = file.stat().st_size
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            hdf5.check_expansion(file, sum(part.file_size for part in archive.infolist()))
+            check_expansion(file, sum(part.file_size for part in archive.infolist()), size)
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
             raise
         found = _pytorch_with_records(torch, file, error)
-    tensors = list(_tensors(torch, found))
-    hdf5.check_expansion(
-        file, sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors)
-    )  # one number may stand for any size
+    # One number may stand for a tensor of any size.
+    check_expansion(file, sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in _tensors(torch, found)), size)
     if not isinstance(found, Mapping):
         kind = f"a network itself ({type(found).__name__})" if hasattr(found, "state_dict") else f"a {type(found).__name__}"
         raise DataError(f"{file} holds {kind}; wanted is a state dict, arrays by name: torch.save(network.state_dict(), FILE)")
-    return _arrays(torch, found)
+    return as_arrays(found)
 
 
 def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
@@ -178,25 +176,12 @@ def _tensors(torch: Any, found: Any) -> Iterator[Any]:
         yield from _tensors(torch, value)
 
 
-def _arrays(torch: Any, found: Mapping[Any, Any]) -> Tree:
-    """Returns the mapping with its dense tensors as arrays, and mappings in it; what is neither is left out."""
-    half = (torch.bfloat16, torch.float16)
-    tree: Tree = {}
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            tree[str(name)] = _arrays(torch, value)
-        elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
-            tree[str(name)] = (value.float() if value.dtype in half else value).detach().numpy()
-    return tree
-
-
-def _tensorflow(file: Path) -> Tree:
-    tensorflow = _library("tensorflow", "tensorflow")
-    prefix = re.sub(r"\.(?:index|data-\d{5}-of-\d{5})$", "", str(file))
-    opened = tensorflow.train.load_checkpoint(prefix)
+def _tensorflow(prefix: Path) -> Tree:
+    tensorflow = load_library("tensorflow", "tensorflow")
+    opened = tensorflow.train.load_checkpoint(str(prefix))
     shapes, kinds = opened.get_variable_to_shape_map(), opened.get_variable_to_dtype_map()
-    stored = sum(part.stat().st_size for part in Path(prefix).parent.glob(f"{Path(prefix).name}*"))
-    hdf5.check_expansion(file, sum(int(np.prod(shape)) * kinds[name].size for name, shape in shapes.items()), stored)
+    stored = sum(part.stat().st_size for part in prefix.parent.glob(f"{glob.escape(prefix.name)}*"))
+    check_expansion(prefix, sum(int(np.prod(shape)) * kinds[name].size for name, shape in shapes.items()), stored)
     return {name: opened.get_tensor(name) for name in shapes}
 
 

@@ -102,6 +102,21 @@ def _best(fits: list[_Fit]) -> _Fit | None:
     return first
 
 
+def as_arrays(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns a checkpoint with the dense arrays and tensors of any library in it as NumPy's, and without all else but mappings."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found[str(name)] = as_arrays(value)
+        elif hasattr(value, "detach"):  # PyTorch's, which NumPy has no 16-bit floats of
+            if not (value.is_sparse or value.is_quantized):
+                value = value.detach().cpu()
+                found[str(name)] = (value.float() if "float16" in str(value.dtype) else value).numpy()
+        elif hasattr(value, "shape") and hasattr(value, "dtype"):
+            found[str(name)] = np.asarray(value)
+    return found
+
+
 def _maps(tree: Mapping[str, Any], place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields every mapping that has arrays in it, with its path."""
     arrays = {str(name): value for name, value in tree.items() if isinstance(value, np.ndarray)}

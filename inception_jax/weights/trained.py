@@ -39,9 +39,9 @@ def trained(path: str) -> Trained:
     """
     if file.is_weights(path):
         card, variables, _ = file.read(path)
-        if card.format_version == 1:
-            say(f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare")
         run = Run(card.experiment, everything(), given_source=FileSource((), card.names))
+        if card.format_version == 1 and run.placement.leads:
+            say(f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare")
         own, expected = {name: leaf.shape for name, leaf in flat(variables).items()}, shapes(run.network)
         if own != expected:
             odd = sorted(name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name))

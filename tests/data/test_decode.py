@@ -361,3 +361,16 @@ def test_a_baseline_jpeg_with_a_scan_for_each_colour_has_no_more_than_a_few():
     alone = data[:first] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : -2]
     with pytest.raises(DataError, match=r"a JPEG of \d+ scans"):
         decode(alone + (b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : first + 40]) * 100 + b"\xff\xd9")
+
+
+def test_no_damage_to_an_exif_refuses_a_whole_image():
+    """Some of ImageNet's images have damaged EXIF; their pixels are whole."""
+    rng = np.random.default_rng(0)
+    for kind in ("JPEG", "WEBP"):
+        data, stored = turned(kind, 6)
+        start = data.index(b"Exif\0\0" if kind == "JPEG" else b"EXIF\x1a\0\0\0") + (6 if kind == "JPEG" else 8)
+        for _ in range(200):
+            damaged = bytearray(data)
+            for place in rng.integers(start, start + 26, 3):
+                damaged[place] = rng.integers(256)
+            assert decode(bytes(damaged)).size == stored.size

@@ -421,3 +421,15 @@ def test_photographs_are_turned_unless_the_line_or_an_old_card_says_otherwise(co
     assert "1 of 1 images have an EXIF orientation, which was ignored" in capsys.readouterr().err
     assert main(["predict", path, str(tmp_path / "turned.png")]) == 0
     assert "EXIF" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_classifier_of_another_name_is_told_from_the_auxiliary_ones_beside_it():
+    """GoogLeNet's auxiliary classifiers read 1,024 features, as its own does."""
+    there = SOURCES["torchvision"]["googlenet"]
+    network = inception_jax.create(there.model, variant=there.variant, num_classes=1000, aux=True)
+    given = {array.theirs: np.ones(array.layout.shape, np.float32) for array in there.arrays(shapes(network))}
+    renamed = {name.replace("fc.", "head.") if name.startswith("fc.") else name: value for name, value in given.items()}
+    found = ours(there, renamed)
+    assert found.notes == ("its classifier is called head",)
+    assert (found.network.num_classes, found.network.aux) == (1000, True)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,3 +156,24 @@ def test_sha256_hashes_a_file_and_is_empty_for_a_missing_one(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("named", ["model.ckpt", "model.ckpt.index", "model.ckpt.data-00000-of-{:05d}"])
+def test_a_tensorflow_checkpoint_is_known_by_its_prefix_its_index_and_any_shard(tmp_path, monkeypatch, shards, named):
+    asked = []
+
+    def library(name, extra):
+        def load_checkpoint(prefix):
+            asked.append(prefix)
+            raise OSError("no table")
+
+        return SimpleNamespace(train=SimpleNamespace(load_checkpoint=load_checkpoint))
+
+    monkeypatch.setattr("inception_jax.weights.read.load_library", library)
+    (tmp_path / "model.ckpt.index").write_bytes(b"index")
+    for i in range(shards):
+        (tmp_path / f"model.ckpt.data-{i:05d}-of-{shards:05d}").write_bytes(b"data")
+    with pytest.raises(DataError, match=r"cannot be read as a TensorFlow checkpoint \(no table\)"):
+        read(tmp_path / named.format(shards))
+    assert asked == [str(tmp_path / "model.ckpt")]

@@ -1,0 +1,18 @@
+"""Libraries that read formats of other projects, which are not installed with this package."""
+
+import importlib
+from typing import Any
+
+from inception_jax.config import ConfigError
+
+
+def load_library(name: str, extra: str) -> Any:
+    """Returns the module `name`.
+
+    Raises:
+      ConfigError: it is not installed; the message names the extra that brings it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"this format is read by {name} ({error}): pip install 'inception-jax[{extra}]'") from error
