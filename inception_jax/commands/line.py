@@ -69,7 +69,7 @@ def given(arguments: Sequence[str]) -> set[str]:
 
 
 def fitted(default: Experiment, config: Experiment, fields: Set[str]) -> Experiment:
-    """Returns `config`, the recipe `default` with what a line changes of it, without the recipe's values that the line has made meaningless.
+    """Returns `config`, the recipe `default` with what a line changes, without the values of the recipe that this made meaningless.
 
     Under another name of the optimizer or the schedule, fields of the recipe's own that have no meaning there fall back to their default;
     epochs take the place of the recipe's steps, and images in folders that a person made are turned as they say.
