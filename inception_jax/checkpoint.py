@@ -24,7 +24,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 from inception_jax.files import StorageError, put
 from inception_jax.leaves import Layout, field, join, leaves, part
 from inception_jax.training.state import FORMAT_VERSION
@@ -39,7 +39,7 @@ MANIFEST = ".sha256.json"
 class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be restored; the message says which and why."""
 
-    exit_code = 65
+    exit_code = ExitCode.DATA
 
 
 class DamagedError(CheckpointError):

@@ -28,7 +28,7 @@ from inception_jax.commands.replay import replay
 from inception_jax.commands.report import report
 from inception_jax.commands.train import train
 from inception_jax.config import ConfigError
-from inception_jax.errors import PATH, STORAGE, UserError, exit_code, message
+from inception_jax.errors import ExitCode, UserError, exit_code, message
 from inception_jax.interruption import Interruption
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -51,8 +51,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
         replay,
     )
 }
-USAGE = 2
-"""The exit code of a line that cannot be understood. Errors that a user can mend carry their own (`errors.UserError`)."""
 WIDTH = 80
 """Columns of the help."""
 
@@ -74,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
-        return _failed(f"no command is called {name!r}; {hint}", USAGE)
+        return _failed(f"no command is called {name!r}; {hint}", ExitCode.USAGE)
     try:
         COMMANDS[name](_imported(rest))
         sys.stdout.flush()
@@ -87,15 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if _is_without_device(error):
             asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).strip().partition("\n")[0] or "it is not installed"
-            return _failed(
-                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out", ConfigError.exit_code
-            )
-        if exit_code(error) == PATH and isinstance(error, OSError):
-            return _failed(f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions", PATH)
-        if exit_code(error) != STORAGE:
+            return _failed(f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out", ExitCode.CONFIG)
+        if exit_code(error) == ExitCode.CONFIG and isinstance(error, OSError):
+            return _failed(f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions", ExitCode.CONFIG)
+        if exit_code(error) != ExitCode.STORAGE:
             raise  # a bug of ours: the traceback is what helps
         traceback.print_exc()  # it says what was being written, which the system's message does not
-        return _failed(f"storage failed: {error}", STORAGE)
+        return _failed(f"storage failed: {error}", ExitCode.STORAGE)
     return 0
 
 
@@ -143,7 +139,7 @@ def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command, and ends this process with its exit code."""
     Interruption.owns_process = True
     code = main(arguments)
-    if code == STORAGE:
+    if code == ExitCode.STORAGE:
         # Orbax's threads go on trying to write for five minutes after a save that failed, and Python would wait for them.
         with contextlib.suppress(OSError):
             sys.stdout.flush()

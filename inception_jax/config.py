@@ -16,13 +16,13 @@ from math import inf
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot be run; the message says which field, and what it may be."""
 
-    exit_code = 78
+    exit_code = ExitCode.CONFIG
 
 
 def may_change(default: Any) -> Any:

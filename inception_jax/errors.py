@@ -1,12 +1,23 @@
-"""The base of all errors that a user can mend, and what a message shows of names that come from outside."""
+"""The exit codes, the base of all errors that a user can mend, and what a message shows of names that come from outside."""
 
 import errno
 import re
+from enum import IntEnum
 
-STORAGE = 74
-"""The exit code where the operating system does not take what is written."""
-PATH = 78
-"""That of a path that a line or a file names, and that the system cannot follow or may not."""
+
+class ExitCode(IntEnum):
+    """All exit codes of the command, but 0 and the 128 + n of signal n. `launch/again.sh` restarts after LOST and STOPPED."""
+
+    BUG = 1  # a bug of ours
+    USAGE = 2  # a line that cannot be understood
+    DATA = 65  # data, weights, checkpoints or metrics that cannot be read
+    LOST = 69  # another process of the run
+    NOT_FINITE = 70  # a loss or a gradient
+    STORAGE = 74  # that does not take what is written
+    STOPPED = 75  # and saved, or another process is training there
+    CONFIG = 78  # a configuration, environment or path that cannot be followed
+
+
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM}
 STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE}
 
@@ -17,16 +28,16 @@ class UserError(Exception):
     An `exit_code` of any other exception is not one of ours, and is not looked at.
     """
 
-    exit_code = 1
+    exit_code: int = ExitCode.BUG
 
 
 def exit_code(error: BaseException) -> int:
-    """Returns the code that a process ends with on `error`: 1, a bug of ours, for whatever a user cannot mend."""
+    """Returns the code that a process ends with on `error`: BUG for whatever a user cannot mend."""
     if isinstance(error, UserError):
         return error.exit_code
     if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename is not None:
-        return PATH
-    return STORAGE if isinstance(error, OSError) and error.errno in STORAGE_FAULTS else 1
+        return ExitCode.CONFIG
+    return ExitCode.STORAGE if isinstance(error, OSError) and error.errno in STORAGE_FAULTS else ExitCode.BUG
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

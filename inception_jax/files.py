@@ -13,13 +13,13 @@ from typing import Any
 
 from etils import epath
 
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 
 
 class StorageError(UserError, OSError):
     """A disk or an object store did not take what was written."""
 
-    exit_code = 74
+    exit_code = ExitCode.STORAGE
 
 
 def put(path: epath.Path | Path, content: str | bytes) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 
 Item = TypeVar("Item")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class PreemptedError(UserError):
     """The run was told to stop, and nothing is lost; the same line goes on from here."""
 
-    exit_code = 75
+    exit_code = ExitCode.STOPPED
     together = True
     """All processes of a run meet it at the same step."""
 

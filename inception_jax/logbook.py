@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from etils import epath
 from tqdm import tqdm
 
-from inception_jax.errors import UserError, message
+from inception_jax.errors import ExitCode, UserError, message
 from inception_jax.files import append, is_object, json_text, put
 
 Item = TypeVar("Item")
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 class MetricsError(UserError, ValueError):
     """A `metrics.jsonl` that is not as it was written."""
 
-    exit_code = 65
+    exit_code = ExitCode.DATA
 
 
 # The speed is that of the figures beside it, and tqdm's own is not shown. Ten cells: a bar that takes what the figures leave has one at 80

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from inception_jax.data import order
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 from inception_jax.experiment import Run
 from inception_jax.files import json_text, put
 from inception_jax.leaves import leaves
@@ -21,7 +21,7 @@ from inception_jax.training.state import State
 class DivergedError(UserError, ArithmeticError):
     """The loss or the gradient is no longer finite; running on, or again, will not help."""
 
-    exit_code = 70
+    exit_code = ExitCode.NOT_FINITE
     together = True
     """All processes of a run meet it at the same step."""
 

@@ -18,7 +18,7 @@ from inception_jax.checkpoint import UNWANTED, CheckpointError, Checkpoints
 from inception_jax.config import ConfigError, Experiment, differences, stored, to_json
 from inception_jax.data.facts import DataFacts, changes
 from inception_jax.data.source import DataError, Source
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 from inception_jax.experiment import Run
 from inception_jax.files import StorageError, is_object, json_text, put
 from inception_jax.logbook import say
@@ -145,7 +145,7 @@ def _make(workdir: epath.Path) -> None:
 class OccupiedError(UserError):
     """Another process is training in a workdir."""
 
-    exit_code = 75
+    exit_code = ExitCode.STOPPED
 
 
 @contextlib.contextmanager

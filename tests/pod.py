@@ -14,12 +14,12 @@ import numpy as np
 from etils import epath
 
 from inception_jax.config import Norm
+from inception_jax.distributed.processes import joined
 from inception_jax.experiment import Run
 from inception_jax.interruption import Interruption
 from inception_jax.leaves import leaves
 from inception_jax.loop import fit
 from inception_jax.mesh import everything
-from inception_jax.peers import joined
 from tests.networks import small
 
 STEPS, HALF = 20, 10

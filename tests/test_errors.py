@@ -1,6 +1,7 @@
 """Errors that a user can mend, and others."""
 
 import errno
+import re
 
 import pytest
 
@@ -8,8 +9,9 @@ from inception_jax import cli
 from inception_jax.cli import main
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
-from inception_jax.errors import UserError, exit_code, message, printable
+from inception_jax.errors import ExitCode, UserError, exit_code, message, printable
 from inception_jax.files import StorageError
+from tests.conftest import ROOT
 
 
 class ForeignError(Exception):
@@ -96,3 +98,11 @@ def test_names_of_images_that_no_system_has_are_reported_like_others(tmp_path):
         (path,) = images_in([name])
         with pytest.raises(DataError, match="cannot be read"):
             FileSource([path], ())[0]
+
+
+def test_every_exit_code_is_in_the_table_and_in_the_readme():
+    sources = [file.read_text() for file in (ROOT / "inception_jax").rglob("*.py")]
+    assert not [text for text in sources if re.search(r"exit_code(: int)? = \d", text)]
+    readme = (ROOT / "README.md").read_text().partition("Exit codes: ")[2].partition("\n\n")[0]
+    listed = {int(code) for code in re.findall(r"(?:^|\u00b7 )(\d+)", readme.replace("\n", " "))}
+    assert {0, *ExitCode} <= listed

@@ -26,8 +26,8 @@ def evaluate(arguments: list[str]) -> None:
     called as the network's, or by ImageNet's WordNet ids.
     """
     options = _options(arguments)
+    from inception_jax.distributed.processes import joined, run_in_child
     from inception_jax.evaluation.protocol import Protocol
-    from inception_jax.peers import joined
     from inception_jax.record import common
     from inception_jax.workdir import following, members, opened
 
@@ -43,6 +43,7 @@ def evaluate(arguments: list[str]) -> None:
         raise ConfigError(f"--follow, --health and population statistics are for runs, and {files[0]} is a file of weights")
     if files and options.data is None:
         raise ConfigError(f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with <split>/<class>/<image>")
+    run_in_child()
     with joined(facts=common), Interruption():  # which has nothing to save here
         if not options.follow:
             _score([_on_data(_weights(path) if path in files else opened(path), options) for path in workdirs], protocol, options)

@@ -26,11 +26,12 @@ def predict(arguments: list[str]) -> None:
     forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
     from inception_jax.data.source import DataError
-    from inception_jax.peers import joined
+    from inception_jax.distributed.processes import joined, run_in_child
     from inception_jax.record import common
 
     files = _files(options.images)
     results, bad = [], []
+    run_in_child()
     with joined(facts=common):
         predictor = _opened(options)
         if not predictor.names:
@@ -74,11 +75,12 @@ def features(arguments: list[str]) -> None:
     import numpy as np
 
     from inception_jax.data.source import DataError
-    from inception_jax.peers import joined
+    from inception_jax.distributed.processes import joined, run_in_child
     from inception_jax.record import common
 
     files = _files(options.images)
     rows, kept, bad = [], [], []
+    run_in_child()
     with joined(facts=common):
         predictor = _opened(options)
         for file, row in zip(_shown(files, "computing", predictor), predictor.each(files, predictor.at(options.end_point)), strict=True):

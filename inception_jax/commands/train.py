@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short, taken
 from inception_jax.config import ConfigError, Data, Experiment, shared
+from inception_jax.distributed.cluster import ADDRESS, COUNT, NUMBER
 from inception_jax.errors import printable
 from inception_jax.files import is_object, json_text, put
 from inception_jax.interruption import Interruption
 from inception_jax.recipes import members, recipe
-from inception_jax.rendezvous import ADDRESS, COUNT, NUMBER
 
 if TYPE_CHECKING:
     from etils import epath
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from inception_jax.experiment import Run
     from inception_jax.training.state import State
 
-MEETING = {"--coordinator": ADDRESS, "--processes": COUNT, "--process": NUMBER}
-"""Flags that say, in the place of the environment, where the processes of a run meet."""
+CLUSTER_FLAGS = {"--coordinator": ADDRESS, "--processes": COUNT, "--process": NUMBER}
+"""Flags that take the place of the environment's variables."""
 
 
 def train(arguments: list[str]) -> None:
@@ -32,8 +32,11 @@ def train(arguments: list[str]) -> None:
     Several processes make one run where the environment says so (docs/pods.md), or each line: --coordinator HOST:PORT --processes N
     --process I.
     """
+    from inception_jax.distributed.processes import joined, run_in_child
+
+    arguments, cluster_flags = taken(arguments, CLUSTER_FLAGS)
+    run_in_child(cluster_flags)
     with Interruption() as interruption:
-        arguments, meeting_place = taken(arguments, MEETING)
         name, fields = named(arguments)
         every = members(name)
         if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
@@ -42,7 +45,6 @@ def train(arguments: list[str]) -> None:
         if len(every) > 1:  # an ensemble is trained one after the other, each in a folder of its own
             given = [config.workdir != f"runs/{recipe(member).name}" for member, config in zip(every, configs, strict=True)]
             configs = [replace(c, workdir=f"{c.workdir}/{i}") if given[i - 1] else c for i, c in enumerate(configs, 1)]
-        from inception_jax.peers import joined
         from inception_jax.record import common
 
         splits: dict[str, Source] = {}
@@ -51,9 +53,9 @@ def train(arguments: list[str]) -> None:
             fields = {name: value for config in reversed(configs) for name, value in shared(config).items()}
             return {**common(), **fields, **_facts_of(configs[0].data, splits)}
 
-        with joined(meeting_place, facts) as peers:
-            if peers:
-                interruption.together(peers.notice, peers.look)
+        with joined(cluster_flags, facts) as processes:
+            if processes:
+                interruption.together(processes.notice, processes.look)
             for config in configs:
                 _train(config, interruption, splits if config.data == configs[0].data else {})
 

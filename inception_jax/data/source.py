@@ -6,13 +6,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 
 
 class DataError(UserError, ValueError):
     """Data that is missing or cannot be read; the message says what was found and what to do."""
 
-    exit_code = 65
+    exit_code = ExitCode.DATA
 
 
 class Example(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inception_jax.config import stored
-from inception_jax.errors import UserError
+from inception_jax.errors import ExitCode, UserError
 from inception_jax.logbook import read_metrics
 from inception_jax.report.tables import aligned
 
@@ -22,7 +22,7 @@ WINDOW = 5
 class ComparisonError(UserError, ValueError):
     """Runs that cannot be compared."""
 
-    exit_code = 78
+    exit_code = ExitCode.CONFIG
 
 
 class Curve(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from inception_jax.config import stored, to_json
-from inception_jax.errors import UserError, printable
+from inception_jax.errors import ExitCode, UserError, printable
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts
 
@@ -17,7 +17,7 @@ from inception_jax.record import attempts
 class UnreadableError(UserError, ValueError):
     """A file of a run that is not what was written there."""
 
-    exit_code = 65
+    exit_code = ExitCode.DATA
 
 
 class Held(NamedTuple):

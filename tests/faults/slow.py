@@ -2,7 +2,9 @@
 
 import time
 
-from inception_jax import checkpoint, loop, rollcall
+import jax
+
+from inception_jax import checkpoint, loop
 from inception_jax.evaluation import protocol
 from inception_jax.experiment import Run
 
@@ -22,7 +24,7 @@ def paced(batches):
         yield batch
 
 
-rollcall.assemble = announced("joining", rollcall.assemble)
+jax.distributed.initialize = announced("joining", jax.distributed.initialize)
 Run.describe = announced("start-up", Run.describe)
 checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
 whole = Run.test_batches

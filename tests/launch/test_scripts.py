@@ -225,14 +225,14 @@ def test_a_run_restarted_by_slurm_equals_a_run_by_ssh_bit_for_bit(launch, tmp_pa
     rest, _ = process.communicate(timeout=300)
     text = "".join(said) + rest
     assert process.returncode == 0, text
-    assert f"2 processes, as SLURM_STEP_NUM_TASKS says, meet at localhost:{port}\n" in text
+    assert f"2 processes, by SLURM_STEP_NUM_TASKS, meet at localhost:{port}\n" in text
     assert "again: it ended with 75; once more" in text
     assert re.search(r"going on from step \d+ of 126", rest)
 
     process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "ssh"), PORT=port, **ENVIRONMENT)
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
-    assert f"localhost: 2 processes, as JAX_NUM_PROCESSES says, meet at localhost:{port}\n" in text
+    assert f"localhost: 2 processes, by JAX_NUM_PROCESSES, meet at localhost:{port}\n" in text
     assert figures(str(tmp_path / "ssh")) == figures(str(tmp_path / "slurm"))
     assert apart(str(tmp_path / "ssh"), str(tmp_path / "slurm")) == []
 

@@ -1,0 +1,59 @@
+"""A process of a run that computes nothing: `python -m tests.distributed.member ACTION [FACTS]`. It prints what it finds, as JSON."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.distributed.processes import joined, run_in_child
+from inception_jax.errors import UserError
+from inception_jax.interruption import Interruption
+
+LISTENING = "0A"
+
+
+def own_ports(pid: str = "self") -> list[int]:
+    """Returns the ports at which a process listens, as `ss -ltnp` reads them from /proc."""
+    own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return sorted({int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in own})
+
+
+def act(action: str, interruption: Interruption) -> None:
+    """Does as it is asked, once all processes have joined."""
+    if action == "vanish":
+        os._exit(1)
+    if action == "bad data":
+        raise DataError("an image that cannot be read")
+    if action == "bad configuration":
+        raise ConfigError("no such field")
+    if action == "look":
+        for step in range(100_000):
+            print(json.dumps({"step": step}), flush=True)
+            interruption.look()
+            time.sleep(0.01)
+    if action == "wait":
+        time.sleep(60)
+
+
+def main(action: str, facts: str = "{}") -> int:
+    Interruption.owns_process = True
+    run_in_child()
+    try:
+        with Interruption() as interruption, joined(facts=lambda: json.loads(facts)) as processes:
+            assert processes
+            interruption.together(processes.notice, processes.look)
+            found = {"number": processes.number, "count": processes.count, "ports": own_ports(), "parent": own_ports(str(os.getppid()))}
+            print(json.dumps(found), flush=True)
+            act(action, interruption)
+    except UserError as error:
+        print(f"inception-jax: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
