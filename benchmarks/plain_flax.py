@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.outputs import Outputs
+from inception_jax.nn.network import Outputs
 from inception_jax.spec.geometry import kernel_on, windows
 from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Linear, Norm, Pool, Residual, Softmax, Steps, named
 

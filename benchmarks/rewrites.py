@@ -26,7 +26,7 @@ from machine import make_parser, read_results, write_results
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure, smallest
-from inception_jax.spec.rewrite import BEST, RULES, best, rewrite
+from inception_jax.spec.rewrite import BEST, best, has_place, rewrite
 from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
@@ -96,7 +96,7 @@ def differences(network: Network, rules: tuple[str, ...], tree: Any, images: jax
 
 
 def compared(table: Architecture, sizes: Sequence[int], bars: dict[str, float]) -> list[dict[str, Any]]:
-    network, rules = Network(table), tuple(rule for rule in winning(table) if RULES[rule].apply(table) != table)
+    network, rules = Network(table), tuple(rule for rule in winning(table) if has_place(table, rule))
     found: list[dict[str, Any]] = []
     tree = some_gammas_negative(variables(network, image_size=sizes[0]))
     for size in sizes:

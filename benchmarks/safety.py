@@ -50,7 +50,7 @@ def main() -> None:
         run, folder = Run(config, everything()), epath.Path(name)
         log, checkpoints = Logbook(folder, start=0, steps=run.steps), Checkpoints(folder / "checkpoints", keep=2)
         tally = Tally({}, stops=True)
-        made = training(run, run.pack(run.initial_state()), 0, tally, log, Interruption(), Timesheet(), folder)
+        made = training(run, run.initial_state(), 0, tally, log, Interruption(), Timesheet(), folder)
         stretch = partial(make_stretch, run, made, options.steps)
         with closing(log), closing(checkpoints):
             last = stretch()  # compiles
@@ -87,7 +87,7 @@ def make_stretch(run: Run, made: Iterator[Any], steps: int, checkpoints: Checkpo
     """Makes so many steps; with `checkpoints` the state after the `last` stretch is saved meanwhile."""
     began = time.monotonic()
     if checkpoints and last:
-        checkpoints.save(last.step, run.unpack(last.state))
+        checkpoints.save(last.step, last.state)
     for _ in range(steps):
         step, state, _, _ = next(made)
         if checkpoints:
@@ -114,7 +114,7 @@ def guard(config: Any) -> dict[str, dict[str, float]]:
 
 def cost(config: Any) -> dict[str, float]:
     run = Run(config, everything())
-    compiled = run.train_step.lower(run.abstract_packed_state(), next(run.train_batches(0))).compile()
+    compiled = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile()
     account = compiled.cost_analysis()
     return {"flops": account["flops"], "bytes": account["bytes accessed"]}
 

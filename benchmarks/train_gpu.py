@@ -51,7 +51,7 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
     config = recipe("digits").config
     config = replace(config, data=replace(config.data, name="digits_from_arrays", threads=0), seed=seed, epochs=epochs or config.epochs)
     run = FromArrays(config, room)
-    state, batches = run.pack(run.initial_state()), run.train_batches(0)
+    state, batches = run.initial_state(), run.train_batches(0)
     began = time.perf_counter()
     state, _ = jax.block_until_ready(run.train_step(state, next(batches)))
     first = time.perf_counter() - began
@@ -60,7 +60,7 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
         state, _ = run.train_step(state, batch)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
-    scored = evaluate(run.eval_step, run.unpack(state).variables, run.test_batches(), examples=len(run.test_source))
+    scored = evaluate(run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source))
     return {
         "seed": seed,
         "epochs": config.epochs,

@@ -33,7 +33,7 @@ def main() -> None:
     config, needed = configured("train", fields), (1 + options.rounds) * options.steps
     config = replace(config, log_every_steps=options.steps, evaluate_every_epochs=0, checkpoint_every_epochs=0)
     run = Run(replace(config, steps=max(needed, Run(config, everything()).steps)), everything())
-    state, batch = run.pack(run.initial_state()), next(run.train_batches(0))
+    state, batch = run.initial_state(), next(run.train_batches(0))
     began = time.perf_counter()
     step = run.train_step.lower(state, batch).compile()
     compile_seconds = time.perf_counter() - began
@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
         sheet, tally = Timesheet(), Tally({}, stops=True)
-        looped = training(run, run.pack(run.initial_state()), 0, tally, log, Interruption(), sheet, epath.Path(folder))
+        looped = training(run, run.initial_state(), 0, tally, log, Interruption(), sheet, epath.Path(folder))
 
         def loop():
             began = time.perf_counter()

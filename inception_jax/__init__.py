@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "architecture": "inception_jax.models",
     "create": "inception_jax.nn.create",
-    "Outputs": "inception_jax.nn.outputs",
+    "Outputs": "inception_jax.nn.network",
     "evaluate": "inception_jax.evaluation.direct",
     "list_models": "inception_jax.models",
     "load": "inception_jax.weights.file",

@@ -35,6 +35,10 @@ def only(default: Any, *names: str) -> Any:
     return field(default=default, metadata={"only": names})
 
 
+REMOVED_REWRITES = ("loop_repeats", "space_to_depth", "slice_pools")
+"""Rules that lost by measurement (docs/rewrites.md): a configuration that names them is run without."""
+
+
 @dataclass(frozen=True)
 class Model:
     name: str = "bn_inception"
@@ -59,6 +63,11 @@ class Model:
     """End points whose inside is computed once more in the backward pass instead of kept, by patterns: Mixed_5*. Memory for time."""
     rewrites: tuple[str, ...] | None = may_change(None)
     """Rules of docs/rewrites.md by which the same function is computed for less; those that win on the platform where not given."""
+
+    @property
+    def kept_rewrites(self) -> tuple[str, ...] | None:
+        """`rewrites` without those that this version no longer has."""
+        return None if self.rewrites is None else tuple(name for name in self.rewrites if name not in REMOVED_REWRITES)
 
 
 @dataclass(frozen=True)
@@ -253,11 +262,18 @@ class Experiment:
 
     @property
     def old_meaning(self) -> str:
-        """Says which fields of a run of an earlier version mean something else than now; empty for a run of this version."""
-        if self.format > 2:
-            return ""
-        more = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
-        return f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{more}"
+        """Says which fields mean something else than in a new run of this version, or nothing any more; empty where none does."""
+        notes = []
+        if removed := [name for name in self.model.rewrites or () if name in REMOVED_REWRITES]:
+            notes.append(
+                f"model.rewrites: {', '.join(removed)} lost by measurement and is no longer there: run without, to the same function"
+            )
+        if self.format <= 2:
+            more = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
+            notes.append(
+                f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{more}"
+            )
+        return "; ".join(notes)
 
     @property
     def lasting(self) -> bool:

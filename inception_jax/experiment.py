@@ -21,7 +21,6 @@ from inception_jax.mesh import Placement
 from inception_jax.models import REGISTRY, UnknownModelError, architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.nn.repeated import pack, unpack
 from inception_jax.spec.measure import Measurement, UnknownShapeError, check, measure
 from inception_jax.spec.rewrite import best
 from inception_jax.spec.vocabulary import pair
@@ -273,11 +272,11 @@ class Run:
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
                 examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
-                recompute=model.recompute, rewrites=model.rewrites or (),
+                recompute=model.recompute, rewrites=model.kept_rewrites or (),
                 precision=jax.lax.Precision.HIGHEST if self.config.format > 1 else None,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
-            if model.rewrites is None:
+            if model.kept_rewrites is None:
                 network = network.clone(rewrites=best(network.architecture, self.placement.platform))
             check(network.architecture, pair(self.config.data.image_size), network.architecture.channels)
         except UnknownModelError as error:
@@ -390,43 +389,14 @@ class Run:
         group = self.config.norm.examples_per_group if normed else 1
         return self.placement.parts(self.config.batch_size, self.config.examples_per_device, group)
 
-    @property
-    def _repeats(self) -> tuple[tuple[str, ...], ...]:
-        """Frozen parameters are chosen by their names, which those of a stack have lost."""
-        return () if self.config.optimizer.freeze else self.network.repeats
-
-    def pack(self, state: State) -> State:
-        """As the step has it, the variables of rows in a loop stacked; without such rows as it is."""
-        if not self._repeats:
-            return state
-        _ = self._unpack  # compiled now, and not by a save in a machine's last seconds
-        return self._pack(state)
-
-    def unpack(self, state: State) -> State:
-        """As it is known everywhere else: every row by its name."""
-        return self._unpack(state) if self._repeats else state
-
-    @cached_property
-    def _pack(self):
-        return jax.jit(partial(pack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_packed_state()))
-
-    @cached_property
-    def _unpack(self):
-        back = jax.jit(partial(unpack, runs=self._repeats), out_shardings=self.placement.spread(self.abstract_state()))
-        return back.lower(self.abstract_packed_state()).compile()
-
-    def abstract_packed_state(self) -> State:
-        """What the step is compiled for."""
-        return self.placement.abstract(jax.eval_shape(partial(pack, runs=self._repeats), self.abstract_state()))
-
     @cached_property
     def train_step(self):
-        """(packed state, batch) -> (packed state, sums), compiled; the state that goes in is used up."""
+        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
         step = partial(
             train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay,
             skip_not_finite=self.config.on_not_finite == "skip_and_count",
         )  # fmt: skip
-        return self.placement.compile(step, state=self.abstract_packed_state())
+        return self.placement.compile(step, state=self.abstract_state())
 
     @cached_property
     def eval_step(self):

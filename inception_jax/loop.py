@@ -68,7 +68,7 @@ def fit(
     config, leads, sheet = run.config, run.placement.leads, Timesheet()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
     start = run.placement.agreed(checkpoints.sound(say, from_scratch=config.from_scratch) or 0 if leads else 0)
-    state = run.pack(checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)())
+    state = checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)()
     note = checkpoints.note(start) if start else {}
     unscored = bool(note.pop(UNSCORED, False))
     note.pop(SCORE, None)
@@ -93,7 +93,7 @@ def fit(
                 unscored = is_due.evaluation
                 if is_due.checkpoint:  # before it is scored: what cannot be scored is not lost
                     log.send()
-                    checkpoints.save(step, run.unpack(state), note={UNSCORED: 1.0} if unscored else {})
+                    checkpoints.save(step, state, note={UNSCORED: 1.0} if unscored else {})
                     sheet.book("save")
                 if unscored:
                     results = evaluated(run, step, state, log, interruption, sheet)
@@ -108,14 +108,14 @@ def fit(
             if alone and step not in (start, checkpoints.last):
                 kept = tally.total()
                 log.send()
-                checkpoints.save(step, run.unpack(state), note={**kept, **({UNSCORED: 1.0} if unscored else {})})
+                checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
             raise
     sheet.book("save")  # closing waits for the last one
     interruption.hold(False)
     interruption.look()
     if leads and step > start:
         say(f"the wall time went into: {sheet.summary()}")
-    return run.unpack(state), results or score(run, state, interruption)
+    return state, results or score(run, state, interruption)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
 def training(
     run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption, sheet: Timesheet, workdir: epath.Path
 ) -> Generator[tuple[int, State, dict[str, float], Due]]:
-    """Steps the run and yields (step, packed state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
+    """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
     config, since, warned = run.config, start, False
     if start < run.steps:
         group = config.norm.examples_per_group

@@ -1,6 +1,5 @@
 """A training step made again, layer by layer, to find where its numbers stop being finite."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,8 +12,6 @@ from inception_jax.errors import ExitCode, UserError
 from inception_jax.experiment import Run
 from inception_jax.files import json_text, put
 from inception_jax.leaves import leaves
-from inception_jax.nn.siblings import Share
-from inception_jax.spec.rewrite import LOOP
 from inception_jax.training.state import State
 
 
@@ -57,9 +54,6 @@ class Replay(NamedTuple):
 
 def replay(run: Run, state: State) -> Replay:
     """The step that follows `state`, made without compiling it, every layer looked at."""
-    if LOOP in (rules := run.network.rewrites):  # inside a loop there is no layer to look at
-        rules = tuple(rule for rule in rules if rule != LOOP)
-        run = replace(run, config=replace(run.config, model=replace(run.config.model, rewrites=rules)))
     step = int(state.step) + 1
     (batch,) = run.train_batches(step - 1, step)
     found = [looked_at("parameter", name.replace(".", "/"), leaf) for name, leaf in leaves(state.params)]
@@ -73,13 +67,10 @@ def replay(run: Run, state: State) -> Replay:
             jax.debug.callback(lambda x, place=place: places.__setitem__(place, looked_at(what, layer, x)), leaf)
 
     def watch(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-        if context.module.scope is None:  # it computes for another, and has no place
-            return call(*arguments, **keywords)
         layer = "/".join(context.module.path) or run.config.model.name
         look("input", layer, [x for x in arguments if isinstance(x, jax.Array | tuple)])
         outputs = call(*arguments, **keywords)
-        if not isinstance(outputs, Share):  # a kernel, lent to a product
-            look("output", layer, outputs)
+        look("output", layer, outputs)
         return outputs
 
     with nn.intercept_methods(watch):

@@ -40,15 +40,7 @@ def mixed() -> Architecture:
     return of("mixed", Mixed=module(4), Block=residual())
 
 
-def deep() -> Architecture:
-    """Three equal rows in a row."""
-    layers = table(
-        Stem=same(8, 3, 2), **{f"Block_{i}": residual() for i in (1, 2, 3)}, Pool=global_avg(), Logits=Linear(), Predictions=Softmax()
-    )
-    return Architecture("deep", "paper", layers, "a test", 16, num_classes=10)
-
-
-SMALL = {"one": one, "mixed": mixed, "deep": deep}
+SMALL = {"one": one, "mixed": mixed}
 
 
 def each_row_once(table: Architecture) -> Architecture:

@@ -44,7 +44,7 @@ def refused(arguments, capsys):
         (["train", "no/such/recipe.py"], 78, "no recipe"),
         (["train", "digits", "--model.name", "bn_incption"], 78, "did you mean bn_inception"),
         (["train", "digits", "--model.variant", "cadene"], 78, "no variant 'cadene'"),
-        (["train", "digits", "--model.rewrites", "faster"], 78, "no rewrite faster; there are loop_repeats, project_first"),
+        (["train", "digits", "--model.rewrites", "faster"], 78, "no rewrite faster; there are project_first, join_siblings"),
         (["train", "digits", "--norm.examples-per-group", "48"], 78, "not a multiple of norm.examples_per_group 48"),
         (
             [

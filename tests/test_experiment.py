@@ -74,7 +74,7 @@ def test_a_layer_without_shape_functions_runs_and_its_parameters_are_counted():
     assert f"bare_layer: {counted:,} parameters" in run.describe()
     lines = list(outline(run, {}))
     assert lines[0] == f"model: bare_layer, {counted:,} parameters, an unknown number of multiply-adds an image"
-    _, sums = run.train_step(run.pack(run.initial_state()), next(run.train_batches(0)))
+    _, sums = run.train_step(run.initial_state(), next(run.train_batches(0)))
     assert np.isfinite(float(sums["loss"]))
 
 

@@ -27,10 +27,9 @@ def replay(arguments: list[str]) -> None:
         print(f"the data changed since the run was begun, and the step is another: {line}", file=sys.stderr)
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
-    state = run.pack(state)
     for _ in missing if options.json else tracked(missing, f"steps to {options.step - 1}"):
         state, _ = run.train_step(state, next(batches))
-    found = made_again(run, run.unpack(state))
+    found = made_again(run, state)
     if options.json:
         record = {"step": found.step, "broken": found.broken and found.broken._asdict(), "seen": [one._asdict() for one in found.seen]}
         print(json_text(record))

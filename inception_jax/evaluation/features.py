@@ -7,7 +7,7 @@ import jax
 
 from inception_jax.config import ConfigError
 from inception_jax.experiment import Run
-from inception_jax.nn.outputs import Outputs
+from inception_jax.nn.network import Outputs
 
 
 def features_step(run: Run, end_point: str | None = None) -> Callable[[Mapping[str, Any], Any], jax.Array]:

@@ -67,14 +67,10 @@ def create(
     for keyword in norm.keys() - NORM_FIELDS:
         raise TypeError(f"create() has no keyword {keyword!r}{_hint(keyword)}")
     table = widen(architecture(name, variant), width_multiplier)
-    if zero_init_residual:
-        table = zero_last_gamma(table)
-    if not local_response_norm:
-        table = without_local_response(table)
-    if init_scale != 1:
-        table = with_scaled_kernels(table, init_scale)
-    if dropout_rate is not None:
-        table = replace(table, dropout_rate=dropout_rate)
+    table = zero_last_gamma(table) if zero_init_residual else table
+    table = table if local_response_norm else without_local_response(table)
+    table = table if init_scale == 1 else with_scaled_kernels(table, init_scale)
+    table = table if dropout_rate is None else replace(table, dropout_rate=dropout_rate)
     if unknown := set(per_activation_in) - {place for place, _ in table.layers}:
         raise ValueError(f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}")
     for pattern in recompute:

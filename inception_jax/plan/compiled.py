@@ -102,7 +102,7 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
         # 51 MB instead of 106, 1.1 % of the memory; and takes 152 s of processor time instead of 401. Above O1, bytes that are copied
         # ahead count twice.
         jax.config.update("jax_optimization_level", LEVEL)
-    state, batch = run.abstract_packed_state(), _batch(run)
+    state, batch = run.abstract_state(), _batch(run)
     answer: dict[str, Any] = facts(run, topology) | {
         "groups": grouped.number,
         "devices_per_group": grouped.devices,

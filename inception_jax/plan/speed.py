@@ -69,7 +69,7 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     # Training is last: it uses up the state.
     for name, step, arguments in (
         ("inference", run.predict_step, (state.variables, batch.image)),
-        ("training", run.train_step, (run.pack(state), batch)),
+        ("training", run.train_step, (state, batch)),
     ):
         tell(f"compiling {name}")
         began = time.perf_counter()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from inception_jax.spec.geometry import Sight, adaptive, kernel_on, slide
+from inception_jax.spec.rewritten import PooledConv
 from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
@@ -257,7 +258,7 @@ class _Ruler:
         else:
             weights = taps * inputs * filters
         norm, bias = self.unit.of(word)
-        if word.pool:
+        if isinstance(word, PooledConv):
             output = self.window(word.pool, output, filters, path)
         return self.row(
             path, "separable conv" if word.depth_multiplier else "conv", place, output, word,

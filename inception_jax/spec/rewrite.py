@@ -6,11 +6,11 @@ docs/rewrites.md tells what each saves where.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, groupby, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
 
-from inception_jax.spec.measure import UnknownShapeError, measure
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Pool, Steps, flatten, rewritten, within
+from inception_jax.spec.rewritten import ComparedPool, PooledConv, SiblingConcat, extend
+from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Pool, Steps, flatten, rewritten, within
 
 MONOTONE = ("relu", "sigmoid", "linear")
 """Activations that never fall where their input rises."""
@@ -31,7 +31,7 @@ def pointwise(word: Any) -> TypeGuard[Conv]:
     )
 
 
-def projected_first(pool: Pool, conv: Any) -> Conv:
+def projected_first(pool: Pool, conv: Any) -> PooledConv:
     """`(avg(3), same(32, 1))` as one word: the kernel first, the pool after it, and then bias, norm and activation.
 
     A 1x1 kernel acts on channels alone and an average on positions alone, so their order is free; to pool 32 channels instead of 192 is
@@ -43,32 +43,9 @@ def projected_first(pool: Pool, conv: Any) -> Conv:
     if pool.kind != "avg" or pool.kernel is None:
         what = f"a {pool.kind} pool" + ("" if pool.kernel else " of the whole map")
         raise RewriteError(f"a projection goes before an average over windows, which is linear, and this is {what}")
-    if not pointwise(conv) or conv.pool:
+    if not pointwise(conv) or isinstance(conv, PooledConv):
         raise RewriteError(f"what goes before an average pool is a 1x1 convolution of stride 1, and this is {conv}")
-    return replace(conv, pool=pool)
-
-
-def loop_repeats(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """Three or more equal rows, one after the other, by one loop: the program holds them once.
-
-    Rows that keep the shape of what they are given, and draw nothing. Parameters stay by row, to all but the step.
-    """
-    try:
-        places = measure(architecture).end_points
-    except UnknownShapeError:
-        return architecture
-    size = architecture.input_size
-    given = dict(zip(places, [(size, size, architecture.channels), *(place.shape for place in places.values())], strict=False))
-    alone = {*keep, *(head.at for head in architecture.aux)}
-
-    def kind(row: tuple[str, Steps]) -> Any:
-        """Of rows that may be in a loop the words, of the others their name."""
-        name, steps = row
-        again = given[name] == places[name].shape and not any(isinstance(word, Dropout | Layer) for word in within(steps))
-        return steps if again and name not in alone else name
-
-    runs = [tuple(name for name, _ in rows) for _, rows in groupby(architecture.layers, kind)]
-    return replace(architecture, repeats=tuple(run for run in runs if len(run) >= 3))
+    return extend(PooledConv, conv, pool=pool)
 
 
 def project_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
@@ -93,14 +70,9 @@ def join_siblings(architecture: Architecture, keep: Collection[str] = ()) -> Arc
         if not isinstance(part, Concat):
             return part
         siblings = tuple(i for i, steps in enumerate(part.branches) if pointwise(next(flatten(steps), None)))
-        return replace(part, siblings=siblings) if len(siblings) > 1 else part
+        return extend(SiblingConcat, part, siblings=siblings) if len(siblings) > 1 else part
 
     return rewritten(architecture, joined)
-
-
-def one_pass(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """Norms take both moments of a batch in one pass, about the running mean: while it is computed, not when it is read again."""
-    return replace(architecture, unit=replace(architecture.unit, norm_passes=1)) if architecture.unit.norm else architecture
 
 
 def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
@@ -111,44 +83,23 @@ def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Arc
     product itself, and what is normalised, activated and kept for the backward pass has been pooled. The moments stay those of the whole
     product.
     """
-    rows, looped = list(architecture.layers), {*chain(*architecture.repeats)}
+    rows = list(architecture.layers)
     alone = {*keep, *(head.at for head in architecture.aux)}
     for i in range(len(rows) - 1):  # of the rows as they are by then: a pool goes before one norm
         (name, first), (below, second) = rows[i : i + 2]
         match tuple(flatten(first)), tuple(flatten(second)):
-            case (*before, Conv(pool=None) as conv), (Pool("max", (_, _), pad_value=None) as pool, *after):
+            case (*before, Conv() as conv), (Pool("max", (_, _), pad_value=None) as pool, *after) if not isinstance(conv, PooledConv):
                 rises = (conv.activation or architecture.unit.activation) in MONOTONE
-                if rises and name not in alone and not {name, below} & looped and architecture.unit.of(conv) == (True, False):
-                    rows[i : i + 2] = [(name, (*before, replace(conv, pool=pool))), (below, tuple(after))]
+                if rises and name not in alone and architecture.unit.of(conv) == (True, False):
+                    rows[i : i + 2] = [(name, (*before, extend(PooledConv, conv, pool=pool))), (below, tuple(after))]
     return replace(architecture, layers=tuple(rows))
-
-
-def keep_convolutions(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """1x1 kernels as the convolutions that they are, instead of as matrix products: a TPU's compiler joins those with norms about them."""
-    if not any(pointwise(word) for _, steps in architecture.layers for word in within(steps)):
-        return architecture
-    return replace(architecture, unit=replace(architecture.unit, pointwise="convolution"))
-
-
-def space_to_depth(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """The first convolution, where it has a stride, reads blocks of pixels as channels: 12 of stride 1 for 3 of stride 2."""
-    (name, first), *rest = architecture.layers
-    if not isinstance(first, Conv) or first.stride == (1, 1) or first.depth_multiplier:
-        return architecture
-    return replace(architecture, layers=((name, replace(first, blocks=True)), *rest))
 
 
 def compare_maxima(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """The gradient of a max pool by comparing each window's values with its maximum, instead of XLA's select-and-scatter."""
     return rewritten(
-        architecture,
-        lambda part: replace(part, how="comparisons") if isinstance(part, Pool) and part.kind == "max" and part.kernel else part,
+        architecture, lambda part: extend(ComparedPool, part) if isinstance(part, Pool) and part.kind == "max" and part.kernel else part
     )
-
-
-def slice_pools(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """Pools over windows by slices of the whole map, instead of XLA's windows; the gradient of a maximum stays XLA's."""
-    return rewritten(architecture, lambda part: replace(part, how="slices") if isinstance(part, Pool) and part.kernel else part)
 
 
 class Rule(NamedTuple):
@@ -158,30 +109,37 @@ class Rule(NamedTuple):
     form: str
 
 
-LOOP = "loop_repeats"
+class Option(NamedTuple):
+    """A way of computing a table as it stands, whether one has a place for it, and what that is."""
+
+    applies: Callable[[Architecture], bool]
+    form: str
+
+
 RULES: Mapping[str, Rule] = {
-    LOOP: Rule(loop_repeats, "three or more equal rows, one after the other, that keep the shape and draw nothing"),
     "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
     "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
-    "space_to_depth": Rule(space_to_depth, "a first row that is one convolution with a stride"),
     "maximum_first": Rule(
         maximum_first,
         "a max pool over windows straight behind a convolution with batch normalisation and without a bias, in rows of their own",
     ),
-    "one_pass": Rule(one_pass, "convolutions with batch normalisation"),
-    "keep_convolutions": Rule(keep_convolutions, "1x1 convolutions of stride 1"),
-    "slice_pools": Rule(slice_pools, "a pool over windows"),
     "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
 }
-"""In the order in which they are applied: rows are measured as they are, the first is one word, a projection that goes first
-is a sibling."""
+"""In the order in which they are applied: a projection that goes first is a sibling."""
+OPTIONS: Mapping[str, Option] = {
+    "one_pass": Option(lambda table: table.unit.norm, "convolutions with batch normalisation"),
+    "keep_convolutions": Option(
+        lambda table: any(pointwise(word) for _, steps in table.layers for word in within(steps)), "1x1 convolutions of stride 1"
+    ),
+}
+"""`one_pass`: norms take both moments of a batch in one pass, about the running mean, while it is computed. `keep_convolutions`: 1x1
+kernels are convolutions instead of matrix products, which a TPU's compiler joins with norms about them."""
 BEST: Mapping[str, tuple[str, ...]] = {
     "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions"),
     "gpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
-    "cpu": ("project_first", "slice_pools"),
+    "cpu": ("project_first",),
 }
-"""Those that win, by JAX's name of a platform; on a CPU in inference, without loss in training. On GPUs they are taken to be what they are
-on TPUs, but for the last: not measured."""
+"""Those that win, by JAX's name of a platform. On GPUs they are taken to be what they are on TPUs, but for the last: not measured."""
 
 
 def rewrite(architecture: Architecture, names: Sequence[str], keep: Collection[str] = ()) -> Architecture:
@@ -192,17 +150,23 @@ def rewrite(architecture: Architecture, names: Sequence[str], keep: Collection[s
     return architecture
 
 
+def has_place(architecture: Architecture, name: str) -> bool:
+    """Returns whether a rule or an option changes how this table is computed."""
+    return OPTIONS[name].applies(architecture) if name in OPTIONS else RULES[name].apply(architecture) != architecture
+
+
 def demand(architecture: Architecture, names: Sequence[str]) -> None:
-    """Sees to it that each of these rules holds somewhere.
+    """Checks that each of these rules and options has a place somewhere.
 
     Raises:
-      RewriteError: an unknown rule, or one for which there is no place.
+      RewriteError: an unknown name, or one for which there is no place.
     """
-    if unknown := sorted(set(names) - set(RULES)):
-        raise RewriteError(f"no rewrite {', '.join(unknown)}; there are {', '.join(RULES)}")
+    every: Mapping[str, Rule | Option] = {**RULES, **OPTIONS}
+    if unknown := sorted(set(names) - set(every)):
+        raise RewriteError(f"no rewrite {', '.join(unknown)}; there are {', '.join(every)}")
     for name in names:
-        if RULES[name].apply(architecture) == architecture:
-            raise RewriteError(f"{name} is for {RULES[name].form}, which {architecture.name} has not")
+        if not has_place(architecture, name):
+            raise RewriteError(f"{name} is for {every[name].form}, which {architecture.name} has not")
 
 
 def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
@@ -223,5 +187,5 @@ def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
 
 
 def best(architecture: Architecture, platform: str) -> tuple[str, ...]:
-    """The rules that win on this platform, of those that hold in this architecture."""
-    return tuple(name for name in BEST.get(platform, ()) if RULES[name].apply(architecture) != architecture)
+    """Returns the rules and options that win on this platform, of those that have a place in this architecture."""
+    return tuple(name for name in BEST.get(platform, ()) if has_place(architecture, name))

@@ -27,7 +27,6 @@ Same = Literal["tensorflow", "symmetric"]
 Padding = Literal["same", "valid", "ceil"] | Same | Pair
 """`same` as the architecture's unit says, `valid` none, `ceil` Caffe's rounding up, or (before, after) zeros."""
 Activation = Literal["relu", "sigmoid", "linear"]
-Pointwise = Literal["product", "convolution"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,6 @@ class Unit:
       activation: after the norm.
       norm_scale: learn gamma; TF-Slim and Keras Inceptions fix it at 1.
       norm_epsilon: added to the variance.
-      norm_passes: over a batch for its moments (`nn.moments`); set by `spec.rewrite`, not in tables.
-      pointwise: what a 1x1 kernel is computed as; set by `spec.rewrite`.
       running_variance: kept with the m/(m-1) of algorithm 2 (TF, PyTorch), or without (Keras).
       same: what "same" padding means. The output sizes agree at even inputs; the sampling grid is shifted by a pixel.
       count_include_pad: average pools divide by the window, not by the real pixels in it.
@@ -77,8 +74,6 @@ class Unit:
     activation: Activation = "relu"
     norm_scale: bool = True
     norm_epsilon: float = 1e-3
-    norm_passes: int = 2
-    pointwise: Pointwise = "product"
     running_variance: Literal["unbiased", "biased"] = "unbiased"
     same: Same = "tensorflow"
     count_include_pad: bool = False
@@ -100,9 +95,6 @@ class Conv:
       depth_multiplier: when set, a separable convolution: so many depthwise kernels per channel, then 1x1.
       gamma_init: what the norm's gamma begins at.
       shrink: cut a kernel that is larger than the map to the map (TF-Slim's auxiliary heads on small images).
-      pool: over windows, between the kernel and what follows it; of a maximum, a norm's moments are those before it. Made by
-        `spec.rewrite`, not written in tables.
-      blocks: compute it on blocks of `stride` pixels as channels; made by `spec.rewrite`.
     """
 
     filters: int | None
@@ -116,8 +108,6 @@ class Conv:
     init: Init | None = None
     gamma_init: float = 1.0
     shrink: bool = False
-    pool: "Pool | None" = None
-    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,6 @@ class Pool:
       shrink: cut a kernel that is larger than the map to the map.
       pad_value: what explicit padding holds under a max pool; None for minus infinity. Keras pads with 0 before the
         first ReLU of its pre-activation ResNets, so that a border window of negative values returns 0.
-      how: it is computed (`nn.windows`); made by `spec.rewrite`.
     """
 
     kind: Literal["max", "avg"]
@@ -139,7 +128,6 @@ class Pool:
     pad_value: float | None = None
     grid: Pair | None = None
     shrink: bool = False
-    how: Literal["windows", "slices", "comparisons"] = "windows"
 
 
 @dataclass(frozen=True)
@@ -185,21 +173,10 @@ class LocalResponse:
 
 @dataclass(frozen=True)
 class Concat:
-    """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies.
-
-    The 1x1 convolutions that begin the branches in `siblings` are computed as one; made by `spec.rewrite`, not written in tables. If
-    `merged`, their kernels are one array of that name; made by `weights.folding`.
-    """
+    """Branches on one input, joined along the channels in this order; `figure` is the drawing that it copies."""
 
     branches: tuple["Steps", ...]
     figure: str = ""
-    siblings: tuple[int, ...] = ()
-    merged: bool = False
-
-    def filters(self, channels: int) -> tuple[int, ...]:
-        """Of the siblings, on an input of so many channels."""
-        firsts = [next(flatten(self.branches[i])) for i in self.siblings]
-        return tuple(first.filters or channels for first in firsts if isinstance(first, Conv))
 
 
 @dataclass(frozen=True)
@@ -276,7 +253,6 @@ class Architecture:
       paper: the arXiv number of the paper that the network is from.
       source: its section or figure, or the release that the numbers come from.
       notes: (end point, what the source has there that this table has not).
-      repeats: runs of equal rows, by name, that are computed by one loop; made by `spec.rewrite`, not written in tables.
     """
 
     name: str
@@ -292,14 +268,6 @@ class Architecture:
     class_offset: int = 0
     paper: str = ""
     notes: tuple[tuple[str, str], ...] = ()
-    repeats: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def stretches(self) -> "Iterator[tuple[tuple[str, ...], Steps]]":
-        """The rows in order, those of a run together: (their names, what each of them is)."""
-        runs = {run[0]: run for run in self.repeats}
-        inside = {name for run in self.repeats for name in run[1:]}
-        return ((runs.get(name, (name,)), steps) for name, steps in self.layers if name not in inside)
 
     @property
     def logits(self) -> str | None:
@@ -358,7 +326,7 @@ def named(steps: Steps) -> Iterator[tuple[str, Word]]:
                     "give each an end point (a row of the table) of its own"
                 )
         else:
-            name = type(word).__name__.lower()
+            name = "pool" if isinstance(word, Pool) else type(word).__name__.lower()
         seen[name] += 1
         yield (name if seen[name] == 1 else f"{name}_{seen[name]}"), word
 

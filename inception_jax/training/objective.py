@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 if TYPE_CHECKING:
-    from inception_jax.nn.outputs import Outputs
+    from inception_jax.nn.network import Outputs
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
 """(logits [B, K], labels [B]) -> one number per example [B]."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from inception_jax.nn.network import Network
 from inception_jax.spec.rewrite import rewrite
+from inception_jax.spec.rewritten import SiblingConcat
 from inception_jax.spec.vocabulary import Concat, Conv, Linear, Residual, Steps, named, rewritten
 from inception_jax.weights.tree import flat, nested
 
@@ -52,23 +53,23 @@ def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
     table = rewrite(network.architecture, ("project_first", "join_siblings"))
     leaves = {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
     for name, steps in table.layers:
-        for place, word in _concats(steps, name):
+        for place, word in _siblings(steps, name):
             firsts = [f"params/{place}/branch_{i}/{next(named(word.branches[i]))[0]}/kernel" for i in word.siblings]
-            if firsts:
-                leaves[f"params/{place}/merged"] = np.concatenate([leaves.pop(path) for path in firsts], axis=-1)
-    change = lambda word: replace(word, merged=bool(word.siblings)) if isinstance(word, Concat) else word  # noqa: E731
+            leaves[f"params/{place}/merged"] = np.concatenate([leaves.pop(path) for path in firsts], axis=-1)
+    change = lambda word: replace(word, merged=True) if isinstance(word, SiblingConcat) else word  # noqa: E731
     return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), nested(leaves)
 
 
-def _concats(steps: Steps, place: str) -> Iterator[tuple[str, Concat]]:
+def _siblings(steps: Steps, place: str) -> Iterator[tuple[str, SiblingConcat]]:
     """Each with the path of the place that it stands in."""
     for _, word in named(steps):
         match word:
             case Concat(branches=branches):
-                yield place, word
+                if isinstance(word, SiblingConcat):
+                    yield place, word
                 for i, branch in enumerate(branches):
-                    yield from _concats(branch, f"{place}/branch_{i}")
+                    yield from _siblings(branch, f"{place}/branch_{i}")
             case Residual(branch=branch, shortcut=shortcut):
-                yield from _concats(branch, place)
+                yield from _siblings(branch, place)
                 if shortcut is not None and shortcut != "pad":
-                    yield from _concats(shortcut, f"{place}/shortcut")
+                    yield from _siblings(shortcut, f"{place}/shortcut")

@@ -17,7 +17,6 @@ FILES = sorted((ROOT / "benchmarks").glob("*.py"))
 PROGRAMS = [file.stem for file in FILES if "__main__" in file.read_text()]
 TINY = "--model.name cifar_resnet20 --batch-size 8 --norm.examples-per-group 8"
 SMALL = {
-    "compile_time": "--model cifar_resnet32 --for cpu --rounds 1",
     "faults": "--runs 1",
     "figure_1": "--steps 1250 --seeds 1",
     "figure_2": "--distorted --rates 0.01 --seeds 1 --epochs 0.5 --patience 0",

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from inception_jax.models import architecture
-from inception_jax.nn import network as home
-from inception_jax.nn.network import Network, Trunk, initializer
+from inception_jax.nn import conv as home
+from inception_jax.nn.conv import Trunk, initializer
+from inception_jax.nn.network import Network
+from inception_jax.spec.vocabulary import flatten
 from tests.tiers import sweep
 
 
@@ -174,7 +176,7 @@ def test_biases_are_initialised_as_in_caffe():
     network = Network(table, num_classes=5, aux=True)
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     assert params["Mixed_3b"]["branch_0"]["conv_1x1"]["bias"].shape == (64,)
-    hidden, _, classifier = (word for word in home.words.flatten(table.aux[0].steps[2:]))
+    hidden, _, classifier = (word for word in flatten(table.aux[0].steps[2:]))
     assert (table.unit.bias_init, hidden.bias_init, classifier.bias_init) == (0.2, 0.2, 0.0)
     options = {"end_points": ("Conv2d_1a_7x7",), "stop": True}
     first = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), **options)["params"]

@@ -1,13 +1,11 @@
-from dataclasses import replace
-
 import pytest
 
 from inception_jax.models import REGISTRY, architecture
 from inception_jax.spec.measure import measure
 from inception_jax.spec.rewrite import BEST, RULES, RewriteError, best, demand, projected_first, rewrite
+from inception_jax.spec.rewritten import PooledConv, extend
 from inception_jax.spec.vocabulary import (
     Architecture,
-    Dropout,
     Norm,
     Unit,
     avg,
@@ -104,48 +102,23 @@ def test_the_pool_before_norm_rewrite_is_refused_where_it_does_not_apply(first, 
 def test_the_pool_before_norm_rewrite_leaves_rows_that_are_kept_as_end_points():
     plain = Architecture("mine", "paper", table(First=(same(4, 1), same(8, 3)), Second=(max_(3, 2), same(4, 1))), "a test")
     (_, first), (_, second) = rewrite(plain, ["maximum_first"]).layers
-    assert (first, second) == ((same(4, 1), replace(same(8, 3), pool=max_(3, 2))), (same(4, 1),))
+    assert (first, second) == ((same(4, 1), extend(PooledConv, same(8, 3), pool=max_(3, 2))), (same(4, 1),))
     assert rewrite(plain, ["maximum_first"], keep=["First"]) == plain
     assert rewrite(plain, ["maximum_first"], keep=["Second"]) != plain
 
 
-def test_a_max_pool_moves_before_one_norm_only_and_never_out_of_a_loop():
+def test_a_max_pool_moves_before_one_norm_only():
     chain = Architecture("mine", "paper", table(A=same(8, 3), B=(max_(3, 2), same(8, 3)), C=max_(3, 2)), "a test")
-    pooled = replace(same(8, 3), pool=max_(3, 2))
+    pooled = extend(PooledConv, same(8, 3), pool=max_(3, 2))
     assert [steps for _, steps in rewrite(chain, ["maximum_first"]).layers] == [(pooled,), (pooled,), ()]
-    loop = table(First=same(8, 3), A=(max_(3), same(8, 3)), B=(max_(3), same(8, 3)), C=(max_(3), same(8, 3)))
-    looped = rewrite(Architecture("mine", "paper", loop, "a test"), ["loop_repeats", "maximum_first"])
-    assert (looped.layers, looped.repeats) == (loop, (("A", "B", "C"),))
-
-
-def test_space_to_depth_applies_to_a_convolution_whose_pool_moved_before_its_norm():
-    (_, (first,)), *_ = rewrite(architecture("resnet50"), ["space_to_depth", "maximum_first"]).layers
-    assert first.blocks
-    assert first.pool
-
-
-def test_loop_repeats_joins_equal_rows_that_keep_the_shape_into_one_loop():
-    block, narrow = same(8, 3), same(4, 1)
-    rows = table(A=block, B=block, C=block, D=block, E=narrow, F=block, G=block, H=global_avg())
-    plain = Architecture("mine", "paper", rows, "a test")
-    assert rewrite(plain, ["loop_repeats"]).repeats == (("B", "C", "D"),)  # A has 3 channels before it, F has 4
-    found = rewrite(plain, ["loop_repeats"])
-    assert [names for names, _ in found.stretches] == [("A",), ("B", "C", "D"), ("E",), ("F",), ("G",), ("H",)]
-    assert rewrite(plain, ["loop_repeats"], keep=["C"]).repeats == ()
-    with pytest.raises(RewriteError, match="loop_repeats is for three or more equal rows"):
-        demand(architecture("inception_v3"), ["loop_repeats"])
-    deep = rewrite(architecture("inception_resnet_v2"), ["loop_repeats"]).repeats
-    assert [(run[0], len(run)) for run in deep] == [("block35_1", 10), ("block17_1", 20), ("block8_1", 9)]
-    dropping = Architecture("mine", "paper", tuple((name, (block, Dropout(0.1))) for name in "ABCDEF"), "a test")
-    assert rewrite(dropping, ["loop_repeats"]) == dropping
 
 
 def test_inapplicable_and_unknown_rewrites_are_refused_with_the_reason():
     with pytest.raises(RewriteError, match="one_pass is for convolutions with batch normalisation, which googlenet has not"):
         demand(architecture("googlenet"), ["one_pass"])
-    with pytest.raises(RewriteError, match="space_to_depth is for a first row that is one convolution with a stride"):
-        demand(architecture("cifar_resnet20"), ["space_to_depth"])
-    with pytest.raises(RewriteError, match="no rewrite faster; there are loop_repeats, project_first, join_siblings"):
+    with pytest.raises(RewriteError, match="compare_maxima is for a max pool over windows, which cifar_resnet20 has not"):
+        demand(architecture("cifar_resnet20"), ["compare_maxima"])
+    with pytest.raises(RewriteError, match="no rewrite faster; there are project_first, join_siblings, maximum_first"):
         demand(architecture("googlenet"), ["faster"])
 
 
@@ -153,7 +126,7 @@ def test_the_best_rewrites_apply_to_every_network_on_every_platform():
     assert best(architecture("inception_v3"), "tpu") == ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("resnet50"), "tpu") == ("maximum_first", "one_pass", "keep_convolutions")
     assert best(architecture("preact_resnet50"), "gpu") == ("one_pass",)
-    assert best(architecture("inception_v3"), "cpu") == ("project_first", "slice_pools")
+    assert best(architecture("inception_v3"), "cpu") == ("project_first",)
     assert best(architecture("cifar_resnet20"), "cpu") == ()
     for name in REGISTRY:
         for platform in BEST:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.nn.outputs import Outputs
+from inception_jax.nn.network import Outputs
 from inception_jax.training.objective import classification, cross_entropy, top_k
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.nn import product
+from inception_jax.nn import conv
 
 CASES = [
     *itertools.product([(1, 1), (3, 3), (1, 7)], [(1, 1), (2, 2)], ["SAME", "VALID", ((3, 2), (0, 1))], [(10, 13)], [1]),
@@ -27,12 +27,12 @@ def test_convolution_gradients_match_autodiff_in_float64(x64, kernel, stride, pa
 
     @jax.jit
     def both(x, weights):
-        y, back = jax.vjp(lambda x, weights: product.convolve(x, weights, stride, padding, groups), x, weights)
+        y, back = jax.vjp(lambda x, weights: conv.convolve(x, weights, stride, padding, groups), x, weights)
         wide, back_wide = jax.vjp(
-            lambda x, weights: product._plain(x, weights, stride, padding, groups), x.astype(jnp.float64), weights
+            lambda x, weights: conv._plain(x, weights, stride, padding, groups), x.astype(jnp.float64), weights
         )  # fmt: skip
-        slope = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
-        return (y, *back(slope)), (wide, *back_wide(slope.astype(jnp.float64)))
+        cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+        return (y, *back(cotangent)), (wide, *back_wide(cotangent.astype(jnp.float64)))
 
     found, wanted = both(x, weights)
     assert [leaf.dtype for leaf in found] == [jnp.float32, jnp.float32, jnp.float64]
@@ -44,13 +44,13 @@ def test_convolution_gradients_match_autodiff_in_float64(x64, kernel, stride, pa
 @pytest.mark.parametrize("kind", ["convolution", "product"])
 def test_kernel_gradients_are_not_rounded_under_bfloat16(kind):
     """The sum of 8 x 16 x 16 products in float32 of bfloat16 images, against the same in float64: 1e-6 where autodiff's has 2e-3."""
-    x, slope = (jax.random.normal(jax.random.key(i), (8, 16, 16, 4), jnp.bfloat16) for i in (0, 1))
+    x, cotangent = (jax.random.normal(jax.random.key(i), (8, 16, 16, 4), jnp.bfloat16) for i in (0, 1))
     if kind == "convolution":
-        weights, of = jnp.ones((3, 3, 4, 4)), lambda kernel: product.convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))
+        weights, of = jnp.ones((3, 3, 4, 4)), lambda kernel: conv.convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))
     else:
-        weights, of = jnp.ones((4, 4)), lambda kernel: product.multiply(x, kernel)
-    (found,) = jax.vjp(of, weights)[1](slope)
-    a, b = (np.pad(np.asarray(leaf, np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)]) for leaf in (x, slope))
+        weights, of = jnp.ones((4, 4)), lambda kernel: conv.multiply(x, kernel)
+    (found,) = jax.vjp(of, weights)[1](cotangent)
+    a, b = (np.pad(np.asarray(leaf, np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)]) for leaf in (x, cotangent))
     if kind == "convolution":
         wanted = np.stack([
             np.stack([np.einsum("bhwi,bhwo->io", a[:, i : i + 16, j : j + 16], b[:, 1:17, 1:17]) for j in range(3)]) for i in range(3)
