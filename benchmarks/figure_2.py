@@ -29,13 +29,13 @@ from pathlib import Path
 import numpy as np
 from machine import make_parser, picture_folder, publish
 
-from inception_jax.config import Experiment, Norm
+from inception_jax.config import ConfigError, Experiment, Norm
 from inception_jax.logbook import read_metrics
 from inception_jax.models import register
 from inception_jax.models.bn_inception import small
 from inception_jax.recipes import recipe
 from inception_jax.report import figures
-from inception_jax.report.comparison import WINDOW, ComparisonError, Curve, curve, printed, verdicts
+from inception_jax.report.comparison import WINDOW, Curve, curve, printed, verdicts
 from inception_jax.report.published import published
 from inception_jax.spec.vocabulary import Activation, Architecture, LocalResponse
 
@@ -92,7 +92,7 @@ def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
     workdir = folder / f"{name}_{rate}_{seed}"
     try:
         return curve(name, seed, read_metrics(workdir), workdir)
-    except ComparisonError:
+    except ConfigError:
         return Curve(name, seed, np.array([1.0]), np.array([0.0]), 0, np.array([np.nan]))
 
 

@@ -13,44 +13,17 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from inception_jax import __version__
-from inception_jax.commands.benchmark import benchmark
-from inception_jax.commands.compare import compare
-from inception_jax.commands.convert import convert, verify
-from inception_jax.commands.data import data
-from inception_jax.commands.evaluate import evaluate
-from inception_jax.commands.export import export
 from inception_jax.commands.line import IMPORTED
-from inception_jax.commands.models import models
-from inception_jax.commands.plan import plan
-from inception_jax.commands.predict import features, predict
-from inception_jax.commands.recipes import recipes
-from inception_jax.commands.replay import replay
-from inception_jax.commands.report import report
-from inception_jax.commands.train import train
 from inception_jax.config import ConfigError
 from inception_jax.errors import ExitCode, UserError, exit_code, message
 from inception_jax.interruption import Interruption
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    function.__name__: function
-    for function in (
-        train,
-        evaluate,
-        predict,
-        features,
-        convert,
-        verify,
-        export,
-        models,
-        recipes,
-        data,
-        plan,
-        benchmark,
-        report,
-        compare,
-        replay,
-    )
-}
+COMMANDS = (
+    "train", "evaluate", "predict", "features", "convert", "verify", "export", "models", "recipes", "data", "plan", "benchmark", "report",
+    "compare", "replay",
+)  # fmt: skip
+BESIDE = {"features": "predict", "verify": "convert"}
+"""Commands in a module of another's name."""
 WIDTH = 80
 """Columns of the help."""
 
@@ -74,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         return _failed(f"no command is called {name!r}; {hint}", ExitCode.USAGE)
     try:
-        COMMANDS[name](_imported(rest))
+        _command(name)(_imported(rest))
         sys.stdout.flush()
     except BrokenPipeError:  # `inception-jax models | head`: who reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _command(name: str) -> Callable[[list[str]], None]:
+    return getattr(importlib.import_module(f"inception_jax.commands.{BESIDE.get(name, name)}"), name)
+
+
 def _is_without_device(error: Exception) -> bool:
     """Returns whether JAX could not start its platform, whatever touched a device first: of cuda that is an assertion without a text."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -110,8 +87,8 @@ def _failed(error: object, code: int) -> int:
 def _summaries() -> list[str]:
     """Returns the first sentence on each command, in `WIDTH` columns."""
     lines = []
-    for name, function in COMMANDS.items():
-        sentence = (function.__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
+    for name in COMMANDS:
+        sentence = (_command(name).__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
         lines += textwrap.wrap(sentence, WIDTH, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
     return lines
 

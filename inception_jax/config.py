@@ -391,7 +391,7 @@ def from_json(fields: dict[str, Any]) -> Experiment:
         fields = {"format": 1, **fields}  # it was not noted before there was a second
         if isinstance(fields.get("data"), dict):
             fields["data"] = {"orientation": "ignore", **fields["data"]}  # as images were read before there was a choice
-    experiment: Experiment = _build(Experiment, fields, "")
+    experiment: Experiment = build(Experiment, fields, "")
     experiment.check()
     return experiment
 
@@ -413,7 +413,7 @@ def stored(workdir: Any) -> Experiment:
         raise ConfigError(f"{file} cannot be read ({error}): move the folder away") from error
 
 
-def _build(kind: Any, fields: Any, path: str) -> Any:
+def build(kind: Any, fields: Any, path: str) -> Any:
     if not isinstance(fields, dict):
         raise ConfigError(f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be an object with fields")
     known = {item.name: item for item in dataclasses.fields(kind)}
@@ -425,7 +425,7 @@ def _build(kind: Any, fields: Any, path: str) -> Any:
             raise ConfigError(f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?")
         nested = known[name].type
         if dataclasses.is_dataclass(nested):
-            value = _build(nested, value, f"{path}{name}.")
+            value = build(nested, value, f"{path}{name}.")
         elif not _fits(value := tuple(value) if isinstance(value, list) else value, nested):
             raise ConfigError(f"{path}{name} is {str(value)[:60]!r}: it must be {getattr(nested, '__name__', nested)}")
         values[name] = value
@@ -441,6 +441,8 @@ def _fits(value: Any, kind: Any) -> bool:
             return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
         case origin if origin is Literal:
             return any(value == one and type(value) is type(one) for one in arguments)
+        case origin if origin is dict:
+            return isinstance(value, dict)
         case origin if origin is tuple:
             return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
         case _:

@@ -22,9 +22,7 @@ Layout = dict[str, list[tuple[str, list[int], str]]]
 def leaves(tree: Any) -> list[tuple[str, Any]]:
     """(dotted name, array) of each, whether fields are attributes, keys or positions."""
     found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return [
-        (".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path), leaf) for path, leaf in found
-    ]
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in found]
 
 
 def field(name: str) -> str:

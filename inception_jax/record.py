@@ -98,7 +98,7 @@ def versions() -> dict[str, Any]:
         "inception-jax": __version__,
         "commit": _git("rev-parse", "--short", "HEAD").strip() or None,
         "python": platform.python_version(),
-        **{name: _version(name) for name in names},
+        **{name: version(name) for name in names},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **settings(),
@@ -158,7 +158,7 @@ def _digest(patch: str) -> str:
     return hashlib.sha256(patch.encode()).hexdigest()[:12]
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
     return None

@@ -13,7 +13,7 @@ TABLES = sorted((ROOT / "inception_jax" / "models").glob("*.py"))
 @pytest.mark.parametrize("file", TABLES, ids=lambda file: file.name)
 def test_no_model_table_is_longer_than_70_lines(file):
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name != "claims":
+        if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 70, node.name
 
 

@@ -38,13 +38,8 @@ def convert(arguments: list[str]) -> None:
     )
     parser.add_argument("--scaling", choices=tuple(SCALINGS), help="of pixels, where it is known to be another than what is printed")
     parser.add_argument("--resize", choices=RESIZE, help="the filter that images are resized by")
-    parser.add_argument(
-        "--crop-fraction",
-        dest="test_crop_fraction",
-        type=float,
-        metavar="F",
-        help="the middle square's, of the shorter side: timm's crop_pct",
-    )
+    fraction = "the middle square's, of the shorter side: timm's crop_pct"
+    parser.add_argument("--crop-fraction", dest="test_crop_fraction", type=float, metavar="F", help=fraction)
     parser.add_argument("--image-size", type=positive, metavar="PIXELS")
     parser.add_argument("--licence", default="", help="of weights that are no known release; unknown where not given")
     parser.add_argument("--source", dest="origin_name", default="", help="who made such weights; the project where not given")
@@ -62,12 +57,7 @@ def convert(arguments: list[str]) -> None:
         names = [name.strip() for name in split_lines(options.class_names.read_bytes())] if options.class_names else ()
     except OSError as error:
         raise ConfigError(f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line") from error
-    asked = {
-        "image_size": options.image_size,
-        "test_crop_fraction": options.test_crop_fraction,
-        "resize": options.resize,
-        "scaling": options.scaling,
-    }
+    asked = {name: getattr(options, name) for name in ("image_size", "test_crop_fraction", "resize", "scaling")}
     found = imported(
         options.source, options.file, options.model, class_offset=options.class_offset, class_names=names, parameters=options.parameters,
         fed={name: value for name, value in asked.items() if value is not None}, licence=options.licence, origin_name=options.origin_name,

@@ -4,11 +4,13 @@ import argparse
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import check_trained, new_parser, positive, target
 from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
 from inception_jax.errors import printable
 from inception_jax.files import json_text, put
 from inception_jax.interruption import Interruption
@@ -54,8 +56,6 @@ def evaluate(arguments: list[str]) -> None:
 
 def _weights(path: str) -> "Opened":
     """Opens a file of weights as if it were a run, of as many examples in a batch as the devices divide."""
-    from dataclasses import replace
-
     import jax.numpy as jnp
     from etils import epath
 
@@ -76,8 +76,6 @@ def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
     """Returns a run with the held-out examples of `--data`, where that is given."""
     if options.data is None:
         return opening
-    from dataclasses import replace
-
     from inception_jax.data.facts import DataFacts, Split
     from inception_jax.data.records import INDEX
     from inception_jax.data.sources import open_source
@@ -94,12 +92,8 @@ def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = new_parser("evaluate", evaluate.__doc__)
-    parser.add_argument(
-        "workdirs",
-        nargs="+",
-        metavar="workdir",
-        help="of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another checkpoint than its newest",
-    )
+    said = "of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another checkpoint than its newest"
+    parser.add_argument("workdirs", nargs="+", metavar="workdir", help=said)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="score on these images, <split>/<class>/<image> or prepared records")
     parser.add_argument("--data-split", default="test", metavar="SPLIT", help="of --data, or a part of it: test[:1000]")
     parser.add_argument(
@@ -131,7 +125,6 @@ def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Nam
     """Scores the mean of `runs`, and says so in each way that was asked for."""
     import numpy as np
 
-    from inception_jax.data.source import DataError
     from inception_jax.evaluation.imagenet import lists, scored_by
     from inception_jax.evaluation.predictions import append, ensemble, figures, per_class
     from inception_jax.evaluation.protocol import examined, scored
@@ -180,7 +173,6 @@ def _compare_data(run: "Run", *, train: bool) -> None:
     Raises:
       DataError: of several processes this one has another number of held-out examples, and the others would wait for it.
     """
-    from inception_jax.data.source import DataError
 
     count = run.placement.agreed(len(run.test_source))
     if count != len(run.test_source):
@@ -213,13 +205,11 @@ def _say(results: Mapping[str, Any], runs: Sequence["Opened"]) -> None:
 def _row(runs: Sequence["Opened"], results: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """A line of timm's results table."""
     data = runs[0][1].config.data
-    percent = {name: round(100 * results[name], 3) for name in ("top1", "top5")}
+    top1, top5 = (round(100 * results[name], 3) for name in ("top1", "top5"))
     return {
         "model": "+".join(run.config.model.name for _, run, _ in runs),
         "img_size": "+".join(map(str, options.sizes or [data.image_size])),
-        **percent,
-        "top1_err": round(100 - percent["top1"], 3),
-        "top5_err": round(100 - percent["top5"], 3),
+        **{"top1": top1, "top5": top5, "top1_err": round(100 - top1, 3), "top5_err": round(100 - top5, 3)},
         "param_count": round(sum(run.parameters for _, run, _ in runs) / 1e6, 2),
         "crop_pct": data.test_crop_fraction if data.test_crop != "none" else 1.0,
         "interpolation": data.resize,

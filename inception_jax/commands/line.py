@@ -11,6 +11,7 @@ from typing import Any
 from inception_jax.confidence import within
 from inception_jax.config import ConfigError, Experiment, foreign
 from inception_jax.recipes import recipe
+from inception_jax.weights.library import load_library
 
 IMPORTED: list[str] = []
 """What `--import` named, for processes that a command starts."""
@@ -110,11 +111,7 @@ def short(path: Any) -> str:
 
 def figures() -> Any:
     """The module that draws, where matplotlib is installed."""
-    try:
-        from inception_jax.report import figures
-    except ImportError as error:
-        raise ConfigError(f"pictures need matplotlib ({error}): pip install 'inception-jax[report]'") from error
-    return figures
+    return load_library("inception_jax.report.figures", "report")
 
 
 def positive(text: str) -> int:

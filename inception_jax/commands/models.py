@@ -1,6 +1,5 @@
 """`inception-jax models`: the networks, and each of them layer by layer."""
 
-import dataclasses
 import sys
 
 from inception_jax.commands.line import new_parser
@@ -9,24 +8,18 @@ from inception_jax.files import json_text
 
 
 def models(arguments: list[str]) -> None:
-    """List the networks, or print one layer by layer. [NAME or PATTERN] [--variant V] [--json] [--claims]"""
+    """List the networks, or print one layer by layer. [NAME or PATTERN] [--variant V] [--json]"""
     parser = new_parser("models", models.__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--variant")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--num-classes", type=int)
     parser.add_argument("--json", action="store_true", help="for programs: a list with an object for each name and variant")
-    parser.add_argument("--claims", action="store_true", help="what the founding documents say about cost and size, and whether it holds")
     options = parser.parse_args(arguments)
     from inception_jax.models import ALIASES, AMBIGUOUS, REGISTRY, UnknownModelError, architecture, list_models
-    from inception_jax.models.claims import claims
-    from inception_jax.report.tables import family, layers, printed, record, verdicts
+    from inception_jax.report.tables import family, layers, printed, record
     from inception_jax.spec.measure import measure
 
-    if options.claims:
-        found = list(claims())
-        print(json_text([dataclasses.asdict(claim) for claim in found], indent=1) if options.json else verdicts(found))
-        return
     for flag, value, least in (("--image-size", options.image_size, 1), ("--num-classes", options.num_classes, 0)):
         if value is not None and value < least:
             raise ConfigError(f"{flag} {value}: give {least} or more")

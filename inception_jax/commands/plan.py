@@ -5,8 +5,6 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +12,7 @@ from inception_jax.commands.line import IMPORTED, configured, named, positive
 from inception_jax.config import ConfigError, Experiment, from_json, to_json
 from inception_jax.errors import UserError
 from inception_jax.files import json_text
+from inception_jax.logbook import say
 from inception_jax.recipes import members, recipe
 
 MOST = 4096
@@ -81,6 +80,7 @@ def _asked(name: str, config: Experiment, options: argparse.Namespace, **request
 
 def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[str, Any]:
     from inception_jax.plan.fit import candidates, largest
+    from inception_jax.plan.told import attempted
 
     lies = _asked(name, config, options, compile=False)
     if not lies["memory_limit_bytes"]:
@@ -88,32 +88,15 @@ def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[
     devices = lies["devices"]
     sizes = candidates(config.norm.examples_per_group, devices, MOST)
     tried = []
-    with _progress() as tell:
 
-        def attempt(images: int) -> dict[str, Any]:
-            answer = _asked(name, replace(config, batch_size=images * devices), options, compile=True)
-            tried.append({key: answer[key] for key in ("images_per_device", "fits", "memory_bytes", "compile_seconds")})
-            tell(answer)
-            return answer
+    def attempt(images: int) -> dict[str, Any]:
+        answer = _asked(name, replace(config, batch_size=images * devices), options, compile=True)
+        tried.append({key: answer[key] for key in ("images_per_device", "fits", "memory_bytes", "compile_seconds")})
+        say(attempted(answer))
+        return answer
 
-        best = largest(sizes, attempt, start=config.batch_size // devices, fixed=lies["state_bytes"])
+    best = largest(sizes, attempt, start=config.batch_size // devices, fixed=lies["state_bytes"])
     return {**best, "tried": tried}
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar on a terminal, and elsewhere a line for each attempt; on standard error, since standard output is the answer's."""
-    from tqdm import tqdm
-
-    from inception_jax.plan.told import attempted
-
-    with tqdm(desc="compiling", unit="program", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
-
-        def tell(answer: dict[str, Any]) -> None:
-            bar.update()
-            tqdm.write(attempted(answer), file=sys.stderr)
-
-        yield tell
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

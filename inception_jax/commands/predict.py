@@ -3,13 +3,15 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inception_jax.commands.line import check_trained, new_parser, positive, target, unused
+from inception_jax.data.source import DataError
 from inception_jax.errors import printable
 from inception_jax.files import json_text, put, split_lines
+from inception_jax.logbook import tracked
 
 if TYPE_CHECKING:
     import argparse
@@ -25,22 +27,7 @@ def predict(arguments: list[str]) -> None:
     forms.add_argument("--json", action="store_true", help="a list with one object per image")
     forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
     options = parser.parse_args(arguments)
-    from inception_jax.data.source import DataError
-    from inception_jax.distributed.processes import joined, run_in_child
-    from inception_jax.record import common
-
-    files = _files(options.images)
-    results, bad = [], []
-    run_in_child()
-    with joined(facts=common):
-        predictor = _opened(options)
-        if not predictor.names:
-            raise DataError(f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images")
-        for file, row in zip(_shown(files, "predicting", predictor), predictor.each(files), strict=True):
-            if row is None:
-                bad.append(file)
-                continue
-            results.append((str(file), predictor.best(row, options.top)))
+    predictor, results, bad = _looked_at(options, lambda predictor, row: predictor.best(row, options.top))
     if not predictor.leads:
         pass
     elif options.json:
@@ -58,7 +45,7 @@ def predict(arguments: list[str]) -> None:
     else:
         for image, guesses in results:
             print(printable(f"{image}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)))
-    _reported(bad, files, predictor)
+    _reported(bad, results, predictor)
 
 
 def features(arguments: list[str]) -> None:
@@ -74,30 +61,16 @@ def features(arguments: list[str]) -> None:
     output = options.output or unused(Path("features.npz"))
     import numpy as np
 
-    from inception_jax.data.source import DataError
-    from inception_jax.distributed.processes import joined, run_in_child
-    from inception_jax.record import common
-
-    files = _files(options.images)
-    rows, kept, bad = [], [], []
-    run_in_child()
-    with joined(facts=common):
-        predictor = _opened(options)
-        for file, row in zip(_shown(files, "computing", predictor), predictor.each(files, predictor.at(options.end_point)), strict=True):
-            if row is None:
-                bad.append(file)
-                continue
-            rows.append(row)
-            kept.append(str(file))
-    if not rows:
-        raise DataError(f"{files[0]}: {predictor.fault(files[0])}")
+    predictor, results, bad = _looked_at(options, lambda predictor, row: row)
+    if not results:
+        raise DataError(f"{bad[0]}: {predictor.fault(bad[0])}")
     if predictor.leads:
-        found = np.stack(rows)
+        found = np.stack([row for _, row in results])
         archive = io.BytesIO()
-        np.savez(archive, features=found, images=np.array(kept))
+        np.savez(archive, features=found, images=np.array([image for image, _ in results]))
         put(output, archive.getvalue())
         print(f"{output}: {' x '.join(map(str, found.shape))}")
-    _reported(bad, files, predictor)
+    _reported(bad, results, predictor)
 
 
 def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
@@ -111,18 +84,31 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     return parser
 
 
-def _opened(options: "argparse.Namespace") -> "Predictor":
+def _looked_at(
+    options: "argparse.Namespace", keep: "Callable[[Predictor, Any], Any]"
+) -> "tuple[Predictor, list[tuple[str, Any]], list[Path]]":
+    """Returns who looked, what it keeps of each image by the name of that, and the images that cannot be read."""
+    from inception_jax.data.images import images_in
+    from inception_jax.distributed.processes import joined, run_in_child
+    from inception_jax.record import common
     from inception_jax.weights.predictor import Predictor
 
-    check_trained(options.weights)
-    return Predictor(options.weights, batch_size=options.batch_size, orientation=options.orientation)
-
-
-def _files(names: list[str]) -> list[Path]:
-    from inception_jax.data.images import images_in
-
-    listed = [line for name in names for line in (_lines_of_input() if name == "-" else [name]) if line]
-    return images_in(listed)
+    run_in_child()  # before standard input is read
+    files = images_in([line for name in options.images for line in (_lines_of_input() if name == "-" else [name]) if line])
+    results, bad = [], []
+    with joined(facts=common):
+        check_trained(options.weights)
+        predictor = Predictor(options.weights, batch_size=options.batch_size, orientation=options.orientation)
+        if "end_point" not in options and not predictor.names:
+            raise DataError(f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images")
+        compute = predictor.at(options.end_point) if "end_point" in options else None
+        shown = tracked(files, "computing" if "end_point" in options else "predicting") if predictor.leads else files
+        for file, row in zip(shown, predictor.each(files, compute), strict=True):
+            if row is None:
+                bad.append(file)
+            else:
+                results.append((str(file), keep(predictor, row)))
+    return predictor, results, bad
 
 
 def _lines_of_input() -> list[str]:
@@ -131,21 +117,13 @@ def _lines_of_input() -> list[str]:
     return split_lines(binary.read() if binary else sys.stdin.read().encode())
 
 
-def _shown(files: list[Path], what: str, predictor: "Predictor") -> Iterable[Path]:
-    """The files, with progress where this process speaks."""
-    from inception_jax.logbook import tracked
-
-    return tracked(files, what) if predictor.leads else files
-
-
-def _reported(bad: list[Path], files: list[Path], predictor: "Predictor") -> None:
+def _reported(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predictor") -> None:
     """Names the images that could not be read, after the rest is done; counts those whose EXIF orientation was ignored.
 
     Raises:
       DataError: there are some.
     """
-    from inception_jax.data.source import DataError
-
+    files: list[Any] = [*bad, *(image for image, _ in results)]
     ignored = sum(map(predictor.is_turned, files)) if predictor.ignores_orientation and predictor.leads else 0
     if ignored:
         text = (

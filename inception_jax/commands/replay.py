@@ -43,7 +43,7 @@ def before(path: str, step: int) -> "Opened":
     Raises:
       ConfigError: no run, or one without such a step.
     """
-    from inception_jax.commands.train import begin_from
+    from inception_jax.commands.train import initial_from
     from inception_jax.workdir import Opened, absolute, opened, run_in, saved
 
     if older := [one for one in saved(path) if one < step]:
@@ -51,7 +51,7 @@ def before(path: str, step: int) -> "Opened":
     else:
         run = run_in(absolute(path))
         source = run.config.init_from
-        opening = Opened(absolute(path), run, (begin_from(source, run) if source else run.initial_state)())
+        opening = Opened(absolute(path), run, (initial_from(source, run)[0] if source else run.initial_state)())
     if step > opening.run.steps:
         raise ConfigError(f"{path} has no step {step}: it ends at {opening.run.steps}")
     return opening

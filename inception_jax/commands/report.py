@@ -5,6 +5,7 @@ from pathlib import Path
 
 from inception_jax.commands.line import figures, new_parser, short
 from inception_jax.config import ConfigError
+from inception_jax.logbook import read_metrics
 
 
 def report(arguments: list[str]) -> None:
@@ -50,7 +51,6 @@ def _several(workdirs: Sequence[Path], output: Path) -> None:
 
 
 def _beside_the_published(workdirs: Sequence[Path]) -> None:
-    from inception_jax.logbook import read_metrics
     from inception_jax.report.published import compared, published
 
     measured = {}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inception_jax.commands.line import configured, named, scores, short, taken
 from inception_jax.config import ConfigError, Data, Experiment, shared
+from inception_jax.data.source import DataError
 from inception_jax.distributed.cluster import ADDRESS, COUNT, NUMBER
 from inception_jax.errors import printable
 from inception_jax.files import is_object, json_text, put
 from inception_jax.interruption import Interruption
+from inception_jax.logbook import quiet, read_metrics, say
 from inception_jax.recipes import members, recipe
 
 if TYPE_CHECKING:
@@ -63,7 +65,6 @@ def train(arguments: list[str]) -> None:
 def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     """Opens both splits into `splits`; returns what all processes must have alike of them, or why they cannot be opened."""
     from inception_jax.data.facts import Split, digest_files
-    from inception_jax.data.source import DataError
     from inception_jax.data.sources import open_source
 
     found = dict[str, Any]()
@@ -81,7 +82,6 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
 def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str, Source]") -> None:
     assert config.workdir
     from inception_jax.experiment import Run
-    from inception_jax.logbook import quiet, say
     from inception_jax.loop import finished
     from inception_jax.mesh import everything
     from inception_jax.record import check_settings
@@ -124,7 +124,6 @@ def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str,
 
 def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial: "Callable[[], State] | None") -> None:
     """Trains, and keeps what the report is drawn from; the attempt is noted in `run.json`."""
-    from inception_jax.logbook import quiet, say
     from inception_jax.loop import fit
     from inception_jax.record import Record
 
@@ -146,15 +145,6 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial
     record.end("complete")
 
 
-def begin_from(path: str, run: "Run") -> Callable[[], "State"]:
-    """Returns what makes a first state out of another run's, or of a file of weights.
-
-    Raises:
-      ConfigError, DataError: as `initial_from`.
-    """
-    return initial_from(path, run)[0]
-
-
 def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:
     """Returns what makes a first state out of another run's, or of a file of weights, and the lineage of those.
 
@@ -163,7 +153,6 @@ def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str
       DataError: a file that cannot be read.
     """
     from inception_jax.finetune import borrow, matching
-    from inception_jax.logbook import say
     from inception_jax.weights.trained import trained
 
     other = trained(path)
@@ -203,8 +192,6 @@ def _draw(workdir: "epath.Path") -> None:
     page, worst = workdir / "report" / "index.html", workdir / "worst.npz"
     if is_object(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
         return
-    from inception_jax.logbook import say
-
     try:
         from inception_jax.report.figures import draw
         from inception_jax.report.page import write
@@ -218,8 +205,6 @@ def _draw(workdir: "epath.Path") -> None:
 
 def _last_line(workdir: "epath.Path", classes: int) -> str:
     """The score, and where the pictures are."""
-    from inception_jax.logbook import read_metrics
-
     scored = [row for row in read_metrics(workdir) if "val/top1" in row] if (workdir / "metrics.jsonl").exists() else []
     if not scored:
         return f"its metrics.jsonl holds no score: inception-jax evaluate {short(workdir)}"

@@ -27,7 +27,6 @@ _DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
 _MESH_AXIS = re.compile(r"'(?P<name>[^']*)'=(?P<size>\d+)")
 _AXIS = re.compile(r"'(?P<name>[^']*)'(?::\(\d+\)(?P<part>\d+))?")
 _BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(?P<kind>\w+)"')
-_ORIGIN = re.compile(r'op_name="(?P<name>[^"]*)"')
 
 
 class Collective(NamedTuple):
@@ -36,12 +35,10 @@ class Collective(NamedTuple):
     Attributes:
       operation: all-reduce, reduce-scatter, all-gather; or `send`, to another slice over the data centre's network.
       bytes_by_dtype: of the whole array, as it is before it is scattered, or after it is gathered.
-      origin: where in the network it comes from, as far as the compiler remembers.
     """
 
     operation: str
     bytes_by_dtype: Counter[str]
-    origin: str = ""
 
 
 def collectives(text: str) -> Iterator[Collective]:
@@ -68,8 +65,7 @@ def collectives(text: str) -> Iterator[Collective]:
         sizes: Counter[str] = Counter()
         for array in arrays:
             sizes[DTYPES.get(array["dtype"], array["dtype"])] += times * _bytes(array)
-        origin = _ORIGIN.search(rest)
-        yield Collective(operation, sizes, origin["name"] if origin else "")
+        yield Collective(operation, sizes)
 
 
 class Traffic(NamedTuple):

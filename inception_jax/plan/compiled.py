@@ -1,12 +1,10 @@
 """The training step as a compiled program: what it holds, moves and computes. This is what runs in the child process."""
 
-import importlib.util
 import os
 import platform
 import re
 import time
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from typing import Any
 
@@ -22,6 +20,7 @@ from inception_jax.plan.chips import Topology, chip_of, known, roofline
 from inception_jax.plan.collectives import collectives, traffic
 from inception_jax.plan.groups import groups
 from inception_jax.plan.outline import supplied
+from inception_jax.record import version
 
 CAVEAT = "an upper bound from the compiled program and the chip's published peaks; nothing was run or measured"
 READ = (
@@ -51,7 +50,7 @@ def room(topology: Topology | None, parameter_shards: int = 1) -> Placement:
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices
     except Exception as error:  # of several kinds
-        raise ConfigError(f"libtpu {_version('libtpu')} knows no {topology.name} ({_first_line(error)}); {known()}") from error
+        raise ConfigError(f"libtpu {version('libtpu')} knows no {topology.name} ({_first_line(error)}); {known()}") from error
     return arranged(devices, parameter_shards)
 
 
@@ -82,7 +81,7 @@ def facts(run: Run, topology: Topology | None) -> dict[str, Any]:
         "state_bytes": _bytes(run.abstract_state()),
         "memory_limit_bytes": chip.hbm_bytes if chip else _limit(placement),
         "versions": {"python": platform.python_version()}
-        | {name: found for name in ("jax", "jaxlib", "libtpu", "flax", "optax") if (found := _version(name))},
+        | {name: found for name in ("jax", "jaxlib", "libtpu", "flax", "optax") if (found := version(name))},
     }
 
 
@@ -124,7 +123,7 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
             return answer | needed | {"compile_seconds": time.perf_counter() - began}
         if topology is None:
             raise
-        raise ConfigError(f"libtpu {_version('libtpu')} cannot compile for {topology.name}: {_first_line(error)}; {known()}") from error
+        raise ConfigError(f"libtpu {version('libtpu')} cannot compile for {topology.name}: {_first_line(error)}; {known()}") from error
     limit = answer["memory_limit_bytes"]
     answer["fits"] = None if limit is None else answer["memory_bytes"] <= limit
     if chip:
@@ -176,12 +175,10 @@ def short_of(message: str, arguments: int, cores: int = 1) -> dict[str, Any]:
       arguments: bytes of a device's state and batch, which one of its messages leaves out.
       cores: devices of a chip.
     """
-    if used := re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", message):
-        needed = float(used[1]) * UNITS[used[2]]
-    elif used := re.search(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)", message):
-        needed = float(used[1]) * UNITS[used[2]] + (arguments if "temporaries" in message else 0)
-    else:
+    used = re.search(r"(?:Used |\()([\d.]+)([KMGT]?)(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)", message)
+    if not used:
         return {"fits": False}
+    needed = float(used[1]) * UNITS[used[2]] + (arguments if "temporaries" in message else 0)
     return {"fits": False, "memory_bytes": cores * round(needed), "memory_limit_bytes": cores * round(float(used[3]) * UNITS[used[4]])}
 
 
@@ -222,10 +219,3 @@ def _whole(number: float) -> float:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown" if importlib.util.find_spec(package) else None

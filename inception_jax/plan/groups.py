@@ -33,20 +33,18 @@ def groups(run: Run, devices: int) -> Groups:
     """
     config = run.config
     examples = config.norm.examples_per_group or config.batch_size
-    frozen = config.norm.frozen
-    positions = {} if frozen else {row.path: prod(row.output.shape[:-1]) for row in _rows(run) if row.batch_stats}
-    for path in positions:
-        if path.partition("/")[0] in config.norm.per_activation_in:
-            positions[path] = 1
-    lonely = [path for path, values in positions.items() if values * examples == 1]
-    if lonely:
+    rows = (*run.measured.rows, *(run.measured.aux_rows if config.model.aux else ()))
+    norms = [row for row in rows if row.batch_stats and not config.norm.frozen]
+    each = config.norm.per_activation_in
+    values = {row.path: 1 if row.path.partition("/")[0] in each else prod(row.output.shape[:-1]) for row in norms}
+    if lonely := [path for path, count in values.items() if count * examples == 1]:
         raise ConfigError(
             f"norm.examples_per_group {config.norm.examples_per_group} over a batch of {config.batch_size} is too small: {lonely[0]} takes "
             "the variance of one value, which is 0; give it 2 or more"
         )
     share = config.batch_size / devices
     span = 1 if share % examples == 0 else _span(examples, config.batch_size, devices)
-    return Groups(examples, config.batch_size // examples, span, len(positions))
+    return Groups(examples, config.batch_size // examples, span, len(norms))
 
 
 def divided(config: Experiment, devices: int) -> Experiment:
@@ -59,10 +57,6 @@ def divided(config: Experiment, devices: int) -> Experiment:
         n for n in count(config.batch_size // devices + 1) if not group or (n * devices % group == 0 and 0 in (n % group, group % n))
     )
     return replace(config, batch_size=next(fitting) * devices)
-
-
-def _rows(run: Run):
-    return (*run.measured.rows, *(run.measured.aux_rows if run.config.model.aux else ()))
 
 
 def _span(examples: int, batch_size: int, devices: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def outline(run: Run, stand_in: Mapping[str, str]) -> Iterator[str]:
     rule = config.optimizer
     yield f"optimizer: {rule.name}, momentum {rule.momentum}, L2 {rule.l2}, clipping {rule.clip_norm}, moving average {rule.average_decay}"
     for name, reason in stand_in.items():
-        yield f"stand-in: {name} = {value(config, name)}: {reason}"
+        yield f"stand-in: {name} = {attrgetter(name)(config)}: {reason}"
 
 
 def _multiply_adds(run: Run) -> str:
@@ -67,10 +68,3 @@ def absent(name: str, split: str) -> ArraySource:
     """A source without images, as large as `split` of the TFDS dataset `name`."""
     examples, class_names = described(name, split)
     return ArraySource(np.empty((0,)), np.broadcast_to(np.int32(0), (examples,)), class_names)
-
-
-def value(config: object, name: str) -> object:
-    """The field of dotted `name`."""
-    for part in name.split("."):
-        config = getattr(config, part)
-    return config

@@ -10,19 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.config import stored
-from inception_jax.errors import ExitCode, UserError
+from inception_jax.config import ConfigError, stored
 from inception_jax.logbook import read_metrics
 from inception_jax.report.tables import aligned
 
 WINDOW = 5
 """Evaluations that are averaged before one is called better than another."""
-
-
-class ComparisonError(UserError, ValueError):
-    """Runs that cannot be compared."""
-
-    exit_code = ExitCode.CONFIG
 
 
 class Curve(NamedTuple):
@@ -83,11 +76,11 @@ def curve(name: str, seed: int, rows: Iterable[Mapping[str, float]], workdir: Pa
     """Of the rows of a `metrics.jsonl`.
 
     Raises:
-      ComparisonError: no row holds a held-out score.
+      ConfigError: no row holds a held-out score.
     """
     scored = [row for row in rows if "val/top1" in row]
     if not scored:
-        raise ComparisonError(f"{workdir or name} holds no held-out score: give runs that were evaluated")
+        raise ConfigError(f"{workdir or name} holds no held-out score: give runs that were evaluated")
     steps, top1, loss = np.array([(row["step"], row["val/top1"], row.get("val/loss", np.nan)) for row in scored]).T
     return Curve(name, seed, steps, top1, int(scored[-1].get("val/count", 0)), loss)
 
@@ -120,16 +113,11 @@ def cells(found: Iterable[Verdict], published: Mapping[str, Mapping[str, Any]]) 
     ]  # fmt: skip
     if base is None:
         return head, lines
-    theirs = []
-    for row in of:
-        steps = row.get("steps_to_72_2")
-        theirs.append(
-            (
-                f"{steps / 1e6:.1f}e6" if steps else "",
-                f"{base / steps:.1f}" if steps else "",
-                f"{100 - row['top1_error']:.1f}%" if row else "",
-            )
-        )
+    theirs = [
+        (f"{steps / 1e6:.1f}e6" if steps else "", f"{base / steps:.1f}" if steps else "", f"{100 - row['top1_error']:.1f}%" if row else "")
+        for row in of
+        for steps in [row.get("steps_to_72_2")]
+    ]
     head += ("published: steps to 72.2 %", "times fewer", "maximum")
     return head, [(*line, *row) for line, row in zip(lines, theirs, strict=True)]
 
@@ -153,13 +141,13 @@ def curves(workdirs: Sequence[Path]) -> list[Curve]:
     A folder whose name is a number goes by the folder that it lies in, as an ensemble's members do.
 
     Raises:
-      ComparisonError: a run without held-out scores, or the same run twice.
+      ConfigError: a run without held-out scores, or the same run twice.
     """
     kinds: dict[str, dict[int, Path]] = {}
     for workdir in workdirs:
         kind, seed = _kind(workdir)
         if other := kinds.setdefault(kind, {}).get(seed):
-            raise ComparisonError(f"{other} and {workdir} are the same run, with the same seed {seed}: give one of them")
+            raise ConfigError(f"{other} and {workdir} are the same run, with the same seed {seed}: give one of them")
         kinds[kind][seed] = workdir
     named: dict[str, str] = {}
     for kind, runs in kinds.items():

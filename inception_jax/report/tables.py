@@ -4,41 +4,18 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from inception_jax.models.claims import Claim
+from inception_jax.spec import vocabulary
 from inception_jax.spec.depth import depth
 from inception_jax.spec.measure import Measurement
-from inception_jax.spec.vocabulary import (
-    Concat,
-    Conv,
-    Dropout,
-    Layer,
-    Linear,
-    LocalResponse,
-    Norm,
-    Pool,
-    Residual,
-    Shape,
-    Softmax,
-    Steps,
-    flatten,
-)
+from inception_jax.spec.vocabulary import Dropout, Shape, Steps, flatten
 
 
 def family(measured: Iterable[Measurement]) -> str:
     """A line for each network and variant."""
-    rows = [
-        (
-            m.architecture.name,
-            m.architecture.variant,
-            m.architecture.input_size,
-            m.parameters,
-            m.multiply_adds,
-            m.receptive_field[0],
-            m.architecture.paper,
-            m.architecture.source,
-        )
-        for m in measured
-    ]
+    rows = []
+    for m in measured:
+        of = m.architecture
+        rows.append((of.name, of.variant, of.input_size, m.parameters, m.multiply_adds, m.receptive_field[0], of.paper, of.source))
     return aligned(("model", "variant", "input", "parameters", "multiply-adds", "receptive field", "paper", "source"), rows)
 
 
@@ -78,81 +55,52 @@ def _line(steps: Steps, shape: Shape, after: Shape) -> Line:
     types, remarks = [], []
     for word in words:
         match word:
-            case Conv():
+            case vocabulary.Conv():
                 types.append("conv padded" if word.padding != "valid" and word.kernel != (1, 1) else "conv")
                 remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" + (" separable" if word.depth_multiplier else ""))
-            case Pool():
+            case vocabulary.Pool():
                 types.append("pool")
                 remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2]))
-            case Concat() | Residual():
-                types.append(MODULES[isinstance(word, Residual)])
+            case vocabulary.Concat() | vocabulary.Residual():
+                types.append(MODULES[isinstance(word, vocabulary.Residual)])
                 remarks += [f"as in {word.figure}" if word.figure else "", "stride 2" if after[0] < shape[0] else ""]
-            case Linear():
+            case vocabulary.Linear():
                 types.append("linear")
                 remarks.append("logits" if word.features is None else str(word.features))
-            case Softmax():
+            case vocabulary.Softmax():
                 types.append("softmax")
                 remarks.append("classifier")
-            case Norm():
+            case vocabulary.Norm():
                 types.append("norm")
-            case LocalResponse():
+            case vocabulary.LocalResponse():
                 types.append("local response norm")
-            case Layer():
+            case vocabulary.Layer():
                 types.append(word.module.rpartition(":")[2])
     return Line(" + ".join(types), ", ".join(filter(None, remarks)), shape)
 
 
 def record(measured: Measurement) -> dict[str, Any]:
     """What `models --json` holds of one network and variant; counts are without auxiliary heads."""
+
+    def picked(of: Any, names: str) -> dict[str, Any]:
+        return {name: getattr(of, name) for name in names.split()}
+
     table = measured.architecture
+    points = measured.end_points.items()
     return {
-        "name": table.name,
-        "variant": table.variant,
-        "input_size": table.input_size,
-        "num_classes": table.num_classes,
-        "parameters": measured.parameters,
-        "batch_stats": measured.batch_stats,
-        "aux_parameters": measured.aux_parameters,
-        "multiply_adds": measured.multiply_adds,
-        "receptive_field": measured.receptive_field,
+        **picked(table, "name variant input_size num_classes class_offset paper source"),
+        **picked(measured, "parameters batch_stats aux_parameters multiply_adds receptive_field"),
         "depth": depth(table),
-        "end_points": [
-            {
-                "name": name,
-                "shape": place.shape,
-                "stride": place.stride,
-                "receptive_field": place.receptive_field,
-                "activations": place.activations,
-            }
-            for name, place in measured.end_points.items()
-        ],
+        "end_points": [{"name": name, **picked(place, "shape stride receptive_field activations")} for name, place in points],
         "aux_end_points": {name: place.shape for name, place in measured.aux_end_points.items()},
-        "class_offset": table.class_offset,
-        "paper": table.paper,
-        "source": table.source,
         "notes": dict(table.notes),
     }
-
-
-def verdicts(claims: Iterable[Claim]) -> str:
-    """A line for each claim of the founding documents: as quoted, as computed, and whether it holds."""
-    rows = [(claim.quote, claim.computed, "holds" if claim.holds else "does not hold", claim.source) for claim in claims]
-    return aligned(("claim", "computed from the tables", "verdict", "source"), rows)
 
 
 def layers(measured: Measurement) -> str:
     """A line for each row of the table, and the sums."""
     rows = [
-        (
-            row.path,
-            row.kind,
-            _times(row.kernel),
-            _times(row.stride),
-            _times(row.input),
-            _times(row.output.shape),
-            row.parameters,
-            row.multiply_adds,
-        )
+        (row.path, row.kind, *map(_times, (row.kernel, row.stride, row.input, row.output.shape)), row.parameters, row.multiply_adds)
         for row in measured.rows
     ]
     header = ("layer", "kind", "kernel", "stride", "input", "output", "parameters", "multiply-adds")
@@ -182,11 +130,5 @@ NUMBERS = {
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
     cells = [list(header), *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    right = [name in NUMBERS for name in header]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    return "\n".join(lines)
+    put = [str.rjust if name in NUMBERS else str.ljust for name in header]
+    return "\n".join("  ".join(at(cell, width) for at, cell, width in zip(put, line, widths, strict=True)).rstrip() for line in cells)

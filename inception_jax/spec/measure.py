@@ -10,22 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
-from inception_jax.spec.geometry import Sight, adaptive, kernel_on, slide
+from inception_jax.spec import vocabulary as words
+from inception_jax.spec.geometry import Sight, Span, adaptive, kernel_on, windows
 from inception_jax.spec.rewritten import PooledConv
 from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
     Conv,
-    Dropout,
     Layer,
     Linear,
-    LocalResponse,
     Norm,
     Pair,
     Pool,
     Residual,
     Shape,
-    Softmax,
     Steps,
     Unit,
     UnknownWordError,
@@ -59,7 +57,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One word at work. Counts are None where an open word does not tell them."""
+    """One word at work. Counts are None where an open word does not tell them; `padding` is above, left, below, right."""
 
     path: str
     kind: str
@@ -70,6 +68,7 @@ class Row:
     parameters: int | None = 0
     batch_stats: int = 0
     multiply_adds: int | None = 0
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -208,31 +207,32 @@ class _Ruler:
                 return self.residual(word, place, path)
             case Layer():
                 return self.layer(word, place, path)
-            case Dropout() | LocalResponse() | Softmax():
+            case words.Dropout() | words.LocalResponse() | words.Softmax():
                 return self.row(path, type(word).__name__.lower(), place, place)
         raise UnknownWordError(f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module")
 
     def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
         kernel, stride = (kernel_on(window, *place.shape[:2]), window.stride) if window else (None, None)
-        self.rows.append(Row(path, kind, kernel, stride, place.shape, output, **counts))
+        rows, columns = windows(window, place.shape, self.unit.same) if window else (Span(0, 0, 0), Span(0, 0, 0))
+        padding = (rows.before, columns.before, rows.after, columns.after)
+        self.rows.append(Row(path, kind, kernel, stride, place.shape, output, padding=padding, **counts))
         return output
 
     def gamma_beta(self, channels: int) -> int:
         return channels * (1 + self.unit.norm_scale)
 
     def window(self, word: Conv | Pool, place: Place, channels: int, path: str) -> Place:
-        height, width, _ = self.map(place, path)
-        kernel = kernel_on(word, height, width)
+        self.map(place, path)
         try:
-            rows = slide(height, kernel[0], word.stride[0], word.padding, self.unit.same)
-            columns = slide(width, kernel[1], word.stride[1], word.padding, self.unit.same)
+            rows, columns = windows(word, place.shape, self.unit.same)
         except ValueError as error:
             raise TooSmallError(f"{path}: {error}") from None
-        return Place(
-            (rows.size, columns.size, channels),
+        kernel = kernel_on(word, *place.shape[:2])
+        sights = (
             place.rows.through(kernel[0], word.stride[0], rows.before),
             place.columns.through(kernel[1], word.stride[1], columns.before),
         )
+        return Place((rows.size, columns.size, channels), *sights)
 
     def adaptive(self, word: Pool, place: Place, path: str) -> Place:
         """The windows differ in size; the widest stands for all."""

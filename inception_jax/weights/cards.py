@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.config import ConfigError, Data, Experiment, Model, from_json
+from inception_jax.config import ConfigError, Data, Experiment, Model, build
 from inception_jax.data.augment import SCALINGS
 from inception_jax.data.source import DataError
 from inception_jax.files import json_text
@@ -111,28 +111,15 @@ def read(text: str, where: str) -> Card:
             raise DataError(
                 f"{where} has a card of format {version!r:.20}; this version reads up to {FORMAT_VERSION}: use the one that wrote it"
             )
-        stored = from_json({"model": fields.pop("model"), "data": fields.pop("data")})
-        card = Card(stored.model, stored.data, **{**fields, "class_names": tuple(fields["class_names"])})
-        _check(card)
+        fields["data"] = {"orientation": "ignore", **fields["data"]}  # as images were read before there was a choice
+        card: Card = build(Card, fields, "")
+        card.experiment.check()
+        if min(card.num_classes, card.class_offset) < 0 or (card.class_names and len(card.class_names) != card.num_classes):
+            raise ValueError(
+                f"there are {len(card.class_names)} names for {card.num_classes} classes, the first of them {card.class_offset}"
+            )
         return card
     except DataError:
         raise
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} has a card that cannot be read ({error}): convert the weights again") from error
-
-
-def _check(card: Card) -> None:
-    """Refuses a card whose fields are of other types than they are written in.
-
-    Raises:
-      ValueError: one is.
-    """
-    texts = (*card.class_names, card.source, card.file, card.sha256, card.release, card.licence, card.digest)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("names, source, hashes and licence are texts")
-    if any(type(number) is not int or number < 0 for number in (card.num_classes, card.class_offset)):
-        raise ValueError("numbers of classes are integers")
-    if not all(isinstance(part, dict) for part in (card.published, card.parity, card.tuned_from)):
-        raise ValueError("published, parity and tuned_from are objects")
-    if card.class_names and len(card.class_names) != card.num_classes:
-        raise ValueError(f"there are {len(card.class_names)} names for {card.num_classes} classes")

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.data.source import DataError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.weights.origin import Origin, Shape
-from inception_jax.weights.tree import flat, nested
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -41,7 +41,7 @@ def ours(origin: Origin, arrays: Arrays) -> Converted:
     wanted = list(origin.arrays(shapes(network)))
     _compared(origin, {array.theirs: array.layout.shape for array in wanted}, found)
     leaves = {array.ours: array.layout.ours(_floats(array.theirs, found[array.theirs])) for array in wanted}
-    return Converted(network, nested(leaves), notes)
+    return Converted(network, {"params": {}, "batch_stats": {}} | unflatten_dict(leaves, sep="/"), notes)
 
 
 def trunk(origin: Origin) -> list[str]:
@@ -56,7 +56,7 @@ def theirs(origin: Origin, network: Network, variables: Mapping[str, Any]) -> di
     Raises:
       DataError: variables of another network.
     """
-    own = flat(variables)
+    own = flatten_dict(variables, sep="/")
     expected = shapes(network)
     if differing := [path for path in {**expected, **own} if own.get(path, np.zeros(0)).shape != expected.get(path)]:
         raise DataError(f"these are no variables of {origin.model} ({origin.variant}): {_some(sorted(differing))}")
@@ -67,7 +67,7 @@ def shapes(network: Network) -> dict[str, Shape]:
     """Path -> shape of a network's variables, those of its auxiliary heads where it has them."""
     table = network.architecture
     image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
-    return {path: leaf.shape for path, leaf in flat(jax.eval_shape(network.init, jax.random.key(0), image)).items()}
+    return {path: leaf.shape for path, leaf in flatten_dict(jax.eval_shape(network.init, jax.random.key(0), image), sep="/").items()}
 
 
 def _head(origin: Origin) -> tuple[str, str, int]:

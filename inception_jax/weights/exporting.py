@@ -9,19 +9,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save as to_bytes
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.files import json_text, put
-from inception_jax.weights import file, onnx, savedmodel, stablehlo
+from inception_jax.weights import file, onnx
 from inception_jax.weights.activations import activations
 from inception_jax.weights.convert import ours, theirs
 from inception_jax.weights.importing import origin
-from inception_jax.weights.program import Program, examples, program
+from inception_jax.weights.library import load_library
+from inception_jax.weights.program import Program, examples, from_savedmodel, from_stablehlo, program, to_savedmodel, to_stablehlo
 from inception_jax.weights.samples import images, sample
 from inception_jax.weights.trained import Trained
-from inception_jax.weights.tree import flat, nested
 
 BOUND = 1e-5
 """Of max|a - b| / max|b|, above which an export is not kept."""
@@ -71,9 +72,9 @@ def as_weights(opened: Trained, path: Path) -> None:
     size = run.config.data.image_size
     points = [name for name, steps in run.network.architecture.layers if steps][:-1]
     found = activations(run.network, variables, images(size, run.network.architecture.channels), points, jnp.float32)
-    own = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
+    own = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
     parity = {"against": "itself alone, as it was exported", "size": size, "errors": dict.fromkeys(found, 0.0)}
-    file.save(path, replace(card, parity=parity), nested(own), {name: sample(value) for name, value in found.items()})
+    file.save(path, replace(card, parity=parity), unflatten_dict(own, sep="/"), {name: sample(value) for name, value in found.items()})
 
 
 def as_state_dict(opened: Trained, project: str, path: Path) -> int:
@@ -95,14 +96,11 @@ def as_state_dict(opened: Trained, project: str, path: Path) -> int:
             "another function; train that one"
         )
     arrays = theirs(there, run.network, variables)
-    back = flat(ours(there, arrays).variables)
-    if any(not np.array_equal(back[name], leaf) for name, leaf in flat(variables).items()):
+    back = flatten_dict(ours(there, arrays).variables, sep="/")
+    if any(not np.array_equal(back[name], leaf) for name, leaf in flatten_dict(variables, sep="/").items()):
         raise DataError("read back, the arrays are not the same: nothing was written")
     if path.suffix == ".pth":
-        try:
-            import torch
-        except ImportError as error:
-            raise ConfigError(f".pth files are written by PyTorch ({error}): give --output FILE.safetensors") from error
+        torch = load_library("torch", "torch")
         archive = io.BytesIO()
         torch.save({name: torch.from_numpy(value) for name, value in arrays.items()}, archive)
         put(path, archive.getvalue())
@@ -126,11 +124,11 @@ def _metadata(opened: Trained) -> dict[str, Any]:
 
 
 def _stablehlo(opened: Trained, path: Path, *, pixels: bool) -> None:
-    put(path, stablehlo.exported(opened.run, opened.variables, pixels=pixels, metadata=_metadata(opened)))
+    put(path, to_stablehlo(opened.run, opened.variables, pixels=pixels, metadata=_metadata(opened)))
 
 
 def _savedmodel(opened: Trained, path: Path, *, pixels: bool) -> None:
-    savedmodel.exported(opened.run, opened.variables, path, pixels=pixels)
+    to_savedmodel(opened.run, opened.variables, path, pixels=pixels)
 
 
 def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
@@ -143,16 +141,12 @@ def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
 
 
 def _onnx_opened(path: Path) -> Program:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(f"ONNX files are run back with onnxruntime ({error}): pip install 'inception-jax[onnx]'") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = load_library("onnxruntime", "onnx").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda given: session.run(None, {"images": given})[0]
 
 
 FORMATS: dict[str, Form] = {
-    "stablehlo": Form(_stablehlo, lambda path: stablehlo.opened(path.read_bytes())),
-    "savedmodel": Form(_savedmodel, savedmodel.opened),
+    "stablehlo": Form(_stablehlo, lambda path: from_stablehlo(path.read_bytes())),
+    "savedmodel": Form(_savedmodel, from_savedmodel),
     "onnx": Form(_onnx, _onnx_opened),
 }

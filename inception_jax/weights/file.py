@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
@@ -15,7 +16,6 @@ from inception_jax.data.source import DataError
 from inception_jax.files import put
 from inception_jax.weights.cards import Card, digest_arrays
 from inception_jax.weights.cards import read as read_card
-from inception_jax.weights.tree import flat, nested
 
 CARD_DIGEST = "card_sha256"
 REFERENCE = "reference/"
@@ -36,7 +36,7 @@ def save(path: str | Path, card: Card, variables: Mapping[str, Any], references:
     Raises:
       StorageError: it cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(value) for name, value in flat(variables).items()}
+    arrays = {name: np.ascontiguousarray(value) for name, value in flatten_dict(variables, sep="/").items()}
     arrays |= {f"{REFERENCE}{name}": np.ascontiguousarray(value) for name, value in (references or {}).items()}
     text = replace(card, digest=digest_arrays(arrays)).to_json()
     put(epath.Path(path), to_bytes(arrays, {"card": text, CARD_DIGEST: _digest(text), "format": "inception_jax"}))
@@ -81,7 +81,12 @@ def read(path: str | Path) -> Opened:
         if not np.isfinite(array).all():
             raise DataError(f"{path}: {name} is NaN or infinite in {np.count_nonzero(~np.isfinite(array))} places: it is of no use")
     references = {name.removeprefix(REFERENCE): value for name, value in arrays.items() if name.startswith(REFERENCE)}
-    return Opened(found, nested({name: value for name, value in arrays.items() if not name.startswith(REFERENCE)}), references)
+    return Opened(
+        found,
+        {"params": {}, "batch_stats": {}}
+        | unflatten_dict({name: value for name, value in arrays.items() if not name.startswith(REFERENCE)}, sep="/"),
+        references,
+    )
 
 
 def is_weights(path: str | Path) -> bool:

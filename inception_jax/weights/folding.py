@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.nn.network import Network
 from inception_jax.spec.rewrite import rewrite
 from inception_jax.spec.rewritten import SiblingConcat
 from inception_jax.spec.vocabulary import Concat, Conv, Linear, Residual, Steps, named, rewritten
-from inception_jax.weights.tree import flat, nested
 
 
 def folded(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
@@ -29,7 +29,7 @@ def folded(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
             return replace(word, norm=False, bias=True)
         return replace(word, norm=False, bias=True) if isinstance(word, Linear) and word.norm else word
 
-    leaves = {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables, sep="/").items()}
     for path in [path for path in leaves if path.endswith("/norm/mean")]:
         place = path.removeprefix("batch_stats/").removesuffix("/norm/mean")
         kernel = f"params/{place}/kernel"
@@ -42,7 +42,7 @@ def folded(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
         bias = leaves.get(f"params/{place}/bias", np.zeros_like(beta))
         leaves[f"params/{place}/bias"] = ((bias - mean) * factor + beta).astype(beta.dtype)
         leaves[kernel] = (leaves[kernel] * factor).astype(leaves[kernel].dtype)
-    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), nested(leaves)
+    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), unflatten_dict(leaves, sep="/")
 
 
 def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
@@ -51,13 +51,13 @@ def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
     Projections that can go before their average pool are siblings, too. A network without siblings stays as it is.
     """
     table = rewrite(network.architecture, ("project_first", "join_siblings"))
-    leaves = {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables, sep="/").items()}
     for name, steps in table.layers:
         for place, word in _siblings(steps, name):
             firsts = [f"params/{place}/branch_{i}/{next(named(word.branches[i]))[0]}/kernel" for i in word.siblings]
             leaves[f"params/{place}/merged"] = np.concatenate([leaves.pop(path) for path in firsts], axis=-1)
     change = lambda word: replace(word, merged=True) if isinstance(word, SiblingConcat) else word  # noqa: E731
-    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), nested(leaves)
+    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), unflatten_dict(leaves, sep="/")
 
 
 def _siblings(steps: Steps, place: str) -> Iterator[tuple[str, SiblingConcat]]:

@@ -23,11 +23,7 @@ def read(file: Path) -> Arrays:
       DataError: it leads out of the file, or says that it has more than it holds.
       ConfigError: h5py is not installed.
     """
-    h5py = load_library("h5py", "keras")
-    with h5py.File(file, "r") as opened:
-        check(h5py, file, opened, file.stat().st_size)
-        root = opened.get("model_weights", opened)
-        return _numbered(dict(_of_keras_2(root) if "layer_names" in root.attrs else _of_keras_3(root)))
+    return _read(file, file, file.stat().st_size)
 
 
 def read_archive(file: Path) -> Arrays:
@@ -36,14 +32,19 @@ def read_archive(file: Path) -> Arrays:
     Raises:
       DataError, ConfigError: as `read`.
     """
-    h5py = load_library("h5py", "keras")
     with zipfile.ZipFile(file) as archive:
         part = archive.getinfo("model.weights.h5")
         check_expansion(file, part.file_size, part.compress_size)
         inner = archive.read(part)  # once: HDF5 goes back and forth in it, and what is compressed would be expanded each time
-    with h5py.File(io.BytesIO(inner), "r") as opened:
-        check(h5py, file, opened, len(inner))
-        return _numbered(dict(_of_keras_3(opened)))
+    return _read(file, io.BytesIO(inner), len(inner))
+
+
+def _read(file: Path, data: Any, size: int) -> Arrays:
+    h5py = load_library("h5py", "keras")
+    with h5py.File(data, "r") as opened:
+        check(h5py, file, opened, size)
+        root = opened.get("model_weights", opened)
+        return _numbered(dict(_of_keras_2(root) if "layer_names" in root.attrs else _of_keras_3(root)))
 
 
 def check(h5py: Any, file: Path, opened: Any, size: int) -> None:
@@ -52,26 +53,14 @@ def check(h5py: Any, file: Path, opened: Any, size: int) -> None:
     Raises:
       DataError: there is such a one.
     """
-    seen, declared = set(), 0
-    waiting = [opened]
-    while waiting:
-        group = waiting.pop()
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        for name in group:
-            place = f"{group.name.rstrip('/')}/{name}"
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"{file}: {place} is a link, which could lead to other files, and is refused: save the weights again")
-            part = group[name]
-            if isinstance(part, h5py.Group):
-                waiting.append(part)
-            elif isinstance(part, h5py.Dataset):
-                if part.is_virtual or part.external:
-                    raise DataError(f"{file}: {place} has its values in other files, and is refused: save the weights again")
-                declared += part.nbytes
-                check_expansion(f"{file}: {place}", declared, size)
+    if linked := opened.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name):
+        raise DataError(f"{file}: /{linked} is a link, which could lead to other files, and is refused: save the weights again")
+    arrays: list[Any] = []
+    opened.visititems(lambda _, part: arrays.append(part) if isinstance(part, h5py.Dataset) else None)
+    for part in arrays:
+        if part.is_virtual or part.external:
+            raise DataError(f"{file}: {part.name} has its values in other files, and is refused: save the weights again")
+    check_expansion(file, sum(part.nbytes for part in arrays), size)
 
 
 def _text(name: Any) -> str:

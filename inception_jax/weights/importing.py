@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from inception_jax.config import ConfigError, Model
 from inception_jax.data.source import DataError
@@ -18,7 +19,6 @@ from inception_jax.weights.preprocessing import read_config, resolve
 from inception_jax.weights.releases import find, published
 from inception_jax.weights.selection import Parameters
 from inception_jax.weights.sources import SOURCES
-from inception_jax.weights.tree import flat
 
 
 class Imported(NamedTuple):
@@ -89,7 +89,7 @@ def imported(
     known_names = tuple(class_names) or (config.class_names if config and len(config.class_names) == network.num_classes != 1000 else ())
     names, offset = _classes(source, there, network.num_classes, class_offset, known_names)
     digest = read.sha256(path) if path else ""
-    release = find(source, there.model, path or "", digest, digest_arrays(flat(variables)))
+    release = find(source, there.model, path or "", digest, digest_arrays(flatten_dict(variables, sep="/")))
     preprocessing = resolve(there.data, source, release, config, fed or {})
     card = Card(
         Model(there.model, there.variant, aux=network.aux), preprocessing.data, network.num_classes, names, offset,

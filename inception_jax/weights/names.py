@@ -18,6 +18,16 @@ Place = str | Callable[[re.Match[str]], str]
 """The name there of what a pattern matched here: a template (`\\1`), or what makes it."""
 
 
+def shifted(template: str, *by: int) -> Place:
+    """A place whose numbers and letters are so far from those that the pattern's groups matched: they count from elsewhere there."""
+
+    def place(match: re.Match[str]) -> str:
+        groups = zip(match.groups(), by, strict=True)
+        return template.format(*(int(g) + n if g.isdigit() else chr(ord(g) + n) for g, n in groups))
+
+    return place
+
+
 class Layer(NamedTuple):
     """A row of `measure` that has parameters, and what it is called there; None for what it has not."""
 

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from inception_jax.data.decode import Orientation, is_turned
 from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.features import features_step
 from inception_jax.weights.trained import Trained, trained
-
-if TYPE_CHECKING:
-    from inception_jax.data.decode import Orientation
 
 HEADER = 2**17
 """Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""
@@ -43,7 +41,7 @@ class Predictor:
       leads: whether this process, of several that predict together, is the one that speaks. Each has all of the results.
     """
 
-    def __init__(self, path: str | Path, *, batch_size: int = BATCH, orientation: "Orientation | None" = None):
+    def __init__(self, path: str | Path, *, batch_size: int = BATCH, orientation: Orientation | None = None):
         """Opens a file of weights, or the workdir of a run.
 
         Args:
@@ -92,7 +90,21 @@ class Predictor:
 
     def each(self, images: Sequence[Image], compute: Compute | None = None) -> Iterator[np.ndarray | None]:
         """Row by row what `compute` gives, the probabilities [K] where none is given; None for an image that cannot be read."""
-        yield from self._rows(compute or self._trained.run.predict_step, images)
+        run, variables = self._trained[:2]
+        compute = compute or run.predict_step
+        devices = run.placement.devices
+        size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
+        config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))
+        looking = replace(run, config=config, given_source=FileSource(images, self.names))
+        running: list[tuple[Any, Any]] = []
+        remaining = len(images)
+        for batch in looking.test_batches():
+            running.append((compute(variables, batch.image), run.placement.gather(batch.weight)))
+            if len(running) > 1:  # the next batch is under way before this one is waited for
+                yield from _read(*running.pop(0), limit=size)
+                remaining -= size
+        for results in running:
+            yield from _read(*results, limit=remaining)
 
     def at(self, end_point: str | None) -> Compute:
         """What computes the activations at an end point, or, with None, what the classifier reads.
@@ -117,8 +129,6 @@ class Predictor:
 
     def is_turned(self, image: Image) -> bool:
         """Returns whether an image has an EXIF orientation other than upright."""
-        from inception_jax.data.decode import is_turned
-
         if isinstance(image, bytes | np.ndarray):
             return is_turned(image)
         try:
@@ -134,22 +144,6 @@ class Predictor:
                 raise DataError(f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: {self.fault(image)}")
             rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)
-
-    def _rows(self, compute: Compute, images: Sequence[Image]) -> Iterator[np.ndarray | None]:
-        run, variables = self._trained[:2]
-        devices = run.placement.devices
-        size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
-        config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))
-        looking = replace(run, config=config, given_source=FileSource(images, self.names))
-        running: list[tuple[Any, Any]] = []
-        remaining = len(images)
-        for batch in looking.test_batches():
-            running.append((compute(variables, batch.image), run.placement.gather(batch.weight)))
-            if len(running) > 1:  # the next batch is under way before this one is waited for
-                yield from _read(*running.pop(0), limit=size)
-                remaining -= size
-        for results in running:
-            yield from _read(*results, limit=remaining)
 
 
 def _read(values: Any, weights: Any, limit: int) -> Iterator[np.ndarray | None]:

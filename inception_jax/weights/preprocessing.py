@@ -42,18 +42,14 @@ def resolve(assumed: Data, project: str, release: Known | None, config: Config |
     Raises:
       ConfigError: a field that is given is out of range.
     """
-    sources = []
-    if given:
-        sources.append(f"{', '.join(name.replace('_', '-') for name in given)} as given")
     if config is not None:
-        sources.append(f"{CONFIG} beside the file")
+        known = f"{CONFIG} beside the file"
     elif release is not None:
-        sources.append(f"the release {release.release.id}, known by {release.by}")
+        known = f"the release {release.release.id}, known by {release.by}"
     else:
-        sources.append(f"release not known: assumed what {project} feeds such networks")
-    data = release.release.fed(assumed) if release else assumed
-    data = replace(data, **(config.data if config else {}))
-    data = replace(data, **given)
+        known = f"release not known: assumed what {project} feeds such networks"
+    sources = (*([f"{', '.join(name.replace('_', '-') for name in given)} as given"] if given else []), known)
+    data = replace(release.release.fed(assumed) if release else assumed, **{**(config.data if config else {}), **given})
     if "test_crop_fraction" in given and data.test_crop == "none":
         data = replace(data, test_crop="square")
     if data.image_size < 1 or not 0 < data.test_crop_fraction <= 1:
@@ -61,7 +57,7 @@ def resolve(assumed: Data, project: str, release: Known | None, config: Config |
             f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are a size of 1 or more, and a fraction "
             "above 0 and at most 1"
         )
-    return Preprocessing(data, tuple(sources))
+    return Preprocessing(data, sources)
 
 
 def read_config(file: Path) -> Config | None:
@@ -111,10 +107,7 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def find_scaling(mean: Sequence[float], deviation: Sequence[float]) -> str | None:
     """Returns the name in `SCALINGS` of a mean and a deviation of each channel, of pixels in [0, 1]; None where there is none."""
-    for name, (own_mean, own_deviation) in SCALINGS.items():
-        if np.allclose(own_mean, mean, atol=1e-4) and np.allclose(own_deviation, deviation, atol=1e-4):
-            return name
-    return None
+    return next((name for name, own in SCALINGS.items() if np.allclose(own, (mean, deviation), atol=1e-4)), None)
 
 
 def describe(data: Data) -> str:

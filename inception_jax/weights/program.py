@@ -1,14 +1,21 @@
 """A trained network as one function of images, its parameters inside: what JAX's own exporters take."""
 
+import dataclasses
+import json
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from inception_jax.experiment import Run
+from inception_jax.files import json_text
 from inception_jax.weights.folding import folded, merged
+from inception_jax.weights.library import load_library
 
 Program = Callable[[Any], jax.Array]
 
@@ -38,3 +45,53 @@ def examples(run: Run, batch: int, *, pixels: bool) -> np.ndarray:
     if pixels:
         return rng.integers(0, 256, (batch, *shape), np.uint8)
     return rng.uniform(-1, 1, (batch, *shape)).astype(dtype)
+
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def to_stablehlo(run: Run, variables: Mapping[str, Any], *, pixels: bool, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """Returns what `program` computes, for any batch, on each of `PLATFORMS`; `read_metadata` reads the metadata from it."""
+    shape, dtype = fed(run, pixels=pixels)
+    images = jax.ShapeDtypeStruct((*export.symbolic_shape("batch"), *shape), dtype)
+    made = export.export(jax.jit(program(run, variables, pixels=pixels)), platforms=PLATFORMS)(images)
+    # `jax.export` has no place for metadata but the name of the function, which nothing else reads.
+    return bytes(dataclasses.replace(made, fun_name=json_text(dict(metadata or {}))).serialize())
+
+
+def read_metadata(file: bytes) -> dict[str, Any]:
+    """Returns class names, preprocessing, source and licence of what `to_stablehlo` has written."""
+    return dict(json.loads(export.deserialize(bytearray(file)).fun_name))
+
+
+def from_stablehlo(file: bytes) -> Program:
+    """What `to_stablehlo` has written, to be called."""
+    return export.deserialize(bytearray(file)).call
+
+
+def to_savedmodel(run: Run, variables: Mapping[str, Any], folder: Path, *, pixels: bool) -> None:
+    """Writes what `program` computes, for any batch, as the signature `serving_default` of a SavedModel in `folder`.
+
+    Raises:
+      ConfigError: TensorFlow is not installed.
+    """
+    tf = load_library("tensorflow", "tensorflow")
+    from jax.experimental import jax2tf
+
+    shape, dtype = fed(run, pixels=pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of jax2tf, about what it is to become
+        compute = program(run, variables, pixels=pixels)
+        platforms = {"native_serialization_platforms": PLATFORMS}
+        converted = jax2tf.convert(compute, polymorphic_shapes=["(b, ...)"], with_gradient=False, **platforms)
+        module = tf.Module()
+        signature = tf.TensorSpec((None, *shape), tf.as_dtype(dtype), name="images")
+        module.call = tf.function(lambda images: converted(images), autograph=False, input_signature=[signature])
+        name = "probabilities" if pixels else "logits"
+        serving = tf.function(lambda images: {name: converted(images)}, autograph=False, input_signature=[signature])
+        tf.saved_model.save(module, str(folder), signatures=serving)
+
+
+def from_savedmodel(folder: Path) -> Program:
+    """What `to_savedmodel` has written, to be called."""
+    return load_library("tensorflow", "tensorflow").saved_model.load(str(folder)).call

@@ -2,39 +2,23 @@
 
 import contextlib
 import importlib
-import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from inception_jax.config import ConfigError
+from inception_jax.record import version
 from inception_jax.spec.measure import measure
-from inception_jax.weights.origin import Origin, Shape
+from inception_jax.weights.origin import Origin
 from inception_jax.weights.samples import Found
 from inception_jax.weights.sources import SOURCES
 
 
-class Peer(Protocol):
-    """A network of another project.
-
-    Attributes:
-      shapes: of its arrays, by their names there.
-      versions: package -> version, of what it is made of.
-    """
-
-    shapes: dict[str, Shape]
-    versions: dict[str, str]
-
-    def run(self, arrays: Mapping[str, np.ndarray], batch: np.ndarray, dtype: str) -> Found:
-        """What it makes of `batch` [B, size, size, 3] (red, green, blue; scaled), in evaluation, with `arrays` for weights."""
-        ...
-
-
-def peer(source: str, model: str, *, classes: int, aux: bool, image_size: int) -> Peer:
+def peer(source: str, model: str, *, classes: int, aux: bool, image_size: int) -> "TorchPeer | KerasPeer":
     """The network that `source` calls our `model`.
 
     Raises:
@@ -63,11 +47,7 @@ def end_points(origin: Origin) -> list[str]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+    return {name: found for name in packages if (found := version(name))}
 
 
 # PyTorch.

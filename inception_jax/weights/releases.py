@@ -9,7 +9,6 @@ bytes where the project publishes it, else by its name. Timm's rows are from its
 import json
 import re
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,12 +49,7 @@ class Release:
         return replace(data, **self.data)
 
 
-@cache
-def _table() -> tuple[Release, ...]:
-    return tuple(Release(**row) for row in json.loads(FILE.read_text()))
-
-
-RELEASES = _table()
+RELEASES = tuple(Release(**row) for row in json.loads(FILE.read_text()))
 
 
 class Known(NamedTuple):
@@ -83,12 +77,6 @@ def find(source: str, model: str, file: str | Path = "", sha256: str = "", array
         if release.name and any(re.fullmatch(f"(?:{release.name}){SUFFIXES}", name) for name in names):
             return Known(release, "its name")
     return None
-
-
-def known(source: str, model: str, file: str, sha256: str) -> Release | None:
-    """Returns the release that a file is, by its SHA-256 or its name; None where it is not known."""
-    found = find(source, model, file, sha256)
-    return found.release if found else None
 
 
 def published(found: Known) -> dict[str, Any]:

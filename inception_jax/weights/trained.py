@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from inception_jax.data.images import FileSource
 from inception_jax.data.source import DataError
@@ -16,7 +17,6 @@ from inception_jax.mesh import everything
 from inception_jax.weights import file
 from inception_jax.weights.cards import FED, UNKNOWN, Card
 from inception_jax.weights.convert import shapes
-from inception_jax.weights.tree import flat
 from inception_jax.workdir import opened
 
 
@@ -42,7 +42,7 @@ def trained(path: str) -> Trained:
         run = Run(card.experiment, everything(), given_source=FileSource((), card.names))
         if card.format_version == 1 and run.placement.leads:
             say(f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare")
-        own, expected = {name: leaf.shape for name, leaf in flat(variables).items()}, shapes(run.network)
+        own, expected = {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}, shapes(run.network)
         if own != expected:
             odd = sorted(name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name))
             raise DataError(
@@ -57,7 +57,7 @@ def trained(path: str) -> Trained:
         )
     workdir, run, state = opened(path)
     name = f"{path}, step {int(state.step)}"
-    for place, leaf in flat(state.variables).items():
+    for place, leaf in flatten_dict(state.variables, sep="/").items():
         if leaf.is_fully_addressable and not np.isfinite(np.asarray(leaf)).all():
             raise DataError(f"{name}: {place} is NaN or infinite: take an earlier checkpoint, {path}@STEP")
     data = {name: getattr(run.config.data, name) for name in FED}

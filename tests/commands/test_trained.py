@@ -16,7 +16,7 @@ from PIL import Image
 
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.cli import main
-from inception_jax.commands.train import begin_from
+from inception_jax.commands.train import initial_from
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.imagenet import numbers
 from inception_jax.workdir import following, members, opened
@@ -304,7 +304,7 @@ def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(t
     assert found[0] == found[1]
     assert {guess["class"] for guess in found[0][0]["classes"]} == {"ant", "bee", "cat"}
     _, run, state = opened(str(trained / "1"))
-    begun = begin_from(str(file), run)()
+    begun = initial_from(str(file), run)[0]()
     assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().err)
     for one, other in zip(jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 from PIL import Image
 
 import inception_jax
@@ -34,7 +35,6 @@ from inception_jax.weights.importing import imported
 from inception_jax.weights.preprocessing import read_config
 from inception_jax.weights.read import _caffe_message, read
 from inception_jax.weights.trained import read_lineage
-from inception_jax.weights.tree import flat
 from inception_jax.workdir import recorded
 
 LONGEST_SECONDS = 60
@@ -102,7 +102,7 @@ def own_weights(folder: Path) -> None:
 
 def use_own_weights(folder: Path) -> Any:
     found = weights_file.read(folder / "own.safetensors")
-    return [found.card, flat(found.variables)]
+    return [found.card, flatten_dict(found.variables, sep="/")]
 
 
 @cache
@@ -123,7 +123,7 @@ def foreign_safetensors(folder: Path) -> None:
 
 
 def use_foreign(folder: Path) -> Any:
-    return flat(imported("torchvision", folder / "theirs.safetensors", "resnet18", class_names=tuple("abcdefg")).variables)
+    return flatten_dict(imported("torchvision", folder / "theirs.safetensors", "resnet18", class_names=tuple("abcdefg")).variables, sep="/")
 
 
 def keras_file(path: Path) -> None:

@@ -1,8 +1,8 @@
 """What the founding documents say about cost and size: the verdicts, pinned."""
 
-from inception_jax.models.claims import claims
 from inception_jax.models.modules import DRAWINGS
 from inception_jax.spec.measure import measure
+from tests.models.claims import claims
 
 HOLD = {
     "a 5x5 convolution is 2.78 times more expensive than a 3x3 convolution": "2.78 times",

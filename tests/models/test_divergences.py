@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import AMBIGUOUS, architecture, claims
+from inception_jax.models import AMBIGUOUS, architecture
 from inception_jax.nn.network import Network
 from inception_jax.nn.pooling import local_response, pool
 from inception_jax.spec.depth import depth
@@ -19,6 +19,7 @@ from inception_jax.spec.geometry import slide
 from inception_jax.spec.measure import measure
 from inception_jax.spec.vocabulary import Architecture, Norm, Pool, Residual, Unit, avg, flatten, max_, same
 from tests.conftest import ROOT
+from tests.models.claims import claims
 
 ROWS = {}
 PAGE = (ROOT / "docs" / "which_inception.md").read_text()
@@ -264,7 +265,7 @@ def what_v3_costs():
     measured = measure(architecture("inception_v3"))
     assert measured.multiply_adds == 5_713_216_096
     assert measured.parameters < 25e6 < measured.parameters + measured.aux_parameters
-    assert not next(claim for claim in claims.claims() if claim.quote == "5 billion multiply-adds").holds
+    assert not next(claim for claim in claims() if claim.quote == "5 billion multiply-adds").holds
 
 
 @row(27)

@@ -67,7 +67,6 @@ def test_collectives_are_counted_in_the_text_of_a_tpu_program():
     assert traffic(found, "all-gather") == (1, {"float32": 128 * 4})
     assert traffic(found, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
     assert traffic(found, "send") == (1, {"float32": 128 * 4})
-    assert found[0].origin == "jit(step)/mean"
 
 
 @pytest.mark.parametrize(

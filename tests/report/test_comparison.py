@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from inception_jax.cli import main
-from inception_jax.config import Experiment, Model, Optimizer, to_json
-from inception_jax.report.comparison import ComparisonError, Curve, cells, curves, spread, verdicts
+from inception_jax.config import ConfigError, Experiment, Model, Optimizer, to_json
+from inception_jax.report.comparison import Curve, cells, curves, spread, verdicts
 from inception_jax.report.published import published
 
 STEPS = np.arange(1, 13) * 10.0
@@ -75,7 +75,7 @@ def test_runs_of_different_configurations_never_share_a_name(tmp_path):
 
 def test_the_comparison_of_runs_refuses_the_same_run_twice(tmp_path):
     runs = [run(tmp_path / "short", epochs=2), run(tmp_path / "long", epochs=9)]
-    with pytest.raises(ComparisonError, match="are the same run, with the same seed 0"):
+    with pytest.raises(ConfigError, match="are the same run, with the same seed 0"):
         curves(runs)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inception_jax.weights.origin import Shape
-from inception_jax.weights.projects import Peer, end_points, peer, versions
+from inception_jax.weights.projects import KerasPeer, TorchPeer, end_points, peer, versions
 from inception_jax.weights.samples import Found
 from inception_jax.weights.sources import SOURCES
 
@@ -46,7 +46,7 @@ def heads(source: str, model: str) -> bool:
     return bool(SOURCES[source][model].architecture.aux)
 
 
-def made(source: str, model: str, size: int) -> Peer:
+def made(source: str, model: str, size: int) -> "TorchPeer | KerasPeer | SlimPeer":
     """A peer, ready for images of `size`."""
     aux = heads(source, model)
     if source == "tf_slim":

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -22,9 +23,8 @@ from inception_jax.weights.convert import ours, shapes, theirs
 from inception_jax.weights.frameworks import TORCH
 from inception_jax.weights.names import Names
 from inception_jax.weights.origin import Origin
-from inception_jax.weights.releases import RELEASES, known
+from inception_jax.weights.releases import RELEASES, find
 from inception_jax.weights.sources import SOURCES, torchvision
-from inception_jax.weights.tree import flat
 from tests.conftest import ROOT
 from tests.weights.peers import weights as drawn
 
@@ -98,8 +98,8 @@ def test_weights_that_are_converted_and_exported_again_keep_every_bit(converted,
     assert given.keys() == back.keys()
     for name, value in given.items():
         np.testing.assert_array_equal(back[name], value)
-    again = flat(ours(origin, back).variables)
-    for name, value in flat(inception_jax.load(converted / "ours.safetensors")).items():
+    again = flatten_dict(ours(origin, back).variables, sep="/")
+    for name, value in flatten_dict(inception_jax.load(converted / "ours.safetensors"), sep="/").items():
         np.testing.assert_array_equal(again[name], value)
 
 
@@ -113,9 +113,11 @@ def test_whole_networks_convert_to_other_projects_and_back_without_change(source
     network = inception_jax.create(there.model, variant=there.variant, num_classes=1000, aux=bool(there.architecture.aux))
     rng = np.random.default_rng(0)
     variables = {path: rng.normal(size=shape).astype(np.float32) for path, shape in shapes(network).items()}
-    from inception_jax.weights.tree import nested
+    from flax.traverse_util import unflatten_dict
 
-    back = flat(ours(there, theirs(there, network, nested(variables))).variables)
+    back = flatten_dict(
+        ours(there, theirs(there, network, {"params": {}, "batch_stats": {}} | unflatten_dict(variables, sep="/"))).variables, sep="/"
+    )
     assert back.keys() == variables.keys()
     assert all(np.array_equal(back[path], value) for path, value in variables.items())
 
@@ -282,11 +284,11 @@ def test_predict_refuses_damaged_and_foreign_weights_files(converted, tmp_path, 
 
 def test_releases_are_recognised_by_their_hash_or_their_file_name():
     assert {(release.source, release.model) for release in RELEASES} <= {(source, model) for source in SOURCES for model in SOURCES[source]}
-    found = known("torchvision", "resnet50", "renamed.pth", "11ad3fa6" + "0" * 56)
+    found = find("torchvision", "resnet50", "renamed.pth", "11ad3fa6" + "0" * 56).release
     assert found is not None
     assert (found.top1, dict(found.data)) == (80.858, {"test_crop_fraction": 224 / 232})
-    assert known("torchvision", "resnet50", "resnet50-11ad3fa6.pth", "f" * 64) is None
-    assert known("tf_slim", "inception_v3", "inception_v3.ckpt", "").top1 == 78.0
+    assert find("torchvision", "resnet50", "resnet50-11ad3fa6.pth", "f" * 64) is None
+    assert find("tf_slim", "inception_v3", "inception_v3.ckpt", "").release.top1 == 78.0
 
 
 def line_for(tmp_path, arrays, *options):
@@ -311,7 +313,7 @@ def test_a_known_release_has_its_licence_its_scores_and_its_preprocessing(origin
     from inception_jax.weights import releases
     from inception_jax.weights.cards import digest_arrays
 
-    own = digest_arrays(flat(ours(origin, arrays_of(origin)).variables))
+    own = digest_arrays(flatten_dict(ours(origin, arrays_of(origin)).variables, sep="/"))
     row = releases.Release("torchvision/ours", "small_of_weights", arrays=own, licence="ours", top1=70, top5=90, data={"scaling": "vgg"})
     monkeypatch.setattr(releases, "RELEASES", (row,))
     assert main(line_for(tmp_path, {f"module.{name}": value for name, value in arrays_of(origin).items()})) == 0

@@ -164,7 +164,7 @@ def test_exports_carry_class_names_and_preprocessing(weights_file, tmp_path):
             found = onnxruntime.InferenceSession(str(tmp_path / "n.onnx")).get_modelmeta().custom_metadata_map
             found = {name: json.loads(text) if text[:1] in ("[", "{") else text for name, text in found.items()}
         else:
-            from inception_jax.weights.stablehlo import read_metadata
+            from inception_jax.weights.program import read_metadata
 
             found = read_metadata((tmp_path / "n.stablehlo").read_bytes())
         assert found["class_names"] == ["ant", "bee", "cat"]

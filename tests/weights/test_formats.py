@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 
 import inception_jax
@@ -16,7 +17,6 @@ from inception_jax import weights
 from inception_jax.weights.convert import ours, shapes
 from inception_jax.weights.projects import peer
 from inception_jax.weights.sources import SOURCES
-from inception_jax.weights.tree import flat
 from tests.conftest import ROOT
 from tests.weights.peers import weights as drawn
 
@@ -138,7 +138,7 @@ def test_convert_reads_the_three_weight_formats_of_keras(tmp_path):
     first = None
     for name in ("w.keras", "w.weights.h5", "old.h5"):
         assert "against keras itself (keras 3" in convert(tmp_path, name, "keras", "inception_v3")
-        found = flat(inception_jax.load(tmp_path / "w.safetensors"))
+        found = flatten_dict(inception_jax.load(tmp_path / "w.safetensors"), sep="/")
         np.testing.assert_array_equal(found["params/Logits/linear/kernel"], np.load(tmp_path / "kernel.npy"))
         first = first or found
         assert all(np.array_equal(value, first[path]) for path, value in found.items())
@@ -169,9 +169,9 @@ def test_convert_reads_tensorflow_checkpoints_of_versions_1_and_2(tmp_path):
     arrays = drawn("tf_slim", {array.theirs: array.layout.shape for array in origin.arrays(shapes(network))})
     save_file({name: value.astype(np.float32) for name, value in arrays.items()}, tmp_path / "arrays.safetensors")
     subprocess.run([sys.executable, "-c", SAVER, str(tmp_path)], check=True, capture_output=True)
-    wanted = flat(ours(origin, load_file(tmp_path / "arrays.safetensors")).variables)
+    wanted = flatten_dict(ours(origin, load_file(tmp_path / "arrays.safetensors")).variables, sep="/")
     for name in ("one.ckpt", "two.ckpt"):
         assert "1001 classes, ImageNet's from number 1" in convert(tmp_path, name, "tf_slim", "inception_v1")
-        found = flat(inception_jax.load(tmp_path / "w.safetensors"))
+        found = flatten_dict(inception_jax.load(tmp_path / "w.safetensors"), sep="/")
         assert found.keys() == wanted.keys()
         assert all(np.array_equal(found[path], value) for path, value in wanted.items())

@@ -7,7 +7,7 @@ from inception_jax.weights.frameworks import TORCH
 from inception_jax.weights.names import Names
 from inception_jax.weights.origin import Origin
 from inception_jax.weights.sources import timm
-from inception_jax.weights.sources.caffe import module
+from inception_jax.weights.sources.caffe import MODULE
 
 LICENCE = "BSD-3-Clause (pretrained-models.pytorch); trained on ImageNet, whose terms are for research"
 WITH_BACKGROUND = ((1000, 0), (1001, 1))
@@ -19,7 +19,7 @@ BN_INCEPTION = Names(
         ("Conv2d_2c_3x3", "conv2_3x3", ""),
         ("Mixed_4a", "inception_3c", "3x3_reduce 3x3 double_3x3_reduce double_3x3_1 double_3x3_2"),
         ("Mixed_5a", "inception_4e", "3x3_reduce 3x3 double_3x3_reduce double_3x3_1 double_3x3_2"),
-        (r"Mixed_(\d)(\w)", module, "1x1 3x3_reduce 3x3 double_3x3_reduce double_3x3_1 double_3x3_2 pool_proj"),
+        (*MODULE, "1x1 3x3_reduce 3x3 double_3x3_reduce double_3x3_1 double_3x3_2 pool_proj"),
         ("Logits", "last_linear", ""),
     ),
     joint="_",

@@ -1,16 +1,12 @@
 """Caffe: BVLC's `bvlc_googlenet` and Kaiming He's ResNet-50, 101 and 152."""
 
 import re
+from functools import partial
 
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import CAFFE
-from inception_jax.weights.names import Names
+from inception_jax.weights.names import Names, shifted
 from inception_jax.weights.origin import Origin
-
-
-def module(match: re.Match[str]) -> str:
-    """TF-Slim's letters, which are ours, are one behind the paper's."""
-    return f"inception_{match[1]}{chr(ord(match[2]) - 1)}"
 
 
 def unit(depth: int, match: re.Match[str]) -> str:
@@ -21,12 +17,14 @@ def unit(depth: int, match: re.Match[str]) -> str:
     return f"{stage}{chr(ord('a') + number)}"
 
 
+MODULE = (r"Mixed_(\d)(\w)", shifted("inception_{}{}", 0, -1))
+
 GOOGLENET = Names(
     (
         ("Conv2d_1a_7x7", "conv1/7x7_s2", ""),
         ("Conv2d_2b_1x1", "conv2/3x3_reduce", ""),
         ("Conv2d_2c_3x3", "conv2/3x3", ""),
-        (r"Mixed_(\d)(\w)", module, "1x1 3x3_reduce 3x3 5x5_reduce 5x5 pool_proj"),
+        (*MODULE, "1x1 3x3_reduce 3x3 5x5_reduce 5x5 pool_proj"),
         ("Logits", "loss3/classifier", ""),
         ("Aux_Mixed_4b", "loss1", "conv fc classifier"),
         ("Aux_Mixed_4e", "loss2", "conv fc classifier"),
@@ -36,33 +34,22 @@ GOOGLENET = Names(
 
 
 def resnet(depth: int) -> Names:
-    parts = (f"res@_branch{part}:bn@_branch{part}|scale@_branch{part}" for part in ("2a", "2b", "2c"))
-    return Names(
-        (
-            ("conv1", "", "conv1:bn_conv1|scale_conv1"),
-            (
-                r"block(\d)_unit_(\d+)",
-                lambda match: unit(depth, match),
-                f"{' '.join(parts)} shortcut=res@_branch1:bn@_branch1|scale@_branch1",
-            ),
-            ("Logits", "fc1000", ""),
-        )
-    )
+    layers = [f"res@_branch{part}:bn@_branch{part}|scale@_branch{part}" for part in ("2a", "2b", "2c", "1")]
+    layers[-1] = f"shortcut={layers[-1]}"
+    rule = (r"block(\d)_unit_(\d+)", partial(unit, depth), " ".join(layers))
+    return Names((("conv1", "", "conv1:bn_conv1|scale_conv1"), rule, ("Logits", "fc1000", "")))
 
 
 # He's images are less the mean of each pixel of ImageNet (ResNet_mean.binaryproto), not of each channel: `caffe` comes close to it.
-CENTRE = {"image_size": 224, "test_crop": "square", "test_crop_fraction": 224 / 256, "resize": "bilinear"}
 
+
+def origin(model: str, names: Names, scaling: str, licence: str) -> Origin:
+    data = Data(image_size=224, test_crop="square", test_crop_fraction=224 / 256, resize="bilinear", scaling=scaling)  # type: ignore[arg-type]
+    return Origin(model, "caffe", CAFFE, names, data, blue_first=True, licence=licence)
+
+
+HE = "MIT (KaimingHe/deep-residual-networks)"
 MODELS = {
-    "googlenet": Origin(
-        "googlenet", "caffe", CAFFE, GOOGLENET, Data(**CENTRE, scaling="googlenet"), blue_first=True,  # type: ignore[arg-type]
-        licence="unrestricted (BVLC's model zoo)",
-    ),
-    **{
-        f"resnet{depth}": Origin(
-            f"resnet{depth}", "caffe", CAFFE, resnet(depth), Data(**CENTRE, scaling="caffe"), blue_first=True,  # type: ignore[arg-type]
-            licence="MIT (KaimingHe/deep-residual-networks)",
-        )
-        for depth in (50, 101, 152)
-    },
-}  # fmt: skip
+    "googlenet": origin("googlenet", GOOGLENET, "googlenet", "unrestricted (BVLC's model zoo)"),
+    **{f"resnet{depth}": origin(f"resnet{depth}", resnet(depth), "caffe", HE) for depth in (50, 101, 152)},
+}

@@ -4,19 +4,20 @@ from dataclasses import replace
 
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import TORCH
+from inception_jax.weights.names import shifted
 from inception_jax.weights.origin import Origin
-from inception_jax.weights.sources.timm import INCEPTION_RESNET_V2, counted
+from inception_jax.weights.sources.timm import INCEPTION_RESNET_V2
 
 V2 = {place: layers for place, _, layers in INCEPTION_RESNET_V2.rules}
 INCEPTION_RESNET_V1 = replace(
     INCEPTION_RESNET_V2,
     rules=(
         (r"Conv2d_(\d\w)_\dx\d", r"conv2d_\1", ""),
-        (r"block35_(\d+)", counted("repeat_1"), V2[r"block35_(\d+)"]),
+        (r"block35_(\d+)", shifted("repeat_1.{}", -1), V2[r"block35_(\d+)"]),
         ("Mixed_6a", "mixed_6a", V2["Mixed_6a"]),
-        (r"block17_(\d+)", counted("repeat_2"), V2[r"block17_(\d+)"]),
+        (r"block17_(\d+)", shifted("repeat_2.{}", -1), V2[r"block17_(\d+)"]),
         ("Mixed_7a", "mixed_7a", V2["Mixed_7a"]),
-        (r"block8_(\d+)", counted("repeat_3"), V2[r"block8_(\d+)"]),
+        (r"block8_(\d+)", shifted("repeat_3.{}", -1), V2[r"block8_(\d+)"]),
         ("Mixed_8b", "block8", V2["Block8"]),
         ("Bottleneck", "", "last_linear:last_bn"),
         ("Logits", "logits", ""),

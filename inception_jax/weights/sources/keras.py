@@ -1,19 +1,12 @@
 """keras.applications: `InceptionV3`, `InceptionResNetV2`, `ResNet50` ... `ResNet152`, `ResNet50V2` ... `ResNet152V2`."""
 
-import re
-
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import KERAS
-from inception_jax.weights.names import Names
+from inception_jax.weights.names import Names, shifted
 from inception_jax.weights.origin import Origin
 
 LICENCE = "Apache-2.0 (Keras); the ResNets are Kaiming He's weights (MIT). Trained on ImageNet, whose terms are for research"
 UNNAMED = "conv2d#:batch_normalization# "
-
-
-def unit(match: re.Match[str]) -> str:
-    return f"conv{int(match[1]) + 1}_block{match[2]}"
-
 
 INCEPTION_V3 = Names(
     (
@@ -42,10 +35,11 @@ INCEPTION_RESNET_V2 = Names(
     )
 )
 
+UNIT = (r"block(\d)_unit_(\d+)", shifted("conv{}_block{}", 1, 0))
 RESNET = Names(
     (
         ("conv1", "", "conv1_conv:conv1_bn"),
-        (r"block(\d)_unit_(\d+)", unit, "@_1_conv:@_1_bn @_2_conv:@_2_bn @_3_conv:@_3_bn shortcut=@_0_conv:@_0_bn"),
+        (*UNIT, "@_1_conv:@_1_bn @_2_conv:@_2_bn @_3_conv:@_3_bn shortcut=@_0_conv:@_0_bn"),
         ("Logits", "predictions", ""),
     )
 )
@@ -53,7 +47,7 @@ RESNET = Names(
 RESNET_V2 = Names(
     (
         ("conv1", "", "conv1_conv"),
-        (r"block(\d)_unit_(\d+)", unit, ":@_preact_bn @_1_conv:@_1_bn @_2_conv:@_2_bn @_3_conv shortcut=@_0_conv"),
+        (*UNIT, ":@_preact_bn @_1_conv:@_1_bn @_2_conv:@_2_bn @_3_conv shortcut=@_0_conv"),
         ("postnorm", "", ":post_bn"),
         ("Logits", "predictions", ""),
     )
@@ -62,15 +56,14 @@ RESNET_V2 = Names(
 INCEPTION = Data(image_size=299, test_crop="square", test_crop_fraction=0.875, resize="bilinear")
 CAFFE = Data(image_size=224, test_crop="square", test_crop_fraction=0.875, resize="bilinear", scaling="caffe")
 
+
+def origin(model: str, names: Names, data: Data = INCEPTION, blue_first: bool = False) -> Origin:
+    return Origin(model, "keras", KERAS, names, data, blue_first=blue_first, licence=LICENCE)
+
+
 MODELS = {
-    "inception_v3": Origin("inception_v3", "keras", KERAS, INCEPTION_V3, INCEPTION, licence=LICENCE),
-    "inception_resnet_v2": Origin("inception_resnet_v2", "keras", KERAS, INCEPTION_RESNET_V2, INCEPTION, licence=LICENCE),
-    **{
-        f"resnet{depth}": Origin(f"resnet{depth}", "keras", KERAS, RESNET, CAFFE, blue_first=True, licence=LICENCE)
-        for depth in (50, 101, 152)
-    },
-    **{
-        f"preact_resnet{depth}": Origin(f"preact_resnet{depth}", "keras", KERAS, RESNET_V2, INCEPTION, licence=LICENCE)
-        for depth in (50, 101, 152)
-    },
+    "inception_v3": origin("inception_v3", INCEPTION_V3),
+    "inception_resnet_v2": origin("inception_resnet_v2", INCEPTION_RESNET_V2),
+    **{f"resnet{depth}": origin(f"resnet{depth}", RESNET, CAFFE, blue_first=True) for depth in (50, 101, 152)},
+    **{f"preact_resnet{depth}": origin(f"preact_resnet{depth}", RESNET_V2) for depth in (50, 101, 152)},
 }

@@ -1,6 +1,8 @@
 """TF-Slim's checkpoints (tensorflow/models, research/slim): `inception_v1` ... `inception_v4`, `inception_resnet_v2`, `resnet_v1_*`
 and `resnet_v2_*`."""
 
+from dataclasses import replace
+
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import TF_SLIM
 from inception_jax.weights.names import Names
@@ -77,52 +79,28 @@ INCEPTION_RESNET_V2 = scheme(
 )
 
 
-def resnet_v1(depth: int) -> Names:
-    return Names(
-        (
-            ("conv1", "conv1", ""),
-            (r"block(\d)_unit_(\d+)", r"block\1/unit_\2/bottleneck_v1", "conv1 conv2 conv3 shortcut=shortcut"),
-            ("Logits", "logits", ""),
-        ),
-        joint="/",
-        prefix=f"resnet_v1_{depth}/",
-        norm="{}/BatchNorm",
-    )
+def resnet(version: int, depth: int) -> Names:
+    layers = ":preact " * (version == 2) + "conv1 conv2 conv3 shortcut=shortcut"
+    unit = (r"block(\d)_unit_(\d+)", rf"block\1/unit_\2/bottleneck_v{version}", layers)
+    ends = (("conv1", "conv1", ""), ("postnorm", "", ":postnorm"), ("Logits", "logits", ""))
+    return scheme(f"resnet_v{version}_{depth}", unit, *ends)
 
 
-def resnet_v2(depth: int) -> Names:
-    return Names(
-        (
-            ("conv1", "conv1", ""),
-            (r"block(\d)_unit_(\d+)", r"block\1/unit_\2/bottleneck_v2", ":preact conv1 conv2 conv3 shortcut=shortcut"),
-            ("postnorm", "", ":postnorm"),
-            ("Logits", "logits", ""),
-        ),
-        joint="/",
-        prefix=f"resnet_v2_{depth}/",
-        norm="{}/BatchNorm",
-    )
-
-
-def inception(model: str, names: Names, size: int = 299) -> Origin:
-    data = Data(image_size=size, test_crop="central", test_crop_fraction=0.875, resize="tf1_bilinear")
+def origin(model: str, names: Names, data: Data) -> Origin:
     return Origin(model, "tf_slim", TF_SLIM, names, data, OFFSETS, as_kernel="/Conv2d_[0-9a-z]+_1x1$|/logits$", licence=LICENCE)
 
 
+INCEPTION = Data(image_size=299, test_crop="central", test_crop_fraction=0.875, resize="tf1_bilinear")
+INCEPTION_224 = replace(INCEPTION, image_size=224)
 VGG = Data(image_size=224, test_crop="square", test_crop_fraction=224 / 256, resize="tf1_bilinear", scaling="vgg")
 
 MODELS = {
-    "googlenet": inception("googlenet", INCEPTION_V1, 224),
-    "bn_inception": inception("bn_inception", INCEPTION_V2, 224),
-    "inception_v3": inception("inception_v3", INCEPTION_V3),
-    "inception_v4": inception("inception_v4", INCEPTION_V4),
-    "inception_resnet_v2": inception("inception_resnet_v2", INCEPTION_RESNET_V2),
-    **{
-        f"resnet{depth}": Origin(
-            f"resnet{depth}", "tf_slim", TF_SLIM, resnet_v1(depth), VGG, OFFSETS, as_kernel="/logits$", licence=LICENCE
-        )
-        for depth in (50, 101, 152)
-    },
+    "googlenet": origin("googlenet", INCEPTION_V1, INCEPTION_224),
+    "bn_inception": origin("bn_inception", INCEPTION_V2, INCEPTION_224),
+    "inception_v3": origin("inception_v3", INCEPTION_V3, INCEPTION),
+    "inception_v4": origin("inception_v4", INCEPTION_V4, INCEPTION),
+    "inception_resnet_v2": origin("inception_resnet_v2", INCEPTION_RESNET_V2, INCEPTION),
+    **{f"resnet{depth}": origin(f"resnet{depth}", resnet(1, depth), VGG) for depth in (50, 101, 152)},
     # Scored at 299 pixels, though trained at 224.
-    **{f"preact_resnet{depth}": inception(f"preact_resnet{depth}", resnet_v2(depth)) for depth in (50, 101, 152, 200)},
+    **{f"preact_resnet{depth}": origin(f"preact_resnet{depth}", resnet(2, depth), INCEPTION) for depth in (50, 101, 152, 200)},
 }

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import TORCH
-from inception_jax.weights.names import Names, Place
+from inception_jax.weights.names import Names, shifted
 from inception_jax.weights.origin import Origin
 from inception_jax.weights.sources import torchvision
 
@@ -20,15 +20,6 @@ FEATURES = [
 
 def feature(match: re.Match[str]) -> str:
     return f"features.{FEATURES.index(match[0])}"
-
-
-def counted(name: str) -> Place:
-    """What is numbered from 1 here, and from 0 there."""
-    return lambda match: f"{name}.{int(match[1]) - 1}"
-
-
-def unit(match: re.Match[str]) -> str:
-    return f"stages.{int(match[1]) - 1}.blocks.{int(match[2]) - 1}"
 
 
 INCEPTION_V4 = Names(
@@ -51,11 +42,11 @@ INCEPTION_RESNET_V2 = Names(
     (
         (r"Conv2d_(\d\w)_\dx\d", r"conv2d_\1", ""),
         ("Mixed_5b", "mixed_5b", "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1"),
-        (r"block35_(\d+)", counted("repeat"), "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 conv2d"),
+        (r"block35_(\d+)", shifted("repeat.{}", -1), "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 conv2d"),
         ("Mixed_6a", "mixed_6a", "branch0 branch1.0 branch1.1 branch1.2"),
-        (r"block17_(\d+)", counted("repeat_1"), "branch0 branch1.0 branch1.1 branch1.2 conv2d"),
+        (r"block17_(\d+)", shifted("repeat_1.{}", -1), "branch0 branch1.0 branch1.1 branch1.2 conv2d"),
         ("Mixed_7a", "mixed_7a", "branch0.0 branch0.1 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2"),
-        (r"block8_(\d+)", counted("repeat_2"), "branch0 branch1.0 branch1.1 branch1.2 conv2d"),
+        (r"block8_(\d+)", shifted("repeat_2.{}", -1), "branch0 branch1.0 branch1.1 branch1.2 conv2d"),
         ("Block8", "block8", "branch0 branch1.0 branch1.1 branch1.2 conv2d"),
         ("Logits", "classif", ""),
     ),
@@ -66,7 +57,7 @@ INCEPTION_RESNET_V2 = Names(
 RESNET_V2 = Names(
     (
         ("conv1", "stem.conv", ""),
-        (r"block(\d)_unit_(\d+)", unit, ":norm1 conv1:norm2 conv2:norm3 conv3 shortcut=downsample.conv"),
+        (r"block(\d)_unit_(\d+)", shifted("stages.{}.blocks.{}", -1, -1), ":norm1 conv1:norm2 conv2:norm3 conv3 shortcut=downsample.conv"),
         ("postnorm", "norm", ""),
         ("Logits", "head.fc", ""),
     )
@@ -78,19 +69,15 @@ RESNET = Data(image_size=224, test_crop="square", test_crop_fraction=0.95, resiz
 RESNET_V2_DATA = replace(RESNET, scaling="inception")
 
 
-def origin(model: str, variant: str, names: Names, data: Data = INCEPTION, **facts: str) -> Origin:
-    return Origin(model, variant, TORCH, names, data, licence=LICENCE, **facts)  # type: ignore[arg-type]
+def origin(model: str, variant: str, names: Names, data: Data = INCEPTION, as_kernel: str = "(?!)") -> Origin:
+    return Origin(model, variant, TORCH, names, data, as_kernel=as_kernel, licence=LICENCE)
 
 
+RESNETS_V2 = {f"preact_resnet{depth}": BASIC_RESNET_V2 if depth < 50 else RESNET_V2 for depth in (18, 34, 50, 101, 152)}
 MODELS = {
     "inception_v3": origin("inception_v3", "timm", torchvision.INCEPTION_V3),
     "inception_v4": origin("inception_v4", "timm", INCEPTION_V4),
     "inception_resnet_v2": origin("inception_resnet_v2", "timm", INCEPTION_RESNET_V2, replace(INCEPTION, test_crop_fraction=0.8975)),
     **{name: replace(there, data=RESNET, licence=LICENCE) for name, there in torchvision.MODELS.items() if "resnet" in name},
-    **{
-        f"preact_resnet{depth}": origin(
-            f"preact_resnet{depth}", "paper", BASIC_RESNET_V2 if depth < 50 else RESNET_V2, RESNET_V2_DATA, as_kernel=r"^head\.fc$"
-        )
-        for depth in (18, 34, 50, 101, 152)
-    },
+    **{name: origin(name, "paper", names, RESNET_V2_DATA, r"^head\.fc$") for name, names in RESNETS_V2.items()},
 }

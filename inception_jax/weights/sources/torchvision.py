@@ -1,22 +1,11 @@
 """torchvision.models: `googlenet`, `inception_v3`, `resnet*`, `wide_resnet*`."""
 
-import re
-
 from inception_jax.config import Data
 from inception_jax.weights.frameworks import TORCH
-from inception_jax.weights.names import Names
+from inception_jax.weights.names import Names, shifted
 from inception_jax.weights.origin import Origin
 
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms are for research"
-
-
-def module(match: re.Match[str]) -> str:
-    """TF-Slim's letters, which are ours, are one behind the paper's."""
-    return f"inception{match[1]}{chr(ord(match[2]) - 1)}"
-
-
-def unit(match: re.Match[str]) -> str:
-    return f"layer{match[1]}.{int(match[2]) - 1}"
 
 
 GOOGLENET = Names(
@@ -24,7 +13,7 @@ GOOGLENET = Names(
         ("Conv2d_1a_7x7", "conv1", ""),
         ("Conv2d_2b_1x1", "conv2", ""),
         ("Conv2d_2c_3x3", "conv3", ""),
-        (r"Mixed_(\d)(\w)", module, "branch1 branch2.0 branch2.1 branch3.0 branch3.1 branch4.1"),
+        (r"Mixed_(\d)(\w)", shifted("inception{}{}", 0, -1), "branch1 branch2.0 branch2.1 branch3.0 branch3.1 branch4.1"),
         ("Logits", "fc", ""),
         ("Aux_Mixed_4b", "aux1", "conv fc1 fc2"),
         ("Aux_Mixed_4e", "aux2", "conv fc1 fc2"),
@@ -58,7 +47,7 @@ INCEPTION_V3 = Names(
 RESNET = Names(
     (
         ("conv1", "", "conv1:bn1"),
-        (r"block(\d)_unit_(\d+)", unit, "conv1:bn1 conv2:bn2 conv3:bn3 shortcut=downsample.0:downsample.1"),
+        (r"block(\d)_unit_(\d+)", shifted("layer{}.{}", 0, -1), "conv1:bn1 conv2:bn2 conv3:bn3 shortcut=downsample.0:downsample.1"),
         ("Logits", "fc", ""),
     )
 )
