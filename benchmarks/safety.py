@@ -29,7 +29,6 @@ from machine import make_parser, publish
 from inception_jax.checkpoint import Checkpoints
 from inception_jax.commands.line import configured, named
 from inception_jax.experiment import Run
-from inception_jax.interruption import Interruption
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
@@ -50,7 +49,7 @@ def main() -> None:
         run, folder = Run(config, everything()), epath.Path(name)
         log, checkpoints = Logbook(folder, start=0, steps=run.steps), Checkpoints(folder / "checkpoints", keep=2)
         tally = Tally({}, stops=True)
-        made = training(run, run.initial_state(), 0, tally, log, Interruption(), Timesheet(), folder)
+        made = training(run, run.initial_state(), 0, tally, Timesheet(), log)
         stretch = partial(make_stretch, run, made, options.steps)
         with closing(log), closing(checkpoints):
             last = stretch()  # compiles
@@ -89,7 +88,7 @@ def make_stretch(run: Run, made: Iterator[Any], steps: int, checkpoints: Checkpo
     if checkpoints and last:
         checkpoints.save(last.step, last.state)
     for _ in range(steps):
-        step, state, _, _ = next(made)
+        step, state = next(made)
         if checkpoints:
             checkpoints.check()
     jax.block_until_ready(state)

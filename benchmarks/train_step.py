@@ -17,7 +17,6 @@ from machine import make_parser, publish
 
 from inception_jax.commands.line import configured, named
 from inception_jax.experiment import Run
-from inception_jax.interruption import Interruption
 from inception_jax.logbook import Logbook
 from inception_jax.loop import training
 from inception_jax.mesh import everything
@@ -49,14 +48,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Logbook(epath.Path(folder), start=0, steps=run.steps)
         sheet, tally = Timesheet(), Tally({}, stops=True)
-        looped = training(run, run.initial_state(), 0, tally, log, Interruption(), sheet, epath.Path(folder))
+        looped = training(run, run.initial_state(), 0, tally, sheet, log)
 
         def loop():
             began = time.perf_counter()
             for _ in range(options.steps):  # the last of them is logged, and so waited for
-                number, _, metrics, _ = next(looped)
-                if metrics:
-                    log.write(number, metrics)
+                next(looped)
             return (time.perf_counter() - began) / options.steps
 
         bare_seconds, loop_seconds = [], []

@@ -9,11 +9,13 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from inception_jax.observers import Observer
+
 EVERY = 10.0
 """Seconds after which what was written is sent to the disk."""
 
 
-class Board:
+class Board(Observer):
     """Writes an event file into `folder`, as far as the disk takes it: figures that count are in `metrics.jsonl`.
 
     Written from the thread that calls: `SummaryWriter` has one of its own, which a full disk ends, and its queue then blocks the run.

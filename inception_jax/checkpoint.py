@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
@@ -31,9 +31,34 @@ from inception_jax.training.state import FORMAT_VERSION
 
 UNWANTED = ocp.PLACEHOLDER
 """In the place of an array that is not to be read."""
-SCORE = "score"
-"""The note by which the best are kept."""
 MANIFEST = ".sha256.json"
+
+
+class Note(NamedTuple):
+    """What is kept with a state, in its manifest.
+
+    Attributes:
+      sums: of the stretch of steps in whose middle the run was stopped, by name.
+      score: the held-out top-1, by which the best are kept; None where it was not evaluated.
+      is_unscored: whether an evaluation was due, and was broken off.
+      is_complete: whether this is the end of a run, scored and with all that its report is drawn from.
+    """
+
+    sums: Mapping[str, float] = MappingProxyType({})
+    score: float | None = None
+    is_unscored: bool = False
+    is_complete: bool = False
+
+    def to_json(self) -> dict[str, float]:
+        """Returns numbers alone, the form that manifests have had from the first."""
+        flags = {"unscored": self.is_unscored, "complete": self.is_complete}
+        return {**self.sums, **({} if self.score is None else {"score": self.score}), **{name: 1.0 for name, flag in flags.items() if flag}}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, float]) -> "Note":
+        """Returns the note that `to_json` wrote. Sums of before both were kept, whose `loss` was the objective, are left out."""
+        sums = {name: value for name, value in fields.items() if name not in ("score", "unscored", "complete")}
+        return cls(sums if "objective" in sums else {}, fields.get("score"), "unscored" in fields, "complete" in fields)
 
 
 class CheckpointError(UserError, ValueError):
@@ -76,11 +101,11 @@ class Checkpoints:
         there = set(names)
         return [step for step in numbered(names) if f"{step}{MANIFEST}" in there]
 
-    def save(self, step: int, state: Any, *, note: Mapping[str, float] = MappingProxyType({})) -> None:
+    def save(self, step: int, state: Any, *, note: Note = Note()) -> None:
         """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
 
         Args:
-          note: numbers that are kept with the state, to the last bit. By that of `SCORE` the best are kept.
+          note: is kept with the state, its numbers to the last bit.
 
         Raises:
           StorageError: this save could not begin, or the one before it failed.
@@ -96,17 +121,17 @@ class Checkpoints:
         except OSError as error:
             self._failed = True
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
-        self.last, self._pending = step, (step, self._sealer.submit(self._complete, step, saving, dict(note)))
+        self.last, self._pending = step, (step, self._sealer.submit(self._complete, step, saving, note))
 
-    def note(self, step: int) -> dict[str, float]:
-        """The numbers that were saved with the state of `step`.
+    def note(self, step: int) -> Note:
+        """Returns what was saved with the state of `step`.
 
         Raises:
           DamagedError: its manifest cannot be read.
         """
-        return dict(self._manifest(step)["note"])
+        return Note.from_json(self._manifest(step)["note"])
 
-    def amend(self, step: int, note: Mapping[str, float]) -> None:
+    def amend(self, step: int, note: Note) -> None:
         """Puts another note in the place of that of a saved step; waits where it is still being saved.
 
         Raises:
@@ -126,7 +151,7 @@ class Checkpoints:
         if self._pending is not None and self._pending[1].done():
             self._finish()
 
-    def _complete(self, step: int, saving: Any, note: Mapping[str, float]) -> None:
+    def _complete(self, step: int, saving: Any, note: Note) -> None:
         saving.result()
         if self._leads:
             self._write_manifest(step, digests(self._directory / str(step)), note)
@@ -139,8 +164,8 @@ class Checkpoints:
         scores: dict[int, float] = {}
         for step in finished if self._keep_best else []:
             with suppress(DamagedError):  # it is told of where it is to be used
-                if SCORE in (note := self.note(step)):
-                    scores[step] = note[SCORE]
+                if (score := self.note(step).score) is not None:
+                    scores[step] = score
         best = sorted(scores, key=lambda step: (scores[step], step))
         kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
         for step in numbered(names):
@@ -165,8 +190,8 @@ class Checkpoints:
                 raise
             raise StorageError(f"checkpoint {step} was not written to {self._directory}: {root_cause(error)}") from error
 
-    def _write_manifest(self, step: int, files: Mapping[str, str], note: Mapping[str, float]) -> None:
-        content = {"files": dict(files), "note": dict(note)}
+    def _write_manifest(self, step: int, files: Mapping[str, str], note: Note) -> None:
+        content = {"files": dict(files), "note": note.to_json()}
         put(self._directory / f"{step}{MANIFEST}", json.dumps({**content, "sha256": digest(content)}, indent=1, allow_nan=False))
 
     def _manifest(self, step: int) -> dict[str, Any]:

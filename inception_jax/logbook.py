@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from math import inf, nan
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from inception_jax.errors import ExitCode, UserError, message
 from inception_jax.files import append, is_object, json_text, put
+from inception_jax.observers import Observer
 
 Item = TypeVar("Item")
 
@@ -36,31 +37,27 @@ def postfix(shown: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={shown[name]}" for name in [*first, *(name for name in shown if name not in first)])
 
 
-class Logbook:
+class Logbook(Observer):
     """Writes the metrics of a run and shows its progress: a bar on a terminal, plain lines elsewhere.
 
     Args:
       start: the step that the run goes on from; what `metrics.jsonl` holds beyond it is cut away, since it will be made again.
       unscored: whether the evaluation of `start` was broken off, and will be made again too.
       leads: whether this process writes and speaks at all.
+      compiling: a line that is said before the first step.
     """
 
-    def __init__(self, workdir: epath.Path, *, start: int, steps: int, unscored: bool = False, leads: bool = True):
+    def __init__(self, workdir: epath.Path, *, start: int, steps: int, unscored: bool = False, leads: bool = True, compiling: str = ""):
         self._path, self._leads, self._steps = workdir / "metrics.jsonl", leads, steps
         self._object = is_object(self._path)
         self._lines: list[str] = []  # all of them, where none can be appended
-        self._unsent = False
+        self._unsent, self._compiling, self._first = False, compiling, ExitStack()
+        self._began, self._start = time.monotonic(), start
         if not leads:
             return
         self._cut(start, unscored)
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, bar_format=BAR) if terminal else None
-        self._began, self._start = time.monotonic(), start
-        self._board = None
-        with suppress(ImportError):  # of the extra `report`
-            from inception_jax.board import Board
-
-            self._board = None if self._object else Board(workdir / "tensorboard", start=start)
 
     def _cut(self, start: int, unscored: bool) -> None:
         if not self._path.exists():
@@ -81,7 +78,7 @@ class Logbook:
             self._unsent = False
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Records `metrics` of the step just made."""
+        """Records `metrics` of the step just made, and shows those of training."""
         if not self._leads:
             return
         row = json_text({"step": step, **{name: float(f"{value:.8g}") for name, value in metrics.items()}})
@@ -90,8 +87,22 @@ class Logbook:
             self._unsent = True
         else:
             append(self._path, row)
-        if self._board:
-            self._board.write(step, metrics)
+        if shown := progress(metrics):
+            self.advance(step, shown)
+
+    def before_step(self, step: int) -> None:
+        if step == self._start + 1 and self._compiling:
+            self.say(self._compiling)
+            self._began = time.monotonic()
+            self._first.enter_context(self.ticking())
+
+    def after_step(self, step: int, sums: Mapping[str, Any]) -> None:
+        if self._compiling:
+            self._first.close()
+            self.say(f"compiled, and made the first step, in {duration(time.monotonic() - self._began)}")
+            self._compiling = ""
+            self.begin(step)
+        self.advance(step)
 
     def advance(self, step: int, shown: Mapping[str, str] | None = None) -> None:
         """Moves the bar to `step`; with `shown`, prints those figures and the time left."""
@@ -139,10 +150,23 @@ class Logbook:
         if not self._leads:
             return
         self.send()
+        self._first.close()
         if self._bar is not None:
             self._bar.close()
-        if self._board:
-            self._board.close()
+
+
+def progress(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Returns the metrics that a line of progress shows; none where they hold no speed."""
+    if "perf/images_per_second" not in metrics:
+        return {}
+    found = {"epoch": f"{metrics['train/epoch']:.1f}"}
+    if "train/loss" in metrics:
+        found |= {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"}
+    if "train/not_finite" in metrics:
+        found |= {"steps skipped": f"{metrics['train/not_finite']:.0f}"}
+    if metrics.get("train/skipped"):
+        found |= {"images skipped": f"{metrics['train/skipped']:.0f}"}
+    return found | {"img/s": f"{metrics['perf/images_per_second']:.0f}"}
 
 
 def say(text: str) -> None:

@@ -1,48 +1,51 @@
 """fit(): resume, step, log, evaluate, save."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 
 import jax
 from etils import epath
 
 from inception_jax import confidence
-from inception_jax.checkpoint import SCORE, Checkpoints, DamagedError
+from inception_jax.checkpoint import Checkpoints, DamagedError, Note
 from inception_jax.data.source import DataError
 from inception_jax.data.stopwatch import input_bound
 from inception_jax.evaluation.scoring import evaluate, means
 from inception_jax.experiment import Run
+from inception_jax.files import is_object
 from inception_jax.interruption import Interruption, PreemptedError
-from inception_jax.logbook import Logbook, duration, say
+from inception_jax.logbook import Logbook, duration, quiet, say
+from inception_jax.observers import Observer, Observers, Profile, StallWatch
 from inception_jax.replay import DivergedError, suspect
 from inception_jax.spec.vocabulary import Concat, Residual, Word, within
 from inception_jax.tally import NotFiniteError, Tally
 from inception_jax.timesheet import Timesheet
-from inception_jax.trace import Trace
 from inception_jax.training.state import State
-from inception_jax.watchdog import Watchdog
 
 INPUT_BOUND = 0.2
 """The fraction of the time spent waiting for data from which on a run is told of it."""
-UNSCORED = "unscored"
-"""Noted of a checkpoint whose evaluation was due, and was broken off."""
 
 
 def finished(run: Run, workdir: epath.Path) -> int | None:
-    """The step at which this run ended, if it has made all of its steps and was scored."""
+    """Returns the step at which this run ended, if it is complete; None where steps, its score or the data of its report are missing."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep=run.config.keep_checkpoints, leads=False)
     if not (steps := checkpoints.steps()) or steps[-1] < run.steps:
         return None
     try:
         checkpoints.verify(steps[-1])
-        return None if UNSCORED in checkpoints.note(steps[-1]) else steps[-1]
+        return steps[-1] if checkpoints.note(steps[-1]).is_complete else None
     except DamagedError:
         return None  # fit sets it aside, and makes it again
 
 
 def fit(
-    run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = None, interruption: Interruption | None = None
+    run: Run,
+    workdir: epath.Path,
+    *,
+    initial: Callable[[], State] | None = None,
+    interruption: Interruption | None = None,
+    finish: Callable[[State], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
     """Trains `run` to its last step, going on from the newest sound checkpoint in `workdir`, and scores it.
 
@@ -51,6 +54,7 @@ def fit(
     Args:
       initial: makes the state to begin from, where there is no checkpoint, instead of the run's own.
       interruption: one that listens already.
+      finish: is called with the last state, when it is saved and scored, before the run counts as complete.
 
     Returns:
       The last state, and its evaluation: `loss`, `top1`, `top5`, `count`.
@@ -64,58 +68,57 @@ def fit(
     """
     if interruption is None:
         with Interruption() as listening:
-            return fit(run, workdir, initial=initial, interruption=listening)
-    config, leads, sheet = run.config, run.placement.leads, Timesheet()
+            return fit(run, workdir, initial=initial, interruption=listening, finish=finish)
+    config, leads, wall = run.config, run.placement.leads, Timesheet()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints, keep_best=config.keep_best, leads=leads)
     start = run.placement.agreed(checkpoints.sound(say, from_scratch=config.from_scratch) or 0 if leads else 0)
     state = checkpoints.restore(start, run.abstract_state()) if start else (initial or run.initial_state)()
-    note = checkpoints.note(start) if start else {}
-    unscored = bool(note.pop(UNSCORED, False))
-    note.pop(SCORE, None)
-    if "objective" not in note:  # sums of before both were kept, whose `loss` was the objective
-        note = {}
+    note = checkpoints.note(start) if start else Note()
     if start and leads:
         say(f"going on from step {start} of {run.steps}")
-    tally = Tally(note, stops=config.on_not_finite == "stop", most_skipped=config.max_consecutive_skipped)
-    step, results = start, dict[str, float]()
-    logbook = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads)
+    tally = Tally(note.sums, stops=config.on_not_finite == "stop", most_skipped=config.max_consecutive_skipped)
+    step, unscored, results = start, note.is_unscored, dict[str, float]()
+    log = Logbook(workdir, start=start, steps=run.steps, unscored=unscored, leads=leads, compiling=compiling(run))
+    observers = Observers(log, *boards(workdir, start, leads), StallWatch(config.log_every_steps), profile(run, workdir), InputWatch(run))
 
-    with closing(logbook) as log, closing(checkpoints), suspected(run, workdir), ExitStack() as stack:
+    steps = training(run, state, start, tally, wall, observers)
+    with closing(observers), closing(checkpoints), suspected(run, workdir), closing(steps):
         try:
             if unscored:
-                results = evaluated(run, start, state, log, interruption, sheet)
-                checkpoints.amend(start, {**note, SCORE: results["top1"]})
-            made = stack.enter_context(closing(training(run, state, start, tally, log, interruption, sheet, workdir)))
-            for step, state, metrics, is_due in made:
-                if metrics:
-                    log.write(step, metrics)
-                    sheet.book("log")
+                results = evaluated(run, start, state, log, observers, interruption, wall)
+                checkpoints.amend(start, Note(note.sums, score=results["top1"]))
+            for step, state in steps:
+                interruption.hold(True)
+                is_due = due_after(step, run)
                 unscored = is_due.evaluation
                 if is_due.checkpoint:  # before it is scored: what cannot be scored is not lost
                     log.send()
-                    checkpoints.save(step, state, note={UNSCORED: 1.0} if unscored else {})
-                    sheet.book("save")
+                    checkpoints.save(step, state, note=Note(is_unscored=unscored))
+                    wall.book("save")
                 if unscored:
-                    results = evaluated(run, step, state, log, interruption, sheet)
+                    results = evaluated(run, step, state, log, observers, interruption, wall)
                     if is_due.checkpoint:
-                        checkpoints.amend(step, {SCORE: results["top1"]})
-                        sheet.book("save")
+                        checkpoints.amend(step, Note(score=results["top1"]))
+                        wall.book("save")
                 unscored = False
                 checkpoints.check()
                 interruption.look()
         except (PreemptedError, DataError) as error:
             alone = isinstance(error, PreemptedError) or jax.process_count() == 1  # to save is done by all processes, or not at all
             if alone and step not in (start, checkpoints.last):
-                kept = tally.total()
                 log.send()
-                checkpoints.save(step, state, note={**kept, **({UNSCORED: 1.0} if unscored else {})})
+                checkpoints.save(step, state, note=Note(tally.total(), is_unscored=unscored))
             raise
-    sheet.book("save")  # closing waits for the last one
+    wall.book("save")  # closing waits for the last one
     interruption.hold(False)
     interruption.look()
     if leads and step > start:
-        say(f"the wall time went into: {sheet.summary()}")
-    return state, results or score(run, state, interruption)
+        say(f"the wall time went into: {wall.summary()}")
+    results = results or score(run, state, interruption)
+    if finish:
+        finish(state)
+    checkpoints.amend(step, Note(score=results["top1"], is_complete=True))
+    return state, results
 
 
 @contextmanager
@@ -134,6 +137,11 @@ class Due(NamedTuple):
     checkpoint: bool
 
 
+def due_after(step: int, run: Run) -> Due:
+    """Returns what is done after this step."""
+    return Due(due(step, run, run.config.evaluate_every_epochs), due(step, run, run.config.checkpoint_every_epochs))
+
+
 def due(step: int, run: Run, every_epochs: float) -> bool:
     """Whether something done `every_epochs` is done after this step; it always is after the last."""
     if step == run.steps or not every_epochs:
@@ -142,12 +150,14 @@ def due(step: int, run: Run, every_epochs: float) -> bool:
     return cadence < 1 or round(round(step / cadence) * cadence) == step
 
 
-def evaluated(run: Run, step: int, state: State, log: Logbook, interruption: Interruption, sheet: Timesheet) -> dict[str, float]:
+def evaluated(
+    run: Run, step: int, state: State, log: Logbook, observers: Observer, interruption: Interruption, wall: Timesheet
+) -> dict[str, float]:
     """Scores the state after `step`, and logs it."""
     results = score(run, state, interruption)
-    sheet.book("evaluation")
+    wall.book("evaluation")
     shown = {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip}
-    log.write(step, shown | sheet.take())
+    observers.write(step, shown | wall.take())
     log.say(f"step {step}/{run.steps} held out: top-1 {confidence.within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
     log.send()
     return results
@@ -158,56 +168,37 @@ def score(run: Run, state: State, interruption: Interruption) -> dict[str, float
     return evaluate(run.eval_step, state.variables, batches, examples=len(run.test_source), may_skip=run.may_skip)
 
 
-def training(
-    run: Run, state: State, start: int, tally: Tally, log: Logbook, interruption: Interruption, sheet: Timesheet, workdir: epath.Path
-) -> Generator[tuple[int, State, dict[str, float], Due]]:
-    """Steps the run and yields (step, state, metrics, what is due) after each; metrics where figures, a score or a save are due."""
-    config, since, warned = run.config, start, False
-    if start < run.steps:
-        group = config.norm.examples_per_group
-        parts = f", a batch in {run.parts} parts one after the other, batch norm over {group} as in one" if run.parts > 1 else ""
-        log.say(f"compiling the training step for {run.placement.devices} device(s){parts}: about {duration(compile_seconds(run))}")
-    batches, before = run.train_batches(start), sheet.training_seconds()
-    with Watchdog() as dog, closing(Trace(config.profiled, workdir, log.say)) as trace:
-        for step in range(start + 1, run.steps + 1):
-            batch = next(batches)
-            waited = "input" if tally.is_waiting else "step"
-            sheet.book(waited if step > start + 1 else "restart")
-            trace.before(step)
-            with log.ticking() if step == start + 1 else nullcontext():
-                state, sums = run.train_step(state, batch)
-                if step == start + 1:
-                    jax.block_until_ready(sums)
-                    _ = float(run.schedule(step - 1))  # compiled here, and not where figures are due
-            interruption.hold(True)
-            tally.add(step, sums)
-            if step == start + 1:
-                log.say(f"compiled, and made the first step, in {duration(sheet.book('compile'))}")
-                log.begin(step)
-                dog.expect(since := step, config.log_every_steps)
-                before = sheet.training_seconds()
-            trace.after(step, sums)
-            is_due = Due(due(step, run, config.evaluate_every_epochs), due(step, run, config.checkpoint_every_epochs))
-            metrics: dict[str, float] = {}
-            if step == 1 or any(is_due) or step % config.log_every_steps == 0:
-                total = tally.take()  # waits for the accelerator
-                sheet.book("step")
-                dog.made(step - since)
-                now = sheet.training_seconds()
-                rates = speed(run, step - since, {kind: now[kind] - before[kind] for kind in now})
-                metrics = figures(run, step, total) | rates | sheet.take()
-                since, before = step, now
-                if metrics.get("perf/data_wait_fraction", 0) > INPUT_BOUND and not warned:
-                    warned = True
-                    log.say(input_bound(metrics["perf/data_wait_fraction"], run.watch.read(), config.data.threads))
-                log.advance(step, shown(metrics))
-                sheet.book("log")
-            else:
-                log.advance(step)
-                sheet.book("step")
-            yield step, state, metrics, is_due
-            if metrics:
-                dog.expect(step, config.log_every_steps)
+def training(run: Run, state: State, start: int, tally: Tally, wall: Timesheet, observers: Observer) -> Generator[tuple[int, State]]:
+    """Makes the steps of a run from `start` on, and yields (step, state) after each; writes metrics where some are due.
+
+    Raises:
+      NotFiniteError: the loss or the gradient of a step was not finite.
+    """
+    batches, since, before = run.train_batches(start), start, wall.training_seconds()
+    for step in range(start + 1, run.steps + 1):
+        is_first = step == start + 1
+        batch = next(batches)
+        wall.book("restart" if is_first else "input" if tally.is_waiting else "step")
+        observers.before_step(step)
+        state, sums = run.train_step(state, batch)
+        tally.add(step, sums)
+        if is_first:
+            jax.block_until_ready(sums)
+            _ = float(run.schedule(step - 1))  # compiled here, and not where metrics are due
+            wall.book("compile")
+            since, before = step, wall.training_seconds()
+        observers.after_step(step, sums)
+        if step == 1 or any(due_after(step, run)) or step % run.config.log_every_steps == 0:
+            total = tally.take()  # waits for the accelerator
+            wall.book("step")
+            now = wall.training_seconds()
+            rates = speed(run, step - since, {kind: now[kind] - before[kind] for kind in now})
+            since, before = step, now
+            observers.write(step, figures(run, step, total) | rates | wall.take())
+            wall.book("log")
+        else:
+            wall.book("step")
+        yield step, state
 
 
 def speed(run: Run, steps: int, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -226,20 +217,6 @@ def speed(run: Run, steps: int, seconds: Mapping[str, float]) -> dict[str, float
     }
 
 
-def shown(metrics: Mapping[str, float]) -> dict[str, str]:
-    """What a line of progress has of the metrics; nothing where they tell of no speed."""
-    if "perf/images_per_second" not in metrics:
-        return {}
-    found = {"epoch": f"{metrics['train/epoch']:.1f}"}
-    if "train/loss" in metrics:
-        found |= {"loss": f"{metrics['train/loss']:.4f}", "top1": f"{metrics['train/top1']:.3f}"}
-    if "train/not_finite" in metrics:
-        found |= {"steps skipped": f"{metrics['train/not_finite']:.0f}"}
-    if metrics.get("train/skipped"):
-        found |= {"images skipped": f"{metrics['train/skipped']:.0f}"}
-    return found | {"img/s": f"{metrics['perf/images_per_second']:.0f}"}
-
-
 def figures(run: Run, step: int, total: dict[str, float]) -> dict[str, float]:
     """What is logged of a stretch of steps that ends with `step`, from its sums; no means where not one of them was finite."""
     steps, broken = total.pop("steps", 0.0), total.pop("not_finite", 0.0)
@@ -251,7 +228,37 @@ def figures(run: Run, step: int, total: dict[str, float]) -> dict[str, float]:
     return metrics | {"train/epoch": step / run.steps_per_epoch, "train/learning_rate": float(run.schedule(step - 1))}
 
 
-def compile_seconds(run: Run) -> float:
-    """A guess: half a second for each word of the table, as measured on two CPU cores (38 s for the 75 of the digits network)."""
+def compiling(run: Run) -> str:
+    """Returns the line that goes before the first step, with a guess of how long compiling takes: half a second for each word of the
+    table, as measured on two CPU cores (38 s for the 75 of the digits network)."""
     words = [word for _, steps in run.network.architecture.layers for word in within(steps) if isinstance(word, Word)]
-    return 0.5 * sum(not isinstance(word, Concat | Residual) for word in words)
+    seconds = 0.5 * sum(not isinstance(word, Concat | Residual) for word in words)
+    group = run.config.norm.examples_per_group
+    parts = f", a batch in {run.parts} parts one after the other, batch norm over {group} as in one" if run.parts > 1 else ""
+    return f"compiling the training step for {run.placement.devices} device(s){parts}: about {duration(seconds)}"
+
+
+def boards(workdir: epath.Path, start: int, leads: bool) -> list[Observer]:
+    """Returns a writer for TensorBoard, where tensorboardX (of the extra `report`) is installed and the workdir is on a disk."""
+    with suppress(ImportError):
+        from inception_jax.board import Board
+
+        return [Board(workdir / "tensorboard", start=start)] if leads and not is_object(workdir) else []
+    return []
+
+
+def profile(run: Run, workdir: epath.Path) -> Profile:
+    return Profile(run.config.profiled, workdir, say if run.placement.leads else quiet)
+
+
+class InputWatch(Observer):
+    """Says once where a run waits for its data for more than `INPUT_BOUND` of the time."""
+
+    def __init__(self, run: Run):
+        self._run, self._has_warned = run, not run.placement.leads
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        fraction = metrics.get("perf/data_wait_fraction", 0)
+        if fraction > INPUT_BOUND and not self._has_warned:
+            self._has_warned = True
+            say(input_bound(fraction, self._run.watch.read(), self._run.config.data.threads))

@@ -10,7 +10,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
+from inception_jax.board import Board
 from inception_jax.logbook import BAR, Logbook, duration, postfix, read_metrics, say
+from inception_jax.observers import Observers
 
 
 def test_the_metrics_log_drops_rows_beyond_the_step_that_a_run_resumes_from(tmp_path):
@@ -35,7 +37,7 @@ def test_progress_is_printed_as_plain_lines_without_a_terminal(tmp_path, capsys)
 
 
 def test_tensorboard_events_mirror_the_metrics_log(tmp_path):
-    log = Logbook(tmp_path, start=0, steps=9)
+    log = Observers(Logbook(tmp_path, start=0, steps=9), Board(tmp_path / "tensorboard", start=0))
     log.write(3, {"train/loss": 0.25})
     log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()

@@ -11,7 +11,7 @@ from inception_jax.checkpoint import Checkpoints
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
 from inception_jax.logbook import read_metrics
-from inception_jax.loop import UNSCORED, finished, fit
+from inception_jax.loop import finished, fit
 from inception_jax.mesh import everything
 from inception_jax.models import REGISTRY, register
 from inception_jax.replay import DivergedError
@@ -93,7 +93,7 @@ def test_an_evaluation_that_fails_loses_no_step(due, tmp_path):
         fit(broken(Run(config, everything())), workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, leads=False)
     assert checkpoints.steps() == [due]
-    assert UNSCORED in checkpoints.note(due)
+    assert checkpoints.note(due).is_unscored
     assert finished(Run(config, everything()), workdir) is None
     state, results = fit(Run(config, everything()), workdir)
     assert int(state.step) == 8

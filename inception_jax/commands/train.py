@@ -111,7 +111,7 @@ def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str,
             put(workdir / LINEAGE, json_text(lineage, indent=1) + "\n")
         for note in notes:
             tell(f"{short(workdir)}: {note}")
-        if (step := finished(run, workdir)) is not None and (workdir / "worst.npz").exists():
+        if (step := finished(run, workdir)) is not None:
             more = f"--epochs (it has {config.epochs:g})" if config.steps is None else f"--steps (it has {config.steps:,})"
             tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more {more}")
         else:
@@ -132,11 +132,10 @@ def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial
     if (changed := record.begin(run.placement)) and leads:
         say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
     if leads:
-        (workdir / "worst.npz").unlink(missing_ok=True)  # where it is, the run is complete
+        (workdir / "worst.npz").unlink(missing_ok=True)  # of a shorter run
     interruption.farewell = record.end
     try:
-        state, _ = fit(run, workdir, initial=initial, interruption=interruption)
-        _keep_worst(workdir, run, state)
+        fit(run, workdir, initial=initial, interruption=interruption, finish=lambda state: _keep_worst(workdir, run, state))
     except Exception as error:
         record.end(f"{type(error).__name__}: {error}")
         raise

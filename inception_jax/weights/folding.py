@@ -42,7 +42,10 @@ def folded(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
         bias = leaves.get(f"params/{place}/bias", np.zeros_like(beta))
         leaves[f"params/{place}/bias"] = ((bias - mean) * factor + beta).astype(beta.dtype)
         leaves[kernel] = (leaves[kernel] * factor).astype(leaves[kernel].dtype)
-    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), unflatten_dict(leaves, sep="/")
+    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), {
+        "params": {},
+        "batch_stats": {},
+    } | unflatten_dict(leaves, sep="/")
 
 
 def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
@@ -57,7 +60,10 @@ def merged(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dic
             firsts = [f"params/{place}/branch_{i}/{next(named(word.branches[i]))[0]}/kernel" for i in word.siblings]
             leaves[f"params/{place}/merged"] = np.concatenate([leaves.pop(path) for path in firsts], axis=-1)
     change = lambda word: replace(word, merged=True) if isinstance(word, SiblingConcat) else word  # noqa: E731
-    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), unflatten_dict(leaves, sep="/")
+    return network.clone(architecture=replace(table, layers=rewritten(table.layers, change))), {
+        "params": {},
+        "batch_stats": {},
+    } | unflatten_dict(leaves, sep="/")
 
 
 def _siblings(steps: Steps, place: str) -> Iterator[tuple[str, SiblingConcat]]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import Checkpoints
+from inception_jax.checkpoint import Checkpoints, Note
 from inception_jax.files import StorageError
 from inception_jax.parting import parting
 from tests.faults.disturbances import flip_bit
@@ -31,7 +31,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     checkpoints = Checkpoints(folder, keep=2)
     for step in (1, 2):
-        checkpoints.save(step, state(step), note={"loss": 0.1 * step})
+        checkpoints.save(step, state(step), note=Note({"loss": 0.1 * step, "objective": 0.1 * step}))
     checkpoints.close()
     return folder
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import CheckpointError, Checkpoints, digest
+from inception_jax.checkpoint import CheckpointError, Checkpoints, Note, digest
 from inception_jax.cli import main
 from inception_jax.config import stored, to_json
 from inception_jax.logbook import read_metrics
@@ -39,7 +39,7 @@ def no_pickles(monkeypatch):
 def test_loading_a_run_unpickles_nothing(tmp_path, no_pickles):
     state = {"kernel": jnp.arange(12.0).reshape(3, 4)}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(1, state, note={"score": 0.5})
+    checkpoints.save(1, state, note=Note(score=0.5))
     checkpoints.close()
     again = Checkpoints(tmp_path / "checkpoints", keep=1)
     assert again.sound(print) == 1
