@@ -24,6 +24,12 @@ COMMANDS = (
 )  # fmt: skip
 BESIDE = {"features": "predict", "verify": "convert"}
 """Commands in a module of another's name."""
+EXTRAS = {
+    "data": ("PIL", "cv2", "simplejpeg", "grain", "tensorflow_datasets", "array_record", "google_crc32c"),
+    "export": ("flatbuffers", "onnx", "onnxruntime"),
+    "report": ("matplotlib", "tensorboardX"),
+}
+"""The extra of this package that brings a module."""
 WIDTH = 80
 """Columns of the help."""
 
@@ -55,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except UserError as error:
         return _failed(error, error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, modules in EXTRAS.items() if (error.name or "").partition(".")[0] in modules), None)
+        if extra is None:
+            raise
+        return _failed(f"this needs {error.name}, which is not installed: pip install 'inception-jax[{extra}]'", ExitCode.CONFIG)
     except Exception as error:
         if _is_without_device(error):
             asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).strip().partition("\n")[0] or "it is not installed"

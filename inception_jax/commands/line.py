@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib
 import os
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -111,7 +112,8 @@ def short(path: Any) -> str:
 
 def figures() -> Any:
     """The module that draws, where matplotlib is installed."""
-    return load_library("inception_jax.report.figures", "report")
+    load_library("matplotlib", "report")
+    return importlib.import_module("inception_jax.report.figures")
 
 
 def positive(text: str) -> int:

@@ -141,7 +141,7 @@ def _onnx(opened: Trained, path: Path, *, pixels: bool) -> None:
 
 
 def _onnx_opened(path: Path) -> Program:
-    session = load_library("onnxruntime", "onnx").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = load_library("onnxruntime", "export").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda given: session.run(None, {"images": given})[0]
 
 

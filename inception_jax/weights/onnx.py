@@ -36,7 +36,7 @@ def exported(
     Raises:
       ConfigError: onnx is not installed, or the network has a word that ONNX has nothing for.
     """
-    onnx = load_library("onnx", "onnx")
+    onnx = load_library("onnx", "export")
     network, leaves = folded(network, variables)
     table = network.architecture if network.num_classes else network.architecture.embedding
     arrays = {path: np.asarray(leaf, np.float32) for path, leaf in flatten_dict(leaves, sep="/").items()}
