@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -35,6 +36,13 @@ def only(default: Any, *names: str) -> Any:
     return field(default=default, metadata={"only": names})
 
 
+ABOVE_ZERO = (
+    "batch_size", "data.image_size", "model.width_multiplier", "optimizer.learning_rate", "log_every_steps", "keep_checkpoints",
+    "parameter_shards", "max_consecutive_skipped",
+)  # fmt: skip
+BELOW_ONE = (
+    "norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay", "objective.label_smoothing", "model.dropout_rate",
+)  # fmt: skip
 REMOVED_REWRITES = ("loop_repeats", "space_to_depth", "slice_pools")
 """Rules that lost by measurement (docs/rewrites.md): a configuration that names them is run without."""
 
@@ -289,28 +297,12 @@ class Experiment:
         for name, value in self._numbers():
             if not 0 <= value < inf:
                 raise ConfigError(f"{name} is {value}: it must be a number from 0")
-        for name in (
-            "batch_size",
-            "data.image_size",
-            "model.width_multiplier",
-            "optimizer.learning_rate",
-            "log_every_steps",
-            "keep_checkpoints",
-            "parameter_shards",
-            "max_consecutive_skipped",
-        ):
-            if not _reach(self, name) > 0:
-                raise ConfigError(f"{name} is {_reach(self, name)}: it must be above 0")
-        for name in (
-            "norm.decay",
-            "optimizer.decay",
-            "optimizer.momentum",
-            "optimizer.average_decay",
-            "objective.label_smoothing",
-            "model.dropout_rate",
-        ):
-            if (_reach(self, name) or 0) >= 1:
-                raise ConfigError(f"{name} is {_reach(self, name)}: it must be below 1")
+        for name in ABOVE_ZERO:
+            if not attrgetter(name)(self) > 0:
+                raise ConfigError(f"{name} is {attrgetter(name)(self)}: it must be above 0")
+        for name in BELOW_ONE:
+            if (attrgetter(name)(self) or 0) >= 1:
+                raise ConfigError(f"{name} is {attrgetter(name)(self)}: it must be below 1")
         if self.schedule.name == "piecewise" and not self.schedule.at_epochs:
             raise ConfigError("schedule.at_epochs is empty: give the epochs at which the rate drops")
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
@@ -325,8 +317,8 @@ class Experiment:
         if self.examples_per_device == 0:
             raise ConfigError("examples_per_device is 0: it must be above 0, or None for all at once")
         for name in ("data.crop_min_area", "data.test_crop_fraction"):
-            if not 0 < _reach(self, name) <= 1:
-                raise ConfigError(f"{name} is {_reach(self, name)}: it is a fraction, above 0 and at most 1")
+            if not 0 < attrgetter(name)(self) <= 1:
+                raise ConfigError(f"{name} is {attrgetter(name)(self)}: it is a fraction, above 0 and at most 1")
         if 2 * self.data.margin >= self.data.image_size:
             raise ConfigError(f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}")
         if self.data.shuffle_block < 1:
@@ -369,7 +361,8 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
     """A line for each identity field that changed: `optimizer.learning_rate: 0.045 -> 0.1`."""
     before, after = old.identity(), new.identity()
     names = [*before, *(name for name in after if name not in before)]
-    return [f"{name}: {_reach(old, name)!r} -> {_reach(new, name)!r}" for name in names if _reach(old, name) != _reach(new, name)]
+    pairs = [(name, attrgetter(name)(old), attrgetter(name)(new)) for name in names]
+    return [f"{name}: {one!r} -> {other!r}" for name, one, other in pairs if one != other]
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
@@ -460,10 +453,4 @@ def _items(section: Any, path: str = "") -> Iterator[tuple[str, dataclasses.Fiel
 
 def _leaves(section: Any) -> Iterator[tuple[str, Any]]:
     for name, _ in _items(section):
-        yield name, _reach(section, name)
-
-
-def _reach(section: Any, name: str) -> Any:
-    for part in name.split("."):
-        section = getattr(section, part)
-    return section
+        yield name, attrgetter(name)(section)

@@ -366,9 +366,7 @@ class Run:
     def gradient(self):
         """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled; of a batch in parts where it must pass in parts."""
         loss = partial(
-            objective.classification,
-            label_smoothing=self.config.objective.label_smoothing,
-            aux_weight=self.config.objective.aux_weight,
+            objective.classification, label_smoothing=self.config.objective.label_smoothing, aux_weight=self.config.objective.aux_weight
         )
         whole = partial(
             gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,

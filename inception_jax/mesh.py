@@ -146,12 +146,7 @@ class Placement:
     def describe(self) -> dict[str, Any]:
         """For `run.json`: bit for bit holds on the same of these."""
         device = self.mesh.devices.flat[0]
-        return {
-            "backend": device.platform,
-            "device_kind": device.device_kind,
-            "devices": self.devices,
-            "processes": jax.process_count(),
-        }
+        return {"backend": device.platform, "device_kind": device.device_kind, "devices": self.devices, "processes": jax.process_count()}
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

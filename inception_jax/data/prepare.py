@@ -86,11 +86,7 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
         count = -(-len(source) // SHARD)
         bounds = [round(i * len(source) / count) for i in range(count + 1)]
         shards += [
-            Shard(
-                split,
-                f"{split}-{i:05d}-of-{count:05d}.array_record",
-                partial(_made, source, range(bounds[i], bounds[i + 1]), root),
-            )
+            Shard(split, f"{split}-{i:05d}-of-{count:05d}.array_record", partial(_made, source, range(bounds[i], bounds[i + 1]), root))
             for i in range(count)
         ]
     first, *others = splits

@@ -20,11 +20,7 @@ INDEX = "records.json"
 UNCOMPRESSED = "group_size:1,uncompressed"
 """One record a group, for random access; JPEGs do not get smaller."""
 
-IMAGE, LABEL, NAME = (
-    ("image", "image/encoded"),
-    ("label", "image/class/label"),
-    ("name", "file_name", "image/filename"),
-)
+IMAGE, LABEL, NAME = (("image", "image/encoded"), ("label", "image/class/label"), ("name", "file_name", "image/filename"))
 """What TFDS and TF-Slim call them."""
 
 

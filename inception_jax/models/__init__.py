@@ -133,7 +133,7 @@ ALIASES = {
 
 AMBIGUOUS = {
     "inception_v2": "two networks are called Inception-v2: this is 'bn_inception' (arXiv:1502.03167), as in TF-Slim; the other is "
-    "'inception_v2_rethinking' (arXiv:1512.00567, table 1)",
+    "'inception_v2_rethinking' (arXiv:1512.00567, table 1)"
 }
 AMBIGUOUS["inceptionv2"] = AMBIGUOUS["inception_v2"]
 """Aliases that name more than one network; using one says so."""

@@ -25,10 +25,7 @@ FIVE = ("Mixed_6b", "table 1 prints 5 of these; the 42 layers that the paper cou
 def stem_of_table_1() -> Table:
     """Rows 1 to 7: to 35x35x288."""
     return first_rows() + table(
-        MaxPool_3a_3x3=max_(3, 2, "valid"),
-        Conv2d_3b_3x3=valid(80, 3),
-        Conv2d_4a_3x3=valid(192, 3, 2),
-        Conv2d_4b_3x3=same(288, 3),
+        MaxPool_3a_3x3=max_(3, 2, "valid"), Conv2d_3b_3x3=valid(80, 3), Conv2d_4a_3x3=valid(192, 3, 2), Conv2d_4b_3x3=same(288, 3)
     )
 
 

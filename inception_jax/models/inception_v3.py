@@ -83,10 +83,7 @@ def first_rows() -> Table:
 def stem() -> Table:
     """To 35x35x192."""
     return first_rows() + table(
-        MaxPool_3a_3x3=max_(3, 2, "valid"),
-        Conv2d_3b_1x1=valid(80, 1),
-        Conv2d_4a_3x3=valid(192, 3),
-        MaxPool_5a_3x3=max_(3, 2, "valid"),
+        MaxPool_3a_3x3=max_(3, 2, "valid"), Conv2d_3b_1x1=valid(80, 1), Conv2d_4a_3x3=valid(192, 3), MaxPool_5a_3x3=max_(3, 2, "valid")
     )
 
 

@@ -1,21 +1,7 @@
 """How deep a table is: layers with weights on the longest way through it, as the papers count them."""
 
-from inception_jax.spec.vocabulary import (
-    Architecture,
-    Concat,
-    Conv,
-    Dropout,
-    Layer,
-    Linear,
-    LocalResponse,
-    Norm,
-    Pool,
-    Residual,
-    Softmax,
-    Steps,
-    UnknownWordError,
-    Word,
-)
+from inception_jax.spec import vocabulary as words
+from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Layer, Linear, Norm, Pool, Residual, Softmax, Steps, Word
 
 
 def depth(architecture: Architecture, *, pools: bool = False) -> int:
@@ -38,6 +24,6 @@ def _word(word: Word, pools: bool) -> int:
         case Residual():
             around = 0 if word.shortcut in (None, "pad") else _steps(word.shortcut, pools)  # type: ignore[arg-type]
             return max(_steps(word.branch, pools) + word.up, around)
-        case Dropout() | Layer() | LocalResponse() | Norm() | Softmax():
+        case Dropout() | Layer() | words.LocalResponse() | Norm() | Softmax():
             return 0
-    raise UnknownWordError(f"{word!r} is no word that a table is made of")
+    raise words.UnknownWordError(f"{word!r} is no word that a table is made of")

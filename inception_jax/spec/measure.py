@@ -13,24 +13,7 @@ from math import prod
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import Sight, Span, adaptive, kernel_on, windows
 from inception_jax.spec.rewritten import PooledConv
-from inception_jax.spec.vocabulary import (
-    Architecture,
-    Concat,
-    Conv,
-    Layer,
-    Linear,
-    Norm,
-    Pair,
-    Pool,
-    Residual,
-    Shape,
-    Steps,
-    Unit,
-    UnknownWordError,
-    Word,
-    named,
-    pair,
-)
+from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Linear, Norm, Pair, Pool, Residual, Shape, Steps, Word, named, pair
 
 
 @dataclass(frozen=True)
@@ -178,7 +161,7 @@ def _measure(architecture: Architecture, size: Pair, channels: int, num_classes:
 class _Ruler:
     """Walks the words and writes down a row for each."""
 
-    def __init__(self, unit: Unit, num_classes: int):
+    def __init__(self, unit: words.Unit, num_classes: int):
         self.unit, self.num_classes, self.rows = unit, num_classes, list[Row]()
 
     def steps(self, steps: Steps, place: Place, path: str) -> Place:
@@ -205,11 +188,13 @@ class _Ruler:
                 return self.concat(word, place, path)
             case Residual():
                 return self.residual(word, place, path)
-            case Layer():
+            case words.Layer():
                 return self.layer(word, place, path)
             case words.Dropout() | words.LocalResponse() | words.Softmax():
                 return self.row(path, type(word).__name__.lower(), place, place)
-        raise UnknownWordError(f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module")
+        raise words.UnknownWordError(
+            f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module"
+        )
 
     def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
         kernel, stride = (kernel_on(window, *place.shape[:2]), window.stride) if window else (None, None)
@@ -305,7 +290,7 @@ class _Ruler:
         total = Place(output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns))
         return self.word(Norm(), total, f"{path}/sum_norm") if word.norm else total
 
-    def layer(self, word: Layer, place: Place, path: str) -> Place:
+    def layer(self, word: words.Layer, place: Place, path: str) -> Place:
         if word.output_shape is None:
             raise UnknownShapeError(f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)")
         fields = dict(word.fields)
