@@ -98,40 +98,39 @@ def _forward(stream: Any, tail: bytearray) -> None:
         del tail[:-TAIL]
 
 
+AGAIN = "start all of them again, and they go on from the last checkpoint"
+ENDS = (
+    ("Failed to add port", ExitCode.CONFIG, "the port where the processes of this run meet at {address} is in use, or cannot be had: end "
+     "what listens there, or give another port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"),
+    ("Unexpected task registered", ExitCode.CONFIG,
+     "process 0 at {address} expects fewer processes than {own} implies: give all of them the same number"),
+    ("(newer|different) incarnation", ExitCode.CONFIG, f"two processes join as {{own}}: give each a number of its own; {AGAIN}"),
+    ("RegisterTask", ExitCode.LOST, "{own} could not join the others at {address} within {seconds:.0f} s: not all of them came, or "
+     "process 0 cannot be reached from here; see what became of them, then start all of them again"),
+    (r"stopped sending heartbeats\):\s*(?P<lost>(?:\S*\d\s+)+)", ExitCode.LOST,
+     f"process {{lost}} of {{count}} is lost (no heartbeat for {HEARTBEAT} s); {AGAIN}"),
+    ("Failed to send RPC to coordination service|Socket closed", ExitCode.LOST,
+     f"process 0 of {{count}} is lost (its connection was closed); {AGAIN}"),
+    ("distributed service detected fatal errors", ExitCode.LOST, f"another process of the run is lost; {AGAIN}"),
+)  # fmt: skip
+"""Phrases of jaxlib 0.10 to 0.12 on standard error, in this order, and what the command makes of them."""
+
+
 def explain_end(code: int, text: str, cluster: Cluster, passed: Sequence[int] = ()) -> tuple[int, str]:
     """Returns the exit code for a child that ended with `code`, negative for a signal, and what to say of it; "" where it said so itself.
 
     Args:
-      text: the end of its standard error. The phrases are those of jaxlib 0.10 to 0.12.
+      text: the end of its standard error.
       passed: the signals that were passed on to it.
     """
     if code >= 0:
         return code, ""
     own = "this process" if cluster.number is None else f"process {cluster.number} of {cluster.count}"
-    where = f" at {cluster.address}" if cluster.address else ""
-    restart = "start all of them again, and they go on from the last checkpoint"
-    if "Failed to add port" in text:
-        return ExitCode.CONFIG, (
-            f"the port where the processes of this run meet{where} is in use, or cannot be had: end what listens there, or give another "
-            "port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"
-        )
-    if "Unexpected task registered" in text:
-        return ExitCode.CONFIG, f"process 0{where} expects fewer processes than {own} implies: give all of them the same number"
-    if "newer incarnation" in text or "different incarnation" in text:
-        return ExitCode.CONFIG, f"two processes join as {own}: give each a number of its own, and start all of them again"
-    if code == -signal.SIGABRT and "RegisterTask" in text:
-        return ExitCode.LOST, (
-            f"{own} could not join the others{where} within {join_timeout():.0f} s: not all of them came, or process 0 cannot be reached "
-            "from here; see what became of them, then start all of them again"
-        )
-    if lost := re.findall(r"stopped sending heartbeats\):\s*((?:\S*\d\s+)+)", text):
-        numbers = ", ".join(re.findall(r"(\d+)\s", lost[-1]))
-        return ExitCode.LOST, f"process {numbers} of {cluster.count} is lost (no heartbeat for {HEARTBEAT} s); {restart}"
-    if "coordination service" in text and ("Failed to send RPC" in text or "Socket closed" in text):
-        return ExitCode.LOST, f"process 0 of {cluster.count} is lost (its connection was closed); {restart}"
-    if code == -signal.SIGABRT and "distributed service detected fatal errors" in text:
-        return ExitCode.LOST, f"another process of the run is lost; {restart}"
-    if -code in passed and len(passed) == 1:
+    for phrase, translated, said in ENDS:
+        if found := re.search(phrase, text):
+            lost = ", ".join(re.findall(r"(\d+)\s", found.groupdict().get("lost") or ""))
+            return translated, said.format(own=own, address=cluster.address, count=cluster.count, lost=lost, seconds=join_timeout())
+    if [-code] == list(passed):
         return ExitCode.STOPPED, "stopped before it began; nothing is lost: give the same line again"
     return 128 - code, f"{own} was ended by {signal.Signals(-code).name}"
 
