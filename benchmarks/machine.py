@@ -52,7 +52,7 @@ def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
         "devices": jax.device_count(),
         "processor": platform.machine(),
         **record.versions(),
-        "uncommitted": bool(record.uncommitted()),
+        "uncommitted": bool(record.uncommitted()["files"]),
     }
     for name in packages:
         with suppress(PackageNotFoundError):

@@ -18,12 +18,15 @@ from inception_jax.config import ConfigError
 from inception_jax.errors import ExitCode, UserError, exit_code, message
 from inception_jax.interruption import Interruption
 
-COMMANDS = (
+NAMES = (
     "train", "evaluate", "predict", "features", "convert", "verify", "export", "models", "recipes", "data", "plan", "benchmark", "report",
     "compare", "replay",
 )  # fmt: skip
 BESIDE = {"features": "predict", "verify": "convert"}
 """Commands in a module of another's name."""
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    name: getattr(importlib.import_module(f"inception_jax.commands.{BESIDE.get(name, name)}"), name) for name in NAMES
+}
 EXTRAS = {
     "data": ("PIL", "cv2", "simplejpeg", "grain", "tensorflow_datasets", "array_record", "google_crc32c"),
     "export": ("flatbuffers", "onnx", "onnxruntime"),
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         return _failed(f"no command is called {name!r}; {hint}", ExitCode.USAGE)
     try:
-        _command(name)(_imported(rest))
+        COMMANDS[name](_imported(rest))
         sys.stdout.flush()
     except BrokenPipeError:  # `inception-jax models | head`: who reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,10 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _command(name: str) -> Callable[[list[str]], None]:
-    return getattr(importlib.import_module(f"inception_jax.commands.{BESIDE.get(name, name)}"), name)
-
-
 def _is_without_device(error: Exception) -> bool:
     """Returns whether JAX could not start its platform, whatever touched a device first: of cuda that is an assertion without a text."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -98,8 +97,8 @@ def _failed(error: object, code: int) -> int:
 def _summaries() -> list[str]:
     """Returns the first sentence on each command, in `WIDTH` columns."""
     lines = []
-    for name in COMMANDS:
-        sentence = (_command(name).__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
+    for name, function in COMMANDS.items():
+        sentence = (function.__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
         lines += textwrap.wrap(sentence, WIDTH, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
     return lines
 
