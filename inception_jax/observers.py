@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-import jax
 from etils import epath
 
 FACTOR = 10
@@ -103,21 +102,23 @@ class Profile(Observer):
     """
 
     def __init__(self, span: tuple[int, int] | None, workdir: epath.Path, log_line: Callable[[str], None]):
-        (self._first, self._last), self._log_line = span or (0, 0), log_line
+        import jax  # commands that import this module do without
+
+        (self._first, self._last), self._log_line, self._jax = span or (0, 0), log_line, jax
         self._folder, self._is_open = workdir / "tensorboard", False
 
     def before_step(self, step: int) -> None:
         if self._first <= step <= self._last and not self._is_open:
-            jax.profiler.start_trace(str(self._folder))
+            self._jax.profiler.start_trace(str(self._folder))
             self._is_open = True
 
     def after_step(self, step: int, sums: Mapping[str, Any]) -> None:
         if self._is_open and step >= self._last:
-            jax.block_until_ready(sums)
+            self._jax.block_until_ready(sums)
             self.close()
 
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            jax.profiler.stop_trace()
+            self._jax.profiler.stop_trace()
             self._log_line(f"a profile of steps {self._first} to {self._last} is in {self._folder}: tensorboard --logdir {self._folder}")
