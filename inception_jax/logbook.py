@@ -87,6 +87,8 @@ class Logbook(Observer):
             self._unsent = True
         else:
             append(self._path, row)
+        if "val/top1" in metrics:
+            self.send()
         if shown := progress(metrics):
             self.advance(step, shown)
 

@@ -85,7 +85,7 @@ def fit(
     with closing(observers), closing(checkpoints), suspected(run, workdir), closing(steps):
         try:
             if unscored:
-                results = evaluated(run, start, state, log, observers, interruption, wall)
+                results = evaluated(run, start, state, observers, interruption, wall)
                 checkpoints.amend(start, Note(note.sums, score=results["top1"]))
             for step, state in steps:
                 interruption.hold(True)
@@ -96,7 +96,7 @@ def fit(
                     checkpoints.save(step, state, note=Note(is_unscored=unscored))
                     wall.book("save")
                 if unscored:
-                    results = evaluated(run, step, state, log, observers, interruption, wall)
+                    results = evaluated(run, step, state, observers, interruption, wall)
                     if is_due.checkpoint:
                         checkpoints.amend(step, Note(score=results["top1"]))
                         wall.book("save")
@@ -150,16 +150,15 @@ def due(step: int, run: Run, every_epochs: float) -> bool:
     return cadence < 1 or round(round(step / cadence) * cadence) == step
 
 
-def evaluated(
-    run: Run, step: int, state: State, log: Logbook, observers: Observer, interruption: Interruption, wall: Timesheet
-) -> dict[str, float]:
+def evaluated(run: Run, step: int, state: State, observers: Observer, interruption: Interruption, wall: Timesheet) -> dict[str, float]:
     """Scores the state after `step`, and logs it."""
     results = score(run, state, interruption)
     wall.book("evaluation")
     shown = {f"val/{name}": value for name, value in results.items() if name != "skipped" or run.may_skip}
     observers.write(step, shown | wall.take())
-    log.say(f"step {step}/{run.steps} held out: top-1 {confidence.within(results['top1'], results['count'])}, loss {results['loss']:.4f}")
-    log.send()
+    if run.placement.leads:
+        accuracy = confidence.within(results["top1"], results["count"])
+        say(f"step {step}/{run.steps} held out: top-1 {accuracy}, loss {results['loss']:.4f}")
     return results
 
 

@@ -5,17 +5,9 @@ import fnmatch
 import warnings
 from collections.abc import Callable, Mapping
 
-from inception_jax.models import (
-    bn_inception,
-    cifar,
-    googlenet,
-    inception_resnet,
-    inception_v2_rethinking,
-    inception_v3,
-    inception_v4,
-    mnist,
-    resnet,
-)
+from inception_jax.models import (  # isort: skip
+    bn_inception, cifar, googlenet, inception_resnet, inception_v2_rethinking, inception_v3, inception_v4, mnist, resnet,
+)  # fmt: skip
 from inception_jax.spec.vocabulary import Architecture
 
 REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {

@@ -10,26 +10,11 @@ from typing import Any
 
 from inception_jax.models import googlenet
 from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM, truncated
-from inception_jax.spec.vocabulary import (
-    Architecture,
-    Concat,
-    Conv,
-    Dropout,
-    Init,
-    Linear,
-    LocalResponse,
-    Pair,
-    Pool,
-    Softmax,
-    Table,
-    avg,
-    concat,
-    conv,
-    global_avg,
-    max_,
-    same,
-    table,
-)
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    Architecture, Concat, Conv, Dropout, Init, Linear, LocalResponse, Pair, Pool, Softmax, Table, avg, concat, conv, global_avg, max_,
+    same, table,
+)  # fmt: skip
 from inception_jax.spec.width import widen
 
 

@@ -2,20 +2,9 @@
 
 from functools import partial
 
-from inception_jax.models.resnet import (
-    BARE,
-    HE1K,
-    MSRA,
-    Block,
-    Shortcut,
-    Variants,
-    basic,
-    classifier,
-    plain,
-    preact_basic,
-    preact_bottleneck,
-    stages,
-)
+from inception_jax.models.resnet import (  # isort: skip
+    BARE, HE1K, MSRA, Block, Shortcut, Variants, basic, classifier, plain, preact_basic, preact_bottleneck, stages,
+)  # fmt: skip
 from inception_jax.spec.vocabulary import Architecture, Conv, Dropout, Norm, Residual, Table, Unit, conv, pair, same, table
 
 STEM = same(16, 3)

@@ -7,29 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models.releases import CAFFE_XAVIER, PAPER, TF_SLIM, TORCHVISION, truncated
-from inception_jax.spec.vocabulary import (
-    Architecture,
-    AuxHead,
-    Concat,
-    Conv,
-    Dropout,
-    Init,
-    Linear,
-    LocalResponse,
-    Pair,
-    Pool,
-    Softmax,
-    Steps,
-    Table,
-    adaptive_avg,
-    avg,
-    concat,
-    conv,
-    global_avg,
-    max_,
-    same,
-    table,
-)
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    Architecture, AuxHead, Concat, Conv, Dropout, Init, Linear, LocalResponse, Pair, Pool, Softmax, Steps, Table, adaptive_avg, avg,
+    concat, conv, global_avg, max_, same, table,
+)  # fmt: skip
 
 BARE = replace(PAPER, norm=False, bias=True, same="symmetric")
 CEIL = max_(3, 2, "ceil")

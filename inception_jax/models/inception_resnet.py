@@ -12,24 +12,10 @@ from inception_jax.models.inception_v3 import stem as simple_stem
 from inception_jax.models.inception_v4 import classifier, reduction_a
 from inception_jax.models.inception_v4 import stem as stem_of_v4
 from inception_jax.models.releases import KERAS, PAPER, PYTORCH, TF_SLIM
-from inception_jax.spec.vocabulary import (
-    GLOROT,
-    Activation,
-    Architecture,
-    Concat,
-    Linear,
-    Pair,
-    Residual,
-    Steps,
-    Table,
-    Unit,
-    avg,
-    concat,
-    max_,
-    same,
-    table,
-    valid,
-)
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    GLOROT, Activation, Architecture, Concat, Linear, Pair, Residual, Steps, Table, Unit, avg, concat, max_, same, table, valid,
+)  # fmt: skip
 
 
 def block35(f: Pair, norm: bool = False) -> Residual:

@@ -4,18 +4,9 @@ A reconstruction: the filter sizes were in a file that is lost, so the modules h
 Inception-v3. `bn_inception` is the other network that is called Inception-v2.
 """
 
-from inception_jax.models.inception_v3 import (
-    FIGURE_5,
-    auxiliary_head,
-    classifier,
-    first_rows,
-    mixed_8,
-    mixed_17,
-    mixed_35,
-    reduction_17,
-    reduction_35,
-    stem,
-)
+from inception_jax.models.inception_v3 import (  # isort: skip
+    FIGURE_5, auxiliary_head, classifier, first_rows, mixed_8, mixed_17, mixed_35, reduction_17, reduction_35, stem,
+)  # fmt: skip
 from inception_jax.spec.vocabulary import Architecture, Steps, Table, max_, same, table, valid
 
 PADDED = ("Conv2d_4b_3x3", "table 1 does not mark it padded, but 35x35 stays 35x35 only if it is")

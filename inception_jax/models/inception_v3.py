@@ -7,25 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models.releases import KERAS, PAPER, PYTORCH, TF_SLIM, TORCHVISION, truncated
-from inception_jax.spec.vocabulary import (
-    Architecture,
-    AuxHead,
-    Concat,
-    Dropout,
-    Init,
-    Linear,
-    Pool,
-    Softmax,
-    Steps,
-    Table,
-    avg,
-    concat,
-    global_avg,
-    max_,
-    same,
-    table,
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    Architecture, AuxHead, Concat, Dropout, Init, Linear, Pool, Softmax, Steps, Table, avg, concat, global_avg, max_, same, table,
     valid,
-)
+)  # fmt: skip
 
 RELEASED, FIGURE_5 = (same(48, 1), same(64, 5)), (same(48, 1), same(64, 3))
 

@@ -5,22 +5,10 @@ from typing import Any
 
 from inception_jax.models.inception_v3 import auxiliary_head, first_rows
 from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM
-from inception_jax.spec.vocabulary import (
-    GLOROT,
-    Architecture,
-    Concat,
-    Dropout,
-    Linear,
-    Softmax,
-    Table,
-    avg,
-    concat,
-    global_avg,
-    max_,
-    same,
-    table,
-    valid,
-)
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    GLOROT, Architecture, Concat, Dropout, Linear, Softmax, Table, avg, concat, global_avg, max_, same, table, valid,
+)  # fmt: skip
 
 
 def stem() -> Table:

@@ -10,26 +10,11 @@ from functools import partial
 from typing import Any, Literal
 
 from inception_jax.models.releases import PAPER, SLIM_SCALING
-from inception_jax.spec.vocabulary import (
-    GLOROT,
-    Architecture,
-    Conv,
-    Init,
-    Linear,
-    Norm,
-    Pool,
-    Residual,
-    Softmax,
-    Steps,
-    Table,
-    Unit,
-    conv,
-    global_avg,
-    max_,
-    pair,
-    same,
+
+from inception_jax.spec.vocabulary import (  # isort: skip
+    GLOROT, Architecture, Conv, Init, Linear, Norm, Pool, Residual, Softmax, Steps, Table, Unit, conv, global_avg, max_, pair, same,
     table,
-)
+)  # fmt: skip
 
 UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 """Units in each stage; bottlenecks from 50 layers on. 200 is arXiv:1603.05027's."""
