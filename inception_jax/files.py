@@ -8,6 +8,7 @@ import math
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def put(path: epath.Path | Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         raise StorageError(f"{path} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def reading(file: Any, kind: type[UserError], remedy: str) -> Iterator[None]:
+    """Turns what a damaged file makes the body raise into an error of this `kind`: `FILE cannot be read (why): remedy`.
+
+    A file that is not there, and an error of ours that names the file, are raised as they are.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError) and str(file) in str(error):
+            raise
+        raise kind(f"{file} cannot be read ({error!r:.200}): {remedy}") from error
 
 
 def unfinished_name(path: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from inception_jax.config import ConfigError
 from inception_jax.leaves import leaves
@@ -31,17 +32,14 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
       ConfigError: nothing is the same.
     """
     borrowed = matching(state, variables)
-    loaded = {*borrowed.loaded}
+    loaded, arrays = {*borrowed.loaded}, flatten_dict(dict(variables), sep=".")
 
     def taken(tree: Any) -> Any:
         def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            keys = [key.key for key in path]
-            if ".".join(keys) not in loaded:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            if name not in loaded:
                 return leaf
-            found: Any = variables
-            for key in keys:
-                found = found[key]
-            copied = jnp.array(found, leaf.dtype)  # parameters and their averages are given up to the step, each its own
+            copied = jnp.array(arrays[name], leaf.dtype)  # parameters and their averages are given up to the step, each its own
             return jax.device_put(copied, leaf.sharding)
 
         return jax.tree_util.tree_map_with_path(choose, tree)

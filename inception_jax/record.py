@@ -17,7 +17,7 @@ from etils import epath
 
 from inception_jax import __version__
 from inception_jax.config import ConfigError
-from inception_jax.files import json_text, put
+from inception_jax.files import json_text, put, reading
 
 if TYPE_CHECKING:
     from inception_jax.mesh import Placement
@@ -71,13 +71,11 @@ def attempts(workdir: epath.Path) -> list[dict[str, Any]]:
     file = workdir / "run.json"
     if not file.exists():
         return []
-    try:
+    with reading(file, ConfigError, "move it away, and the run goes on without it"):
         made = [_without_patch(dict(attempt)) for attempt in json.loads(file.read_bytes())["attempts"]]
         if not all(isinstance(one.get(name), str | None) for one in made for name in ("began", "ended", "outcome")):
             raise ValueError("an attempt's beginning and end are text")
         return made
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{file} cannot be read ({error!r}): move it away, and the run goes on without it") from error
 
 
 def different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from inception_jax.data.facts import DataFacts, changes
 from inception_jax.data.source import DataError, Source
 from inception_jax.errors import ExitCode, UserError
 from inception_jax.experiment import Run
-from inception_jax.files import StorageError, is_object, json_text, put
+from inception_jax.files import StorageError, is_object, json_text, put, reading
 from inception_jax.logbook import say
 from inception_jax.mesh import everything
 from inception_jax.training.state import State
@@ -108,12 +108,10 @@ def recorded(workdir: epath.Path) -> DataFacts | None:
       DataError: it cannot be read.
     """
     file = workdir / DATA
-    try:
-        return DataFacts.from_json(json.loads(file.read_bytes()))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again") from error
+    with reading(file, DataError, "take it away, and `inception-jax train` writes it again"):
+        return DataFacts.from_json(json.loads(file.read_bytes()))
 
 
 def claim(workdir: epath.Path, config: Experiment, facts: DataFacts | None = None, *, leads: bool = True) -> None:

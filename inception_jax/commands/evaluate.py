@@ -212,10 +212,6 @@ def _row(runs: Sequence["Opened"], results: Mapping[str, Any], options: argparse
         **{"top1": top1, "top5": top5, "top1_err": round(100 - top1, 3), "top5_err": round(100 - top5, 3)},
         "param_count": round(sum(run.parameters for _, run, _ in runs) / 1e6, 2),
         "crop_pct": data.test_crop_fraction if data.test_crop != "none" else 1.0,
-        "interpolation": data.resize,
-        "crops": options.crops,
-        "parameters": options.parameters,
-        "statistics": options.statistics,
-        "examples": results["count"],
-        "step": results["step"],
-    }
+        "interpolation": data.resize, "crops": options.crops, "parameters": options.parameters, "statistics": options.statistics,
+        "examples": results["count"], "step": results["step"],
+    }  # fmt: skip

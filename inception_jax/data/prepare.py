@@ -17,7 +17,7 @@ from inception_jax.data import records, tfrecords
 from inception_jax.data.folder import FolderSource
 from inception_jax.data.listing import list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
-from inception_jax.files import json_text, put, split_lines
+from inception_jax.files import json_text, put, reading, split_lines
 
 SHARD = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
@@ -147,11 +147,7 @@ def _keep_for_tfds(source: Path, target: Path) -> None:
     """What TFDS itself needs to read these files by the name of the dataset."""
     for file in [*source.glob("features.json"), *source.glob("*.labels.txt")]:
         shutil.copy(file, target)
-    if (source / "dataset_info.json").exists():
-        try:
-            described = dict(json.loads((source / "dataset_info.json").read_bytes()))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise DataError(
-                f"{source / 'dataset_info.json'} cannot be read ({error!r:.200}): download it again, or take it away"
-            ) from error
+    if (info := source / "dataset_info.json").exists():
+        with reading(info, DataError, "download it again, or take it away"):
+            described = dict(json.loads(info.read_bytes()))
         put(target / "dataset_info.json", json_text({**described, "fileFormat": "array_record"}, indent=2))

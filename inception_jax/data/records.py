@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from inception_jax.data.facts import digest_files
 from inception_jax.data.source import DataError, Example
-from inception_jax.files import unfinished_name
+from inception_jax.files import reading, unfinished_name
 
 INDEX = "records.json"
 UNCOMPRESSED = "group_size:1,uncompressed"
@@ -79,7 +79,7 @@ def read_index(file: Path) -> Index:
     Raises:
       DataError: it cannot be read, or is of another form.
     """
-    try:
+    with reading(file, DataError, "prepare the data again, or bring back its copy"):
         found = json.loads(file.read_bytes())
         index = Index(tuple(found["class_names"]), found["first_label"], found["splits"])
         counted = all(
@@ -88,8 +88,6 @@ def read_index(file: Path) -> Index:
         if not (counted and all(isinstance(name, str) for name in index.class_names) and type(index.first_label) is int):
             raise ValueError("class names are texts, and records are counted, by the names of files in the same folder")
         return index
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(f"{file} cannot be read ({error!r:.200}): prepare the data again, or bring back its copy") from error
 
 
 def _is_file_name(name: str) -> bool:

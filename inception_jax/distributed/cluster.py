@@ -49,8 +49,7 @@ def find_cluster(line: Environment | None = None) -> Cluster | None:
       ConfigError: variables that contradict each other, or of which some are missing.
     """
     environment = {**os.environ, **({SWITCH: "auto", **line} if line else {})}
-    switch = environment.get(SWITCH) or "auto"
-    if switch not in ("auto", "off"):
+    if (switch := environment.get(SWITCH) or "auto") not in ("auto", "off"):
         raise ConfigError(f"{SWITCH} is {switch!r}: set it to auto or off")
     if switch == "off":
         return None

@@ -86,8 +86,7 @@ def reassessed(file: Path) -> list[list[int]]:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"--real {file}: {error}; wanted is real.json, a list of 50,000 lists of classes") from error
-    lists = isinstance(found, list) and all(isinstance(labels, list) for labels in found)
-    if not lists or not all(type(label) is int for labels in found for label in labels):
+    if not isinstance(found, list) or not all(isinstance(labels, list) and {*map(type, labels)} <= {int} for labels in found):
         raise DataError(f"--real {file} holds no list of lists of numbers: wanted is real.json, with the classes of image 1 first")
     return found
 

@@ -115,7 +115,7 @@ def health(running: Any, population: Any) -> list[Health]:
         true_var = np.maximum(true_var, 1e-12)
         found.append(
             Health(
-                "/".join(key.key for key in path[:-1]),
+                jax.tree_util.keystr(path[:-1], simple=True, separator="/"),
                 float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))),
                 float(np.max(np.abs(np.log(np.maximum(var, 1e-12) / true_var)))),
             )

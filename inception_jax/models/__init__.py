@@ -12,13 +12,8 @@ from inception_jax.spec.vocabulary import Architecture
 
 REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
     "googlenet": {
-        "paper": googlenet.paper,
-        "caffe": googlenet.caffe,
-        "torchvision": googlenet.torchvision,
-        "tf_slim": googlenet.tf_slim,
-        "batch_norm": googlenet.batch_norm,
-        "separable": googlenet.separable,
-        "naive": googlenet.naive_modules,
+        "paper": googlenet.paper, "caffe": googlenet.caffe, "torchvision": googlenet.torchvision, "tf_slim": googlenet.tf_slim,
+        "batch_norm": googlenet.batch_norm, "separable": googlenet.separable, "naive": googlenet.naive_modules,
     },
     "inception": {"paper": bn_inception.inception},
     "bn_baseline": {"paper": bn_inception.bn_baseline},
@@ -26,50 +21,29 @@ REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
     "bn_x30": {"paper": bn_inception.bn_x30},
     "bn_x5_sigmoid": {"paper": bn_inception.bn_x5_sigmoid},
     "bn_inception": {
-        "paper": bn_inception.paper,
-        "printed": bn_inception.printed,
-        "tf_slim": bn_inception.tf_slim,
-        "cadene": bn_inception.cadene,
+        "paper": bn_inception.paper, "printed": bn_inception.printed, "tf_slim": bn_inception.tf_slim, "cadene": bn_inception.cadene,
     },
     "bn_inception_small": {"paper": bn_inception.small},
     "inception_v2_rethinking": {
-        "paper": inception_v2_rethinking.paper,
-        "stem_7x7": inception_v2_rethinking.first_rung,
-        "bn_auxiliary": inception_v2_rethinking.bn_auxiliary,
-        "five_17x17": inception_v2_rethinking.five_modules,
-        "double_3x3": inception_v2_rethinking.double_3x3,
-        "released_stem": inception_v2_rethinking.released_stem,
+        "paper": inception_v2_rethinking.paper, "stem_7x7": inception_v2_rethinking.first_rung,
+        "bn_auxiliary": inception_v2_rethinking.bn_auxiliary, "five_17x17": inception_v2_rethinking.five_modules,
+        "double_3x3": inception_v2_rethinking.double_3x3, "released_stem": inception_v2_rethinking.released_stem,
     },
     "inception_v3": {
-        "released": inception_v3.released,
-        "tf_slim": inception_v3.tf_slim,
-        "tf_2015": inception_v3.tf_2015,
-        "torchvision": inception_v3.torchvision,
-        "timm": inception_v3.timm,
-        "keras": inception_v3.keras,
-        "fid": inception_v3.fid,
+        "released": inception_v3.released, "tf_slim": inception_v3.tf_slim, "tf_2015": inception_v3.tf_2015,
+        "torchvision": inception_v3.torchvision, "timm": inception_v3.timm, "keras": inception_v3.keras, "fid": inception_v3.fid,
     },
     "inception_v4": {
-        "paper": inception_v4.paper,
-        "tf_slim": inception_v4.tf_slim,
-        "timm": inception_v4.timm,
-        "cadene": inception_v4.cadene,
+        "paper": inception_v4.paper, "tf_slim": inception_v4.tf_slim, "timm": inception_v4.timm, "cadene": inception_v4.cadene,
     },
     "inception_resnet_v1": {
-        "paper": inception_resnet.v1_paper,
-        "facenet": inception_resnet.v1_facenet,
-        "facenet_embedding": inception_resnet.v1_facenet_embedding,
-        "facenet_pytorch": inception_resnet.v1_facenet_pytorch,
+        "paper": inception_resnet.v1_paper, "facenet": inception_resnet.v1_facenet,
+        "facenet_embedding": inception_resnet.v1_facenet_embedding, "facenet_pytorch": inception_resnet.v1_facenet_pytorch,
     },
     "inception_resnet_v2": {
-        "released": inception_resnet.v2_released,
-        "paper": inception_resnet.v2_paper,
-        "paper_10_20_10": inception_resnet.v2_paper_deep,
-        "norm_on_sum": inception_resnet.v2_norm_on_sum,
-        "tf_slim": inception_resnet.v2_tf_slim,
-        "keras": inception_resnet.v2_keras,
-        "timm": inception_resnet.v2_timm,
-        "cadene": inception_resnet.v2_cadene,
+        "released": inception_resnet.v2_released, "paper": inception_resnet.v2_paper, "paper_10_20_10": inception_resnet.v2_paper_deep,
+        "norm_on_sum": inception_resnet.v2_norm_on_sum, "tf_slim": inception_resnet.v2_tf_slim, "keras": inception_resnet.v2_keras,
+        "timm": inception_resnet.v2_timm, "cadene": inception_resnet.v2_cadene,
     },
     **{f"resnet{depth}": resnet.variants(depth) for depth in (18, 34, 50, 101, 152)},
     **{f"plain{depth}": resnet.plain_variants(depth) for depth in (18, 34)},
@@ -82,24 +56,19 @@ REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
     **{f"wrn_{depth}_{width}": cifar.wide(depth, width) for depth, width in ((16, 8), (28, 10), (40, 4))},
     "mnist": {"paper": mnist.baseline},
     "mnist_bn": {"paper": mnist.normalised},
-}
+}  # fmt: skip
 """Name -> variant -> table; the first variant is the default."""
 
 ALIASES = {
-    "inception_v1": "googlenet",
-    "inceptionv1": "googlenet",
-    "inception_v2": "bn_inception",
-    "inceptionv2": "bn_inception",
-    "bninception": "bn_inception",
-    "inceptionv3": "inception_v3",
-    "inceptionv4": "inception_v4",
-    "inceptionresnetv1": "inception_resnet_v1",
-    "inceptionresnetv2": "inception_resnet_v2",
+    "inception_v1": "googlenet", "inceptionv1": "googlenet",
+    "inception_v2": "bn_inception", "inceptionv2": "bn_inception", "bninception": "bn_inception",
+    "inceptionv3": "inception_v3", "inceptionv4": "inception_v4",
+    "inceptionresnetv1": "inception_resnet_v1", "inceptionresnetv2": "inception_resnet_v2",
     **{f"resnet_v1_{depth}": f"resnet{depth}" for depth in (50, 101, 152)},
     **{f"resnet_v2_{depth}": f"preact_resnet{depth}" for depth in (50, 101, 152, 200)},
     **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
     **{f"resnet{depth}v2": f"preact_resnet{depth}" for depth in (50, 101, 152)},
-}
+}  # fmt: skip
 """What people also call them: TF-Slim's, Keras's, timm's and Cadene's names."""
 
 AMBIGUOUS = {

@@ -62,27 +62,20 @@ def facts(run: Run, topology: Topology | None) -> dict[str, Any]:
     device = placement.mesh.devices.flat[0]
     chip = chip_of(device.device_kind)
     return {
-        "model": config.model.name,
-        "dtype": config.model.dtype,
-        "parameters": run.parameters,
-        "steps": run.steps,
-        "epochs": run.steps / run.steps_per_epoch,
-        "steps_per_epoch": run.steps_per_epoch,
+        "model": config.model.name, "dtype": config.model.dtype, "parameters": run.parameters,
+        "steps": run.steps, "epochs": run.steps / run.steps_per_epoch, "steps_per_epoch": run.steps_per_epoch,
         "batch_size": config.batch_size,
         "topology": topology.name if topology else "local",
         "slices": topology.slices if topology else 1,
-        "device_kind": device.device_kind,
-        "devices": devices,
-        "chips": chips,
-        "images_per_chip": _whole(config.batch_size / chips),
-        "images_per_device": _whole(config.batch_size / devices),
+        "device_kind": device.device_kind, "devices": devices, "chips": chips,
+        "images_per_chip": _whole(config.batch_size / chips), "images_per_device": _whole(config.batch_size / devices),
         "examples_per_group": config.norm.examples_per_group or config.batch_size,
         "parameter_shards": placement.mesh.shape["parameters"],
         "state_bytes": _bytes(run.abstract_state()),
         "memory_limit_bytes": chip.hbm_bytes if chip else _limit(placement),
         "versions": {"python": platform.python_version()}
         | {name: found for name in ("jax", "jaxlib", "libtpu", "flax", "optax") if (found := version(name))},
-    }
+    }  # fmt: skip
 
 
 def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
@@ -103,15 +96,11 @@ def compiled(run: Run, topology: Topology | None) -> dict[str, Any]:
         jax.config.update("jax_optimization_level", LEVEL)
     state, batch = run.abstract_state(), _batch(run)
     answer: dict[str, Any] = facts(run, topology) | {
-        "groups": grouped.number,
-        "devices_per_group": grouped.devices,
-        "norm_layers": grouped.norms,
+        "groups": grouped.number, "devices_per_group": grouped.devices, "norm_layers": grouped.norms,
         "gradient_bytes": 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "optimization_level": LEVEL if device.platform == "tpu" else "default",
-        **dict.fromkeys(READ),
-        "measured": False,
-        "note": CAVEAT,
-    }
+        **dict.fromkeys(READ), "measured": False, "note": CAVEAT,
+    }  # fmt: skip
     began = time.perf_counter()
     try:
         program = run.train_step.lower(state, batch).compile()
@@ -150,19 +139,16 @@ def account(program: jax.stages.Compiled, cores: int = 1) -> dict[str, Any]:
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,  # what goes out where it came in is counted once
         "program": memory.generated_code_size_in_bytes,
     }
-    reduced, scattered, gathered, sent = (traffic(found, name) for name in ("all-reduce", "reduce-scatter", "all-gather", "send"))
+    between = {name: traffic(found, name.replace("_", "-")) for name in ("all_reduce", "reduce_scatter", "all_gather")}
+    sent = traffic(found, "send")
     return {
         "memory_bytes": cores * sum(parts.values()),
         "memory": {name: cores * size for name, size in parts.items()},
         "flops_per_chip": cores * cost["flops"],
         "bytes_per_chip": cores * cost["bytes accessed"],
-        "all_reduces": reduced.number,
-        "all_reduce_bytes": reduced.bytes,
-        "all_reduce_dtypes": reduced.bytes_by_dtype,
-        "reduce_scatters": scattered.number,
-        "reduce_scatter_bytes": scattered.bytes,
-        "all_gathers": gathered.number,
-        "all_gather_bytes": gathered.bytes,
+        **{f"{name}s": one.number for name, one in between.items()},
+        **{f"{name}_bytes": one.bytes for name, one in between.items()},
+        "all_reduce_dtypes": between["all_reduce"].bytes_by_dtype,
         "between_slices": sent.number,
         "between_slices_bytes": sent.bytes,
     }

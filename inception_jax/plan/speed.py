@@ -91,22 +91,12 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
             "spread": [size / max(seconds[1:]), size / min(seconds[1:])],
             "model_flops_utilization": sum(layer.flops for layer in least) / usual / peak.flops,
             "of_roofline": sum(layer.seconds for layer in least) / usual,
-            "compile_seconds": compile_seconds,
-            "memory_bytes": about["memory_bytes"],
-            "program_flops": about["flops_per_chip"],
-            "program_bytes": about["bytes_per_chip"],
+            "compile_seconds": compile_seconds, "memory_bytes": about["memory_bytes"],
+            "program_flops": about["flops_per_chip"], "program_bytes": about["bytes_per_chip"],
             "layers": [layer._asdict() | {"share": layer.seconds / sum(other.seconds for other in least)} for layer in least],
-        }
+        }  # fmt: skip
     return {
-        "model": run.config.model.name,
-        "dtype": run.config.model.dtype,
-        "batch_size": size,
-        "image_size": pixels,
-        "examples_per_group": run.config.norm.examples_per_group or size,
-        "rewrites": list(run.network.rewrites),
-        "devices": placement.devices,
-        "device_kind": device.device_kind,
-        "rounds": rounds,
-        "rates": peak._asdict(),
-        **found,
-    }
+        "model": run.config.model.name, "dtype": run.config.model.dtype, "batch_size": size, "image_size": pixels,
+        "examples_per_group": run.config.norm.examples_per_group or size, "rewrites": list(run.network.rewrites),
+        "devices": placement.devices, "device_kind": device.device_kind, "rounds": rounds, "rates": peak._asdict(), **found,
+    }  # fmt: skip

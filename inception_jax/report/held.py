@@ -10,6 +10,7 @@ from etils import epath
 
 from inception_jax.config import stored, to_json
 from inception_jax.errors import ExitCode, UserError, printable
+from inception_jax.files import reading
 from inception_jax.logbook import read_metrics
 from inception_jax.record import attempts
 
@@ -84,14 +85,10 @@ def _worst(file: Path) -> dict[str, np.ndarray]:
 def _health(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
-    try:
+    with reading(file, UnreadableError, "take it away, and `inception-jax evaluate --health` writes it again"):
         found = json.loads(file.read_bytes())
         layers = [{"name": str(one["name"]), "mean": _number(one["mean"]), "variance": _number(one["variance"])} for one in found["layers"]]
         return {"layers": layers, "running": _number(found["running"]), "population": _number(found["population"])}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableError(
-            f"{file} cannot be read ({error!r:.200}): take it away, and `inception-jax evaluate --health` writes it again"
-        ) from error
 
 
 def _number(value: Any) -> float:

@@ -111,7 +111,7 @@ def named(params: Any, patterns: Sequence[str]) -> Any:
     Raises:
       ConfigError: a pattern that fits nothing.
     """
-    paths = jax.tree_util.tree_map_with_path(lambda path, _: "/".join(key.key for key in path), params)
+    paths = jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params)
     fits = lambda path, pattern: fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")  # noqa: E731
     for pattern in patterns:
         if not any(fits(path, pattern) for path in jax.tree.leaves(paths)):

@@ -14,6 +14,7 @@ from inception_jax.data.source import DataError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.weights.origin import Origin, Shape
+from inception_jax.weights.selection import some
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -59,7 +60,7 @@ def theirs(origin: Origin, network: Network, variables: Mapping[str, Any]) -> di
     own = flatten_dict(variables, sep="/")
     expected = shapes(network)
     if differing := [path for path in {**expected, **own} if own.get(path, np.zeros(0)).shape != expected.get(path)]:
-        raise DataError(f"these are no variables of {origin.model} ({origin.variant}): {_some(sorted(differing))}")
+        raise DataError(f"these are no variables of {origin.model} ({origin.variant}): {some(sorted(differing), 5)}")
     return {array.theirs: array.layout.theirs(own[array.ours]) for array in origin.arrays(expected)}
 
 
@@ -135,7 +136,7 @@ def _compared(origin: Origin, wanted: Mapping[str, Shape], found: Arrays) -> Non
         if name in found and found[name].shape != shape
     ]
     lines = [
-        f"{len(names)} {kind}: {_some(names)}"
+        f"{len(names)} {kind}: {some(names, 5)}"
         for kind, names in (("missing", missing), ("left over", extra), ("of another shape", other))
         if names
     ]
@@ -152,7 +153,3 @@ def _floats(name: str, array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array.astype(np.float32) if array.dtype.itemsize < 4 else array).all():
         raise DataError(f"{name} is NaN or infinite: such weights are of no use")
     return array if array.dtype == np.float64 else array.astype(np.float32)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names) - 5} more)" if len(names) > 5 else "")

@@ -11,6 +11,7 @@ import numpy as np
 from inception_jax.config import ConfigError, Data
 from inception_jax.data.augment import SCALINGS
 from inception_jax.data.source import DataError
+from inception_jax.files import reading
 from inception_jax.weights.releases import Known
 
 CONFIG = "config.json"
@@ -69,7 +70,7 @@ def read_config(file: Path) -> Config | None:
     path = file.parent / CONFIG
     if not path.is_file():
         return None
-    try:
+    with reading(path, DataError, "mend it, or take it away and say what is fed on the line"):
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
             raise TypeError("wanted is an object")
@@ -78,10 +79,6 @@ def read_config(file: Path) -> Config | None:
             return None
         names = found.get("label_names", fields.get("label_names")) or ()
         return Config(_fields(fields, path), tuple(map(str, names)) if len(names) == found.get("num_classes", len(names)) else ())
-    except DataError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({error!r:.200}): mend it, or take it away and say what is fed on the line") from error
 
 
 def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which arrays of a checkpoint are those of the network: its wrappers, its prefixes, and its averaged arrays beside the raw ones."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def select(tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Para
     """
     maps = list(_maps(tree))
     if not maps:
-        raise DataError(f"there are no arrays by name in it; at its top level are {_some(list(tree))}")
+        raise DataError(f"there are no arrays by name in it; at its top level are {some(list(tree))}")
     fits = [_Fit(place, prefix, arrays, count) for place, arrays in maps for prefix, count in _prefixes(arrays, wanted)]
     if not fits:  # another network: what is missing is said by whoever compares
         fits = [max((_Fit(place, "", arrays, 0) for place, arrays in maps), key=lambda fit: len(fit.arrays))]
@@ -79,7 +79,7 @@ def select(tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Para
         notes.append(f"the network's arrays are {chosen}")
     prefixes = tuple(fit.prefix for fit in (raw, averaged) if fit is not None and fit.place == chosen.place)
     if outside := [name for name in chosen.arrays if not name.startswith(prefixes)]:
-        notes.append(f"not used are {len(outside)} arrays that are not under {chosen.prefix}*: {_some(outside)}")
+        notes.append(f"not used are {len(outside)} arrays that are not under {chosen.prefix}*: {some(outside)}")
     arrays, slim = _slim_averages(arrays, parameters)
     notes += slim
     return Selection(arrays, tuple(notes))
@@ -153,6 +153,7 @@ def _slim_averages(arrays: dict[str, np.ndarray], parameters: Parameters) -> tup
     return own | averages, [f"it holds raw arrays and {len(averages)} moving averages of them: the averages are taken"]
 
 
-def _some(names: list[Any]) -> str:
-    shown = [str(name)[:60] for name in names[:NAMED]]
-    return ", ".join(shown) + (f", ... ({len(names) - NAMED} more)" if len(names) > NAMED else "")
+def some(names: Sequence[Any], most: int = NAMED) -> str:
+    """Returns the first of some names, and how many more there are: `a, b, ... (3 more)`."""
+    shown = [str(name)[:60] for name in names[:most]]
+    return ", ".join(shown) + (f", ... ({len(names) - most} more)" if len(names) > most else "")

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from inception_jax.data.images import FileSource
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
+from inception_jax.files import reading
 from inception_jax.logbook import say
 from inception_jax.mesh import everything
 from inception_jax.weights import file
@@ -80,12 +81,10 @@ def read_lineage(workdir: Any) -> dict[str, Any]:
       DataError: it cannot be read.
     """
     file = workdir / LINEAGE
-    try:
+    if not file.exists():
+        return {}
+    with reading(file, DataError, "take it away, and the lineage of the weights is unknown"):
         found = json.loads(file.read_bytes())
         if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("source", "licence")):
             raise ValueError("wanted is an object with source and licence")
         return found
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} cannot be read ({error!r:.200}): take it away, and the lineage of the weights is unknown") from error

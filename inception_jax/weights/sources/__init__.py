@@ -6,13 +6,6 @@ from inception_jax.weights.origin import Origin
 from inception_jax.weights.sources import cadene, caffe, facenet, fid, keras, tf_slim, timm, torchvision
 
 SOURCES: dict[str, Mapping[str, Origin]] = {
-    "torchvision": torchvision.MODELS,
-    "timm": timm.MODELS,
-    "keras": keras.MODELS,
-    "tf_slim": tf_slim.MODELS,
-    "caffe": caffe.MODELS,
-    "cadene": cadene.MODELS,
-    "facenet": facenet.MODELS,
-    "fid": fid.MODELS,
+    module.__name__.rpartition(".")[2]: module.MODELS for module in (torchvision, timm, keras, tf_slim, caffe, cadene, facenet, fid)
 }
 """Source -> our name of a model -> how it is published there."""
