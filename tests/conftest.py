@@ -54,6 +54,7 @@ FIRST = (
     "test_room.py",
     "test_rewrites.py",
     "test_peers.py",
+    "test_processes.py",
     "test_signals.py",
     "test_family.py",
     "test_recorded.py",

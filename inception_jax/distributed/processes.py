@@ -100,7 +100,7 @@ def _forward(stream: Any, tail: bytearray) -> None:
 
 AGAIN = "start all of them again, and they go on from the last checkpoint"
 ENDS = (
-    ("Failed to add port", ExitCode.CONFIG, "the port where the processes of this run meet at {address} is in use, or cannot be had: end "
+    ("Failed to (add port|start RPC server)", ExitCode.CONFIG, "the port where the processes of this run meet at {address} is in use, or cannot be had: end "
      "what listens there, or give another port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"),
     ("Unexpected task registered", ExitCode.CONFIG,
      "process 0 at {address} expects fewer processes than {own} implies: give all of them the same number"),
@@ -125,14 +125,21 @@ def explain_end(code: int, text: str, cluster: Cluster, passed: Sequence[int] = 
     """
     if code >= 0:
         return code, ""
-    own = "this process" if cluster.number is None else f"process {cluster.number} of {cluster.count}"
-    for phrase, translated, said in ENDS:
-        if found := re.search(phrase, text):
-            lost = ", ".join(re.findall(r"(\d+)\s", found.groupdict().get("lost") or ""))
-            return translated, said.format(own=own, address=cluster.address, count=cluster.count, lost=lost, seconds=join_timeout())
+    if translated := translate(text, cluster):
+        return translated
     if [-code] == list(passed):
         return ExitCode.STOPPED, "stopped before it began; nothing is lost: give the same line again"
-    return 128 - code, f"{own} was ended by {signal.Signals(-code).name}"
+    return 128 - code, f"process {cluster.number} of {cluster.count} was ended by {signal.Signals(-code).name}"
+
+
+def translate(text: str, cluster: Cluster) -> tuple[ExitCode, str] | None:
+    """Returns the exit code and the message for the first of `ENDS` in `text`; None where there is none."""
+    for phrase, code, said in ENDS:
+        if found := re.search(phrase, text):
+            lost = ", ".join(re.findall(r"(\d+)\s", found.groupdict().get("lost") or ""))
+            own = f"process {cluster.number} of {cluster.count}"
+            return code, said.format(own=own, address=cluster.address, count=cluster.count, lost=lost, seconds=join_timeout())
+    return None
 
 
 @contextlib.contextmanager
@@ -189,7 +196,9 @@ class Processes:
             timeout = max(1, round(join_timeout()))
             jax.distributed.initialize(**found, initialization_timeout=timeout, heartbeat_timeout_seconds=HEARTBEAT)
         except (RuntimeError, ValueError, OSError) as error:
-            raise ConfigError(f"JAX cannot join the processes that {cluster.source} names: {error}") from error
+            unknown = ExitCode.CONFIG, f"JAX cannot join the processes that {cluster.source} names: {error}"
+            code, said = translate(str(error), cluster) or unknown
+            raise (LostError if code == ExitCode.LOST else ConfigError)(said) from error
         state: Any = distributed.global_state
         self.number, self.count, self._client = state.process_id, state.num_processes, state.client
         if self.number == 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
-from inception_jax.distributed.processes import joined, run_in_child
+from inception_jax.distributed import processes
 from inception_jax.errors import UserError
 from inception_jax.interruption import Interruption
 
@@ -41,12 +41,13 @@ def act(action: str, interruption: Interruption) -> None:
 
 def main(action: str, facts: str = "{}") -> int:
     Interruption.owns_process = True
-    run_in_child()
+    processes.HEARTBEAT = int(os.environ.get("HEARTBEAT", processes.HEARTBEAT))
+    processes.run_in_child()
     try:
-        with Interruption() as interruption, joined(facts=lambda: json.loads(facts)) as processes:
-            assert processes
-            interruption.together(processes.notice, processes.look)
-            found = {"number": processes.number, "count": processes.count, "ports": own_ports(), "parent": own_ports(str(os.getppid()))}
+        with Interruption() as interruption, processes.joined(facts=lambda: json.loads(facts)) as own:
+            assert own
+            interruption.together(own.notice, own.look)
+            found = {"number": own.number, "count": own.count, "ports": own_ports(), "parent": own_ports(str(os.getppid()))}
             print(json.dumps(found), flush=True)
             act(action, interruption)
     except UserError as error:

@@ -21,6 +21,7 @@ from inception_jax.distributed.cluster import Cluster, find_cluster
 from inception_jax.distributed.processes import explain_end, find_differences, joined
 from tests.conftest import ROOT
 from tests.faults.runs import free_port
+from tests.tiers import sweep
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "40960.0;tcp://127.0.0.1:34911"}
@@ -29,7 +30,7 @@ MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_MCA
 class Member:
     def __init__(self, number, count, port, action="", facts="{}", **environment):
         by_hand = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(number)}
-        environment = environment or by_hand
+        environment = environment if {*environment} - {"HEARTBEAT"} else by_hand | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.distributed.member", action, facts], cwd=ROOT, text=True,
             env={**os.environ, "INCEPTION_JAX_JOIN_TIMEOUT": "60", **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -55,7 +56,7 @@ def start():
     def start(count, *, actions=None, facts=None, numbers=None, environments=None, **changes):
         port = free_port()
         for i in numbers or range(count):
-            environment = {**environments[i], **changes} if environments else {}
+            environment = {**(environments[i] if environments else {}), **changes}
             members.append(Member(i, count, port, (actions or {}).get(i, ""), (facts or {}).get(i, "{}"), **environment))
         return members
 
@@ -110,7 +111,7 @@ def test_a_killed_process_is_named_by_the_others_within_20_seconds(start, number
 
 @pytest.mark.slow
 def test_an_error_of_one_process_ends_it_with_its_code_and_the_others_with_69(start):
-    members = start(2, actions={0: "wait", 1: "bad data"})
+    members = start(2, actions={0: "wait", 1: "bad data"}, HEARTBEAT="2")
     code, text = members[1].end()
     assert (code, text) == (65, "process 1 of 2 ends, and the others with it: an image that cannot be read")
     code, text = members[0].end()
@@ -123,8 +124,10 @@ def test_an_error_of_all_processes_ends_each_with_its_own_code(start):
     assert [member.end() for member in members] == [(78, "inception-jax: no such field")] * 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signals", [{1: signal.SIGTERM}, {0: signal.SIGINT}, {0: signal.SIGTERM, 1: signal.SIGTERM, 2: signal.SIGINT}])
+SIGNALS = [{1: signal.SIGTERM}, {0: signal.SIGINT}, {0: signal.SIGTERM, 1: signal.SIGTERM, 2: signal.SIGINT}]
+
+
+@pytest.mark.parametrize("signals", sweep(SIGNALS, SIGNALS[2:]))
 def test_processes_stop_together_at_one_look(start, signals):
     members = start(3, actions=dict.fromkeys(range(3), "look"))
     for member in members:
@@ -149,7 +152,7 @@ def test_a_coordinator_port_in_use_ends_process_0_with_78_and_names_the_port(sta
 
 @pytest.mark.slow
 def test_processes_that_miss_another_end_with_69_after_the_join_timeout(start):
-    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "3", "INCEPTION_JAX_JOIN_TIMEOUT": "4"}
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "3", "INCEPTION_JAX_JOIN_TIMEOUT": "2"}
     members = start(2, environments=[{**address, "JAX_PROCESS_ID": str(i)} for i in range(2)])
     began = time.monotonic()
     for i, (code, text) in enumerate([member.end() for member in members]):
@@ -206,6 +209,7 @@ REGISTER = "\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
         (-6, FATAL + "INTERNAL: something new", 69, "another process of the run is lost"),
         (-6, FATAL + "ALREADY_EXISTS: a request from a newer incarnation." + REGISTER, 78, "two processes join as process 1 of 9"),
         (-11, "E1126 add_port.cc:83] Failed to add port to server: No address added", 78, "h:1 is in use"),
+        (-11, "UNKNOWN: Failed to start RPC server", 78, "h:1 is in use"),
         (-6, "free(): invalid pointer", 134, "process 1 of 9 was ended by SIGABRT"),
         (-9, "", 137, "process 1 of 9 was ended by SIGKILL"),
     ],
