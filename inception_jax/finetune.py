@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.config import ConfigError
 from inception_jax.leaves import leaves
@@ -35,14 +35,9 @@ def borrow(state: State, variables: Mapping[str, Any]) -> tuple[State, Borrowed]
     loaded, arrays = {*borrowed.loaded}, flatten_dict(dict(variables), sep=".")
 
     def taken(tree: Any) -> Any:
-        def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            if name not in loaded:
-                return leaf
-            copied = jnp.array(arrays[name], leaf.dtype)  # parameters and their averages are given up to the step, each its own
-            return jax.device_put(copied, leaf.sharding)
-
-        return jax.tree_util.tree_map_with_path(choose, tree)
+        own = flatten_dict(tree, keep_empty_nodes=True, sep=".")  # copied: parameters and averages are given up to the step, each its own
+        copied = {name: jax.device_put(jnp.array(arrays[name], own[name].dtype), own[name].sharding) for name in own if name in loaded}
+        return unflatten_dict(own | copied, sep=".")
 
     begun = state.replace(**taken({"params": state.params, "batch_stats": state.batch_stats}), average=taken(state.average))
     return begun, borrowed

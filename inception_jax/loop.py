@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -40,13 +39,9 @@ def finished(run: Run, workdir: epath.Path) -> int | None:
 
 
 def fit(
-    run: Run,
-    workdir: epath.Path,
-    *,
-    initial: Callable[[], State] | None = None,
-    interruption: Interruption | None = None,
+    run: Run, workdir: epath.Path, *, initial: Callable[[], State] | None = None, interruption: Interruption | None = None,
     finish: Callable[[State], None] | None = None,
-) -> tuple[State, dict[str, float]]:
+) -> tuple[State, dict[str, float]]:  # fmt: skip
     """Trains `run` to its last step, going on from the newest sound checkpoint in `workdir`, and scores it.
 
     A signal stops it wherever it is: what it has is saved, and the next call goes on to the same bits.
@@ -89,15 +84,14 @@ def fit(
                 checkpoints.amend(start, Note(note.sums, score=results["top1"]))
             for step, state in steps:
                 interruption.hold(True)
-                is_due = due_after(step, run)
-                unscored = is_due.evaluation
-                if is_due.checkpoint:  # before it is scored: what cannot be scored is not lost
+                unscored, is_saved = (due(step, run, every) for every in (config.evaluate_every_epochs, config.checkpoint_every_epochs))
+                if is_saved:  # before it is scored: what cannot be scored is not lost
                     log.send()
                     checkpoints.save(step, state, note=Note(is_unscored=unscored))
                     wall.book("save")
                 if unscored:
                     results = evaluated(run, step, state, observers, interruption, wall)
-                    if is_due.checkpoint:
+                    if is_saved:
                         checkpoints.amend(step, Note(score=results["top1"]))
                         wall.book("save")
                 unscored = False
@@ -128,18 +122,6 @@ def suspected(run: Run, workdir: epath.Path) -> Iterator[None]:
         yield
     except NotFiniteError as error:
         raise DivergedError(suspect(run, error.step, workdir, in_a_row=error.in_a_row)) from error
-
-
-class Due(NamedTuple):
-    """What is done after a step."""
-
-    evaluation: bool
-    checkpoint: bool
-
-
-def due_after(step: int, run: Run) -> Due:
-    """Returns what is done after this step."""
-    return Due(due(step, run, run.config.evaluate_every_epochs), due(step, run, run.config.checkpoint_every_epochs))
 
 
 def due(step: int, run: Run, every_epochs: float) -> bool:
@@ -173,6 +155,7 @@ def training(run: Run, state: State, start: int, tally: Tally, wall: Timesheet, 
     Raises:
       NotFiniteError: the loss or the gradient of a step was not finite.
     """
+    cadences = run.config.evaluate_every_epochs, run.config.checkpoint_every_epochs
     batches, since, before = run.train_batches(start), start, wall.training_seconds()
     for step in range(start + 1, run.steps + 1):
         is_first = step == start + 1
@@ -187,7 +170,7 @@ def training(run: Run, state: State, start: int, tally: Tally, wall: Timesheet, 
             wall.book("compile")
             since, before = step, wall.training_seconds()
         observers.after_step(step, sums)
-        if step == 1 or any(due_after(step, run)) or step % run.config.log_every_steps == 0:
+        if step == 1 or any(due(step, run, every) for every in cadences) or step % run.config.log_every_steps == 0:
             total = tally.take()  # waits for the accelerator
             wall.book("step")
             now = wall.training_seconds()

@@ -120,9 +120,7 @@ def check_settings(workdir: epath.Path) -> None:
     Raises:
       ConfigError: some differ; the run would not go on to the same bits.
     """
-    before = (attempts(workdir) or [{}])[-1]
-    changed = [f"{name}: {before[name]} -> {value}" for name, value in settings().items() if name in before and before[name] != value]
-    if changed:
+    if changed := different((attempts(workdir) or [{}])[-1], settings()):
         raise ConfigError(
             f"the run in {workdir} was begun under other settings of JAX ({', '.join(changed)}): set them as they were (JAX_ENABLE_X64, "
             "JAX_DEFAULT_PRNG_IMPL, JAX_THREEFRY_PARTITIONABLE, JAX_DEFAULT_MATMUL_PRECISION), or choose another --workdir"

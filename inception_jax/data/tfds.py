@@ -18,6 +18,8 @@ class TfdsSource:
     """A TFDS dataset in ArrayRecord, read without TensorFlow. The digits are prepared when first asked for."""
 
     def __init__(self, name: str, split: str, directory: str | None):
+        import tensorflow_datasets as tfds
+
         builder = prepared_builder(name, directory)
         if split.partition("[")[0] not in builder.info.splits:
             raise DataError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
@@ -25,15 +27,15 @@ class TfdsSource:
         if not {"image", "label"} <= set(features):
             raise DataError(f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'")
         self.class_names = tuple(features["label"].names)
-        files = [Path(file) for file in builder.info.splits[split.partition("[")[0]].filepaths]
+        whole = builder.info.splits[split.partition("[")[0]]
+        files = [Path(file) for file in whole.filepaths]
         if missing := [file.name for file in files if not file.exists()]:  # TFDS would notice when it reads there
             raise DataError(
                 f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: {', '.join(missing[:3])}; prepare {name} again"
             )
-        whole = builder.info.splits[split.partition("[")[0]]
         known = {"name": name, "version": str(builder.info.version), "split": split}
         self._fingerprint = digest_files(zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known)
-        self._records = builder.as_data_source(split=split, decoders=_undecoded())
+        self._records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
 
     def __len__(self) -> int:
         return len(self._records)
@@ -48,12 +50,6 @@ class TfdsSource:
     def fingerprint(self) -> str:
         """Returns one of the dataset's version, and of the names and records of its shards, as TFDS noted them: nothing is listed."""
         return self._fingerprint
-
-
-def _undecoded() -> dict[str, Any]:
-    import tensorflow_datasets as tfds
-
-    return {"image": tfds.decode.SkipDecoding()}
 
 
 def builder_of(name: str, directory: str | None) -> Any:

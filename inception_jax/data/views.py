@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,16 +45,14 @@ def _five(box: Box, size: int) -> Iterator[Box]:
         yield Box(box.top + top, box.left + left, size, size)
 
 
-def _both(side: int, boxes: Iterator[Box]) -> Iterator[View]:
-    for box in boxes:
-        yield View(side, box, False)
-        yield View(side, box, True)
+def _both(side: int, boxes: Iterable[Box]) -> list[View]:
+    return [View(side, box, is_mirrored) for box in boxes for is_mirrored in (False, True)]
 
 
 def ten(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
     """Four corners and the centre of the image, mirrored: AlexNet's, as torchvision's TenCrop has them."""
     side = round(size / fraction)
-    return list(_both(side, _five(Box(0, 0, *resized(height, width, side)), size)))
+    return _both(side, _five(Box(0, 0, *resized(height, width, side)), size))
 
 
 def six(height: int, width: int, size: int) -> list[View]:
@@ -63,7 +61,7 @@ def six(height: int, width: int, size: int) -> list[View]:
     Over several sizes this is the fully convolutional test of the ResNets (arXiv:1512.03385, section 3.4: shorter side 224, 256, 384,
     480, 640). The paper runs the network over the whole image; here over the squares that cover it, so that all images have one shape.
     """
-    return list(_both(size, _squares(*resized(height, width, size))))
+    return _both(size, _squares(*resized(height, width, size)))
 
 
 def twelve(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
@@ -74,7 +72,7 @@ def twelve(height: int, width: int, size: int, fraction: float = 0.875) -> list[
     """
     side = round(size / fraction)
     square = list(_squares(*resized(height, width, side)))[1]
-    return list(_both(side, iter([*_five(square, size), square])))
+    return _both(side, [*_five(square, size), square])
 
 
 def many(height: int, width: int, size: int) -> list[View]:
@@ -83,12 +81,9 @@ def many(height: int, width: int, size: int) -> list[View]:
     The scales are 256, 288, 320 and 352 for 224 pixels, and in proportion for others (299: 342, 384, 427, 470), which no
     paper spells out.
     """
-    found: list[View] = []
-    for base in (256, 288, 320, 352):
-        side = round(base * size / 224)
-        for square in _squares(*resized(height, width, side)):
-            found += _both(side, iter([*_five(square, size), square]))
-    return found
+    sides = [round(base * size / 224) for base in (256, 288, 320, 352)]
+    squares = [(side, square) for side in sides for square in _squares(*resized(height, width, side))]
+    return [view for side, square in squares for view in _both(side, [*_five(square, size), square])]
 
 
 VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {6: six, 10: ten, 12: twelve, 144: many}

@@ -16,17 +16,14 @@ def features_step(run: Run, end_point: str | None = None) -> Callable[[Mapping[s
     Raises:
       ConfigError: an end point that the network has not.
     """
-    if end_point is None:
-        network = run.network.clone(num_classes=0)
-        return run.placement.compile(
-            lambda variables, images: cast(Outputs, network.apply(variables, run.prepare_evaluation(images))).logits
-        )
     places = [name for name, _ in run.network.architecture.layers]
-    if end_point not in places:
+    if end_point is not None and end_point not in places:
         raise ConfigError(f"{run.config.model.name} has no end point {end_point!r}; it has {', '.join(places)}")
+    network = run.network if end_point else run.network.clone(num_classes=0)
+    options: dict[str, Any] = {"end_points": (end_point,), "stop": True} if end_point else {}
 
     def step(variables: Mapping[str, Any], images: Any) -> jax.Array:
-        outputs = cast(Outputs, run.network.apply(variables, run.prepare_evaluation(images), end_points=(end_point,), stop=True))
-        return outputs.end_points[end_point]
+        outputs = cast(Outputs, network.apply(variables, run.prepare_evaluation(images), **options))
+        return cast(jax.Array, outputs.end_points[end_point] if end_point else outputs.logits)
 
     return run.placement.compile(step)

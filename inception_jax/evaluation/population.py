@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.data.batches import Batch
 from inception_jax.nn.network import Network
@@ -67,25 +68,16 @@ def averaged(seen: Iterable[Moments], kind: Kind) -> Any:
     """
     total, count = None, 0
     for one in seen:
-        host = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(one))
-        total = host if total is None else jax.tree.map(np.add, total, host)
         count += 1
+        host = jax.tree.map(np.float64, jax.device_get(one))
+        total = host if total is None else jax.tree.map(np.add, total, host)
     if total is None:
         raise ValueError("population statistics need at least one batch")
-    stats, squares = (jax.tree.map(lambda x: x / count, tree) for tree in total)
-    if kind == "pooled":  # the variance of the means between batches
-        between = jax.tree.map(lambda square, mean: square - mean**2, squares, stats)
-        stats = jax.tree_util.tree_map_with_path(
-            lambda path, value, _: value + _sibling(between, path) if path[-1].key == "var" else value, stats, between
-        )
-    return jax.tree.map(np.float32, stats)
-
-
-def _sibling(tree: Any, path: tuple[Any, ...]) -> np.ndarray:
-    """The `mean` beside the `var` at `path`."""
-    for key in path[:-1]:
-        tree = tree[key.key]
-    return tree["mean"]
+    stats, squares = (flatten_dict(jax.tree.map(lambda x: x / count, tree)) for tree in total)
+    for *place, kept in [path for path in stats if kind == "pooled"]:
+        if kept == "var":  # and the variance of the means between batches
+            stats[*place, "var"] += squares[*place, "mean"] - stats[*place, "mean"] ** 2
+    return jax.tree.map(np.float32, unflatten_dict(stats))
 
 
 class Health(NamedTuple):
@@ -96,28 +88,17 @@ class Health(NamedTuple):
     """The largest |difference of means|, in deviations of the population."""
     variance: float
     """The largest |log of the ratio of variances|."""
-
-    @property
-    def factor(self) -> float:
-        """By which the worst variance is off."""
-        return exp(self.variance)
+    factor: float
+    """By which the worst variance is off."""
 
 
 def health(running: Any, population: Any) -> list[Health]:
     """A line for each normalisation, the worst first."""
-    seen, known = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (running, population))
     found = []
-    for path in seen:
-        if path[-1].key != "mean":
-            continue
-        spread = (*path[:-1], jax.tree_util.DictKey("var"))
-        mean, var, true_mean, true_var = (np.asarray(x, np.float64) for x in (seen[path], seen[spread], known[path], known[spread]))
+    trees = [flatten_dict(tree) for tree in (running, population)]
+    for place in sorted({path[:-1] for path in trees[0]}):
+        mean, true_mean, var, true_var = (np.float64(tree[*place, kind]) for kind in ("mean", "var") for tree in trees)
         true_var = np.maximum(true_var, 1e-12)
-        found.append(
-            Health(
-                jax.tree_util.keystr(path[:-1], simple=True, separator="/"),
-                float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))),
-                float(np.max(np.abs(np.log(np.maximum(var, 1e-12) / true_var)))),
-            )
-        )
+        variance = float(np.max(np.abs(np.log(np.maximum(var, 1e-12) / true_var))))
+        found.append(Health("/".join(place), float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))), variance, exp(variance)))
     return sorted(found, key=lambda one: -max(one.mean, one.variance))

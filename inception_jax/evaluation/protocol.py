@@ -92,7 +92,7 @@ def examined(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
     single = Protocol(parameters=protocol.parameters)
     top1 = {name: figures(_scored(run, of, single))["top1"] for name, of in (("running", variables), ("population", population))}
     found = health(variables["batch_stats"], population["batch_stats"])
-    return {"layers": [{**one._asdict(), "factor": one.factor} for one in found], **top1}
+    return {"layers": [one._asdict() for one in found], **top1}
 
 
 def batch_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> jax.Array:

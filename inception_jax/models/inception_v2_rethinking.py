@@ -26,36 +26,19 @@ def stem_7x7() -> Table:
 
 
 def full(
-    variant: str,
-    rows: Table,
-    *,
-    projection: int = 64,
-    large: Steps = FIGURE_5,
-    grid_17: tuple[int, ...] = (128, 160, 160, 192),
+    variant: str, rows: Table, *, projection: int = 64, large: Steps = FIGURE_5, grid_17: tuple[int, ...] = (128, 160, 160, 192),
     bn_auxiliary: bool = False,
-) -> Architecture:
+) -> Architecture:  # fmt: skip
     """Rows 8 to 13 of table 1. `bn_auxiliary` normalises the fully connected layer of the side head too."""
-    first = [mixed_35(projection, large), mixed_35(64, large), mixed_35(64, large)]
-    middle = [mixed_17(f) for f in grid_17]
-    rows += tuple(zip(("Mixed_5b", "Mixed_5c", "Mixed_5d"), first, strict=True))
-    rows += (("Mixed_6a", reduction_35()),)
-    names = [f"Mixed_6{letter}" for letter in "bcdef"[: len(middle)]]
-    rows += tuple(zip(names, middle, strict=True))
+    rows += table(Mixed_5b=mixed_35(projection, large), Mixed_5c=mixed_35(64, large), Mixed_5d=mixed_35(64, large), Mixed_6a=reduction_35())
+    rows += tuple((f"Mixed_6{letter}", mixed_17(f)) for letter, f in zip("bcdef", grid_17, strict=False))
+    head = auxiliary_head(rows[-1][0], norm=bn_auxiliary, bias=not bn_auxiliary)
     rows += table(Mixed_7a=reduction_17(), Mixed_7b=mixed_8(), Mixed_7c=mixed_8())
-    head = auxiliary_head(names[-1], norm=bn_auxiliary, bias=not bn_auxiliary)
-    source = "arXiv:1512.00567, table 1; widths as released in Inception-v3"
-    notes = tuple(note for note in (PADDED, FIVE) if note[0] in dict(rows) and (note is PADDED or len(middle) == 4))
+    notes = tuple(note for note in (PADDED, FIVE) if note[0] in dict(rows) and (note is PADDED or len(grid_17) == 4))
     return Architecture(
-        "inception_v2_rethinking",
-        variant,
-        rows + classifier(),
-        source,
-        299,
-        dropout_rate=0.2,
-        aux=head,
-        notes=notes,
-        paper="arXiv:1512.00567",
-    )
+        "inception_v2_rethinking", variant, rows + classifier(), "arXiv:1512.00567, table 1; widths as released in Inception-v3", 299,
+        dropout_rate=0.2, aux=head, notes=notes, paper="arXiv:1512.00567",
+    )  # fmt: skip
 
 
 def paper() -> Architecture:

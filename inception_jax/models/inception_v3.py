@@ -108,16 +108,15 @@ def released() -> Architecture:
 
 def tf_slim() -> Architecture:
     heads = auxiliary_head("Mixed_6e", truncated(0.01), truncated(0.001))
-    source = "tensorflow/models, slim/nets/inception_v3.py"
-    return full("tf_slim", source, unit=TF_SLIM, dropout_rate=0.2, aux=heads, class_offset=1)
+    return full(
+        "tf_slim", "tensorflow/models, slim/nets/inception_v3.py", unit=TF_SLIM, dropout_rate=0.2, aux=heads, class_offset=1
+    )  # fmt: skip
 
 
 def tf_2015() -> Architecture:
     """The first public release; as `tf_slim`, with other weights to begin with."""
-    heads = auxiliary_head("Mixed_6e", truncated(0.01), truncated(0.001))
     unit = replace(TF_SLIM, init=truncated(0.1), linear_init=truncated(0.01))
-    source = "tensorflow/models, inception/slim/inception_model.py"
-    return full("tf_2015", source, unit=unit, dropout_rate=0.2, aux=heads, class_offset=1)
+    return replace(tf_slim(), variant="tf_2015", source="tensorflow/models, inception/slim/inception_model.py", unit=unit)
 
 
 def keras() -> Architecture:
@@ -130,8 +129,7 @@ def torchvision() -> Architecture:
 
 
 def timm() -> Architecture:
-    heads = auxiliary_head("Mixed_6e", Init("normal", 0.01), Init("normal", 0.001))
-    return full("timm", "timm, inception_v3.py", unit=TORCHVISION, aux=heads)
+    return replace(torchvision(), variant="timm", source="timm, inception_v3.py", dropout_rate=0.0)
 
 
 def fid() -> Architecture:
