@@ -101,7 +101,8 @@ def _forward(stream: Any, tail: bytearray) -> None:
 AGAIN = "start all of them again, and they go on from the last checkpoint"
 ENDS = (
     ("Failed to (add port|start RPC server)", ExitCode.CONFIG,
-     "the port where the processes of this run meet at {address} is in use, or cannot be had: end what listens there, or give another port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"),
+     "the port where the processes of this run meet at {address} is in use, or cannot be had: end what listens there, or give "
+     "another port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"),
     ("Unexpected task registered", ExitCode.CONFIG,
      "process 0 at {address} expects fewer processes than {own} implies: give all of them the same number"),
     ("(newer|different) incarnation", ExitCode.CONFIG, f"two processes join as {{own}}: give each a number of its own; {AGAIN}"),
