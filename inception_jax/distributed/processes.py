@@ -30,8 +30,8 @@ from inception_jax.interruption import SIGNALS, Interruption
 Facts = Mapping[str, Any]
 HEARTBEAT = 10
 """Seconds without a heartbeat after which a process counts as lost. JAX's default is 100."""
-FOREVER = 2**31 - 1
-"""Milliseconds to wait for another process: a lost one ends the wait."""
+LONG = 24 * 3600 * 1000
+"""Milliseconds of one wait for another process, after which it is begun again: a lost process ends it."""
 PARENT = "INCEPTION_JAX_PARENT"
 """The file descriptor of a pipe that closes when the parent of this process ends."""
 TAIL = 2**16
@@ -211,7 +211,12 @@ class Processes:
 
     def _get(self, key: str) -> str:
         """Returns what some process set under `key`, once it has."""
-        return str(self._client.blocking_key_value_get(f"inception_jax/{key}", FOREVER))
+        while True:
+            try:
+                return str(self._client.blocking_key_value_get(f"inception_jax/{key}", LONG))
+            except RuntimeError as error:  # JAX's
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
 
     def _set(self, key: str, value: object) -> None:
         self._client.key_value_set(f"inception_jax/{key}", str(value), allow_overwrite=True)

@@ -41,6 +41,7 @@ def act(action: str, interruption: Interruption) -> None:
 
 def main(action: str, facts: str = "{}") -> int:
     Interruption.owns_process = True
+    processes.LONG = 300  # so that waits begin again in a test, too
     processes.HEARTBEAT = int(os.environ.get("HEARTBEAT", processes.HEARTBEAT))
     processes.run_in_child()
     try:
