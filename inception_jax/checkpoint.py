@@ -35,7 +35,7 @@ MANIFEST = ".sha256.json"
 
 
 class Note(NamedTuple):
-    """What is kept with a state, in its manifest.
+    """Holds what is kept with a state, in its manifest.
 
     Attributes:
       sums: of the stretch of steps in whose middle the run was stopped, by name.

@@ -66,3 +66,12 @@ def test_the_configuration_check_refuses_invalid_configurations(broken, message)
 def test_the_configuration_check_accepts_the_defaults_and_a_valid_configuration():
     Experiment().check()
     SOME.check()
+
+
+def test_a_configuration_that_names_a_removed_rewrite_is_run_without_it_and_says_so():
+    stored = to_json(Experiment(model=Model(rewrites=("project_first", "slice_pools"))))
+    found = from_json(stored)
+    assert found.model.kept_rewrites == ("project_first",)
+    assert "model.rewrites: slice_pools lost by measurement" in found.old_meaning
+    assert Experiment(model=Model(rewrites=("project_first",))).old_meaning == ""
+    assert Model().kept_rewrites is None
