@@ -64,7 +64,7 @@ def run_in_child(line: Mapping[str, str] | None = None) -> None:
         process_group=0,  # Ctrl-C reaches it once, from here
     )  # fmt: skip
     os.close(ours)
-    passed: list[int] = []
+    passed, tail = list[int](), bytearray()
 
     def pass_on(number: int, _: object) -> None:
         passed.append(number)
@@ -72,7 +72,6 @@ def run_in_child(line: Mapping[str, str] | None = None) -> None:
 
     for number in SIGNALS:
         signal.signal(number, pass_on)
-    tail = bytearray()
     reader = threading.Thread(target=_forward, args=(child.stderr, tail), daemon=True)
     reader.start()
     code = child.wait()
@@ -130,7 +129,12 @@ def explain_end(code: int, text: str, cluster: Cluster, passed: Sequence[int] = 
         return translated
     if [-code] == list(passed):
         return ExitCode.STOPPED, "stopped before it began; nothing is lost: give the same line again"
-    return 128 - code, f"process {cluster.number} of {cluster.count} was ended by {signal.Signals(-code).name}"
+    return 128 - code, f"{name_process(cluster)} was ended by {signal.Signals(-code).name}"
+
+
+def name_process(cluster: Cluster) -> str:
+    """Returns `process 1 of 4`; on Cloud TPU, where JAX alone has the numbers, `this process`."""
+    return "this process" if cluster.number is None else f"process {cluster.number} of {cluster.count}"
 
 
 def translate(text: str, cluster: Cluster) -> tuple[ExitCode, str] | None:
@@ -138,8 +142,8 @@ def translate(text: str, cluster: Cluster) -> tuple[ExitCode, str] | None:
     for phrase, code, said in ENDS:
         if found := re.search(phrase, text):
             lost = ", ".join(re.findall(r"(\d+)\s", found.groupdict().get("lost") or ""))
-            own = f"process {cluster.number} of {cluster.count}"
-            return code, said.format(own=own, address=cluster.address, count=cluster.count, lost=lost, seconds=join_timeout())
+            address, count = cluster.address or "the address that JAX found", cluster.count or "the run"
+            return code, said.format(own=name_process(cluster), address=address, count=count, lost=lost, seconds=join_timeout())
     return None
 
 
@@ -194,8 +198,7 @@ class Processes:
             "local_device_ids": None if os.environ.get("JAX_LOCAL_DEVICE_IDS") else cluster.device,
         }  # fmt: skip
         try:
-            timeout = max(1, round(join_timeout()))
-            jax.distributed.initialize(**found, initialization_timeout=timeout, heartbeat_timeout_seconds=HEARTBEAT)
+            jax.distributed.initialize(**found, initialization_timeout=max(1, round(join_timeout())), heartbeat_timeout_seconds=HEARTBEAT)
         except (RuntimeError, ValueError, OSError) as error:
             unknown = ExitCode.CONFIG, f"JAX cannot join the processes that {cluster.source} names: {error}"
             code, said = translate(str(error), cluster) or unknown

@@ -219,6 +219,14 @@ def test_the_end_of_a_child_is_translated(code, text, found, message):
     assert (result, message in said) == (found, True), said
 
 
+def test_the_end_of_a_child_on_a_tpu_is_told_without_numbers_that_jax_alone_has():
+    for text in (UNHEALTHY + "3\nThe tasks have crashed.", FATAL + "DEADLINE_EXCEEDED" + REGISTER, "Failed to add port", "nothing known"):
+        code, said = explain_end(-6, text, Cluster("Cloud TPU"))
+        assert code in (69, 78, 134)
+        assert "None" not in said
+    assert "process 3 of the run is lost" in explain_end(-6, UNHEALTHY + "3\nThe tasks", Cluster("Cloud TPU"))[1]
+
+
 def test_a_child_that_ends_by_the_signal_passed_on_to_it_has_stopped():
     cluster = Cluster("hand", "h:1", 9, 1)
     assert explain_end(-15, "", cluster, [15])[0] == 75
