@@ -23,8 +23,8 @@ from typing import Any
 from machine import make_parser, publish
 
 import tests.registered  # noqa: F401
-from inception_jax.logbook import tracked
-from inception_jax.parting import parting
+from inception_jax.debugging.compare_runs import compare_runs
+from inception_jax.monitoring.progress import show_progress
 from tests.faults.runs import completed, killed_at
 
 MOST_KILLS = 3
@@ -49,7 +49,10 @@ def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
     killed: list[str] = []
     while not killed:
         shutil.rmtree(folder / name, ignore_errors=True)
-        while len(killed) < MOST_KILLS and (said := killed_at(folder, name, moments.uniform(0, 1.5 * seconds))) is not None:
+        while (
+            len(killed) < MOST_KILLS
+            and (said := killed_at(folder, name, moments.uniform(0, 1.5 * seconds))) is not None
+        ):
             killed.append(said)
     record = {"run": number, "phases": [phase(said) for said in killed]}
     try:
@@ -57,7 +60,7 @@ def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
     except AssertionError as error:
         return {**record, "same": False, "damaged": False, "what": [str(error)]}
     with ONE_AT_A_TIME:
-        found = parting(str(folder / "undisturbed"), str(folder / name))
+        found = compare_runs(str(folder / "undisturbed"), str(folder / name))
     same = found.step is None and LAST in found.checkpoints and found.rows > 0
     if same:
         shutil.rmtree(folder / name)
@@ -80,10 +83,14 @@ def main() -> None:
             completed(folder, name)
         length.write_text(json.dumps(time.monotonic() - began))
     seconds = json.loads(length.read_text())
-    records = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    records = (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
     left = sorted(set(range(options.runs)) - {record["run"] for record in records})
     with ThreadPoolExecutor(os.cpu_count()) as pool, results.open("a") as file:
-        for job in tracked([pool.submit(disturbed, number, folder, seconds) for number in left], "runs"):
+        for job in show_progress(
+            [pool.submit(disturbed, number, folder, seconds) for number in left], "runs"
+        ):
             records.append(job.result())
             file.write(json.dumps(records[-1]) + "\n")
             file.flush()

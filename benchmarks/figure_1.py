@@ -24,10 +24,14 @@ from machine import make_parser, picture_folder, publish
 
 from inception_jax.data.batches import Batch
 from inception_jax.data.decode import decode, resize
-from inception_jax.data.order import shuffled
-from inception_jax.data.sources import open_source
-from inception_jax.evaluation.population import averaged, moments, observing
-from inception_jax.models import architecture
+from inception_jax.data.order import make_shuffled_order
+from inception_jax.data.registry import open_source
+from inception_jax.evaluation.population import (
+    average_moments,
+    collecting_stats,
+    compute_batch_moments,
+)
+from inception_jax.models import get_architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.vocabulary import Init
 
@@ -48,29 +52,50 @@ def digits(split: str) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(np.where(images[..., :1] > 127, 1.0, -1.0), jnp.float32), jnp.asarray(labels)
 
 
-def trained(name: str, rate: float, deviation: float, seed: int, steps: int, train: Any, test: Any) -> dict[str, np.ndarray]:
+def trained(
+    name: str, rate: float, deviation: float, seed: int, steps: int, train: Any, test: Any
+) -> dict[str, np.ndarray]:
     """Steps, accuracy, and percentiles [evaluations, units, 3] of one run."""
-    table = architecture(name)
-    network = Network(replace(table, unit=replace(table.unit, init=Init("normal", deviation))), num_classes=10)
+    table = get_architecture(name)
+    network = Network(
+        replace(table, unit=replace(table.unit, init=Init("normal", deviation))), num_classes=10
+    )
     images, labels = train
-    order = jnp.asarray(shuffled(len(labels), seed)(np.arange(steps * BATCH)).reshape(-1, EVERY, BATCH))
+    order = jnp.asarray(
+        make_shuffled_order(len(labels), seed)(np.arange(steps * BATCH)).reshape(-1, EVERY, BATCH)
+    )
     variables = network.init(jax.random.key(seed), images[:2])
 
     def step(variables: Any, rows: jax.Array) -> tuple[Any, None]:
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            outputs, updated = network.apply({**variables, "params": params}, images[rows], train=True, mutable=["batch_stats"])
-            picked = jnp.take_along_axis(jax.nn.log_softmax(outputs.logits), labels[rows][:, None], 1)
+            outputs, updated = network.apply(
+                {**variables, "params": params}, images[rows], train=True, mutable=["batch_stats"]
+            )
+            picked = jnp.take_along_axis(
+                jax.nn.log_softmax(outputs.logits), labels[rows][:, None], 1
+            )
             return -picked.mean(), updated
 
         gradient, updated = jax.grad(loss, has_aux=True)(variables["params"])
-        return {**updated, "params": jax.tree.map(lambda p, g: p - rate * g, variables["params"], gradient)}, None
+        return {
+            **updated,
+            "params": jax.tree.map(lambda p, g: p - rate * g, variables["params"], gradient),
+        }, None
 
     many = jax.jit(lambda variables, rows: jax.lax.scan(step, variables, rows)[0])
-    look = jax.jit(partial(moments, network=observing(network, "population"), prepare=lambda batch, keys: (batch.image, batch.label)))
+    look = jax.jit(
+        partial(
+            compute_batch_moments,
+            network=collecting_stats(network, "population"),
+            prepare=lambda batch, keys: (batch.image, batch.label),
+        )
+    )
 
     @jax.jit
     def entering(variables: Any) -> jax.Array:
-        outputs, _ = network.apply(variables, images[:600], train=True, mutable=["batch_stats"], end_points=("Hidden_3",))
+        outputs, _ = network.apply(
+            variables, images[:600], train=True, mutable=["batch_stats"], end_points=("Hidden_3",)
+        )
         above = jnp.clip(outputs.end_points["Hidden_3"][:, UNITS], 1e-7, 1 - 1e-7)
         return jnp.percentile(jnp.log(above / (1 - above)), jnp.array(PERCENTILES), axis=0).T
 
@@ -84,8 +109,10 @@ def trained(name: str, rate: float, deviation: float, seed: int, steps: int, tra
         variables = many(variables, rows)
         scored = variables
         if variables.get("batch_stats"):
-            seen = (look(variables, Batch(images[r], labels[r], None, None), None) for r in rows[:20])
-            scored = {**variables, "batch_stats": averaged(seen, "population")}
+            seen = (
+                look(variables, Batch(images[r], labels[r], None, None), None) for r in rows[:20]
+            )
+            scored = {**variables, "batch_stats": average_moments(seen, "population")}
         accuracy.append(float(right(scored)))
         percentiles.append(np.asarray(entering(variables)))
     return {"accuracy": np.array(accuracy), "percentiles": np.array(percentiles)}
@@ -97,21 +124,38 @@ def draw(found: dict[str, dict[str, np.ndarray]], seeds: Sequence[int], file: Pa
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps = np.arange(1, 1 + len(found[f"mnist {SHOWN[0]} {SHOWN[1]} 0"]["accuracy"])) * EVERY / 1000
+    steps = (
+        np.arange(1, 1 + len(found[f"mnist {SHOWN[0]} {SHOWN[1]} 0"]["accuracy"])) * EVERY / 1000
+    )
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     colours = {"mnist": "#8da0b3", "mnist_bn": "#c0392b"}
     for name, label in NETWORKS.items():
-        scores = np.array([found[f"{name} {SHOWN[0]} {SHOWN[1]} {seed}"]["accuracy"] for seed in seeds])
+        scores = np.array(
+            [found[f"{name} {SHOWN[0]} {SHOWN[1]} {seed}"]["accuracy"] for seed in seeds]
+        )
         axes[0].plot(steps, 100 * scores.mean(0), color=colours[name], label=f"{label} BN")
-        axes[0].fill_between(steps, 100 * scores.min(0), 100 * scores.max(0), color=colours[name], alpha=0.25, lw=0)
-    axes[0].set(xlabel="thousand steps", ylabel="held-out accuracy (%)", ylim=(70, 100), title="(a) held-out digits")
+        axes[0].fill_between(
+            steps, 100 * scores.min(0), 100 * scores.max(0), color=colours[name], alpha=0.25, lw=0
+        )
+    axes[0].set(
+        xlabel="thousand steps",
+        ylabel="held-out accuracy (%)",
+        ylim=(70, 100),
+        title="(a) held-out digits",
+    )
     axes[0].legend(frameon=False)
     for axis, (name, label), letter in zip(axes[1:], NETWORKS.items(), "bc", strict=True):
         paths = found[f"{name} {SHOWN[0]} {SHOWN[1]} 0"]["percentiles"]
         for unit, colour in zip(range(len(UNITS)), ("#c0392b", "#2c7fb8", "#5a5a5a"), strict=True):
             axis.plot(steps, paths[:, unit, 1], color=colour, lw=1.4)
-            axis.fill_between(steps, paths[:, unit, 0], paths[:, unit, 2], color=colour, alpha=0.15, lw=0)
-        axis.set(xlabel="thousand steps", ylabel="input of the sigmoid", title=f"({letter}) {label} BN: 15, 50 and 85 %")
+            axis.fill_between(
+                steps, paths[:, unit, 0], paths[:, unit, 2], color=colour, alpha=0.15, lw=0
+            )
+        axis.set(
+            xlabel="thousand steps",
+            ylabel="input of the sigmoid",
+            title=f"({letter}) {label} BN: 15, 50 and 85 %",
+        )
     low = min(axis.get_ylim()[0] for axis in axes[1:])
     high = max(axis.get_ylim()[1] for axis in axes[1:])
     for axis in axes:
@@ -134,9 +178,16 @@ def summary(found: dict[str, dict[str, np.ndarray]], seeds: Sequence[int]) -> li
                 row[f"{label}_bn"] = {
                     "accuracy_last": [round(float(value), 4) for value in scores[:, -1]],
                     "accuracy_best": [round(float(value), 4) for value in scores.max(1)],
-                    "accuracy_after_1250_steps": [round(float(value), 4) for value in scores[:, EARLY // EVERY - 1]],
-                    "steps_to_0.9": [int((np.argmax(run > 0.9) + 1) * EVERY) if (run > 0.9).any() else None for run in scores],
-                    "median_input_moves_by": round(float((medians.max(1) - medians.min(1)).mean()), 3),
+                    "accuracy_after_1250_steps": [
+                        round(float(value), 4) for value in scores[:, EARLY // EVERY - 1]
+                    ],
+                    "steps_to_0.9": [
+                        int((np.argmax(run > 0.9) + 1) * EVERY) if (run > 0.9).any() else None
+                        for run in scores
+                    ],
+                    "median_input_moves_by": round(
+                        float((medians.max(1) - medians.min(1)).mean()), 3
+                    ),
                 }
             rows.append(row)
     return rows
@@ -155,9 +206,19 @@ def main() -> None:
         for rate in RATES:
             for deviation in DEVIATIONS:
                 for name in NETWORKS:
-                    run = found[f"{name} {rate} {deviation} {seed}"] = trained(name, rate, deviation, seed, options.steps, train, test)
-                    print(f"{name} rate {rate} deviation {deviation} seed {seed}: {run['accuracy'][-1]:.4f}", flush=True)
-    figures = {"steps": options.steps, "batch": BATCH, "held_out": len(test[1]), "grid": summary(found, seeds)}
+                    run = found[f"{name} {rate} {deviation} {seed}"] = trained(
+                        name, rate, deviation, seed, options.steps, train, test
+                    )
+                    print(
+                        f"{name} rate {rate} deviation {deviation} seed {seed}: {run['accuracy'][-1]:.4f}",
+                        flush=True,
+                    )
+    figures = {
+        "steps": options.steps,
+        "batch": BATCH,
+        "held_out": len(test[1]),
+        "grid": summary(found, seeds),
+    }
     publish(options.results / "figure_1.json", figures)
     draw(found, seeds, picture_folder(options.results) / "figure_1.png")
 

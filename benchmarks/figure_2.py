@@ -30,13 +30,19 @@ import numpy as np
 from machine import make_parser, picture_folder, publish
 
 from inception_jax.config import ConfigError, Experiment, Norm
-from inception_jax.logbook import read_metrics
 from inception_jax.models import register
-from inception_jax.models.bn_inception import small
-from inception_jax.recipes import recipe
+from inception_jax.models.bn_inception import small_32px
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.recipes import load_recipe
 from inception_jax.report import figures
-from inception_jax.report.comparison import WINDOW, Curve, curve, printed, verdicts
-from inception_jax.report.published import published
+from inception_jax.report.comparison import (
+    SMOOTHING_WINDOW,
+    Curve,
+    compare_curves,
+    format_comparison,
+    make_curve,
+)
+from inception_jax.report.published import read_published
 from inception_jax.spec.vocabulary import Activation, Architecture, LocalResponse
 
 RATES = (0.005, 0.01, 0.02, 0.04)
@@ -47,31 +53,42 @@ BATCH_NORMALISED, PLAIN = ("bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid"), "
 
 def table(name: str, norm: bool = True, activation: Activation = "relu") -> Architecture:
     """The small BN-Inception as the paper's five networks differ: response normalisation in the stem, and 40 % dropout."""
-    table = small()
-    layers = tuple((place, (words, LocalResponse()) if place == "Conv2d_2c_3x3" else words) for place, words in table.layers)
+    table = small_32px()
+    layers = tuple(
+        (place, (words, LocalResponse()) if place == "Conv2d_2c_3x3" else words)
+        for place, words in table.layers
+    )
     unit = replace(table.unit, norm=norm, bias=not norm, activation=activation)
     return replace(table, name=name, layers=layers, unit=unit, dropout_rate=0.4, aux=())
 
 
 def networks() -> None:
     register("inception_small", paper=partial(table, "inception_small", norm=False))
-    register("inception_sigmoid_small", paper=partial(table, "inception_sigmoid_small", norm=False, activation="sigmoid"))
+    register(
+        "inception_sigmoid_small",
+        paper=partial(table, "inception_sigmoid_small", norm=False, activation="sigmoid"),
+    )
     register("bn_baseline_small", paper=partial(table, "bn_baseline_small"))
-    register("bn_x5_sigmoid_small", paper=partial(table, "bn_x5_sigmoid_small", activation="sigmoid"))
+    register(
+        "bn_x5_sigmoid_small", paper=partial(table, "bn_x5_sigmoid_small", activation="sigmoid")
+    )
 
 
 def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool) -> Experiment:
     """The paper's recipe `name`, scaled to the digits; `rate` is the baseline's."""
-    paper, digits = recipe("inception" if name == PLAIN else name).config, recipe("digits").config.data
+    paper, digits = (
+        load_recipe("inception" if name == PLAIN else name).config,
+        load_recipe("digits").config.data,
+    )
     if not distorted:
-        digits = replace(digits, margin=0, shift=0, stretch=0, turn=0, slant=0)
+        digits = replace(digits, margin=0, translate=0, scale=0, rotate=0, shear=0)
     small = SIZE / digits.image_size
     return replace(
         paper,
         model=replace(paper.model, name=f"{name if name == PLAIN else paper.model.name}_small"),
         norm=Norm(examples_per_group=32, decay=0.9),
         data=replace(
-            digits, image_size=SIZE, margin=round(small * digits.margin), shift=small * digits.shift,
+            digits, image_size=SIZE, margin=round(small * digits.margin), translate=small * digits.translate,
             shuffle_block=paper.data.shuffle_block, threads=0,
         ),
         optimizer=replace(paper.optimizer, learning_rate=rate * paper.optimizer.learning_rate / 0.0015),
@@ -83,7 +100,7 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
 
 def epochs_since_best(found: Curve) -> float:
     """How many epochs ago the mean of five was at its highest, where the last evaluation is now."""
-    means = found.smooth[min(WINDOW, len(found.smooth)) - 1 :]
+    means = found.smooth[min(SMOOTHING_WINDOW, len(found.smooth)) - 1 :]
     return (len(means) - 1 - int(means.argmax())) / 2
 
 
@@ -91,33 +108,38 @@ def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
     """Of a run; one that diverged before its first evaluation has a single score of 0."""
     workdir = folder / f"{name}_{rate}_{seed}"
     try:
-        return curve(name, seed, read_metrics(workdir), workdir)
+        return make_curve(name, seed, read_metrics(workdir), workdir)
     except ConfigError:
         return Curve(name, seed, np.array([1.0]), np.array([0.0]), 0, np.array([np.nan]))
 
 
-def trained(name: str, rate: float, seed: int, folder: Path, distorted: bool, epochs: float, patience: float) -> None:
+def trained(
+    name: str, rate: float, seed: int, folder: Path, distorted: bool, epochs: float, patience: float
+) -> None:
     """One run of so many epochs, the baseline's until it has none better for `patience` epochs, in a workdir of its own."""
     from etils import epath
 
+    from inception_jax.checkpointing.workdir import claim_workdir, resolve_for_resume
+    from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
-    from inception_jax.loop import finished, fit
-    from inception_jax.mesh import everything
-    from inception_jax.replay import DivergedError
-    from inception_jax.workdir import claim, resumed
+    from inception_jax.trainer.divergence import DivergedError
+    from inception_jax.trainer.loop import find_completed_step, fit
 
     workdir = epath.Path(folder.absolute() / f"{name}_{rate}_{seed}")
     while not (workdir / "diverged.txt").exists():
-        config = resumed(workdir, experiment(name, rate, seed, epochs, distorted))
-        claim(workdir, config)
-        run = Run(config, everything())
+        config = resolve_for_resume(workdir, experiment(name, rate, seed, epochs, distorted))
+        claim_workdir(workdir, config)
+        run = Run(config, all_devices_placement())
         try:
-            if finished(run, workdir) is None:
+            if find_completed_step(run, workdir) is None:
                 fit(run, workdir)
         except DivergedError as error:
             (workdir / "diverged.txt").write_text(f"{error}\n")
             return
-        if name != "inception" or epochs_since_best(curve(name, seed, read_metrics(workdir))) >= patience:
+        if (
+            name != "inception"
+            or epochs_since_best(make_curve(name, seed, read_metrics(workdir))) >= patience
+        ):
             return
         epochs += 10
 
@@ -143,37 +165,64 @@ def many(jobs: list[tuple[str, float, int]], train: Callable[..., None]) -> None
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/figure_2"))
-    parser.add_argument("--distorted", action="store_true", help="the harder set: digits that are moved, turned and stretched")
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of the baseline's grid")
+    parser.add_argument(
+        "--distorted",
+        action="store_true",
+        help="the harder set: digits that are moved, turned and stretched",
+    )
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=RATES, help="of the baseline's grid"
+    )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=float, default=30, help="of each run, and at least of the baseline's")
-    parser.add_argument("--patience", type=float, default=20, help="epochs of the baseline after its last best")
+    parser.add_argument(
+        "--epochs", type=float, default=30, help="of each run, and at least of the baseline's"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=20, help="epochs of the baseline after its last best"
+    )
     options = parser.parse_args()
     folder, rates, seeds = options.folder, options.rates, range(options.seeds)
-    name, others = ("figure_2_distorted", ("bn_x5",)) if options.distorted else ("figure_2", (*BATCH_NORMALISED, PLAIN))
-    train = partial(trained, folder=folder, distorted=options.distorted, epochs=options.epochs, patience=options.patience)
+    name, others = (
+        ("figure_2_distorted", ("bn_x5",))
+        if options.distorted
+        else ("figure_2", (*BATCH_NORMALISED, PLAIN))
+    )
+    train = partial(
+        trained,
+        folder=folder,
+        distorted=options.distorted,
+        epochs=options.epochs,
+        patience=options.patience,
+    )
     many([("inception", rate, 0) for rate in rates], train)
     grid = {rate: scored("inception", rate, 0, folder) for rate in rates}
     best = max(rates, key=lambda rate: grid[rate].best)
     print(f"the baseline is best at {best}", flush=True)
-    jobs = [("inception", best, seed) for seed in seeds[1:]] + [(network, best, seed) for seed in seeds for network in others]
+    jobs = [("inception", best, seed) for seed in seeds[1:]] + [
+        (network, best, seed) for seed in seeds for network in others
+    ]
     many(jobs, train)
-    found = [scored(network, best, seed, folder) for network in ("inception", *others) for seed in seeds]
-    known = {row["key"]: row for row in published()}
-    print(printed(found, known))
-    verdict = {one.name: one for one in verdicts(found)}
+    found = [
+        scored(network, best, seed, folder) for network in ("inception", *others) for seed in seeds
+    ]
+    known = {row["key"]: row for row in read_published()}
+    print(format_comparison(found, known))
+    verdict = {one.name: one for one in compare_curves(found)}
     publish(
         options.results / f"{name}.json",
         {
             "batch": 32,
             "held_out": found[0].held_out,
             "baseline_grid": {
-                str(rate): {"best_mean_of_five": round(one.best, 4), "steps": int(one.steps[-1])} for rate, one in grid.items()
+                str(rate): {"best_mean_of_five": round(one.best, 4), "steps": int(one.steps[-1])}
+                for rate, one in grid.items()
             },
             "baseline_rate": best,
             "networks": {
                 network: {
-                    "steps_to_baselines_best": [int(steps) if steps < float("inf") else None for steps in one.steps],
+                    "steps_to_baselines_best": [
+                        int(steps) if steps < float("inf") else None for steps in one.steps
+                    ],
                     "times_fewer": [round(ratio, 2) for ratio in one.ratio],
                     "best_mean_of_five": [round(value, 4) for value in one.best],
                     "maximum": [round(value, 4) for value in one.maximum],
@@ -182,7 +231,7 @@ def main() -> None:
             },
         },
     )
-    figures.beside(found, picture_folder(options.results) / f"{name}.png")
+    figures.draw_comparison(found, picture_folder(options.results) / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 from machine import make_parser, publish
 
-from inception_jax.logbook import tracked
+from inception_jax.monitoring.progress import show_progress
 from tests.faults.malformed import LONGEST_SECONDS, MOST_MEGABYTES, case
 
 BATCH = 50
@@ -43,16 +43,31 @@ def outcomes(first: int, stop: int) -> list[dict[str, Any]]:
     while first < stop:
         line, code = [sys.executable, __file__, "--batch", str(first), str(stop)], 0
         try:
-            done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS + 300)
+            done = subprocess.run(
+                line,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                timeout=LONGEST_SECONDS + 300,
+            )
             said, code = done.stdout, done.returncode
         except subprocess.TimeoutExpired as error:
             said, code = (error.stdout or b"").decode(), -1
         rows = [json.loads(row) for row in said.splitlines()]
         made = [row for row in rows if "verdict" in row]
-        found += [row | {"verdict": "memory"} if row["megabytes"] > MOST_MEGABYTES else row for row in made]
+        found += [
+            row | {"verdict": "memory"} if row["megabytes"] > MOST_MEGABYTES else row
+            for row in made
+        ]
         first = made[-1]["number"] + 1 if made else first
         if code and first < stop:
-            found.append({"number": first, "verdict": "slow" if code == -1 else "crash", "message": f"the process ended with {code}"})
+            found.append(
+                {
+                    "number": first,
+                    "verdict": "slow" if code == -1 else "crash",
+                    "message": f"the process ended with {code}",
+                }
+            )
             first += 1
         if not rows:
             raise RuntimeError(f"no case could be read: the process ended with {code}")
@@ -63,14 +78,16 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--cases", type=int, default=1500)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--batch", type=int, nargs=2, help="read these here, and print a line for each")
+    parser.add_argument(
+        "--batch", type=int, nargs=2, help="read these here, and print a line for each"
+    )
     options = parser.parse_args()
     if options.batch:
         read_batch(*options.batch)
         return 0
     began, found = time.perf_counter(), list[dict[str, Any]]()
     last = options.first + options.cases
-    for first in tracked(range(options.first, last, BATCH), "damaging files"):
+    for first in show_progress(range(options.first, last, BATCH), "damaging files"):
         found += outcomes(first, min(first + BATCH, last))
     kinds = {
         kind: dict(Counter(row["verdict"] for row in found if row.get("kind") == kind))

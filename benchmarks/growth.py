@@ -24,7 +24,7 @@ from machine import make_parser, write_results
 from peers import Worker, told
 from programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 
 DTYPE = {"cpu": "float32", "gpu": "bfloat16"}
 LARGEST = {"cpu": 16, "gpu": 4096}
@@ -68,16 +68,26 @@ def draw(figures: dict[str, Any], file: Path) -> None:
     from matplotlib.ticker import ScalarFormatter
 
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained", sharex="col")
-    for column, (key, label) in zip(axes.T, (("batch", "images in a batch"), ("size", "height and width (pixels)")), strict=True):
+    for column, (key, label) in zip(
+        axes.T, (("batch", "images in a batch"), ("size", "height and width (pixels)")), strict=True
+    ):
         points = [one for one in figures[key] if "failed" not in one]
         x = [one[key] for one in points]
-        rates = [[one["images_per_second"][name] for one in points] for name in ("median", "least", "most")]
+        rates = [
+            [one["images_per_second"][name] for one in points]
+            for name in ("median", "least", "most")
+        ]
         column[0].plot(x, rates[0], color="#2c7fb8", marker="o", ms=3.5)
         column[0].fill_between(x, rates[1], rates[2], color="#2c7fb8", alpha=0.2, lw=0)
         column[0].set(ylabel="images/s", ylim=(0, 1.08 * max(rates[2])), xscale="log")
         memory = [one["program_memory_bytes"] / 2**30 for one in points]
         column[1].plot(x, memory, color="#c0392b", marker="o", ms=3.5)
-        column[1].set(xlabel=label, ylabel="the program's memory (GiB)", ylim=(0, 1.08 * max(memory)), xticks=x)
+        column[1].set(
+            xlabel=label,
+            ylabel="the program's memory (GiB)",
+            ylim=(0, 1.08 * max(memory)),
+            xticks=x,
+        )
         column[1].xaxis.set_major_formatter(ScalarFormatter())
         column[1].minorticks_off()
         for axis in column:
@@ -92,7 +102,9 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--model", default="inception_v3")
     parser.add_argument("--what", choices=(TRAINING, INFERENCE), default=TRAINING)
-    parser.add_argument("--image-size", type=int, help="of the batches, instead of the network's own")
+    parser.add_argument(
+        "--image-size", type=int, help="of the batches, instead of the network's own"
+    )
     parser.add_argument("--largest-batch", type=int, help=f"instead of {LARGEST}")
     parser.add_argument("--batch-size", type=int, help=f"of the sizes, instead of {BATCH}")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
@@ -101,7 +113,10 @@ def main() -> None:
     options = parser.parse_args()
     device = jax.devices()[0]
     platform = device.platform
-    size, steps = options.image_size or architecture(options.model).input_size, options.steps or STEPS[platform]
+    size, steps = (
+        options.image_size or get_architecture(options.model).input_size,
+        options.steps or STEPS[platform],
+    )
     task = Task(options.what, options.model, 1, size, DTYPE[platform], platform)
     figures: dict[str, Any] = {
         "model": task.model,
@@ -112,10 +127,16 @@ def main() -> None:
         "batch": [],
         "size": [],
     }
-    batches = takewhile(lambda batch: batch <= (options.largest_batch or LARGEST[platform]), (2**i for i in range(20)))
+    batches = takewhile(
+        lambda batch: batch <= (options.largest_batch or LARGEST[platform]),
+        (2**i for i in range(20)),
+    )
     lines = {
         "batch": [replace(task, batch=batch) for batch in batches],
-        "size": [replace(task, batch=options.batch_size or BATCH[platform], size=size) for size in options.sizes],
+        "size": [
+            replace(task, batch=options.batch_size or BATCH[platform], size=size)
+            for size in options.sizes
+        ],
     }
     file = options.results / f"growth_{platform}_{options.what}.json"
     for key, tasks in lines.items():

@@ -43,15 +43,28 @@ def ours(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
     import numpy as np
 
     from inception_jax.config import Data, Experiment
-    from inception_jax.data.batches import fill, stream
-    from inception_jax.data.order import shuffled
+    from inception_jax.data.batches import fill_batch, stream_batches
+    from inception_jax.data.order import make_shuffled_order
+    from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
-    from inception_jax.mesh import everything
 
-    data = Data("records", directory=str(folder / "records"), image_size=SIZE, resize=rule, crop="height", crop_min_area=0.08)
-    run = Run(Experiment(data=data, batch_size=BATCH), everything())
-    filling = partial(fill, batch_size=BATCH, order=shuffled(len(run.train_source), 0), source=run.train_source, pixels=run.training_pixels)
-    return stream(filling, np.arange(BATCH), 0, 2**31, image_size=SIZE, threads=cores)
+    data = Data(
+        "records",
+        directory=str(folder / "records"),
+        image_size=SIZE,
+        resize=rule,
+        crop="height",
+        crop_min_area=0.08,
+    )
+    run = Run(Experiment(data=data, batch_size=BATCH), all_devices_placement())
+    filling = partial(
+        fill_batch,
+        batch_size=BATCH,
+        order=make_shuffled_order(len(run.train_source), 0),
+        source=run.train_source,
+        pixels=run.training_pixels,
+    )
+    return stream_batches(filling, np.arange(BATCH), 0, 2**31, image_size=SIZE, threads=cores)
 
 
 def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iterator[Any]:
@@ -61,7 +74,10 @@ def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iter
     mean, deviation = tf.constant([123.675, 116.28, 103.53]), tf.constant([58.395, 57.12, 57.375])
 
     def made(record: Any) -> Any:
-        features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+        features = {
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "label": tf.io.FixedLenFeature([], tf.int64),
+        }
         example = tf.io.parse_single_example(record, features)
         shape = tf.io.extract_jpeg_shape(example["image"])
         begin, size, _ = tf.image.sample_distorted_bounding_box(
@@ -69,7 +85,9 @@ def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iter
             max_attempts=10, use_image_if_no_bounding_boxes=True,
         )  # fmt: skip
         (top, left, _), (height, width, _) = tf.unstack(begin), tf.unstack(size)
-        image = tf.image.decode_and_crop_jpeg(example["image"], tf.stack([top, left, height, width]), channels=3)
+        image = tf.image.decode_and_crop_jpeg(
+            example["image"], tf.stack([top, left, height, width]), channels=3
+        )
         method = "bicubic" if rule.startswith("bicubic") else "bilinear"
         image = tf.image.resize(image, (SIZE, SIZE), method, antialias="antialias" in rule)
         if not lean:
@@ -80,7 +98,12 @@ def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iter
     options.threading.private_threadpool_size = cores
     options.deterministic = False
     files = tf.data.TFRecordDataset(str(folder / "train.tfrecord")).with_options(options)
-    batches = files.repeat().map(made, tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    batches = (
+        files.repeat()
+        .map(made, tf.data.AUTOTUNE)
+        .batch(BATCH, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
     return iter(batches)
 
 
@@ -89,7 +112,7 @@ def pytorch(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
     import torch
     from PIL import Image
 
-    from inception_jax.data.crop import Draws, by_height
+    from inception_jax.data.crop import UniformDraws, sample_distorted_bbox
 
     files = sorted((folder / "tree" / "train").glob("*/*.jpg"))
     method = Image.Resampling.BICUBIC if rule.startswith("bicubic") else Image.Resampling.BILINEAR
@@ -101,7 +124,9 @@ def pytorch(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
         def __getitem__(self, index: int) -> tuple[Any, int]:
             file = files[index % len(files)]
             image = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
-            top, left, height, width = by_height(Draws(0, index), image.height, image.width, 0.08)
+            top, left, height, width = sample_distorted_bbox(
+                UniformDraws(0, index), image.height, image.width, 0.08
+            )
             box = (left, top, left + width, top + height)
             if "antialias" in rule:
                 image = image.crop(box).resize((SIZE, SIZE), method)
@@ -149,7 +174,11 @@ def write_data(folder: Path, images: int, tfrecords: bool) -> None:
     preparation.finish()
     if tfrecords:
         records = [record for shard in preparation.shards for record in shard.records()]
-        subprocess.run([sys.executable, "-c", WRITE_TFRECORDS, str(folder / "train.tfrecord")], input=pickle.dumps(records), check=True)
+        subprocess.run(
+            [sys.executable, "-c", WRITE_TFRECORDS, str(folder / "train.tfrecord")],
+            input=pickle.dumps(records),
+            check=True,
+        )
 
 
 WRITE_TFRECORDS = """
@@ -197,10 +226,20 @@ def main() -> None:
                         rate = ask(process, rule, cores)
                         if turn:  # the first round fills caches
                             rates.setdefault((rule, cores, side), []).append(rate)
-                    print(turn, rule, cores, {s: round(rates[rule, cores, s][-1]) for s in sides if turn}, file=sys.stderr, flush=True)
+                    print(
+                        turn,
+                        rule,
+                        cores,
+                        {s: round(rates[rule, cores, s][-1]) for s in sides if turn},
+                        file=sys.stderr,
+                        flush=True,
+                    )
         for process in processes.values():
             process.communicate()
-    figures = {"rounds": options.rounds, "rules": {rule: summary(rates, rule, sides) for rule in options.rules}}
+    figures = {
+        "rounds": options.rounds,
+        "rules": {rule: summary(rates, rule, sides) for rule in options.rules},
+    }
     publish(options.results / "input_pipeline.json", figures, ("grain", "tensorflow-cpu", "torch"))
 
 
@@ -212,21 +251,33 @@ def ask(process: subprocess.Popen[str], rule: str, cores: int) -> float:
     return json.loads(process.stdout.readline())
 
 
-def summary(rates: dict[tuple[str, int, str], list[float]], rule: str, sides: Sequence[str]) -> dict[str, Any]:
+def summary(
+    rates: dict[tuple[str, int, str], list[float]], rule: str, sides: Sequence[str]
+) -> dict[str, Any]:
     """Medians and spreads over rounds; each ratio is of the two sides of the same round."""
     found: dict[str, Any] = {}
     for cores in (1, 2):
-        found[f"images_per_second_{cores}_core"] = {side: _spread(rates[rule, cores, side], 0) for side in sides}
+        found[f"images_per_second_{cores}_core"] = {
+            side: _spread(rates[rule, cores, side], 0) for side in sides
+        }
         for peer in sides[1:]:
-            ratios = [a / b for a, b in zip(rates[rule, cores, "ours"], rates[rule, cores, peer], strict=True)]
+            ratios = [
+                a / b
+                for a, b in zip(rates[rule, cores, "ours"], rates[rule, cores, peer], strict=True)
+            ]
             found[f"ours_over_{peer}_{cores}_core"] = _spread(ratios, 2)
     for side in sides:
-        found[f"{side}_two_cores_over_one"] = _spread([b / a for a, b in zip(rates[rule, 1, side], rates[rule, 2, side], strict=True)], 2)
+        found[f"{side}_two_cores_over_one"] = _spread(
+            [b / a for a, b in zip(rates[rule, 1, side], rates[rule, 2, side], strict=True)], 2
+        )
     return found
 
 
 def _spread(values: list[float], digits: int) -> dict[str, Any]:
-    return {"median": round(statistics.median(values), digits), "spread": [round(min(values), digits), round(max(values), digits)]}
+    return {
+        "median": round(statistics.median(values), digits),
+        "spread": [round(min(values), digits), round(max(values), digits)],
+    }
 
 
 if __name__ == "__main__":

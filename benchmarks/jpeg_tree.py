@@ -15,12 +15,14 @@ from typing import Any
 from machine import ROOT, make_parser, publish
 from photographs import photographs
 
-from inception_jax.logbook import read_metrics
+from inception_jax.monitoring.metrics_log import read_metrics
 
 
 def command(*arguments: Any) -> tuple[str, float]:
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     return done.stdout, round(time.perf_counter() - began, 1)
@@ -40,11 +42,13 @@ def main() -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(image)
         module = ("-m", "inception_jax.cli")
-        said, seconds["prepare"] = command(*module, "data", "prepare", folder / "tree", folder / "records")
+        said, seconds["prepare"] = command(
+            *module, "data", "prepare", folder / "tree", folder / "records"
+        )
         assert f"train: {options.train:,} examples" in said, said
         data = [
             "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip",
-            "--data.test-crop", "square", "--data.margin", 0, "--data.shift", 0, "--data.stretch", 0, "--data.turn", 0, "--data.slant", 0,
+            "--data.test-crop", "square", "--data.margin", 0, "--data.translate", 0, "--data.scale", 0, "--data.rotate", 0, "--data.shear", 0,
         ]  # fmt: skip
         said, seconds["check"] = command(*module, "data", "check", *data)
         assert f"train: {options.train:,} examples of 2 classes" in said, said
@@ -62,7 +66,11 @@ def main() -> None:
                 "steps": steps[-1]["step"],
                 "held_out_evaluated": found["count"],
                 "held_out_top1": found["top1"],
-                "data_wait_fractions": [round(row["perf/data_wait_fraction"], 3) for row in steps if "perf/data_wait_fraction" in row][-5:],
+                "data_wait_fractions": [
+                    round(row["perf/data_wait_fraction"], 3)
+                    for row in steps
+                    if "perf/data_wait_fraction" in row
+                ][-5:],
             },
         )
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
 
-from inception_jax.files import json_text, put
+from inception_jax.atomic_io import format_json, write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,9 +22,15 @@ UNAVAILABLE = 69
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the arguments of every benchmark."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder of the results, instead of the committed one"
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="FOLDER",
+        help="folder of the results, instead of the committed one",
     )
     return parser
 
@@ -44,15 +50,15 @@ def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
     """Returns device, cores, commit and versions, also of those of `packages` that are installed."""
     import jax  # not above: programs of other projects are timed without it
 
-    from inception_jax import record
+    from inception_jax.checkpointing import run_record as record
 
     device = jax.devices()[0]
     facts = {
         "device": f"{device.platform} {device.device_kind}",
         "devices": jax.device_count(),
         "processor": platform.machine(),
-        **record.versions(),
-        "uncommitted": bool(record.uncommitted()["files"]),
+        **record.collect_versions(),
+        "uncommitted": bool(record.hash_uncommitted_changes()["files"]),
     }
     for name in packages:
         with suppress(PackageNotFoundError):
@@ -62,9 +68,11 @@ def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
 
 def write_results(file: Path, figures: dict[str, Any], packages: Sequence[str] = ()) -> str:
     """Writes the figures and the machine to `file` as JSON, in one go; returns the text."""
-    text = json_text({"benchmark": file.stem, **figures, "machine": describe_machine(packages)}, indent=2)
+    text = format_json(
+        {"benchmark": file.stem, **figures, "machine": describe_machine(packages)}, indent=2
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
-    put(file, text + "\n")
+    write_atomically(file, text + "\n")
     return text
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from machine import make_parser, read_results, write_results
 from programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
 
-from inception_jax.weights.sources import SOURCES
+from inception_jax.weights.convert.sources import SOURCES
 
 BOUND = 1e-4
 """Of max|a - b| / max|b| of logits in float32, above which two programs are not the same function."""
@@ -78,7 +78,11 @@ def serve(pipe: Any, make: Callable[[], Any]) -> None:
             held = held or make()
             pipe.send(getattr(held, method)(*arguments))
         except Exception as error:
-            told = f"{error}" if isinstance(error, ProgramError) else f"{type(error).__name__}: {error}"
+            told = (
+                f"{error}"
+                if isinstance(error, ProgramError)
+                else f"{type(error).__name__}: {error}"
+            )
             pipe.send(ProgramError(told[:600]))
 
 
@@ -93,7 +97,9 @@ def demand(found: float, bound: float, what: str) -> float:
       ProgramError: it is more, or no number.
     """
     if not found <= bound:
-        raise ProgramError(f"not timed: its {what} are {found:.1e} of the largest apart from ours, more than {bound}")
+        raise ProgramError(
+            f"not timed: its {what} are {found:.1e} of the largest apart from ours, more than {bound}"
+        )
     return found
 
 
@@ -123,7 +129,11 @@ def readied(worker: Worker, task: Task, ours: Side | None = None) -> Side:
     side.facts["logits_apart"] = demand(apart(side.logits, reference.logits), BOUND, "logits")
     started, side.seen = worker("start")
     wanted = reference.seen if task.what == TRAINING else reference.logits
-    side.facts |= started | {"as_timed_apart": demand(apart(side.seen, wanted), AS_TIMED[task.dtype], "results as they are timed")}
+    side.facts |= started | {
+        "as_timed_apart": demand(
+            apart(side.seen, wanted), AS_TIMED[task.dtype], "results as they are timed"
+        )
+    }
     if task.what == TRAINING:
         side.facts["first_loss"] = float(side.seen)
     return side
@@ -139,7 +149,11 @@ def race(workers: Mapping[str, Worker], rounds: int, steps: int) -> dict[str, li
 
 
 def told(values: Sequence[float], digits: int) -> dict[str, Any]:
-    return {"median": round(median(values), digits), "least": round(min(values), digits), "most": round(max(values), digits)}
+    return {
+        "median": round(median(values), digits),
+        "least": round(min(values), digits),
+        "most": round(max(values), digits),
+    }
 
 
 @dataclass(frozen=True)
@@ -161,13 +175,25 @@ class Peer:
 
 def variants(*sources: str) -> dict[str, str]:
     """Network -> variant, of the first of these sources that has it."""
-    return {model: origin.variant for source in reversed(sources) for model, origin in SOURCES[source].items()}
+    return {
+        model: origin.variant
+        for source in reversed(sources)
+        for model, origin in SOURCES[source].items()
+    }
 
 
 def torch_peers(source: str) -> dict[str, Peer]:
-    forms = {"compiled": (TRAINING, INFERENCE), "eager": (TRAINING, INFERENCE), "frozen": (INFERENCE,), "traced": (INFERENCE,)}
+    forms = {
+        "compiled": (TRAINING, INFERENCE),
+        "eager": (TRAINING, INFERENCE),
+        "frozen": (INFERENCE,),
+        "traced": (INFERENCE,),
+    }
     return {
-        f"{source}_{form}": Peer(source, partial(Torch, source=source, form=form), variants(source), whats) for form, whats in forms.items()
+        f"{source}_{form}": Peer(
+            source, partial(Torch, source=source, form=form), variants(source), whats
+        )
+        for form, whats in forms.items()
     }
 
 
@@ -185,14 +211,18 @@ def groups(task: Task, peers: Mapping[str, Peer]) -> list[tuple[Task, dict[str, 
 Made = Mapping[str, Callable[[Task], Program]]
 
 
-def beside(task: Task, ours: Made, peers: Mapping[str, Peer], rounds: int, steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def beside(
+    task: Task, ours: Made, peers: Mapping[str, Peer], rounds: int, steps: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each peer by its name with what was found, as soon as it was; and last `ours`, as far as it could be run."""
     own: dict[str, Side] = {}
     facts: dict[str, Any] = {}
     with ExitStack() as stack:
         for name, make in ours.items():
             try:
-                own[name] = readied(stack.enter_context(Worker(partial(make, task))), task, own.get("ours"))
+                own[name] = readied(
+                    stack.enter_context(Worker(partial(make, task))), task, own.get("ours")
+                )
             except ProgramError as error:
                 facts[name] = {"failed": str(error)}
         for name, peer in peers.items():
@@ -214,21 +244,32 @@ def beside(task: Task, ours: Made, peers: Mapping[str, Peer], rounds: int, steps
     yield "ours", facts
 
 
-def against(task: Task, own: Mapping[str, Side], worker: Worker, rounds: int, steps: int) -> dict[str, Any]:
+def against(
+    task: Task, own: Mapping[str, Side], worker: Worker, rounds: int, steps: int
+) -> dict[str, Any]:
     """A peer timed with all of ours.
 
     Raises:
       ProgramError: it cannot run, or computes something else.
     """
     side = readied(worker, task, own["ours"])
-    seconds = race({name: one.worker for name, one in own.items()} | {"peer": worker}, rounds, steps)
-    ratios = {name: [b / a for a, b in zip(seconds[name], seconds["peer"], strict=True)] for name in own}
+    seconds = race(
+        {name: one.worker for name, one in own.items()} | {"peer": worker}, rounds, steps
+    )
+    ratios = {
+        name: [b / a for a, b in zip(seconds[name], seconds["peer"], strict=True)] for name in own
+    }
     return {
         "variant": task.variant,
         "rounds": rounds,
         "steps": steps,
-        "images_per_second": {name: told([task.batch / one for one in values], 2) for name, values in seconds.items()},
-        "times_as_fast": {name: told(values, 3) | {"by_round": [round(one, 3) for one in values]} for name, values in ratios.items()},
+        "images_per_second": {
+            name: told([task.batch / one for one in values], 2) for name, values in seconds.items()
+        },
+        "times_as_fast": {
+            name: told(values, 3) | {"by_round": [round(one, 3) for one in values]}
+            for name, values in ratios.items()
+        },
         "peer": side.facts | worker("end"),
     }
 
@@ -236,7 +277,13 @@ def against(task: Task, own: Mapping[str, Side], worker: Worker, rounds: int, st
 def bar(what: str, at_least: float, measured: float | None, **more: Any) -> dict[str, Any]:
     """A bar next to what was measured; `met` is None where nothing was."""
     measured = None if measured is None or not isfinite(measured) else round(measured, 3)
-    return {"what": what, "at_least": at_least, "measured": measured, "met": None if measured is None else measured >= at_least, **more}
+    return {
+        "what": what,
+        "at_least": at_least,
+        "measured": measured,
+        "met": None if measured is None else measured >= at_least,
+        **more,
+    }
 
 
 def faster(peers: Mapping[str, Any], name: str, ours: str = "ours") -> float | None:
@@ -245,16 +292,26 @@ def faster(peers: Mapping[str, Any], name: str, ours: str = "ours") -> float | N
     return ratios[ours]["median"] if ours in ratios else None
 
 
-def line(doc: str | None, *, models: Sequence[str], peers: Sequence[str], rounds: int, steps: int) -> argparse.ArgumentParser:
+def line(
+    doc: str | None, *, models: Sequence[str], peers: Sequence[str], rounds: int, steps: int
+) -> argparse.ArgumentParser:
     parser = make_parser(doc)
     parser.add_argument("--models", nargs="+", default=models)
-    parser.add_argument("--what", nargs="+", choices=(TRAINING, INFERENCE), default=(TRAINING, INFERENCE))
+    parser.add_argument(
+        "--what", nargs="+", choices=(TRAINING, INFERENCE), default=(TRAINING, INFERENCE)
+    )
     parser.add_argument("--peers", nargs="+", default=peers)
     parser.add_argument("--image-size", type=int, help="instead of the network's own")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--steps", type=int, default=steps, help="in each turn")
-    parser.add_argument("--add", action="store_true", help="to what the results hold, instead of beginning anew")
-    parser.add_argument("--caches", action="store_true", help="find what was compiled before: compile_seconds are then not of a first time")
+    parser.add_argument(
+        "--add", action="store_true", help="to what the results hold, instead of beginning anew"
+    )
+    parser.add_argument(
+        "--caches",
+        action="store_true",
+        help="find what was compiled before: compile_seconds are then not of a first time",
+    )
     return parser
 
 
@@ -275,9 +332,15 @@ def compare(
     for task in tasks:
         before = figures.get(task.what, {}).get(task.model, {}).get("task")
         if before and before != {**asdict(task), "variant": None}:
-            sys.exit(f"the results hold {task.model}, {task.what}, as {before}: without --add they begin anew")
+            sys.exit(
+                f"the results hold {task.model}, {task.what}, as {before}: without --add they begin anew"
+            )
         entry = figures.setdefault(task.what, {}).setdefault(task.model, {})
-        entry |= {"task": {**asdict(task), "variant": None}, "ours": entry.get("ours", {}), "peers": entry.get("peers", {})}
+        entry |= {
+            "task": {**asdict(task), "variant": None},
+            "ours": entry.get("ours", {}),
+            "peers": entry.get("peers", {}),
+        }
         for own, chosen in groups(task, {peer: peers[peer] for peer in options.peers}):
             for peer, found in beside(own, ours[task.what], chosen, options.rounds, options.steps):
                 if peer == "ours":
@@ -287,7 +350,11 @@ def compare(
                 entry |= judged(task, entry)
                 said = {"figures": figures, "in_pieces": options.add, **facts}
                 text = write_results(file, said, packages)
-                print(f"{task.model}, {task.what}, {peer}: {brief(found)}", file=sys.stderr, flush=True)
+                print(
+                    f"{task.model}, {task.what}, {peer}: {brief(found)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(text)
 
 

@@ -23,10 +23,11 @@ from peers import Made, Peer, bar, compare, faster, line, torch_peers, variants
 from programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
 from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 
-from inception_jax.models import architecture
-from inception_jax.weights import convert, onnx
-from inception_jax.weights.projects import KERAS
-from inception_jax.weights.sources import SOURCES
+from inception_jax.models import get_architecture
+from inception_jax.weights.convert import conversion as convert
+from inception_jax.weights.convert.sources import SOURCES
+from inception_jax.weights.export import onnx
+from inception_jax.weights.reference.reference_models import KERAS
 from tests.invented import variables as invented
 
 
@@ -40,8 +41,10 @@ class Onnx(Program):
         network = task.network()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = len(os.sched_getaffinity(0))
-        file = onnx.exported(network, invented(network, image_size=task.size), image_size=task.size)
-        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        file = onnx.to_onnx(network, invented(network, image_size=task.size), image_size=task.size)
+        self._session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
         self._images = task.images()
 
     def logits(self) -> np.ndarray:
@@ -70,7 +73,7 @@ class Keras(Program):
             weights=None, classes=1000, classifier_activation=None, input_shape=shape
         )
         network, origin = task.network(), SOURCES["keras"][task.model]
-        arrays = convert.theirs(origin, network, invented(network, image_size=task.size))
+        arrays = convert.to_theirs(origin, network, invented(network, image_size=task.size))
         for layer in self._network.layers:
             for variable in layer.weights:
                 variable.assign(arrays.pop(f"{layer.name}/{variable.name}"))
@@ -97,7 +100,9 @@ class Keras(Program):
 
         network = self._network
         criterion = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        optimizer = keras.optimizers.RMSprop(LEARNING_RATE, rho=DECAY, momentum=MOMENTUM, epsilon=EPSILON)
+        optimizer = keras.optimizers.RMSprop(
+            LEARNING_RATE, rho=DECAY, momentum=MOMENTUM, epsilon=EPSILON
+        )
         optimizer.build(network.trainable_variables)
 
         def loss(trained, others, images, labels):
@@ -106,13 +111,19 @@ class Keras(Program):
 
         @partial(jax.jit, donate_argnums=(0, 1, 2))
         def step(trained, others, slots, images, labels):
-            (value, others), gradients = jax.value_and_grad(loss, has_aux=True)(trained, others, images, labels)
+            (value, others), gradients = jax.value_and_grad(loss, has_aux=True)(
+                trained, others, images, labels
+            )
             trained, slots = optimizer.stateless_apply(slots, gradients, trained)
             return trained, others, slots, value
 
         state = [
             [variable.value for variable in kind]
-            for kind in (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
+            for kind in (
+                network.trainable_variables,
+                network.non_trainable_variables,
+                optimizer.variables,
+            )
         ]
         images, labels = jax.device_put((self._pixels(), self.task.labels().astype(np.int32)))
 
@@ -125,9 +136,18 @@ class Keras(Program):
     def _inference(self) -> Callable[[], Any]:
         network, images = self._network, jax.device_put(self._pixels())
         kinds = (network.trainable_variables, network.non_trainable_variables)
-        state = [[jnp.array(variable.value) for variable in kind] for kind in kinds]  # predict_on_batch gives its own away
-        call = jax.jit(lambda trained, others, images: network.stateless_call(trained, others, images, training=False)[0])
-        forms = {"stateless_call": lambda: call(*state, images), "predict_on_batch": lambda: network.predict_on_batch(images)}
+        state = [
+            [jnp.array(variable.value) for variable in kind] for kind in kinds
+        ]  # predict_on_batch gives its own away
+        call = jax.jit(
+            lambda trained, others, images: network.stateless_call(
+                trained, others, images, training=False
+            )[0]
+        )
+        forms = {
+            "stateless_call": lambda: call(*state, images),
+            "predict_on_batch": lambda: network.predict_on_batch(images),
+        }
         seconds = {}
         for name, form in forms.items():
             found = []
@@ -144,7 +164,9 @@ class Keras(Program):
         return np.asarray(jax.block_until_ready(last))
 
     def facts(self) -> dict[str, Any]:
-        alone = {"compile_seconds": self._compiled[self._form]} if self._compiled else {}  # both forms were compiled for inference
+        alone = (
+            {"compile_seconds": self._compiled[self._form]} if self._compiled else {}
+        )  # both forms were compiled for inference
         return {**super().facts(), **alone, "form": self._form}
 
 
@@ -153,7 +175,15 @@ PEERS = {
     **torch_peers("torchvision"),
     **torch_peers("timm"),
 }
-DEFAULT = ("keras", "torchvision_compiled", "torchvision_frozen", "torchvision_eager", "torchvision_traced", "timm_compiled", "timm_eager")
+DEFAULT = (
+    "keras",
+    "torchvision_compiled",
+    "torchvision_frozen",
+    "torchvision_eager",
+    "torchvision_traced",
+    "timm_compiled",
+    "timm_eager",
+)
 OURS: dict[str, Made] = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax, "ours_onnx": Onnx}}
 
 
@@ -164,7 +194,12 @@ def judged(task: Task, entry: dict[str, Any]) -> dict[str, Any]:
     peers = entry["peers"]
     if task.what == TRAINING:
         return {"bars": [bar("training, times Keras on JAX", 1.05, faster(peers, "keras"))]}
-    return {"bars": [bar("inference, times Keras on JAX", 1.1, faster(peers, "keras")), exported_bar(peers)]}
+    return {
+        "bars": [
+            bar("inference, times Keras on JAX", 1.1, faster(peers, "keras")),
+            exported_bar(peers),
+        ]
+    }
 
 
 def exported_bar(peers: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +209,12 @@ def exported_bar(peers: dict[str, Any]) -> dict[str, Any]:
         return bar("inference as ONNX, times torchvision under torch.compile", 0.9, compiled)
     others = [faster(peers, f"torchvision_{form}", "ours_onnx") for form in ("eager", "traced")]
     least = min((one for one in others if one is not None), default=None)
-    return bar("inference as ONNX, times torchvision", 0.9, least, stand_in="the faster of eager and torch.jit: torch.compile failed here")
+    return bar(
+        "inference as ONNX, times torchvision",
+        0.9,
+        least,
+        assumptions="the faster of eager and torch.jit: torch.compile failed here",
+    )
 
 
 def main() -> None:
@@ -182,13 +222,30 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args()
     tasks = [
-        Task(what, model, options.batch_size, options.image_size or architecture(model).input_size, "float32", "cpu", caches=options.caches)
+        Task(
+            what,
+            model,
+            options.batch_size,
+            options.image_size or get_architecture(model).input_size,
+            "float32",
+            "cpu",
+            caches=options.caches,
+        )
         for model in options.models
         for what in options.what
     ]
     packages = ("keras", "torch", "torchvision", "timm", "onnx", "onnxruntime")
     compiler = shutil.which(os.environ.get("CXX", "g++")) or "none"
-    compare(options.results / "peers_cpu.json", options, tasks, OURS, PEERS, judged, packages, cpp_compiler=compiler)
+    compare(
+        options.results / "peers_cpu.json",
+        options,
+        tasks,
+        OURS,
+        PEERS,
+        judged,
+        packages,
+        cpp_compiler=compiler,
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,15 @@ def photographs(count: int, seed: int = 0) -> Iterator[tuple[bytes, int]]:
         which = int(rng.integers(2))
         width = int(rng.uniform(400, 560))
         height = width * 3 // 4
-        left, top = int(rng.integers(0, whole[which].width - width)), int(rng.integers(0, whole[which].height - height))
-        cut = whole[which].crop((left, top, left + width, top + height)).resize((500, 375), Image.Resampling.LANCZOS)
+        left, top = (
+            int(rng.integers(0, whole[which].width - width)),
+            int(rng.integers(0, whole[which].height - height)),
+        )
+        cut = (
+            whole[which]
+            .crop((left, top, left + width, top + height))
+            .resize((500, 375), Image.Resampling.LANCZOS)
+        )
         file = io.BytesIO()
         cut.save(file, "JPEG", quality=92)
         yield file.getvalue(), which

@@ -10,8 +10,20 @@ import jax
 import jax.numpy as jnp
 
 from inception_jax.nn.network import Outputs
-from inception_jax.spec.geometry import kernel_on, windows
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Dropout, Linear, Norm, Pool, Residual, Softmax, Steps, named
+from inception_jax.spec.geometry import get_kernel, slide_windows
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Conv,
+    Dropout,
+    Linear,
+    NormAct,
+    Pool,
+    Residual,
+    Softmax,
+    Steps,
+    name_words,
+)
 
 RELU, EXPANSION = "relu", (1, 1)
 
@@ -25,9 +37,13 @@ class ConvNorm(nn.Module):
     def __call__(self, x, train):
         word, unit = self.word, self.architecture.unit
         norm, bias = unit.of(word)
-        padding = [(span.before, span.after) for span in windows(word, x.shape[1:], unit.same)]
-        filters, kernel = word.filters or x.shape[-1], kernel_on(word, *x.shape[1:3])
-        x = nn.Conv(filters, kernel, word.stride, padding, use_bias=bias, dtype=self.dtype, name="conv")(x)
+        padding = [
+            (span.before, span.after) for span in slide_windows(word, x.shape[1:], unit.same)
+        ]
+        filters, kernel = word.filters or x.shape[-1], get_kernel(word, *x.shape[1:3])
+        x = nn.Conv(
+            filters, kernel, word.stride, padding, use_bias=bias, dtype=self.dtype, name="conv"
+        )(x)
         if norm:
             x = batch_norm(self, "norm", train)(x)
         return nn.relu(x) if (word.activation or unit.activation) == RELU else x
@@ -35,7 +51,14 @@ class ConvNorm(nn.Module):
 
 def batch_norm(module, name, train):
     unit = module.architecture.unit
-    return nn.BatchNorm(not train, momentum=0.9997, epsilon=unit.norm_epsilon, use_scale=unit.norm_scale, dtype=module.dtype, name=name)
+    return nn.BatchNorm(
+        not train,
+        momentum=0.9997,
+        epsilon=unit.norm_epsilon,
+        use_scale=unit.norm_scale,
+        dtype=module.dtype,
+        name=name,
+    )
 
 
 class Place(nn.Module):
@@ -53,29 +76,42 @@ class Place(nn.Module):
 
     def run(self, steps, x, train):
         unit = self.architecture.unit
-        for name, word in named(steps):
+        for name, word in name_words(steps):
             match word:
                 case Conv():
                     x = ConvNorm(word, self.architecture, self.dtype, name=name)(x, train)
                 case Pool(kernel=None):
                     x = x.mean((1, 2))
                 case Pool():
-                    padding = [(span.before, span.after) for span in windows(word, x.shape[1:], unit.same)]
-                    kernel = kernel_on(word, *x.shape[1:3])
+                    padding = [
+                        (span.before, span.after)
+                        for span in slide_windows(word, x.shape[1:], unit.same)
+                    ]
+                    kernel = get_kernel(word, *x.shape[1:3])
                     if word.kind == "max":
                         x = nn.max_pool(x, kernel, word.stride, padding)
                     else:
-                        x = nn.avg_pool(x, kernel, word.stride, padding, unit.count_include_pad).astype(x.dtype)
+                        x = nn.avg_pool(
+                            x, kernel, word.stride, padding, unit.count_include_pad
+                        ).astype(x.dtype)
                 case Concat():
-                    x = jnp.concatenate([self.place(branch, f"branch_{i}")(x, train) for i, branch in enumerate(word.branches)], -1)
+                    x = jnp.concatenate(
+                        [
+                            self.place(branch, f"branch_{i}")(x, train)
+                            for i, branch in enumerate(word.branches)
+                        ],
+                        -1,
+                    )
                 case Residual():
                     x = self.residual(word, x, train)
-                case Norm():
+                case NormAct():
                     x = nn.relu(batch_norm(self, name, train)(x))
                 case Dropout():
                     x = nn.Dropout(self.architecture.dropout_rate, deterministic=not train)(x)
                 case Linear():
-                    x = nn.Dense(self.num_classes, name=name)(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+                    x = nn.Dense(self.num_classes, name=name)(
+                        x.astype(jnp.promote_types(x.dtype, jnp.float32))
+                    )
                 case Softmax():
                     pass
                 case _:
@@ -118,7 +154,9 @@ def theirs(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     def of(path, leaf):
         found = flat.pop(_key([key for key in path if key.key != "conv"]))
         if found.shape != leaf.shape:
-            raise ValueError(f"{jax.tree_util.keystr(path)} is {leaf.shape}, and ours is {found.shape}")
+            raise ValueError(
+                f"{jax.tree_util.keystr(path)} is {leaf.shape}, and ours is {found.shape}"
+            )
         return found
 
     tree = jax.tree_util.tree_map_with_path(of, plain)

@@ -27,36 +27,45 @@ from step import OPTIMIZER, step_of
 
 from inception_jax.experiment import Run
 from inception_jax.nn.create import create
-from inception_jax.plan.chips import Topology, roofline
-from inception_jax.plan.compiled import compiled, room
-from inception_jax.recipes import names, recipe
-from inception_jax.spec.rewrite import RULES, best, has_place
+from inception_jax.plan.chips import Topology, compute_roofline
+from inception_jax.plan.compiled_step import compile_train_step, topology_placement
+from inception_jax.recipes import list_recipes, load_recipe
+from inception_jax.spec.rewrite import RULES, has_place, select_rewrites
 
 IMAGES = 64
 MODELS = ("inception_v3", "inception_v4", "inception_resnet_v2", "bn_inception", "resnet50")
-PLAIN, OWN, REWRITTEN, RECIPE = "plain Flax", "as the table says", "rewritten", "the whole recipe's step"
+PLAIN, OWN, REWRITTEN, RECIPE = (
+    "plain Flax",
+    "as the table says",
+    "rewritten",
+    "the whole recipe's step",
+)
 
 
 def networks(model: str, every: bool) -> dict[str, tuple[str, ...]]:
     """What is compiled: without rewrites, by those that win on TPUs together, and if `every` with more and more of them and each of the
     others."""
     table = create(model).architecture
-    winning = best(table, "tpu")
+    winning = select_rewrites(table, "tpu")
     found = {OWN: (), REWRITTEN: winning}
     if every:
         found |= {" + ".join(winning[:i]): winning[:i] for i in range(1, len(winning))}
-        found |= {f"and {rule}": (*winning, rule) for rule in RULES if rule not in winning and has_place(table, rule)}
+        found |= {
+            f"and {rule}": (*winning, rule)
+            for rule in RULES
+            if rule not in winning and has_place(table, rule)
+        }
     return found
 
 
 def recipe_step(model: str, rewrites: tuple[str, ...], chip: str) -> dict[str, Any]:
     """The figures of the whole step of the model's recipe: its auxiliary head, average, L2, clipping and preparation of the input."""
-    config, topology = recipe(model).config, Topology(chip, (1, 1))
+    config, topology = load_recipe(model).config, Topology(chip, (1, 1))
     config = replace(
         config, batch_size=IMAGES, model=replace(config.model, dtype="bfloat16", rewrites=rewrites),
         norm=replace(config.norm, examples_per_group=IMAGES),
     )  # fmt: skip
-    found = compiled(Run(config, room(topology)), topology)
+    found = compile_train_step(Run(config, topology_placement(topology)), topology)
     return {
         "bytes": int(found["bytes_per_chip"]),
         "flops": int(found["flops_per_chip"]),
@@ -71,12 +80,26 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
     size = network.architecture.input_size
     if rewrites is None:
         network = Plain(network.architecture, network.num_classes, jnp.bfloat16)
-    variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.bfloat16))
-    images, labels = jax.ShapeDtypeStruct((IMAGES, size, size, 3), jnp.bfloat16), jax.ShapeDtypeStruct((IMAGES,), jnp.int32)
-    inputs = (variables["params"], variables["batch_stats"], jax.eval_shape(OPTIMIZER.init, variables["params"]), images, labels)
+    variables = jax.eval_shape(
+        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.bfloat16)
+    )
+    images, labels = (
+        jax.ShapeDtypeStruct((IMAGES, size, size, 3), jnp.bfloat16),
+        jax.ShapeDtypeStruct((IMAGES,), jnp.int32),
+    )
+    inputs = (
+        variables["params"],
+        variables["batch_stats"],
+        jax.eval_shape(OPTIMIZER.init, variables["params"]),
+        images,
+        labels,
+    )
     topology = Topology(chip, (1, 1))
-    placement = room(topology)
-    inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated), inputs)
+    placement = topology_placement(topology)
+    inputs = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
+        inputs,
+    )
     lowered = jax.jit(step_of(network), donate_argnums=(0, 1, 2)).lower(*inputs)
     began = time.perf_counter()
     found = lowered.compile()
@@ -84,7 +107,9 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
     cost, memory = found.cost_analysis(), found.memory_analysis()
     assert cost
     assert memory
-    least = roofline(topology.chip, flops=cost["flops"], hbm_bytes=cost["bytes accessed"], ici_bytes=0)
+    least = compute_roofline(
+        topology.chip, flops=cost["flops"], hbm_bytes=cost["bytes accessed"], ici_bytes=0
+    )
     return {
         "bytes": int(cost["bytes accessed"]),
         "flops": int(cost["flops"]),
@@ -101,9 +126,13 @@ def same_function(model: str) -> float:
     size = network.architecture.input_size
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, size, size, 3)), jnp.float32)
     plain = Plain(network.architecture, network.num_classes)
-    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0), images)
+    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(
+        jax.random.key(0), images
+    )
     ours = jax.jit(network.apply)(variables, images).logits
-    peers = jax.jit(plain.apply)(theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images).logits
+    peers = jax.jit(plain.apply)(
+        theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images
+    ).logits
     return float(jnp.abs(ours - peers).max() / jnp.abs(ours).max())
 
 
@@ -112,9 +141,20 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--chips", nargs="+", default=["v5e"])
     parser.add_argument("--level", default="O1")
-    parser.add_argument("--every", action="store_true", help="also the rules one after the other, and those that do not win")
-    parser.add_argument("--recipes", action="store_true", help="also the whole step of the recipe of that name")
-    parser.add_argument("--one", nargs=3, metavar=("MODEL", "PROGRAM", "CHIP"), help="prints one program's figures; used by itself")
+    parser.add_argument(
+        "--every",
+        action="store_true",
+        help="also the rules one after the other, and those that do not win",
+    )
+    parser.add_argument(
+        "--recipes", action="store_true", help="also the whole step of the recipe of that name"
+    )
+    parser.add_argument(
+        "--one",
+        nargs=3,
+        metavar=("MODEL", "PROGRAM", "CHIP"),
+        help="prints one program's figures; used by itself",
+    )
     options = parser.parse_args()
     if not find_spec("libtpu"):
         exit_unavailable("not installed: libtpu, which compiles for TPUs")
@@ -133,10 +173,23 @@ def main() -> None:
         figures.setdefault(model, {})["logits_apart"] = same_function(model)
         for chip in options.chips:
             found = {}
-            whole = [f"{RECIPE}, {name}" for name in (OWN, REWRITTEN) if options.recipes and model in names()]
+            whole = [
+                f"{RECIPE}, {name}"
+                for name in (OWN, REWRITTEN)
+                if options.recipes and model in list_recipes()
+            ]
             for name in (PLAIN, *networks(model, options.every), *whole):
                 # A process for each: a program that libtpu holds is not given back.
-                line = [sys.executable, __file__, "--level", options.level, "--one", model, name, chip]
+                line = [
+                    sys.executable,
+                    __file__,
+                    "--level",
+                    options.level,
+                    "--one",
+                    model,
+                    name,
+                    chip,
+                ]
                 done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
                 found[name] = {"level": options.level, **json.loads(done.stdout.splitlines()[-1])}
                 moved, held = found[name]["bytes"] / 1e9, found[name]["temporaries"] / 1e9

@@ -18,9 +18,12 @@ from typing import Any
 
 from machine import exit_unavailable, make_parser, publish
 
-from inception_jax.plan.fit import candidates, largest
+from inception_jax.plan.largest_batch import find_largest_batch, list_batch_candidates
 
-MODELS, GROWN = ("inception_v3", "inception_v4", "inception_resnet_v2"), ("inception_v4", "inception_resnet_v2")
+MODELS, GROWN = (
+    ("inception_v3", "inception_v4", "inception_resnet_v2"),
+    ("inception_v4", "inception_resnet_v2"),
+)
 """Networks, and those with the largest batch that fits."""
 OTHERS = ("v4:8x8x8", "v5p:8x8x8", "v6e:16x16")
 MOST_ALL_REDUCES, MORE_BYTES, MORE_OPERATIONS = 8, 1.05, 1.02
@@ -33,10 +36,17 @@ KEPT = (
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--models", nargs="+", default=MODELS, help=f"recipes; of {', '.join(GROWN)} the largest batch that fits")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=MODELS,
+        help=f"recipes; of {', '.join(GROWN)} the largest batch that fits",
+    )
     parser.add_argument("--images", type=int, default=128, help="a chip, of the other recipes")
     parser.add_argument("--pod", default="v5e:16x16")
-    parser.add_argument("--others", nargs="*", default=OTHERS, help="other chips, of the other recipes")
+    parser.add_argument(
+        "--others", nargs="*", default=OTHERS, help="other chips, of the other recipes"
+    )
     options = parser.parse_args()
     if not find_spec("libtpu"):
         exit_unavailable("not installed: libtpu, which compiles for TPUs")
@@ -46,13 +56,19 @@ def main() -> None:
     for model in options.models:
         images = options.images
         if model in GROWN:
-            fits = [n for n in candidates(0, 256, 512) if n % 8 == 0]
-            best = largest(fits, partial(plan, model, options.pod), start=96, fixed=asked(model)["state_bytes"])
+            fits = [n for n in list_batch_candidates(0, 256, 512) if n % 8 == 0]
+            best = find_largest_batch(
+                fits, partial(plan, model, options.pod), start=96, fixed=asked(model)["state_bytes"]
+            )
             images = best["images_per_chip"]
         figures[model] = pod(model, options.pod, images, plan)
         if model not in GROWN:
-            figures[model]["elsewhere"] = {name: kept(plan(model, name, images)) for name in options.others}
-    publish(options.results / "plan_tpu_pod.json", {**figures, "versions": versions, "measured": False})
+            figures[model]["elsewhere"] = {
+                name: kept(plan(model, name, images)) for name in options.others
+            }
+    publish(
+        options.results / "plan_tpu_pod.json", {**figures, "versions": versions, "measured": False}
+    )
 
 
 def planner(versions: dict[str, str]) -> Callable[[str, str, int], dict[str, Any]]:
@@ -68,7 +84,10 @@ def planner(versions: dict[str, str]) -> Callable[[str, str, int], dict[str, Any
                 "--batch-size", str(images * chips), "--norm.examples-per-group", str(images),
             )  # fmt: skip
             versions.update(answer["versions"])
-            print(f"{model} on {topology}: {images} a chip, {answer['compile_seconds']:.0f} s", file=sys.stderr)
+            print(
+                f"{model} on {topology}: {images} a chip, {answer['compile_seconds']:.0f} s",
+                file=sys.stderr,
+            )
         return known[key]
 
     return plan
@@ -80,7 +99,9 @@ def asked(*line: str) -> dict[str, Any]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def pod(model: str, topology: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]) -> dict[str, Any]:
+def pod(
+    model: str, topology: str, images: int, plan: Callable[[str, str, int], dict[str, Any]]
+) -> dict[str, Any]:
     """A pod beside a single chip with the same share, and whether the bars hold."""
     alone = f"{topology.partition(':')[0]}:1x1"
     many, one = plan(model, topology, images), plan(model, alone, images)

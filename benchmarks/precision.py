@@ -11,8 +11,8 @@ from pathlib import Path
 
 from machine import make_parser, publish
 
-from inception_jax.logbook import read_metrics
-from inception_jax.recipes import recipe
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.recipes import load_recipe
 
 DTYPES = ("float32", "bfloat16")
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/precision"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=recipe("digits").config.epochs)
+    parser.add_argument("--epochs", type=float, default=load_recipe("digits").config.epochs)
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in DTYPES}
     for seed in range(options.seeds):
@@ -34,7 +34,10 @@ def main() -> None:
             last = [row for row in read_metrics(workdir) if "val/top1" in row][-1]
             found[dtype].append({"seed": seed, "top1": last["val/top1"], "loss": last["val/loss"]})
     means = {dtype: statistics.mean(one["top1"] for one in runs) for dtype, runs in found.items()}
-    publish(options.results / "precision.json", {"runs": found, "mean_top1": means, "difference": means["bfloat16"] - means["float32"]})
+    publish(
+        options.results / "precision.json",
+        {"runs": found, "mean_top1": means, "difference": means["bfloat16"] - means["float32"]},
+    )
 
 
 if __name__ == "__main__":

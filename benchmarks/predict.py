@@ -16,10 +16,10 @@ from photographs import photographs
 
 from inception_jax.config import Data, Model
 from inception_jax.nn.create import create
-from inception_jax.weights import file
+from inception_jax.weights import files as file
 from inception_jax.weights.cards import Card
 from inception_jax.weights.predictor import Predictor
-from inception_jax.weights.trained import trained
+from inception_jax.weights.trained import load_trained
 
 
 def main() -> None:
@@ -30,7 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     batch = options.batch_size
     if options.images < options.rounds * batch:
-        parser.error(f"{options.images} images are less than a batch of {batch} for each of {options.rounds} rounds")
+        parser.error(
+            f"{options.images} images are less than a batch of {batch} for each of {options.rounds} rounds"
+        )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for i, (jpeg, _) in enumerate(photographs(options.images)):
@@ -38,11 +40,20 @@ def main() -> None:
         files = sorted(root.glob("*.jpg"))
         network = create("inception_v3", variant="torchvision")
         variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 299, 299, 3), np.float32))
-        data = Data(image_size=299, test_crop="square", test_crop_fraction=299 / 342, resize="antialias")
-        file.save(root / "w.safetensors", Card(Model("inception_v3", "torchvision"), data, 1000), jax.tree.map(np.asarray, variables))
+        data = Data(
+            image_size=299, test_crop="square", test_crop_fraction=299 / 342, resize="antialias"
+        )
+        file.save(
+            root / "w.safetensors",
+            Card(Model("inception_v3", "torchvision"), data, 1000),
+            jax.tree.map(np.asarray, variables),
+        )
         predictor = Predictor(str(root / "w.safetensors"), batch_size=batch)
-        run, own, *_ = trained(str(root / "w.safetensors"))
-        pixels = jax.device_put(np.random.default_rng(0).integers(0, 256, (batch, 299, 299, 3), np.uint8), run.placement.split)
+        run, own, *_ = load_trained(str(root / "w.safetensors"))
+        pixels = jax.device_put(
+            np.random.default_rng(0).integers(0, 256, (batch, 299, 299, 3), np.uint8),
+            run.placement.batch_sharding,
+        )
 
         def whole(share: list[Path]) -> float:
             begin = time.perf_counter()
@@ -63,7 +74,9 @@ def main() -> None:
             share = files[i * size : (i + 1) * size]
             pair = (whole(share), bare(share)) if i % 2 else (bare(share), whole(share))[::-1]
             rounds.append(pair)
-            print(f"round {i + 1}: {pair[0]:.2f} images/s, the bare network {pair[1]:.2f}", flush=True)
+            print(
+                f"round {i + 1}: {pair[0]:.2f} images/s, the bare network {pair[1]:.2f}", flush=True
+            )
     ratios = [one / other for one, other in rounds]
     publish(
         options.results / "predict.json",
@@ -72,7 +85,10 @@ def main() -> None:
             "batch": batch,
             "images_per_second": round(statistics.median(one for one, _ in rounds), 2),
             "bare_images_per_second": round(statistics.median(other for _, other in rounds), 2),
-            "ratio": {"median": round(statistics.median(ratios), 3), "spread": [round(min(ratios), 3), round(max(ratios), 3)]},
+            "ratio": {
+                "median": round(statistics.median(ratios), 3),
+                "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+            },
         },
     )
 

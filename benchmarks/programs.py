@@ -19,12 +19,12 @@ from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.plan.compiled import account
-from inception_jax.spec.rewrite import best
-from inception_jax.weights import convert
-from inception_jax.weights.folding import folded, merged
-from inception_jax.weights.projects import TORCH
-from inception_jax.weights.sources import SOURCES
+from inception_jax.plan.compiled_step import account_program
+from inception_jax.spec.rewrite import select_rewrites
+from inception_jax.weights.convert import conversion as convert
+from inception_jax.weights.convert.sources import SOURCES
+from inception_jax.weights.export.folding import fold_norms, merge_sibling_kernels
+from inception_jax.weights.reference.reference_models import TORCH
 from tests.invented import variables as invented
 
 TRAINING, INFERENCE = "training", "inference"
@@ -62,7 +62,11 @@ class Task:
 
     def images(self, count: int | None = None) -> np.ndarray:
         """[count or batch, size, size, 3] float32; the first ones are the same for any count."""
-        return np.random.default_rng(0).uniform(-1, 1, (count or self.batch, self.size, self.size, 3)).astype(np.float32)
+        return (
+            np.random.default_rng(0)
+            .uniform(-1, 1, (count or self.batch, self.size, self.size, 3))
+            .astype(np.float32)
+        )
 
     def labels(self) -> np.ndarray:
         return np.random.default_rng(1).integers(0, self.network().num_classes, self.batch)
@@ -125,7 +129,11 @@ class Program:
         last = self.wait(self._last)
         if not np.isfinite(last).all():
             raise ProgramError("it came to numbers that are none")
-        return {**self.facts(), "idle_cpu_seconds": round(self._idle, 3), **({"last_loss": float(last)} if last.ndim == 0 else {})}
+        return {
+            **self.facts(),
+            "idle_cpu_seconds": round(self._idle, 3),
+            **({"last_loss": float(last)} if last.ndim == 0 else {}),
+        }
 
 
 def most_held() -> int:
@@ -146,9 +154,14 @@ class Flax(Program):
         self._plain, self._variables = plain, invented(network, image_size=task.size)
         if plain:
             self._network: Any = Plain(network.architecture, network.num_classes)
-            self._variables = theirs(self._variables, jax.eval_shape(self._network.init, jax.random.key(0), task.images(1)))
+            self._variables = theirs(
+                self._variables,
+                jax.eval_shape(self._network.init, jax.random.key(0), task.images(1)),
+            )
         else:
-            self._network = network.clone(rewrites=best(network.architecture, task.platform))
+            self._network = network.clone(
+                rewrites=select_rewrites(network.architecture, task.platform)
+            )
         self._program: Any = None
         self._state: list[Any] = []
 
@@ -167,25 +180,37 @@ class Flax(Program):
 
     def _compile(self) -> None:
         network, variables = self._network.clone(dtype=jnp.dtype(self.task.dtype)), self._variables
-        self._images, self._labels = jax.device_put((self.task.images(), self.task.labels().astype(np.int32)))
+        self._images, self._labels = jax.device_put(
+            (self.task.images(), self.task.labels().astype(np.int32))
+        )
         if self.task.what == TRAINING:
-            self._state = [variables["params"], variables["batch_stats"], jax.jit(OPTIMIZER.init)(variables["params"])]
+            self._state = [
+                variables["params"],
+                variables["batch_stats"],
+                jax.jit(OPTIMIZER.init)(variables["params"]),
+            ]
             run = jax.jit(step_of(network), donate_argnums=(0, 1, 2))
             self._program = run.lower(*self._state, self._images, self._labels).compile()
             return
         if not self._plain:
-            network, variables = merged(*folded(network, variables))
+            network, variables = merge_sibling_kernels(*fold_norms(network, variables))
             # Kernels of convolutions in the precision that they are used in; the classifier is computed in float32.
-            variables = jax.tree.map(lambda leaf: leaf.astype(network.dtype) if leaf.ndim == 4 else leaf, variables)
+            variables = jax.tree.map(
+                lambda leaf: leaf.astype(network.dtype) if leaf.ndim == 4 else leaf, variables
+            )
         self._state = [jax.device_put(variables), self._images]
-        self._program = jax.jit(lambda variables, images: network.apply(variables, images).logits).lower(*self._state).compile()
+        self._program = (
+            jax.jit(lambda variables, images: network.apply(variables, images).logits)
+            .lower(*self._state)
+            .compile()
+        )
 
     def wait(self, last: Any) -> np.ndarray:
         return np.asarray(jax.block_until_ready(last))
 
     def facts(self) -> dict[str, Any]:
         about = jax.devices()[0].memory_stats()
-        program = account(self._program)
+        program = account_program(self._program)
         return {
             "memory_peak_bytes": about["peak_bytes_in_use"] if about else most_held(),
             "program_flops": int(program["flops_per_chip"]),
@@ -204,7 +229,9 @@ class Torch(Program):
 
     def __init__(self, task: Task, source: str, form: str):
         super().__init__(task)
-        jax.config.update("jax_platforms", "cpu")  # it names and draws the weights here, and takes nothing of a GPU
+        jax.config.update(
+            "jax_platforms", "cpu"
+        )  # it names and draws the weights here, and takes nothing of a GPU
         if not task.caches:
             os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
         import torch
@@ -212,14 +239,16 @@ class Torch(Program):
         self._torch, self._form = torch, form
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False  # logits are compared in float32; what is timed is in bfloat16
+        torch.backends.cudnn.allow_tf32 = (
+            False  # logits are compared in float32; what is timed is in bfloat16
+        )
         self._device = torch.device({"cpu": "cpu", "gpu": "cuda"}[task.platform])
         module = TORCH[source](task.model, 1000, False)
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0
         network, origin = task.network(), SOURCES[source][task.model]
-        arrays = convert.theirs(origin, network, invented(network, image_size=task.size))
+        arrays = convert.to_theirs(origin, network, invented(network, image_size=task.size))
         state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         module.load_state_dict({**module.state_dict(), **state})
         self._module = module.to(self._device, memory_format=torch.channels_last).eval()
@@ -235,14 +264,19 @@ class Torch(Program):
 
     def step(self) -> Any:
         if self._run is None:
-            self._images, self._labels = self._pixels(), self._torch.from_numpy(self.task.labels()).to(self._device)
+            self._images, self._labels = (
+                self._pixels(),
+                self._torch.from_numpy(self.task.labels()).to(self._device),
+            )
             self._run = self._training() if self.task.what == TRAINING else self._inference()
         if self._form == "compiled" and self.task.platform == "gpu":
             self._torch.compiler.cudagraph_mark_step_begin()
         return self._run()
 
     def _autocast(self) -> Any:
-        return self._torch.autocast(self._device.type, self._torch.bfloat16, enabled=self.task.dtype == "bfloat16")
+        return self._torch.autocast(
+            self._device.type, self._torch.bfloat16, enabled=self.task.dtype == "bfloat16"
+        )
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if self._form not in ("compiled", "frozen"):
@@ -250,11 +284,15 @@ class Torch(Program):
         import torch._inductor.config as inductor
 
         inductor.freezing = self._form == "frozen"
-        return self._torch.compile(function, mode="max-autotune" if self.task.platform == "gpu" else None)
+        return self._torch.compile(
+            function, mode="max-autotune" if self.task.platform == "gpu" else None
+        )
 
     def _training(self) -> Callable[[], Any]:
         torch, module = self._torch, self._module.train()
-        optimizer = torch.optim.RMSprop(module.parameters(), LEARNING_RATE, alpha=DECAY, eps=EPSILON, momentum=MOMENTUM)
+        optimizer = torch.optim.RMSprop(
+            module.parameters(), LEARNING_RATE, alpha=DECAY, eps=EPSILON, momentum=MOMENTUM
+        )
 
         @self._compiled
         def loss(images, labels):
@@ -288,4 +326,8 @@ class Torch(Program):
         return last.float().cpu().numpy()
 
     def facts(self) -> dict[str, Any]:
-        return {"memory_peak_bytes": self._torch.cuda.max_memory_allocated()} if self.task.platform == "gpu" else super().facts()
+        return (
+            {"memory_peak_bytes": self._torch.cuda.max_memory_allocated()}
+            if self.task.platform == "gpu"
+            else super().facts()
+        )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from machine import make_parser, publish
 
-from inception_jax.models import REGISTRY, architecture
+from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.create import create
 
 
@@ -24,8 +24,10 @@ def time_shapes(names: Sequence[str]) -> dict[str, float]:
     for name in names:
         begin = time.perf_counter()
         for variant in REGISTRY[name]:
-            table = architecture(name, variant)
-            image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
+            table = get_architecture(name, variant)
+            image = jax.ShapeDtypeStruct(
+                (1, table.input_size, table.input_size, table.channels), jnp.float32
+            )
             jax.eval_shape(create(name, variant=variant, aux=True).init, jax.random.key(0), image)
         seconds[name] = round(time.perf_counter() - begin, 2)
     return seconds
@@ -34,17 +36,23 @@ def time_shapes(names: Sequence[str]) -> dict[str, float]:
 def time_command() -> float:
     """Returns the seconds of one `inception-jax models`."""
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "inception_jax.cli", "models"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "inception_jax.cli", "models"], check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - begin
 
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--models", nargs="+", choices=tuple(REGISTRY), default=tuple(REGISTRY), metavar="NAME")
+    parser.add_argument(
+        "--models", nargs="+", choices=tuple(REGISTRY), default=tuple(REGISTRY), metavar="NAME"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the command")
     options = parser.parse_args()
     seconds = time_shapes(options.models)
-    listing = [time_command() for _ in range(options.rounds + 1)][1:]  # the first fills the file cache
+    listing = [time_command() for _ in range(options.rounds + 1)][
+        1:
+    ]  # the first fills the file cache
     publish(
         options.results / "registry.json",
         {

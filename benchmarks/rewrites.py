@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from machine import make_parser, read_results, write_results
 
-from inception_jax.models import REGISTRY, architecture
+from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.network import Network
-from inception_jax.spec.measure import measure, smallest
-from inception_jax.spec.rewrite import BEST, best, has_place, rewrite
+from inception_jax.spec.measure import measure, min_image_size
+from inception_jax.spec.rewrite import BEST_REWRITES, has_place, rewrite, select_rewrites
 from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
@@ -46,17 +46,21 @@ BARS = {
 
 def winning(table: Architecture) -> tuple[str, ...]:
     """The rules that win on some platform."""
-    return tuple(dict.fromkeys(rule for platform in BEST for rule in best(table, platform)))
+    return tuple(
+        dict.fromkeys(
+            rule for platform in BEST_REWRITES for rule in select_rewrites(table, platform)
+        )
+    )
 
 
 def networks() -> dict[str, Architecture]:
     """The first of each set of rows in which a rule holds."""
     first: dict[Any, str] = {}
     for name in REGISTRY:
-        table = architecture(name)
+        table = get_architecture(name)
         if winning(table):
             first.setdefault((frozenset(steps for _, steps in table.layers), table.unit), name)
-    return {name: each_row_once(architecture(name)) for name in first.values()}
+    return {name: each_row_once(get_architecture(name)) for name in first.values()}
 
 
 def blocks() -> dict[str, Architecture]:
@@ -69,10 +73,15 @@ def blocks() -> dict[str, Architecture]:
             if after[row[0]] != row[1]:
                 *_, last = flatten(row[1])
                 rows: tuple[tuple[str, Steps], ...] = (row,)
-                if below is not None and isinstance(last, Conv) and not after[below[0]]:  # the pool below, which is all of that row
+                if (
+                    below is not None and isinstance(last, Conv) and not after[below[0]]
+                ):  # the pool below, which is all of that row
                     rows = (row, below)
                 alone = replace(table, layers=rows, aux=(), channels=channels)
-                found.setdefault((*(steps for _, steps in rows), table.unit, channels), (f"{name}, {row[0]}", alone))
+                found.setdefault(
+                    (*(steps for _, steps in rows), table.unit, channels),
+                    (f"{name}, {row[0]}", alone),
+                )
             channels = places[row[0]].shape[-1]
     return dict(found.values())
 
@@ -80,23 +89,43 @@ def blocks() -> dict[str, Architecture]:
 def results(network: Network, tree: Any, images: jax.Array) -> dict[str, Any]:
     def total(params, images):
         outputs, updated = network.apply(
-            {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+            {**tree, "params": params},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
         )
         weights = jax.random.normal(jax.random.key(2), outputs.logits.shape, jnp.float32)
         return (outputs.logits * weights).sum(), (outputs.logits, updated)
 
-    gradient, (logits, statistics) = jax.jit(jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK)(tree.get("params", {}), images)
+    gradient, (logits, statistics) = jax.jit(
+        jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK
+    )(tree.get("params", {}), images)
     inference = jax.jit(network.apply, compiler_options=QUICK)(tree, images).logits
-    return {"inference": inference, "training": logits, "statistics": statistics, "gradient": gradient}
+    return {
+        "inference": inference,
+        "training": logits,
+        "statistics": statistics,
+        "gradient": gradient,
+    }
 
 
-def differences(network: Network, rules: tuple[str, ...], tree: Any, images: jax.Array) -> dict[str, float]:
-    plain, rewritten = (results(one, tree, images) for one in (network, network.clone(rewrites=rules)))
+def differences(
+    network: Network, rules: tuple[str, ...], tree: Any, images: jax.Array
+) -> dict[str, float]:
+    plain, rewritten = (
+        results(one, tree, images) for one in (network, network.clone(rewrites=rules))
+    )
     return {what: apart(rewritten[what], plain[what]) for what in plain}
 
 
-def compared(table: Architecture, sizes: Sequence[int], bars: dict[str, float]) -> list[dict[str, Any]]:
-    network, rules = Network(table), tuple(rule for rule in winning(table) if has_place(table, rule))
+def compared(
+    table: Architecture, sizes: Sequence[int], bars: dict[str, float]
+) -> list[dict[str, Any]]:
+    network, rules = (
+        Network(table),
+        tuple(rule for rule in winning(table) if has_place(table, rule)),
+    )
     found: list[dict[str, Any]] = []
     tree = some_gammas_negative(variables(network, image_size=sizes[0]))
     for size in sizes:
@@ -109,38 +138,68 @@ def compared(table: Architecture, sizes: Sequence[int], bars: dict[str, float]) 
             with jax.enable_x64(True):
                 wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (tree, images))
                 again = differences(network.clone(dtype=jnp.float64), rules, *wide)
-            one.setdefault("at_a_kink", []).append({"in_float32": one["gradient"], "in_float64": again["gradient"]})
+            one.setdefault("at_a_kink", []).append(
+                {"in_float32": one["gradient"], "in_float64": again["gradient"]}
+            )
         found.append(one)
     return found
 
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--models", nargs="+", default=[], help="networks, instead of all networks and blocks")
-    parser.add_argument("--blocks", nargs="+", default=[], help='blocks, instead of all networks and blocks: "googlenet, Mixed_3b"')
+    parser.add_argument(
+        "--models", nargs="+", default=[], help="networks, instead of all networks and blocks"
+    )
+    parser.add_argument(
+        "--blocks",
+        nargs="+",
+        default=[],
+        help='blocks, instead of all networks and blocks: "googlenet, Mixed_3b"',
+    )
     options = parser.parse_args()
     file, chosen = options.results / "rewrites.json", {*options.models, *options.blocks}
     tables = {"blocks": blocks(), "networks": networks()}
     if unknown := chosen - {name for each in tables.values() for name in each}:
         parser.error(f"no rewrite changes {'; '.join(sorted(unknown))}")
-    figures: dict[str, Any] = {kind: read_results(file).get(kind, {}).get("each", {}) for kind in BARS}
+    figures: dict[str, Any] = {
+        kind: read_results(file).get(kind, {}).get("each", {}) for kind in BARS
+    }
     for kind, each in tables.items():
         for name, table in each.items():
             if chosen and name not in chosen:
                 continue
-            least = smallest(table) or table.input_size
-            figures[kind][name] = compared(table, BLOCK_SIZES if kind == "blocks" else [least + more for more in LARGER], BARS[kind])
+            least = min_image_size(table) or table.input_size
+            figures[kind][name] = compared(
+                table,
+                BLOCK_SIZES if kind == "blocks" else [least + more for more in LARGER],
+                BARS[kind],
+            )
             print(name, figures[kind][name], flush=True)
-            write_results(file, {kind: judged(figures[kind], BARS[kind]) for kind in BARS if figures[kind]})
+            write_results(
+                file, {kind: judged(figures[kind], BARS[kind]) for kind in BARS if figures[kind]}
+            )
 
 
 def judged(figures: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
     """The worst of all, beside the bars."""
     every = [one for rows in figures.values() for one in rows]
     kinks = [kink for one in every for kink in one.get("at_a_kink", ())]
-    worst = {what: max(one[what] for one in every) for what in ("inference", "training", "statistics", "gradient")}
-    said = {"compared": len(every), "kinks": len(kinks), "of_those_in_float64": max((kink["in_float64"] for kink in kinks), default=0.0)}
-    return {"bars": bars, "met": {what: worst[what] <= bars[what] for what in bars}, "worst": worst, **said, "each": figures}
+    worst = {
+        what: max(one[what] for one in every)
+        for what in ("inference", "training", "statistics", "gradient")
+    }
+    said = {
+        "compared": len(every),
+        "kinks": len(kinks),
+        "of_those_in_float64": max((kink["in_float64"] for kink in kinks), default=0.0),
+    }
+    return {
+        "bars": bars,
+        "met": {what: worst[what] <= bars[what] for what in bars},
+        "worst": worst,
+        **said,
+        "each": figures,
+    }
 
 
 if __name__ == "__main__":

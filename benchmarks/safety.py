@@ -26,14 +26,14 @@ import numpy as np
 from etils import epath
 from machine import make_parser, publish
 
-from inception_jax.checkpoint import Checkpoints
-from inception_jax.commands.line import configured, named
+from inception_jax.checkpointing.checkpoints import Checkpoints
+from inception_jax.commands.cli_utils import parse_config, split_recipe
+from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
-from inception_jax.logbook import Logbook
-from inception_jax.loop import training
-from inception_jax.mesh import everything
-from inception_jax.tally import Tally
-from inception_jax.timesheet import Timesheet
+from inception_jax.monitoring.metrics_log import MetricsLog
+from inception_jax.monitoring.wall_time import WallTime
+from inception_jax.trainer.loop import run_steps
+from inception_jax.trainer.metric_accumulator import MetricAccumulator
 
 
 def main() -> None:
@@ -41,15 +41,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50, help="in each stretch")
     options, fields = parser.parse_known_args()
-    config, needed = configured("train", fields), (2 * options.rounds + 1) * options.steps
-    config = replace(config, log_every_steps=options.steps, evaluate_every_epochs=0, checkpoint_every_epochs=0)
-    config = replace(config, steps=max(needed, Run(config, everything()).steps))
+    config, needed = parse_config("train", fields), (2 * options.rounds + 1) * options.steps
+    config = replace(
+        config, log_every_steps=options.steps, evaluate_every_epochs=0, checkpoint_every_epochs=0
+    )
+    config = replace(config, steps=max(needed, Run(config, all_devices_placement()).steps))
     bare, saving = [], []
     with tempfile.TemporaryDirectory() as name:
-        run, folder = Run(config, everything()), epath.Path(name)
-        log, checkpoints = Logbook(folder, start=0, steps=run.steps), Checkpoints(folder / "checkpoints", keep=2)
-        tally = Tally({}, stops=True)
-        made = training(run, run.initial_state(), 0, tally, Timesheet(), log)
+        run, folder = Run(config, all_devices_placement()), epath.Path(name)
+        log, checkpoints = MetricsLog(folder, start=0), Checkpoints(folder / "checkpoints", keep=2)
+        tally = MetricAccumulator({}, stop_on_not_finite=True)
+        made = run_steps(run, run.initial_state(), 0, tally, WallTime(), log)
         stretch = partial(make_stretch, run, made, options.steps)
         with closing(log), closing(checkpoints):
             last = stretch()  # compiles
@@ -62,7 +64,7 @@ def main() -> None:
     publish(
         options.results / "safety.json",
         {
-            "recipe": named(fields)[0],
+            "recipe": split_recipe(fields)[0],
             "checkpoint_every_steps": options.steps,
             "rounds": options.rounds,
             "seconds_without": spread(bare),
@@ -82,7 +84,13 @@ class Stretch(NamedTuple):
     seconds: float
 
 
-def make_stretch(run: Run, made: Iterator[Any], steps: int, checkpoints: Checkpoints | None = None, last: Stretch | None = None) -> Stretch:
+def make_stretch(
+    run: Run,
+    made: Iterator[Any],
+    steps: int,
+    checkpoints: Checkpoints | None = None,
+    last: Stretch | None = None,
+) -> Stretch:
     """Makes so many steps; with `checkpoints` the state after the `last` stretch is saved meanwhile."""
     began = time.monotonic()
     if checkpoints and last:
@@ -90,7 +98,7 @@ def make_stretch(run: Run, made: Iterator[Any], steps: int, checkpoints: Checkpo
     for _ in range(steps):
         step, state = next(made)
         if checkpoints:
-            checkpoints.check()
+            checkpoints.raise_if_failed()
     jax.block_until_ready(state)
     return Stretch(step, state, time.monotonic() - began)
 
@@ -103,7 +111,9 @@ def guard(config: Any) -> dict[str, dict[str, float]]:
         ("not_clipped", None, "stop"),
         ("clipped_and_skipping", config.optimizer.clip_norm, "skip_and_count"),
     ):
-        given = replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm), on_not_finite=rule)
+        given = replace(
+            config, optimizer=replace(config.optimizer, clip_norm=clip_norm), on_not_finite=rule
+        )
         with_guard = cost(given)
         with mock.patch.object(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool)):
             without = cost(given)
@@ -112,14 +122,18 @@ def guard(config: Any) -> dict[str, dict[str, float]]:
 
 
 def cost(config: Any) -> dict[str, float]:
-    run = Run(config, everything())
+    run = Run(config, all_devices_placement())
     compiled = run.train_step.lower(run.abstract_state(), next(run.train_batches(0))).compile()
     account = compiled.cost_analysis()
     return {"flops": account["flops"], "bytes": account["bytes accessed"]}
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    return {"median": round(float(np.median(values)), 4), "least": round(min(values), 4), "most": round(max(values), 4)}
+    return {
+        "median": round(float(np.median(values)), 4),
+        "least": round(min(values), 4),
+        "most": round(max(values), 4),
+    }
 
 
 if __name__ == "__main__":

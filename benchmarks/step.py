@@ -20,12 +20,20 @@ def step_of(network: nn.Module) -> Callable[..., tuple[Any, Any, Any, jax.Array]
 
     def loss(params, stats, images, labels):
         outputs, updated = network.apply(
-            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+            {"params": params, "batch_stats": stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
         )
-        return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean(), updated["batch_stats"]
+        return optax.softmax_cross_entropy_with_integer_labels(
+            outputs.logits, labels
+        ).mean(), updated["batch_stats"]
 
     def step(params, stats, state, images, labels):
-        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params, stats, images, labels)
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(
+            params, stats, images, labels
+        )
         updates, state = OPTIMIZER.update(gradients, state, params)
         return optax.apply_updates(params, updates), stats, state, value
 

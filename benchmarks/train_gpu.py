@@ -13,20 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from machine import make_parser, publish
 
-from inception_jax.data.augment import scale
+from inception_jax.data.augment import scale_pixels
 from inception_jax.data.batches import Batch
-from inception_jax.data.digits import CLASS_NAMES, digits
+from inception_jax.data.digits import CLASS_NAMES, load_digits
+from inception_jax.data.registry import register_dataset
 from inception_jax.data.source import ArraySource
-from inception_jax.data.sources import register
-from inception_jax.evaluation.scoring import evaluate
+from inception_jax.distributed.mesh import Placement, all_devices_placement
+from inception_jax.evaluation.scoring import score_batches
 from inception_jax.experiment import Run
-from inception_jax.mesh import Placement, everything
 from inception_jax.nn.create import create
-from inception_jax.recipes import recipe
-from inception_jax.training.objective import classification
-from inception_jax.training.optimizer import optimizer
-from inception_jax.training.state import initial_state
-from inception_jax.training.steps import gradient, train_step
+from inception_jax.recipes import load_recipe
+from inception_jax.training.objective import classification_loss
+from inception_jax.training.optimizer import make_optimizer
+from inception_jax.training.state import make_initial_state
+from inception_jax.training.steps import compute_gradients, train_step
 
 
 class FromArrays(Run):
@@ -37,19 +37,27 @@ class FromArrays(Run):
 
 
 def enlarged(split: str, directory: str | None) -> ArraySource:
-    data = recipe("digits").config.data
-    images, labels = digits(split)
+    data = load_recipe("digits").config.data
+    images, labels = load_digits(split)
     inner = data.image_size - 2 * data.margin
     large = jax.image.resize(images.astype(np.float32), (len(images), inner, inner), "linear")
-    framed = np.pad(np.asarray(jnp.rint(large), np.uint8), ((0, 0), (data.margin, data.margin), (data.margin, data.margin)))
+    framed = np.pad(
+        np.asarray(jnp.rint(large), np.uint8),
+        ((0, 0), (data.margin, data.margin), (data.margin, data.margin)),
+    )
     pixels = np.repeat(framed[..., None], 3, axis=-1)
     return ArraySource(pixels, labels, CLASS_NAMES)
 
 
 def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
-    register("digits_from_arrays", enlarged)
-    config = recipe("digits").config
-    config = replace(config, data=replace(config.data, name="digits_from_arrays", threads=0), seed=seed, epochs=epochs or config.epochs)
+    register_dataset("digits_from_arrays", enlarged)
+    config = load_recipe("digits").config
+    config = replace(
+        config,
+        data=replace(config.data, name="digits_from_arrays", threads=0),
+        seed=seed,
+        epochs=epochs or config.epochs,
+    )
     run = FromArrays(config, room)
     state, batches = run.initial_state(), run.train_batches(0)
     began = time.perf_counter()
@@ -60,7 +68,9 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
         state, _ = run.train_step(state, batch)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
-    scored = evaluate(run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source))
+    scored = score_batches(
+        run.eval_step, state.variables, run.test_batches(), examples=len(run.test_source)
+    )
     return {
         "seed": seed,
         "epochs": config.epochs,
@@ -75,11 +85,17 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
 def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
     """One step of BN-Inception at 224 px, RMSProp; then ten more, timed."""
     network = create("bn_inception", dtype=jnp.dtype(dtype), examples_per_group=min(32, batch_size))
-    rule = optimizer("rmsprop", 0.045, clip_norm=2.0)
-    start = partial(initial_state, network=network, optimizer=rule, image_shape=(224, 224, 3), averaged=False)
-    state = room.build(start, jax.random.key(0))
+    rule = make_optimizer("rmsprop", 0.045, clip_norm=2.0)
+    start = partial(
+        make_initial_state,
+        network=network,
+        optimizer=rule,
+        image_shape=(224, 224, 3),
+        averaged=False,
+    )
+    state = room.initialize_sharded(start, jax.random.key(0))
     rng = np.random.default_rng(0)
-    batch = room.lay_out(
+    batch = room.make_global_batch(
         Batch(
             rng.integers(0, 256, (batch_size, 224, 224, 3), np.uint8),
             rng.integers(0, 1000, batch_size).astype(np.int32),
@@ -88,9 +104,18 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         ),
         batch_size,
     )
-    prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-    learning = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0, l2=4e-5)
-    step = room.compile(partial(train_step, optimizer=rule, gradient=learning), state=state)
+    prepare = lambda batch, keys: (scale_pixels(batch.image), batch.label)  # noqa: E731
+    learning = partial(
+        compute_gradients,
+        network=network,
+        objective=classification_loss,
+        prepare=prepare,
+        seed=0,
+        l2=4e-5,
+    )
+    step = room.compile(
+        partial(train_step, optimizer=rule, compute_gradients=learning), state=state
+    )
     began = time.perf_counter()
     state, sums = jax.block_until_ready(step(state, batch))
     first = time.perf_counter() - began
@@ -119,7 +144,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256, help="of the full-size step")
     parser.add_argument("--dtype", default="bfloat16", help="of the full-size step")
     options = parser.parse_args()
-    room = everything()
+    room = all_devices_placement()
     figures = {
         "digits": train_digits(room, options.seed, options.epochs),
         "full_size": full_size_step(room, options.batch_size, options.dtype),

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
+from .inception import assumptions as of_inception
 from .inception import config as inception
-from .inception import stand_in as of_inception
 
 config = replace(inception, model=Model("bn_baseline"))
-stand_in = of_inception | {"steps": "the paper's curve goes on as long as Inception's"}
+assumptions = of_inception | {"steps": "the paper's curve goes on as long as Inception's"}

@@ -15,10 +15,12 @@ from dataclasses import replace
 from inception_jax.config import Experiment
 
 from .bn_x30 import config as bn_x30
-from .recipes import BN_PAPER_STAND_IN
+from .recipes import BN_PAPER_ASSUMPTIONS
 
 
-def member(seed: int, init_scale: float, dropout_rate: float, per_activation_in: tuple[str, ...]) -> Experiment:
+def member(
+    seed: int, init_scale: float, dropout_rate: float, per_activation_in: tuple[str, ...]
+) -> Experiment:
     return replace(
         bn_x30,
         model=replace(bn_x30.model, init_scale=init_scale, dropout_rate=dropout_rate),
@@ -36,7 +38,7 @@ members = (
     member(4, 1.0, 0.05, LAST),
     member(5, 1.5, 0.1, LAST),
 )
-stand_in = BN_PAPER_STAND_IN | {
+assumptions = BN_PAPER_ASSUMPTIONS | {
     "steps": "each network peaked after about 6e6",
     "model.init_scale": "larger initial weights are printed, how much larger is not; 1.5",
     "model.dropout_rate": "5 or 10 % is printed, which network has which is not",

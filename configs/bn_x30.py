@@ -12,7 +12,7 @@ Measured here: not yet run.
 from dataclasses import replace
 
 from .bn_x5 import config as bn_x5
-from .recipes import BN_PAPER_STAND_IN
+from .recipes import BN_PAPER_ASSUMPTIONS
 
 config = replace(bn_x5, optimizer=replace(bn_x5.optimizer, learning_rate=30 * 0.0015))
-stand_in = BN_PAPER_STAND_IN
+assumptions = BN_PAPER_ASSUMPTIONS

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
+from .bn_x5 import assumptions as of_bn_x5
 from .bn_x5 import config as bn_x5
-from .bn_x5 import stand_in as of_bn_x5
 
 config = replace(bn_x5, model=Model("bn_x5_sigmoid"))
-stand_in = of_bn_x5
+assumptions = of_bn_x5

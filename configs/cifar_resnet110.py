@@ -20,10 +20,15 @@ config = replace(
     model=Model("cifar_resnet110"),
     data=replace(WIDE.data, pad_with="zeros"),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, l2=1e-4),
-    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(32_000 * 128 / 50_000, 48_000 * 128 / 50_000), warmup_epochs=1),
+    schedule=Schedule(
+        "piecewise",
+        decay_rate=0.1,
+        at_epochs=(32_000 * 128 / 50_000, 48_000 * 128 / 50_000),
+        warmup_epochs=1,
+    ),
     steps=64_000,
 )
-stand_in = {
+assumptions = {
     "schedule.warmup_epochs": "0.01 until the training error is below 80 % (about 400 steps) in the paper; a linear rise over 391 here",
     "data.scaling": "the mean of each pixel is subtracted in the paper; mean and deviation of each channel here",
 }

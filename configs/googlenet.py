@@ -18,13 +18,15 @@ from .recipes import IMAGENET_224
 config = Experiment(
     model=Model("googlenet", aux=True),
     data=replace(IMAGENET_224, colour="slim"),
-    optimizer=Optimizer("momentum", learning_rate=0.01, momentum=0.9, l2=2e-4, average_decay=0.9999),
+    optimizer=Optimizer(
+        "momentum", learning_rate=0.01, momentum=0.9, l2=2e-4, average_decay=0.9999
+    ),
     schedule=Schedule("exponential", decay_rate=0.96, decay_epochs=8),
     objective=Objective(aux_weight=0.3),
     batch_size=32,
     epochs=250,
 )
-stand_in = {
+assumptions = {
     "optimizer.learning_rate": "not printed; Caffe's",
     "optimizer.l2": "not printed; Caffe's",
     "optimizer.average_decay": "Polyak averaging is named without a value; 0.9999 is TensorFlow's Inception-v3's",

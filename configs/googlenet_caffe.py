@@ -24,4 +24,6 @@ config = Experiment(
     batch_size=32,
     steps=2_400_000,
 )
-stand_in = {"data.crop": "256x256 images and random crops of 224 in the release; whole images resized to 224 here"}
+assumptions = {
+    "data.crop": "256x256 images and random crops of 224 in the release; whole images resized to 224 here"
+}

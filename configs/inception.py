@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from inception_jax.config import Model, Schedule
 
-from .recipes import BN_PAPER, BN_PAPER_STAND_IN
+from .recipes import BN_PAPER, BN_PAPER_ASSUMPTIONS
 
 config = replace(
     BN_PAPER,
@@ -23,6 +23,6 @@ config = replace(
     schedule=Schedule("exponential", decay_rate=0.96, decay_epochs=8),
     steps=31_000_000,
 )
-stand_in = BN_PAPER_STAND_IN | {
+assumptions = BN_PAPER_ASSUMPTIONS | {
     "data.shuffle_block": "the shards of its data are not described; 32 keeps the same examples together in each mini-batch",
 }

@@ -14,10 +14,12 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
-from .recipes import RETHINKING, RETHINKING_STAND_IN
+from .recipes import RETHINKING, RETHINKING_ASSUMPTIONS
 
-config = replace(RETHINKING, model=Model("inception_resnet_v2", aux=True), batch_size=640, epochs=160)
-stand_in = RETHINKING_STAND_IN | {
+config = replace(
+    RETHINKING, model=Model("inception_resnet_v2", aux=True), batch_size=640, epochs=160
+)
+assumptions = RETHINKING_ASSUMPTIONS | {
     "batch_size": "20 replicas are printed, their batches are not; 32 each, as in the paper before",
     "epochs": "read off the curves of figures 21 to 24",
     "objective.label_smoothing": "not in the text; the paper before has it",

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
-from .recipes import RETHINKING, RETHINKING_STAND_IN
+from .recipes import RETHINKING, RETHINKING_ASSUMPTIONS
 
 config = replace(RETHINKING, model=Model("inception_v2_rethinking", "stem_7x7", aux=True))
-stand_in = RETHINKING_STAND_IN
+assumptions = RETHINKING_ASSUMPTIONS

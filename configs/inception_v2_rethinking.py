@@ -13,12 +13,14 @@ from dataclasses import replace
 
 from inception_jax.config import Model, Optimizer
 
-from .recipes import RETHINKING, RETHINKING_STAND_IN
+from .recipes import RETHINKING, RETHINKING_ASSUMPTIONS
 
 config = replace(
     RETHINKING,
     model=Model("inception_v2_rethinking", "stem_7x7", aux=True),
-    optimizer=Optimizer("momentum", learning_rate=0.045, momentum=0.9, l2=4e-5, clip_norm=2.0, average_decay=0.9999),
+    optimizer=Optimizer(
+        "momentum", learning_rate=0.045, momentum=0.9, l2=4e-5, clip_norm=2.0, average_decay=0.9999
+    ),
     objective=replace(RETHINKING.objective, label_smoothing=0.0),
 )
-stand_in = RETHINKING_STAND_IN | {"optimizer.learning_rate": "printed for RMSProp alone"}
+assumptions = RETHINKING_ASSUMPTIONS | {"optimizer.learning_rate": "printed for RMSProp alone"}

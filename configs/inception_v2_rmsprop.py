@@ -12,7 +12,7 @@ Measured here: not yet run.
 from dataclasses import replace
 
 from .inception_v2_rethinking import config as first
-from .recipes import RETHINKING, RETHINKING_STAND_IN
+from .recipes import RETHINKING, RETHINKING_ASSUMPTIONS
 
 config = replace(first, optimizer=RETHINKING.optimizer)
-stand_in = RETHINKING_STAND_IN
+assumptions = RETHINKING_ASSUMPTIONS

@@ -13,7 +13,7 @@ Measured here: not yet run.
 from dataclasses import replace
 
 from .inception_v3 import config as inception_v3
-from .recipes import RETHINKING_STAND_IN
+from .recipes import RETHINKING_ASSUMPTIONS
 
 members = tuple(replace(inception_v3, seed=seed) for seed in range(4))
-stand_in = RETHINKING_STAND_IN | {"seed": "in what the four differ is not printed"}
+assumptions = RETHINKING_ASSUMPTIONS | {"seed": "in what the four differ is not printed"}

@@ -20,7 +20,14 @@ config = replace(
     model=Model("inception_v3", "torchvision"),
     norm=Norm(examples_per_group=128, decay=0.9),
     data=replace(
-        IMAGENET_299, crop="area", crop_min_area=0.08, colour="jitter", lighting=0.1, mixup=0.2, scaling="imagenet", test_crop="square"
+        IMAGENET_299,
+        crop="area",
+        crop_min_area=0.08,
+        colour="jitter",
+        lighting=0.1,
+        mixup=0.2,
+        scaling="imagenet",
+        test_crop="square",
     ),
     optimizer=Optimizer("momentum", learning_rate=0.4, momentum=0.9, l2=1e-4),
     schedule=Schedule("cosine", warmup_epochs=5),
@@ -28,4 +35,4 @@ config = replace(
     batch_size=1024,
     epochs=200,
 )
-stand_in = {"model.aux": "not described; left out"}
+assumptions = {"model.aux": "not described; left out"}

@@ -20,9 +20,17 @@ config = replace(
     model=Model("inception_v3", "tf_slim", aux=True),
     norm=Norm(examples_per_group=128, decay=0.996),
     data=replace(RETHINKING.data, colour="tpu"),
-    optimizer=Optimizer("rmsprop", learning_rate=0.165 * 1024 / 256, momentum=0.9, decay=0.9, epsilon=1.0, l2=4e-5, average_decay=0.995),
+    optimizer=Optimizer(
+        "rmsprop",
+        learning_rate=0.165 * 1024 / 256,
+        momentum=0.9,
+        decay=0.9,
+        epsilon=1.0,
+        l2=4e-5,
+        average_decay=0.995,
+    ),
     schedule=Schedule("exponential", decay_rate=0.94, decay_epochs=3, floor=1e-4),
     batch_size=1024,
     steps=213_000,
 )
-stand_in: dict[str, str] = {}  # each value is the release's own default
+assumptions: dict[str, str] = {}  # each value is the release's own default

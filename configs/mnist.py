@@ -20,7 +20,7 @@ config = Experiment(
     steps=50_000,
     evaluate_every_epochs=1,
 )
-stand_in = {
+assumptions = {
     "optimizer.learning_rate": "not printed; 0.1",
     "optimizer.momentum": "the optimizer is not printed; plain SGD",
     "data.binarize": "binary images are printed, the threshold is not; a half",

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
+from .mnist import assumptions as of_mnist
 from .mnist import config as plain
-from .mnist import stand_in as of_mnist
 
 config = replace(plain, model=Model("mnist_bn"))
-stand_in = of_mnist
+assumptions = of_mnist

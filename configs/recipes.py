@@ -1,13 +1,20 @@
 """What several recipes share, as values to `replace` from. Sections and sources are those of each recipe's docstring.
 
-`stand_in` of a recipe says which of its values the source never published, and where they come from instead.
+`assumptions` of a recipe says which of its values the source never published, and where they come from instead.
 """
 
 from inception_jax.config import Data, Experiment, Model, Norm, Objective, Optimizer, Schedule
 
 # ImageNet, cropped by GoogLeNet's law (arXiv:1409.4842, section 6) and evaluated on the central crop.
 IMAGENET_224 = Data(
-    "imagenet2012", test_split="validation", orientation="ignore", image_size=224, crop="area", flip=True, test_crop="square", threads=16
+    "imagenet2012",
+    test_split="validation",
+    orientation="ignore",
+    image_size=224,
+    crop="area",
+    flip=True,
+    test_crop="square",
+    threads=16,
 )
 
 # ImageNet as TensorFlow's releases read it (slim/preprocessing/inception_preprocessing.py).
@@ -24,7 +31,7 @@ BN_PAPER = Experiment(
     batch_size=32,
     evaluate_every_epochs=1,
 )
-BN_PAPER_STAND_IN = {
+BN_PAPER_ASSUMPTIONS = {
     "optimizer.momentum": "no value is printed; 0.9 is GoogLeNet's",
     "optimizer.l2": "no value is printed, only that BN-x5 has a fifth; 2e-4 is Caffe's GoogLeNet's",
     "schedule.decay_rate": "no rate is printed, only that BN-x5 decays six times faster; 0.96 in 8 epochs is GoogLeNet's",
@@ -38,13 +45,22 @@ BN_PAPER_STAND_IN = {
 RETHINKING = Experiment(
     norm=Norm(examples_per_group=32, decay=0.9997),
     data=IMAGENET_299,
-    optimizer=Optimizer("rmsprop", learning_rate=0.045, momentum=0.9, decay=0.9, epsilon=1.0, l2=4e-5, clip_norm=2.0, average_decay=0.9999),
+    optimizer=Optimizer(
+        "rmsprop",
+        learning_rate=0.045,
+        momentum=0.9,
+        decay=0.9,
+        epsilon=1.0,
+        l2=4e-5,
+        clip_norm=2.0,
+        average_decay=0.9999,
+    ),
     schedule=Schedule("exponential", decay_rate=0.94, decay_epochs=2),
     objective=Objective(label_smoothing=0.1, aux_weight=0.4),
     batch_size=1600,
     epochs=100,
 )
-RETHINKING_STAND_IN = {
+RETHINKING_ASSUMPTIONS = {
     "optimizer.momentum": "the text names none for RMSProp; 0.9 is the release's",
     "optimizer.l2": "not in the text; the release's",
     "optimizer.average_decay": "the text says a running average; 0.9999 is the release's",
@@ -66,7 +82,7 @@ RESNET = Experiment(
     batch_size=256,
     epochs=90,
 )  # fmt: skip
-RESNET_STAND_IN = {
+RESNET_ASSUMPTIONS = {
     "data.resize": "Torch's bicubic; Pillow's is the nearest here",
     "optimizer.l2": "1e-4 as released, but on kernels alone, where the release has it on gammas and biases too",
 }
@@ -75,10 +91,17 @@ RESNET_STAND_IN = {
 WIDE = Experiment(
     model=Model("wrn_28_10"),
     norm=Norm(decay=0.9),
-    data=Data("cifar10", image_size=32, pad_and_crop=4, pad_with="reflection", flip=True, scaling="cifar10"),
+    data=Data(
+        "cifar10",
+        image_size=32,
+        pad_and_crop=4,
+        pad_with="reflection",
+        flip=True,
+        scaling="cifar10",
+    ),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, nesterov=True, l2=5e-4),
     schedule=Schedule("piecewise", decay_rate=0.2, at_epochs=(60, 120, 160)),
     batch_size=128,
     epochs=200,
 )
-WIDE_STAND_IN = {"optimizer.l2": "5e-4 as printed, but on kernels alone"}
+WIDE_ASSUMPTIONS = {"optimizer.l2": "5e-4 as printed, but on kernels alone"}

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
-from .recipes import RESNET, RESNET_STAND_IN
+from .recipes import RESNET, RESNET_ASSUMPTIONS
 
 config = replace(RESNET, model=Model("resnet152"))
-stand_in = RESNET_STAND_IN
+assumptions = RESNET_ASSUMPTIONS

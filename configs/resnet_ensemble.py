@@ -15,14 +15,20 @@ from dataclasses import replace
 
 from inception_jax.config import Model
 
-from .recipes import RESNET, RESNET_STAND_IN
+from .recipes import RESNET, RESNET_ASSUMPTIONS
 
-NETWORKS = (("resnet34", "paper"), ("resnet34", "shortcut_c"), ("resnet50", "paper"), ("resnet101", "paper"), ("resnet152", "paper"))
+NETWORKS = (
+    ("resnet34", "paper"),
+    ("resnet34", "shortcut_c"),
+    ("resnet50", "paper"),
+    ("resnet101", "paper"),
+    ("resnet152", "paper"),
+)
 members = (
     *(replace(RESNET, model=Model(name, variant)) for name, variant in NETWORKS),
     replace(RESNET, model=Model("resnet152", "paper"), seed=1),
 )
-stand_in = RESNET_STAND_IN | {
+assumptions = RESNET_ASSUMPTIONS | {
     "model.name": "six models of different depth, two of 152 layers, are printed; the others here are those of table 4",
     "epochs": "not printed for these; the 90 of fb.resnet.torch",
 }

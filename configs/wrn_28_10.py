@@ -9,7 +9,7 @@ Published: 4.00 % error, median of five (table 5).
 Measured here: not yet run.
 """
 
-from .recipes import WIDE, WIDE_STAND_IN
+from .recipes import WIDE, WIDE_ASSUMPTIONS
 
 config = WIDE
-stand_in = WIDE_STAND_IN
+assumptions = WIDE_ASSUMPTIONS

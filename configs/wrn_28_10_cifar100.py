@@ -11,7 +11,7 @@ Measured here: not yet run.
 
 from dataclasses import replace
 
-from .recipes import WIDE, WIDE_STAND_IN
+from .recipes import WIDE, WIDE_ASSUMPTIONS
 
 config = replace(WIDE, data=replace(WIDE.data, name="cifar100", scaling="cifar100"))
-stand_in = WIDE_STAND_IN
+assumptions = WIDE_ASSUMPTIONS

@@ -8,14 +8,23 @@ _HOMES = {
     "architecture": "inception_jax.models",
     "create": "inception_jax.nn.create",
     "Outputs": "inception_jax.nn.network",
-    "evaluate": "inception_jax.evaluation.direct",
+    "evaluate": "inception_jax.evaluation.evaluate",
     "list_models": "inception_jax.models",
-    "load": "inception_jax.weights.file",
+    "load": "inception_jax.weights.files",
     "measure": "inception_jax.spec.measure",
     "Predictor": "inception_jax.weights.predictor",
 }
 
-__all__ = ["Outputs", "Predictor", "architecture", "create", "evaluate", "list_models", "load", "measure"]
+__all__ = [
+    "Outputs",
+    "Predictor",
+    "architecture",
+    "create",
+    "evaluate",
+    "list_models",
+    "load",
+    "measure",
+]
 
 
 def __getattr__(name: str):
@@ -23,7 +32,9 @@ def __getattr__(name: str):
         return importlib.import_module("inception_jax.weights")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'inception_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    raise AttributeError(
+        f"module 'inception_jax' has no attribute {name!r}; it has {', '.join(__all__)}"
+    )
 
 
 def __dir__() -> list[str]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from inception_jax import __version__
-from inception_jax.commands.line import IMPORTED
+from inception_jax.commands.cli_utils import IMPORTED
 from inception_jax.config import ConfigError
-from inception_jax.errors import ExitCode, UserError, exit_code, message
-from inception_jax.interruption import Interruption
+from inception_jax.errors import ExitCode, UserError, format_message, get_exit_code
+from inception_jax.preemption import PreemptionHandler
 
 NAMES = (
     "train", "evaluate", "predict", "features", "convert", "verify", "export", "models", "recipes", "data", "plan", "benchmark", "report",
@@ -25,10 +25,19 @@ NAMES = (
 BESIDE = {"features": "predict", "verify": "convert"}
 """Commands in a module of another's name."""
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    name: getattr(importlib.import_module(f"inception_jax.commands.{BESIDE.get(name, name)}"), name) for name in NAMES
+    name: getattr(importlib.import_module(f"inception_jax.commands.{BESIDE.get(name, name)}"), name)
+    for name in NAMES
 }
 EXTRAS = {
-    "data": ("PIL", "cv2", "simplejpeg", "grain", "tensorflow_datasets", "array_record", "google_crc32c"),
+    "data": (
+        "PIL",
+        "cv2",
+        "simplejpeg",
+        "grain",
+        "tensorflow_datasets",
+        "array_record",
+        "google_crc32c",
+    ),
     "export": ("flatbuffers", "onnx", "onnxruntime"),
     "report": ("matplotlib", "tensorboardX"),
 }
@@ -65,17 +74,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(error, error.exit_code)
     except ModuleNotFoundError as error:
-        extra = next((extra for extra, modules in EXTRAS.items() if (error.name or "").partition(".")[0] in modules), None)
+        extra = next(
+            (
+                extra
+                for extra, modules in EXTRAS.items()
+                if (error.name or "").partition(".")[0] in modules
+            ),
+            None,
+        )
         if extra is None:
             raise
-        return _failed(f"this needs {error.name}, which is not installed: pip install 'inception-jax[{extra}]'", ExitCode.CONFIG)
+        return _failed(
+            f"this needs {error.name}, which is not installed: pip install 'inception-jax[{extra}]'",
+            ExitCode.CONFIG,
+        )
     except Exception as error:
         if _is_without_device(error):
-            asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).strip().partition("\n")[0] or "it is not installed"
-            return _failed(f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out", ExitCode.CONFIG)
-        if exit_code(error) == ExitCode.CONFIG and isinstance(error, OSError):
-            return _failed(f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions", ExitCode.CONFIG)
-        if exit_code(error) != ExitCode.STORAGE:
+            asked, reason = (
+                os.environ.get("JAX_PLATFORMS", ""),
+                str(error).strip().partition("\n")[0] or "it is not installed",
+            )
+            return _failed(
+                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out",
+                ExitCode.CONFIG,
+            )
+        if get_exit_code(error) == ExitCode.CONFIG and isinstance(error, OSError):
+            return _failed(
+                f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions",
+                ExitCode.CONFIG,
+            )
+        if get_exit_code(error) != ExitCode.STORAGE:
             raise  # a bug of ours: the traceback is what helps
         traceback.print_exc()  # it says what was being written, which the system's message does not
         return _failed(f"storage failed: {error}", ExitCode.STORAGE)
@@ -85,12 +113,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_without_device(error: Exception) -> bool:
     """Returns whether JAX could not start its platform, whatever touched a device first: of cuda that is an assertion without a text."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.endswith("xla_bridge.py") and isinstance(error, RuntimeError | AssertionError)
+    return (
+        bool(frames)
+        and frames[-1].filename.endswith("xla_bridge.py")
+        and isinstance(error, RuntimeError | AssertionError)
+    )
 
 
 def _failed(error: object, code: int) -> int:
     with contextlib.suppress(OSError):
-        print(f"inception-jax: {message(error)}", file=sys.stderr, flush=True)
+        print(f"inception-jax: {format_message(error)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -99,7 +131,9 @@ def _summaries() -> list[str]:
     lines = []
     for name, function in COMMANDS.items():
         sentence = (function.__doc__ or "").split("\n")[0].partition(". ")[0].rstrip(".")
-        lines += textwrap.wrap(sentence, WIDTH, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
+        lines += textwrap.wrap(
+            sentence, WIDTH, initial_indent=f"  {name:11}", subsequent_indent=" " * 13
+        )
     return lines
 
 
@@ -117,14 +151,16 @@ def _imported(arguments: list[str]) -> list[str]:
         try:
             importlib.import_module(package)
         except (ImportError, ValueError) as error:
-            raise ConfigError(f"--import {package}: {error}; name a module on the Python path or in this folder") from error
+            raise ConfigError(
+                f"--import {package}: {error}; name a module on the Python path or in this folder"
+            ) from error
         IMPORTED.append(package)
     return rest
 
 
 def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command, and ends this process with its exit code."""
-    Interruption.owns_process = True
+    PreemptionHandler.owns_process = True
     code = main(arguments)
     if code == ExitCode.STORAGE:
         # Orbax's threads go on trying to write for five minutes after a save that failed, and Python would wait for them.

@@ -3,7 +3,7 @@
 The sections are frozen dataclasses with neutral defaults; a recipe in `configs/` names what it changes. Nothing derived
 is stored: what follows from other fields is a property, so that it also follows the command line.
 
-Each field is part of the run's identity, unless its metadata says `may_change`: a run that is resumed with another
+Each field is part of the run's identity, unless its metadata says `changeable_field`: a run that is resumed with another
 identity would not be the same run.
 """
 
@@ -17,6 +17,7 @@ from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
+from inception_jax import old_names
 from inception_jax.errors import ExitCode, UserError
 
 
@@ -26,12 +27,12 @@ class ConfigError(UserError, ValueError):
     exit_code = ExitCode.CONFIG
 
 
-def may_change(default: Any) -> Any:
+def changeable_field(default: Any) -> Any:
     """A field that a resumed run may give another value."""
     return field(default=default, metadata={"may_change": True})
 
 
-def only(default: Any, *names: str) -> Any:
+def field_for(default: Any, *names: str) -> Any:
     """A field that has a meaning under these values of its section's `name` alone."""
     return field(default=default, metadata={"only": names})
 
@@ -67,15 +68,18 @@ class Model:
     """Train with the auxiliary heads."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Of the activations. Parameters, their gradients, statistics, logits and loss are at least float32."""
-    recompute: tuple[str, ...] = may_change(())
+    recompute: tuple[str, ...] = changeable_field(())
     """End points whose inside is computed once more in the backward pass instead of kept, by patterns: Mixed_5*. Memory for time."""
-    rewrites: tuple[str, ...] | None = may_change(None)
+    rewrites: tuple[str, ...] | None = changeable_field(None)
     """Rules of docs/rewrites.md by which the same function is computed for less; those that win on the platform where not given."""
 
     @property
-    def kept_rewrites(self) -> tuple[str, ...] | None:
-        """`rewrites` without those that this version no longer has."""
-        return None if self.rewrites is None else tuple(name for name in self.rewrites if name not in REMOVED_REWRITES)
+    def known_rewrites(self) -> tuple[str, ...] | None:
+        """Returns `rewrites` under their names of this version, without the removed ones."""
+        if self.rewrites is None:
+            return None
+        kept = (name for name in self.rewrites if name not in REMOVED_REWRITES)
+        return tuple(old_names.REWRITES.get(name, name) for name in kept)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ class Data:
     orientation: Literal["apply", "ignore"] = "apply"
     """Whether images are turned as their EXIF orientation says, as photographs need it; published scores on ImageNet are of images that are
     not, so its recipes ignore it, unless data.name is changed to folder."""
-    resize: Literal["bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear", "nearest"] = "bilinear"
+    resize: Literal[
+        "bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear", "nearest"
+    ] = "bilinear"
     """OpenCV's bilinear or area filter, Pillow's antialiased ones, TensorFlow 1's bilinear, or Pillow's nearest pixel."""
     margin: int = 0
     """Black pixels around each image, within image_size: room for what augmentation moves and turns."""
@@ -120,13 +126,13 @@ class Data:
     """The part of each held-out image: of both sides (TF-Slim), or a square of the shorter side (torchvision, timm)."""
     test_crop_fraction: float = 0.875
     """Of each side that test_crop keeps: 299 / 342 with torchvision's Inception-v3."""
-    shift: float = 0.0
+    translate: float = 0.0
     """Move each training image by up to so many pixels, up or down and left or right."""
-    stretch: float = 0.0
-    """Scale height and width of each training image, each by up to exp(+-stretch)."""
-    turn: float = 0.0
+    scale: float = 0.0
+    """Scale height and width of each training image, each by up to exp(+-scale)."""
+    rotate: float = 0.0
     """Turn each training image by up to so many degrees, either way."""
-    slant: float = 0.0
+    shear: float = 0.0
     """Lean upright lines of each training image by up to so many degrees, either way."""
     flip: bool = False
     """Mirror every other training image."""
@@ -145,15 +151,25 @@ class Data:
     """Pixels above half to white, the others to black."""
     mixup: float = 0.0
     """Blend training images in pairs, with shares from Beta(mixup, mixup); 0 for none."""
-    scaling: Literal["inception", "imagenet", "vgg", "caffe", "googlenet", "cadene", "facenet", "cifar10", "cifar100"] = "inception"
+    scaling: Literal[
+        "inception",
+        "imagenet",
+        "vgg",
+        "caffe",
+        "googlenet",
+        "cadene",
+        "facenet",
+        "cifar10",
+        "cifar100",
+    ] = "inception"
     """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels, or of those of released weights."""
-    on_bad_example: Literal["stop", "skip_and_count"] = may_change("stop")
+    on_bad_example: Literal["stop", "skip_and_count"] = changeable_field("stop")
     """What an image that cannot be read does to the run: ends it with its name, or weighs 0, is named and counted."""
-    changed: Literal["refuse", "accept"] = may_change("refuse")
+    changed: Literal["refuse", "accept"] = changeable_field("refuse")
     """Whether a run goes on where its data have other classes, sizes or files than those that it was begun with."""
-    directory: str | None = may_change(None)
+    directory: str | None = changeable_field(None)
     """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
-    threads: int = may_change(2)
+    threads: int = changeable_field(2)
     """Decoding threads, through Grain; 0 decodes in the training loop's own thread, without Grain."""
 
 
@@ -165,9 +181,9 @@ class Optimizer:
     """Before the schedule's decay."""
     momentum: float = 0.9
     nesterov: bool = False
-    decay: float = only(0.9, "rmsprop")
+    decay: float = field_for(0.9, "rmsprop")
     """Of the mean square."""
-    epsilon: float = only(1.0, "rmsprop")
+    epsilon: float = field_for(1.0, "rmsprop")
     """Added to the mean square."""
     l2: float = 0.0
     """The loss gains l2 / 2 * sum(kernel^2), through its gradient; biases, gammas and betas are left out."""
@@ -183,16 +199,16 @@ class Optimizer:
 class Schedule:
     name: Literal["constant", "exponential", "piecewise", "polynomial", "cosine"] = "constant"
     """polynomial and cosine end at the run's last step, so the run's length is then part of its identity."""
-    decay_rate: float = only(0.94, "exponential", "piecewise")
-    decay_epochs: float = only(2.0, "exponential")
+    decay_rate: float = field_for(0.94, "exponential", "piecewise")
+    decay_epochs: float = field_for(2.0, "exponential")
     """Multiply by decay_rate once in so many epochs."""
-    staircase: bool = only(True, "exponential")
+    staircase: bool = field_for(True, "exponential")
     """All at once at the end of decay_epochs, not a little at each step."""
-    floor: float = only(0.0, "exponential")
+    floor: float = field_for(0.0, "exponential")
     """The fraction of the rate that it does not fall below."""
-    at_epochs: tuple[float, ...] = only((), "piecewise")
+    at_epochs: tuple[float, ...] = field_for((), "piecewise")
     """Multiply by decay_rate at these epochs of the run."""
-    power: float = only(1.0, "polynomial")
+    power: float = field_for(1.0, "polynomial")
     """(1 - the part of the run that is over) to this power."""
     warmup_epochs: float = 0.0
     """Rise linearly from 0 first."""
@@ -228,63 +244,72 @@ class Experiment:
     """Meaning of the fields, for runs that were begun by an earlier version. Before 3 there was no data.orientation.
     1 is what runs had before formats were noted: there the periods, boundaries and warm-up of a schedule are whole steps, logits are
     computed at the platform's default precision, and an image that could not be read is a black one in the statistics of its batch."""
-    examples_per_device: int | None = may_change(None)
+    examples_per_device: int | None = changeable_field(None)
     """At most so many pass through a device at once: where its share of the batch is larger, gradients are accumulated. Groups of
     norm.examples_per_group stay whole; dropout draws otherwise."""
-    parameter_shards: int = may_change(1)
+    parameter_shards: int = changeable_field(1)
     """Devices over which parameters, optimizer state and averages are spread; 1 keeps them whole on each."""
-    require: str | None = may_change(None)
+    require: str | None = changeable_field(None)
     """Devices without which the run does not begin: tpu:32, gpu:8, cpu; all processes' together."""
-    log_every_steps: int = may_change(20)
-    profile_steps: str | None = may_change(None)
+    log_every_steps: int = changeable_field(20)
+    profile_steps: str | None = changeable_field(None)
     """Steps to profile, 100:110, for TensorBoard's profiler or xprof: it finds them in the workdir's tensorboard/."""
-    evaluate_every_epochs: float = may_change(1.0)
+    evaluate_every_epochs: float = changeable_field(1.0)
     """0 evaluates at the end alone."""
-    checkpoint_every_epochs: float = may_change(1.0)
+    checkpoint_every_epochs: float = changeable_field(1.0)
     """0 saves at the end alone."""
-    from_scratch: bool = may_change(False)
+    from_scratch: bool = changeable_field(False)
     """Begin again from the first step where every checkpoint of the run is damaged, instead of ending with 65."""
-    keep_checkpoints: int = may_change(2)
+    keep_checkpoints: int = changeable_field(2)
     """The newest ones."""
-    keep_best: int = may_change(0)
+    keep_best: int = changeable_field(0)
     """And so many of those with the highest held-out top-1."""
-    on_not_finite: Literal["stop", "skip_and_count"] = may_change("stop")
+    on_not_finite: Literal["stop", "skip_and_count"] = changeable_field("stop")
     """What becomes of a run whose loss or gradient is NaN or infinite: it ends, or the step changes nothing and is counted."""
-    max_consecutive_skipped: int = may_change(50)
+    max_consecutive_skipped: int = changeable_field(50)
     """Steps in a row that are skipped, after which the run ends all the same."""
-    init_from: str | None = may_change(None)
+    init_from: str | None = changeable_field(None)
     """The workdir of another run, or a file of weights, to begin from; arrays of the same name and shape are taken over, a head of other
     classes is new."""
-    workdir: str | None = may_change(None)
+    workdir: str | None = changeable_field(None)
     """Where the run lives; runs/<recipe> where not given."""
 
     @property
-    def profiled(self) -> tuple[int, int] | None:
+    def profile_span(self) -> tuple[int, int] | None:
         """The first and the last step to profile."""
         if self.profile_steps is None:
             return None
         first, _, last = self.profile_steps.partition(":")
         if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
-            raise ConfigError(f"profile_steps is {self.profile_steps!r}: give the first and the last step, as 100:110")
+            raise ConfigError(
+                f"profile_steps is {self.profile_steps!r}: give the first and the last step, as 100:110"
+            )
         return int(first), int(last)
 
     @property
-    def old_meaning(self) -> str:
+    def old_format_note(self) -> str:
         """Says which fields mean something else than in a new run of this version, or nothing any more; empty where none does."""
         notes = []
         if removed := [name for name in self.model.rewrites or () if name in REMOVED_REWRITES]:
             notes.append(
                 f"model.rewrites: {', '.join(removed)} lost by measurement and is no longer there: run without, to the same function"
             )
+        for name in self.model.rewrites or ():
+            if new := old_names.REWRITES.get(name):
+                notes.append(f"model.rewrites: {name} is now called {new}")
         if self.format <= 2:
-            more = "" if self.format > 1 else "; periods are whole steps, and the precision of logits is the platform's"
+            more = (
+                ""
+                if self.format > 1
+                else "; periods are whole steps, and the precision of logits is the platform's"
+            )
             notes.append(
                 f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{more}"
             )
         return "; ".join(notes)
 
     @property
-    def lasting(self) -> bool:
+    def length_may_change(self) -> bool:
         """Whether the length of the run may be changed on resume: nothing but its end depends on it."""
         return self.schedule.name not in ("polynomial", "cosine")
 
@@ -304,35 +329,51 @@ class Experiment:
             if (attrgetter(name)(self) or 0) >= 1:
                 raise ConfigError(f"{name} is {attrgetter(name)(self)}: it must be below 1")
         if self.schedule.name == "piecewise" and not self.schedule.at_epochs:
-            raise ConfigError("schedule.at_epochs is empty: give the epochs at which the rate drops")
+            raise ConfigError(
+                "schedule.at_epochs is empty: give the epochs at which the rate drops"
+            )
         if self.schedule.name == "exponential" and not self.schedule.decay_epochs:
-            raise ConfigError("schedule.decay_epochs is 0: give the epochs after which the rate decays")
+            raise ConfigError(
+                "schedule.decay_epochs is 0: give the epochs after which the rate decays"
+            )
         if self.steps is None and self.schedule.warmup_epochs > self.epochs:
             raise ConfigError(
                 f"schedule.warmup_epochs are {self.schedule.warmup_epochs}, and the run has {self.epochs}: give fewer of them"
             )
         if self.seed >= 2**63:
             raise ConfigError(f"seed is {self.seed}: it must be below 2^63")
-        _ = self.profiled
+        _ = self.profile_span
         if self.examples_per_device == 0:
-            raise ConfigError("examples_per_device is 0: it must be above 0, or None for all at once")
+            raise ConfigError(
+                "examples_per_device is 0: it must be above 0, or None for all at once"
+            )
         for name in ("data.crop_min_area", "data.test_crop_fraction"):
             if not 0 < attrgetter(name)(self) <= 1:
-                raise ConfigError(f"{name} is {attrgetter(name)(self)}: it is a fraction, above 0 and at most 1")
+                raise ConfigError(
+                    f"{name} is {attrgetter(name)(self)}: it is a fraction, above 0 and at most 1"
+                )
         if 2 * self.data.margin >= self.data.image_size:
-            raise ConfigError(f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}")
+            raise ConfigError(
+                f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}"
+            )
         if self.data.shuffle_block < 1:
-            raise ConfigError("data.shuffle_block is 0: give the examples that stay together, 1 for a thorough shuffle")
+            raise ConfigError(
+                "data.shuffle_block is 0: give the examples that stay together, 1 for a thorough shuffle"
+            )
         if self.optimizer.clip_norm == 0:
-            raise ConfigError("optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping")
+            raise ConfigError(
+                "optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping"
+            )
         group = self.norm.examples_per_group
         if group and self.batch_size % group:
-            raise ConfigError(f"batch_size {self.batch_size} is not a multiple of norm.examples_per_group {group}: change either")
+            raise ConfigError(
+                f"batch_size {self.batch_size} is not a multiple of norm.examples_per_group {group}: change either"
+            )
         for section in ("optimizer", "schedule"):
             self._check_section(section, getattr(self, section))
 
     def _check_section(self, path: str, section: Any) -> None:
-        for item in foreign(section):
+        for item in list_inapplicable_fields(section):
             if getattr(section, item.name) != item.default:
                 raise ConfigError(
                     f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name is {section.name}: "
@@ -347,17 +388,21 @@ class Experiment:
     def identity(self) -> dict[str, Any]:
         """The fields, by dotted name, that a resumed run must have unchanged."""
         free = {name for name, item in _items(self) if item.metadata.get("may_change")}
-        if self.lasting:
+        if self.length_may_change:
             free |= {"epochs", "steps"}
         return {name: value for name, value in _leaves(self) if name not in free}
 
 
-def foreign(section: Any) -> list[dataclasses.Field]:
+def list_inapplicable_fields(section: Any) -> list[dataclasses.Field]:
     """Returns the fields of a section that have no meaning under its `name`."""
-    return [item for item in dataclasses.fields(section) if section.name not in item.metadata.get("only", (section.name,))]
+    return [
+        item
+        for item in dataclasses.fields(section)
+        if section.name not in item.metadata.get("only", (section.name,))
+    ]
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
+def list_differences(old: Experiment, new: Experiment) -> list[str]:
     """A line for each identity field that changed: `optimizer.learning_rate: 0.045 -> 0.1`."""
     before, after = old.identity(), new.identity()
     names = [*before, *(name for name in after if name not in before)]
@@ -369,9 +414,13 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
-def shared(experiment: Experiment) -> dict[str, Any]:
+def list_shared_fields(experiment: Experiment) -> dict[str, Any]:
     """The fields, by dotted name, that all processes of a run must have alike: not where a host has its data, nor its threads."""
-    return {name: value for name, value in _leaves(experiment) if name not in ("data.directory", "data.threads")}
+    return {
+        name: value
+        for name, value in _leaves(experiment)
+        if name not in ("data.directory", "data.threads")
+    }
 
 
 def from_json(fields: dict[str, Any]) -> Experiment:
@@ -383,13 +432,16 @@ def from_json(fields: dict[str, Any]) -> Experiment:
     if isinstance(fields, dict):
         fields = {"format": 1, **fields}  # it was not noted before there was a second
         if isinstance(fields.get("data"), dict):
-            fields["data"] = {"orientation": "ignore", **fields["data"]}  # as images were read before there was a choice
-    experiment: Experiment = build(Experiment, fields, "")
+            fields["data"] = {
+                "orientation": "ignore",
+                **fields["data"],
+            }  # as images were read before there was a choice
+    experiment: Experiment = build_section(Experiment, fields, "")
     experiment.check()
     return experiment
 
 
-def stored(workdir: Any) -> Experiment:
+def read_experiment(workdir: Any) -> Experiment:
     """The configuration that a workdir, on a disk or in an object store, was claimed with.
 
     Raises:
@@ -399,28 +451,37 @@ def stored(workdir: Any) -> Experiment:
     try:
         return from_json(json.loads(file.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{workdir} is no workdir: it has no experiment.json; give the folder of a run") from None
+        raise ConfigError(
+            f"{workdir} is no workdir: it has no experiment.json; give the folder of a run"
+        ) from None
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): move the folder away") from error
 
 
-def build(kind: Any, fields: Any, path: str) -> Any:
+def build_section(kind: Any, fields: Any, path: str) -> Any:
     if not isinstance(fields, dict):
-        raise ConfigError(f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be an object with fields")
+        raise ConfigError(
+            f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be an object with fields"
+        )
+    fields = old_names.rename_fields(kind.__name__.lower(), fields)
     known = {item.name: item for item in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?")
+            raise ConfigError(
+                f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?"
+            )
         nested = known[name].type
         if dataclasses.is_dataclass(nested):
-            value = build(nested, value, f"{path}{name}.")
+            value = build_section(nested, value, f"{path}{name}.")
         elif not _fits(value := tuple(value) if isinstance(value, list) else value, nested):
-            raise ConfigError(f"{path}{name} is {str(value)[:60]!r}: it must be {getattr(nested, '__name__', nested)}")
+            raise ConfigError(
+                f"{path}{name} is {str(value)[:60]!r}: it must be {getattr(nested, '__name__', nested)}"
+            )
         values[name] = value
     return kind(**values)
 

@@ -31,30 +31,41 @@ class UserError(Exception):
     exit_code: int = ExitCode.BUG
 
 
-def exit_code(error: BaseException) -> int:
+def get_exit_code(error: BaseException) -> int:
     """Returns the code that a process ends with on `error`: BUG for whatever a user cannot mend."""
     if isinstance(error, UserError):
         return error.exit_code
     if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename is not None:
         return ExitCode.CONFIG
-    return ExitCode.STORAGE if isinstance(error, OSError) and error.errno in STORAGE_FAULTS else ExitCode.BUG
+    return (
+        ExitCode.STORAGE
+        if isinstance(error, OSError) and error.errno in STORAGE_FAULTS
+        else ExitCode.BUG
+    )
 
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+CONTROL_CHARACTERS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 """Characters that a terminal obeys instead of showing them, changes of the direction of writing included, but no tabs and line ends."""
-LONG = 4000
+MAX_MESSAGE_CHARACTERS = 4000
 """Characters of a message: none prints a whole file."""
 
 
-def printable(text: object) -> str:
+def escape_control_characters(text: object) -> str:
     """Returns `text` on one line, with control characters and bytes that are no UTF-8 (surrogates) as escapes: `\\x1b`, `\\udcff`."""
-    return message(text).replace("\t", "\\t").replace("\n", "\\n")
+    return format_message(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
-def message(text: object) -> str:
+def format_message(text: object) -> str:
     """Returns `text` with control characters and bytes that are no UTF-8 as escapes; lines stay lines, and a long text is cut."""
     shown = str(text)
-    if len(shown) > LONG:
-        shown = f"{shown[: LONG - 200]} ... ({len(shown) - LONG + 200:,} characters more)"
-    shown = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", shown)
+    if len(shown) > MAX_MESSAGE_CHARACTERS:
+        shown = f"{shown[: MAX_MESSAGE_CHARACTERS - 200]} ... ({len(shown) - MAX_MESSAGE_CHARACTERS + 200:,} characters more)"
+    shown = CONTROL_CHARACTERS.sub(
+        lambda found: (
+            f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}"
+        ),
+        shown,
+    )
     return shown.encode(errors="backslashreplace").decode()

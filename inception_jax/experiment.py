@@ -12,21 +12,29 @@ import optax
 
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.data import augment, colour, crop, order
-from inception_jax.data.batches import Batch, Pixels, fill, stream
-from inception_jax.data.facts import DataFacts, Split, changes, split_changes
+from inception_jax.data.batches import Batch, Pixels, fill_batch, stream_batches
+from inception_jax.data.facts import DataFacts, SplitFacts, list_changes, list_split_changes
+from inception_jax.data.registry import open_source
 from inception_jax.data.source import DataError, Example, Source
-from inception_jax.data.sources import open_source
-from inception_jax.data.stopwatch import Stopwatch
-from inception_jax.mesh import Placement
-from inception_jax.models import REGISTRY, UnknownModelError, architecture
+from inception_jax.data.stage_timer import StageTimer
+from inception_jax.distributed.mesh import Placement
+from inception_jax.models import REGISTRY, UnknownModelError, get_architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.spec.measure import Measurement, UnknownShapeError, check, measure
-from inception_jax.spec.rewrite import best
-from inception_jax.spec.vocabulary import pair
+from inception_jax.spec.measure import Measurement, UnknownShapeError, check_image_size, measure
+from inception_jax.spec.rewrite import select_rewrites
+from inception_jax.spec.vocabulary import make_pair
 from inception_jax.training import objective, optimizer
-from inception_jax.training.state import State, initial_state
-from inception_jax.training.steps import accumulated, eval_step, gradient, likelihood_step, predict_step, seed_key, train_step
+from inception_jax.training.state import State, make_initial_state
+from inception_jax.training.steps import (
+    accumulate_gradients,
+    compute_gradients,
+    eval_step,
+    log_probability_step,
+    make_seed_key,
+    predict_step,
+    train_step,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Run:
 
     config: Experiment
     placement: Placement
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    stage_timer: StageTimer = field(default_factory=StageTimer)
     """What the host's work on the data takes, by stage."""
     given_source: Source | None = None
     """Read instead of what the configuration names."""
@@ -55,9 +63,13 @@ class Run:
     def train_source(self) -> Source:
         source = self._source(self.config.data.train_split)
         if len(source) < 1:
-            raise DataError(f"{self.config.data.name} has no training examples in {self.config.data.train_split!r}")
+            raise DataError(
+                f"{self.config.data.name} has no training examples in {self.config.data.train_split!r}"
+            )
         if self.facts is not None and source.class_names != self.facts.class_names:
-            raise DataError(f"{self.config.data.train_split} has other classes than the run: bring those back that it was trained on")
+            raise DataError(
+                f"{self.config.data.train_split} has other classes than the run: bring those back that it was trained on"
+            )
         return source
 
     @cached_property
@@ -75,7 +87,11 @@ class Run:
     def _source(self, split: str) -> Source:
         if self.given_source is not None:
             return self.given_source
-        return self.opened[split] if split in self.opened else open_source(self.config.data.name, split, self.config.data.directory)
+        return (
+            self.opened[split]
+            if split in self.opened
+            else open_source(self.config.data.name, split, self.config.data.directory)
+        )
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -91,7 +107,10 @@ class Run:
     def data_facts(self) -> DataFacts:
         """What the data are that are here."""
         data = self.config.data
-        splits = Split.of(data.train_split, self.train_source), Split.of(data.test_split, self.test_source)
+        splits = (
+            SplitFacts.of(data.train_split, self.train_source),
+            SplitFacts.of(data.test_split, self.test_source),
+        )
         return DataFacts(self.train_source.class_names, *splits)
 
     def data_changes(self, *, train: bool) -> list[str]:
@@ -99,8 +118,10 @@ class Run:
         if self.facts is None:
             return []
         if train:
-            return changes(self.facts, self.data_facts())
-        return split_changes(self.facts.test, Split.of(self.config.data.test_split, self.test_source))
+            return list_changes(self.facts, self.data_facts())
+        return list_split_changes(
+            self.facts.test, SplitFacts.of(self.config.data.test_split, self.test_source)
+        )
 
     def check_test_data(self, sample: int = 64) -> None:
         """Opens the held-out split and decodes a sample of it, before anything is compiled.
@@ -119,14 +140,18 @@ class Run:
         broken = []
         _, firsts = np.unique(getattr(source, "labels", ()), return_index=True)
         firsts = firsts[:: max(1, -(-len(firsts) // sample))]
-        places = sorted({*np.linspace(0, len(source) - 1, sample).astype(int).tolist(), *firsts.tolist()})
+        places = sorted(
+            {*np.linspace(0, len(source) - 1, sample).astype(int).tolist(), *firsts.tolist()}
+        )
         for index in places:
             example = None
             try:
                 example = source[index]
                 self.pixels(example)
             except DataError as error:
-                broken.append(f"{self.config.data.test_split}, {example.at(index) if example else f'example {index}'}: {error}")
+                broken.append(
+                    f"{self.config.data.test_split}, {example.at(index) if example else f'example {index}'}: {error}"
+                )
         if broken and (not self.may_skip or len(broken) == len(places)):
             raise DataError(
                 f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, or leave such images out: "
@@ -140,14 +165,18 @@ class Run:
     @property
     def steps(self) -> int:
         """Of the whole run."""
-        return self.config.steps if self.config.steps is not None else max(1, round(self.config.epochs * self.steps_per_epoch))
+        return (
+            self.config.steps
+            if self.config.steps is not None
+            else max(1, round(self.config.epochs * self.steps_per_epoch))
+        )
 
-    def in_steps(self, epochs: float) -> float:
+    def epochs_to_steps(self, epochs: float) -> float:
         """A period, boundary or warm-up of the schedule; of a run of format 1 the nearest whole number, and at least one."""
         exact = epochs * self.steps_per_epoch
         return exact if self.config.format > 1 else max(1, round(exact))
 
-    def at(self, image_size: int) -> "Run":
+    def with_image_size(self, image_size: int) -> "Run":
         """This run on images of another size, as a network without a fixed grid can be evaluated.
 
         Raises:
@@ -155,10 +184,14 @@ class Run:
         """
         if image_size == self.config.data.image_size:
             return self
-        other = replace(self, config=replace(self.config, data=replace(self.config.data, image_size=image_size)))
+        other = replace(
+            self, config=replace(self.config, data=replace(self.config.data, image_size=image_size))
+        )
         other.config.check()
         if self.config.norm.per_activation_in:
-            raise ConfigError(f"norm.per_activation_in: such norms have parameters for {self.config.data.image_size} pixels alone")
+            raise ConfigError(
+                f"norm.per_activation_in: such norms have parameters for {self.config.data.image_size} pixels alone"
+            )
         if other.parameters != self.parameters:
             raise ConfigError(
                 f"{self.config.model.name} at {image_size} pixels has {other.parameters} parameters, and was trained with "
@@ -166,9 +199,9 @@ class Run:
             )
         return other
 
-    def describe(self) -> str:
+    def format_summary(self) -> str:
         """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
-        config, room = self.config, self.placement.describe()
+        config, room = self.config, self.placement.collect_device_facts()
         self._check_warmup()
         return (
             f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of {config.batch_size} of "
@@ -179,9 +212,11 @@ class Run:
     def _check_warmup(self) -> None:
         """Refuses a warm-up that is longer than the run, or that leaves a decay which ends with the run none of it."""
         rule = self.config.schedule
-        warmup = self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0
+        warmup = self.epochs_to_steps(rule.warmup_epochs) if rule.warmup_epochs else 0
         # The run's own length is rounded to a whole step.
-        if warmup > self.steps + 0.5 or (warmup >= self.steps and rule.name in ("polynomial", "cosine")):
+        if warmup > self.steps + 0.5 or (
+            warmup >= self.steps and rule.name in ("polynomial", "cosine")
+        ):
             raise ConfigError(
                 f"schedule.warmup_epochs {rule.warmup_epochs:g} are {warmup:,.6g} steps, and the run has {self.steps:,}: give fewer of "
                 "them, or a longer run"
@@ -189,8 +224,16 @@ class Run:
 
     def train_batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
         """The global batches of steps `start` to `stop`, or to the run's last, laid out."""
-        ids = order.shuffled(len(self.train_source), self.config.seed, self.config.data.shuffle_block)
-        return self._batches(self.train_source, ids, start, self.steps if stop is None else stop, self.training_pixels)
+        ids = order.make_shuffled_order(
+            len(self.train_source), self.config.seed, self.config.data.shuffle_block
+        )
+        return self._batches(
+            self.train_source,
+            ids,
+            start,
+            self.steps if stop is None else stop,
+            self.training_pixels,
+        )
 
     def test_batches(self, crops: int = 1) -> Iterator[Batch]:
         """Every held-out example once, or `crops` views of each (6, 10, 12, 144), the last batch filled up with weight 0.
@@ -202,26 +245,49 @@ class Run:
         stop = -(-examples * crops // self.config.batch_size)
         if crops == 1:
             whole = lambda example, _, into: self._see(example, into, self._test_part)  # noqa: E731
-            return self._batches(self.test_source, order.once(examples), 0, stop, whole)
-        from inception_jax.data.views import VIEWS, Viewer  # the door at which an image library is needed
-
-        if crops not in VIEWS:
-            raise ConfigError(f"{crops} crops: there are protocols of 1, {', '.join(map(str, VIEWS))}")
-        if data.margin:
-            raise ConfigError(f"data.margin is {data.margin}, and {crops} crops have none: train with --data.margin 0 for them")
-        return self._batches(
-            self.test_source, order.once(examples, crops), 0, stop, Viewer(crops, data.image_size, data.resize, data.orientation)
+            return self._batches(
+                self.test_source, order.make_sequential_order(examples), 0, stop, whole
+            )
+        from inception_jax.data.views import (  # the door at which an image library is needed
+            VIEWS,
+            Viewer,
         )
 
-    def _batches(self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels) -> Iterator[Batch]:
+        if crops not in VIEWS:
+            raise ConfigError(
+                f"{crops} crops: there are protocols of 1, {', '.join(map(str, VIEWS))}"
+            )
+        if data.margin:
+            raise ConfigError(
+                f"data.margin is {data.margin}, and {crops} crops have none: train with --data.margin 0 for them"
+            )
+        return self._batches(
+            self.test_source,
+            order.make_sequential_order(examples, crops),
+            0,
+            stop,
+            Viewer(crops, data.image_size, data.resize, data.orientation),
+        )
+
+    def _batches(
+        self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels
+    ) -> Iterator[Batch]:
         size, data = self.config.batch_size, self.config.data
         filling = partial(
-            fill, batch_size=size, order=ids, source=source, pixels=pixels, skip_bad=self.may_skip, watch=self.watch
+            fill_batch, batch_size=size, order=ids, source=source, pixels=pixels, skip_bad=self.may_skip, timer=self.stage_timer
         )  # fmt: skip
-        rows = self.placement.rows(size)
-        for local in stream(filling, rows, start, stop, image_size=data.image_size, threads=data.threads, watch=self.watch):
-            with self.watch("transfer"):
-                laid = self.placement.lay_out(local, size)
+        rows = self.placement.local_rows(size)
+        for local in stream_batches(
+            filling,
+            rows,
+            start,
+            stop,
+            image_size=data.image_size,
+            threads=data.threads,
+            timer=self.stage_timer,
+        ):
+            with self.stage_timer("transfer"):
+                laid = self.placement.make_global_batch(local, size)
             yield laid
 
     @property
@@ -234,8 +300,10 @@ class Run:
         data = self.config.data
         if data.crop == "none":
             return self._see(example, into, None)
-        draws = crop.Draws(self.config.seed, position)
-        self._see(example, into, partial(crop.TRAINING[data.crop], draws, min_area=data.crop_min_area))
+        draws = crop.UniformDraws(self.config.seed, position)
+        self._see(
+            example, into, partial(crop.TRAINING[data.crop], draws, min_area=data.crop_min_area)
+        )
 
     def pixels(self, example: Example) -> np.ndarray:
         """What the network sees of one example in evaluation: [size, size, 3] uint8."""
@@ -246,18 +314,29 @@ class Run:
     @property
     def _test_part(self) -> crop.Part | None:
         data = self.config.data
-        return None if data.test_crop == "none" else partial(crop.EVALUATION[data.test_crop], fraction=data.test_crop_fraction)
+        return (
+            None
+            if data.test_crop == "none"
+            else partial(crop.EVALUATION[data.test_crop], fraction=data.test_crop_fraction)
+        )
 
     def _see(self, example: Example, into: np.ndarray, part: crop.Part | None) -> None:
-        from inception_jax.data.decode import decode, resize  # the door at which an image library is needed
+        from inception_jax.data.decode import (  # the door at which an image library is needed
+            decode,
+            resize,
+        )
 
         data = self.config.data
-        with self.watch("decode"):
+        with self.stage_timer("decode"):
             image = decode(example.image, part, orientation=data.orientation)
-        with self.watch("resize"):
+        with self.stage_timer("resize"):
             if data.margin:
                 into[:] = 0
-            resize(image, into[data.margin : len(into) - data.margin, data.margin : len(into) - data.margin], data.resize)
+            resize(
+                image,
+                into[data.margin : len(into) - data.margin, data.margin : len(into) - data.margin],
+                data.resize,
+            )
 
     # What learns.
 
@@ -265,27 +344,45 @@ class Run:
     def network(self) -> Network:
         model, norm, classes = self.config.model, self.config.norm, len(self.class_names)
         if jax.dtypes.canonicalize_dtype(model.dtype) != model.dtype:
-            raise ConfigError(f"model.dtype is {model.dtype}, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment")
+            raise ConfigError(
+                f"model.dtype is {model.dtype}, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment"
+            )
         try:
             network = create(
                 model.name, variant=model.variant, num_classes=classes, aux=model.aux,
                 width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
                 zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
                 examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
-                recompute=model.recompute, rewrites=model.kept_rewrites or (),
+                recompute=model.recompute, rewrites=model.known_rewrites or (),
                 precision=jax.lax.Precision.HIGHEST if self.config.format > 1 else None,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
-            if model.kept_rewrites is None:
-                network = network.clone(rewrites=best(network.architecture, self.placement.platform))
-            check(network.architecture, pair(self.config.data.image_size), network.architecture.channels)
+            if model.known_rewrites is None:
+                network = network.clone(
+                    rewrites=select_rewrites(network.architecture, self.placement.platform)
+                )
+            check_image_size(
+                network.architecture,
+                make_pair(self.config.data.image_size),
+                network.architecture.channels,
+            )
         except UnknownModelError as error:
             raise ConfigError(f"model: {error}") from error
         except ValueError as error:
-            raise ConfigError(f"{model.name} at data.image_size {self.config.data.image_size}: {error}") from error
+            raise ConfigError(
+                f"{model.name} at data.image_size {self.config.data.image_size}: {error}"
+            ) from error
         if model.aux and not network.architecture.aux:
-            forms = [name for name in REGISTRY[network.architecture.name] if architecture(network.architecture.name, name).aux]
-            others = f", or one of the variants that have some: --model.variant {' or '.join(forms)}" if forms else ""
+            forms = [
+                name
+                for name in REGISTRY[network.architecture.name]
+                if get_architecture(network.architecture.name, name).aux
+            ]
+            others = (
+                f", or one of the variants that have some: --model.variant {' or '.join(forms)}"
+                if forms
+                else ""
+            )
             raise ConfigError(
                 f"model.aux is set, but {model.name}'s variant {network.architecture.variant} has no auxiliary heads: give --model.no-aux"
                 f"{others}"
@@ -293,14 +390,18 @@ class Run:
         return network
 
     @cached_property
-    def measured(self) -> Measurement:
+    def measurement(self) -> Measurement:
         """The network's table at this image size and number of classes.
 
         Raises:
           ConfigError: a table with a layer that does not tell its output shape.
         """
         try:
-            return measure(self.network.architecture, image_size=self.config.data.image_size, num_classes=len(self.class_names))
+            return measure(
+                self.network.architecture,
+                image_size=self.config.data.image_size,
+                num_classes=len(self.class_names),
+            )
         except UnknownShapeError as error:
             raise ConfigError(f"{self.config.model.name} cannot be measured: {error}") from error
 
@@ -308,22 +409,24 @@ class Run:
     def parameters(self) -> int:
         """Counts those of the state, without auxiliary heads: a table does not know what a module behind the word `layer` has."""
         heads = {head.name for head in self.network.architecture.aux}
-        own = {name: part for name, part in self.abstract_state().params.items() if name not in heads}
+        own = {
+            name: part for name, part in self.abstract_state().params.items() if name not in heads
+        }
         return sum(leaf.size for leaf in jax.tree.leaves(own))
 
     @cached_property
     def schedule(self) -> optax.Schedule:
         rule, rate = self.config.schedule, self.config.optimizer.learning_rate
-        return optimizer.schedule(
-            rule.name, rate, steps=self.steps, decay_steps=self.in_steps(rule.decay_epochs), decay_rate=rule.decay_rate,
-            staircase=rule.staircase, floor=rule.floor, boundaries=[self.in_steps(epochs) for epochs in rule.at_epochs], power=rule.power,
-            warmup_steps=self.in_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
+        return optimizer.make_schedule(
+            rule.name, rate, steps=self.steps, decay_steps=self.epochs_to_steps(rule.decay_epochs), decay_rate=rule.decay_rate,
+            staircase=rule.staircase, floor=rule.floor, boundaries=[self.epochs_to_steps(epochs) for epochs in rule.at_epochs], power=rule.power,
+            warmup_steps=self.epochs_to_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
         )  # fmt: skip
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         rule = self.config.optimizer
-        return optimizer.optimizer(
+        return optimizer.make_optimizer(
             rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov, decay=rule.decay, epsilon=rule.epsilon,
             clip_norm=rule.clip_norm, freeze=rule.freeze,
         )  # fmt: skip
@@ -333,14 +436,18 @@ class Run:
         self._assert_pixels(batch.image)
         data = self.config.data
         images = augment.augment(
-            batch.image, keys, shift=data.shift, stretch=data.stretch, turn=data.turn, slant=data.slant, flip=data.flip,
+            batch.image, keys, translate=data.translate, scale=data.scale, rotate=data.rotate, shear=data.shear, flip=data.flip,
             pad=data.pad_and_crop, reflect=data.pad_with == "reflection",
         )  # fmt: skip
-        images = colour.distort(images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting)
+        images = colour.distort_colours(
+            images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting
+        )
         images = self._scaled(images)
         if not data.mixup:
             return images, batch.label
-        return augment.mixup(images, batch.label, batch.weight, keys, alpha=data.mixup, classes=len(self.class_names))
+        return augment.mixup(
+            images, batch.label, batch.weight, keys, alpha=data.mixup, classes=len(self.class_names)
+        )
 
     def prepare_evaluation(self, images: jax.Array) -> jax.Array:
         """On the accelerator: scaling alone."""
@@ -351,11 +458,13 @@ class Run:
         """A network of one channel sees the first: grey is the same in all three."""
         if self.config.data.binarize:
             images = jnp.where(images > 127, 255, 0)
-        return augment.scale(images, self.config.data.scaling)[..., : self.network.architecture.channels]
+        return augment.scale_pixels(images, self.config.data.scaling)[
+            ..., : self.network.architecture.channels
+        ]
 
-    def unscaled(self, images: jax.Array) -> jax.Array:
+    def unscale_images(self, images: jax.Array) -> jax.Array:
         """Prepared images as uint8 again, to be looked at."""
-        return augment.unscaled(images, self.config.data.scaling)
+        return augment.unscale_pixels(images, self.config.data.scaling)
 
     def _assert_pixels(self, images: jax.Array) -> None:
         size = self.config.data.image_size
@@ -363,17 +472,25 @@ class Run:
         chex.assert_type(images, jnp.uint8)
 
     @cached_property
-    def gradient(self):
+    def compute_gradients(self):
         """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled; of a batch in parts where it must pass in parts."""
         loss = partial(
-            objective.classification, label_smoothing=self.config.objective.label_smoothing, aux_weight=self.config.objective.aux_weight
+            objective.classification_loss,
+            label_smoothing=self.config.objective.label_smoothing,
+            aux_weight=self.config.objective.aux_weight,
         )
         whole = partial(
-            gradient, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
-            whole=self.placement.whole, l2=self.config.optimizer.l2, masked=self._is_masked,
+            compute_gradients, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
+            gather_params=self.placement.gather_params, l2=self.config.optimizer.l2, masked=self._is_masked,
         )  # fmt: skip
         group = self.config.norm.examples_per_group or 1
-        return whole if self.parts == 1 else accumulated(whole, parts=self.parts, group=group, masked=self._is_masked)
+        return (
+            whole
+            if self.num_microbatches == 1
+            else accumulate_gradients(
+                whole, num_microbatches=self.num_microbatches, group=group, masked=self._is_masked
+            )
+        )
 
     @property
     def _is_masked(self) -> bool:
@@ -381,17 +498,19 @@ class Run:
         return self.may_skip and self.config.format > 1
 
     @cached_property
-    def parts(self) -> int:
+    def num_microbatches(self) -> int:
         """In how many parts, one after the other, a batch passes through the network."""
         normed = bool(self.abstract_state().batch_stats) and not self.config.norm.frozen
         group = self.config.norm.examples_per_group if normed else 1
-        return self.placement.parts(self.config.batch_size, self.config.examples_per_device, group)
+        return self.placement.count_microbatches(
+            self.config.batch_size, self.config.examples_per_device, group
+        )
 
     @cached_property
     def train_step(self):
         """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
         step = partial(
-            train_step, optimizer=self.optimizer, gradient=self.gradient, average_decay=self.config.optimizer.average_decay,
+            train_step, optimizer=self.optimizer, compute_gradients=self.compute_gradients, average_decay=self.config.optimizer.average_decay,
             skip_not_finite=self.config.on_not_finite == "skip_and_count",
         )  # fmt: skip
         return self.placement.compile(step, state=self.abstract_state())
@@ -399,29 +518,35 @@ class Run:
     @cached_property
     def eval_step(self):
         """(variables, batch) -> sums over the batch, compiled."""
-        return self.placement.compile(partial(eval_step, network=self.network, prepare=self.prepare_evaluation))
+        return self.placement.compile(
+            partial(eval_step, network=self.network, prepare=self.prepare_evaluation)
+        )
 
     @cached_property
-    def likelihood_step(self):
+    def log_probability_step(self):
         """(variables, images) -> log-probabilities of the classes [B, K], compiled."""
-        return self.placement.compile(partial(likelihood_step, network=self.network, prepare=self.prepare_evaluation))
+        return self.placement.compile(
+            partial(log_probability_step, network=self.network, prepare=self.prepare_evaluation)
+        )
 
     @cached_property
     def predict_step(self):
         """(variables, images) -> class probabilities [B, K], compiled."""
-        return self.placement.compile(partial(predict_step, network=self.network, prepare=self.prepare_evaluation))
+        return self.placement.compile(
+            partial(predict_step, network=self.network, prepare=self.prepare_evaluation)
+        )
 
     @cached_property
     def _initialise(self):
         size = self.config.data.image_size
         return partial(
-            initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, self.network.architecture.channels),
+            make_initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, self.network.architecture.channels),
             averaged=self.config.optimizer.average_decay > 0,
         )  # fmt: skip
 
     def initial_state(self) -> State:
         """The state before the first step, made on the devices."""
-        return self.placement.build(self._initialise, seed_key(self.config.seed))
+        return self.placement.initialize_sharded(self._initialise, make_seed_key(self.config.seed))
 
     def abstract_state(self) -> State:
         """Its shapes, dtypes and shardings, without making it."""
@@ -429,4 +554,6 @@ class Run:
 
     @cached_property
     def _abstract_state(self) -> State:
-        return self.placement.abstract(jax.eval_shape(self._initialise, seed_key(self.config.seed)))
+        return self.placement.make_abstract(
+            jax.eval_shape(self._initialise, make_seed_key(self.config.seed))
+        )

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from inception_jax.config import ConfigError, Experiment
+from inception_jax.old_names import read_variable
 
 FOLDERS = [Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs"]
 """Packed inside a wheel, and beside the package in a checkout."""
@@ -31,14 +32,14 @@ class Recipe(NamedTuple):
     name: str
     description: str
     config: Experiment
-    stand_in: Mapping[str, str] = MappingProxyType({})
+    assumptions: Mapping[str, str] = MappingProxyType({})
 
 
 MEMBER = re.compile(r"(.+):(\d+)")
 """`inception_v3_ensemble:2` is the second member of an ensemble."""
 
 
-def recipe(name: str) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """Reads a recipe: the path of a Python file, a name in `configs/`, or `package.module` of a user's own.
 
     A file that sets `members` is the recipe of an ensemble; `NAME:2` is the second of them.
@@ -50,16 +51,25 @@ def recipe(name: str) -> Recipe:
     title, module = _read(of[1] if of else name)
     experiments = getattr(module, "members", ())
     if experiments and (not of or not 1 <= int(of[2]) <= len(experiments)):
-        raise ConfigError(f"{name}: this is an ensemble of {len(experiments)}; name a member, {title}:1 to {title}:{len(experiments)}")
+        raise ConfigError(
+            f"{name}: this is an ensemble of {len(experiments)}; name a member, {title}:1 to {title}:{len(experiments)}"
+        )
     if of and not experiments:
         raise ConfigError(f"{name}: {title} is one recipe and has no members")
     config = experiments[int(of[2]) - 1] if of else getattr(module, "config", None)
     if not isinstance(config, Experiment):
-        raise ConfigError(f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}")
-    return Recipe(f"{title}/{of[2]}" if of else title, (module.__doc__ or "").strip(), config, getattr(module, "stand_in", {}))
+        raise ConfigError(
+            f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}"
+        )
+    return Recipe(
+        f"{title}/{of[2]}" if of else title,
+        (module.__doc__ or "").strip(),
+        config,
+        read_variable(module, "assumptions", {}),
+    )
 
 
-def members(name: str) -> list[str]:
+def list_recipe_members(name: str) -> list[str]:
     """The recipes to train for `name`: an ensemble's members, or itself."""
     if MEMBER.fullmatch(name):
         return [name]
@@ -72,22 +82,34 @@ def _read(name: str) -> tuple[str, types.ModuleType]:
     paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
     path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
     try:
-        if path is None and "." not in name and name not in sys.modules:  # any word may be a module: `this` prints a poem
+        if (
+            path is None and "." not in name and name not in sys.modules
+        ):  # any word may be a module: `this` prints a poem
             raise ImportError("neither a file nor package.module")
-        module = _module_of(path.resolve(), path.stat().st_mtime_ns) if path else importlib.import_module(name)
+        module = (
+            _module_of(path.resolve(), path.stat().st_mtime_ns)
+            if path
+            else importlib.import_module(name)
+        )
     except ConfigError:
         raise
     except (ImportError, ValueError) as error:
         if path is not None:
-            raise ConfigError(f"the recipe {path} imports what is not there ({error}): install it, or mend the recipe") from error
-        known = names()
+            raise ConfigError(
+                f"the recipe {path} imports what is not there ({error}): install it, or mend the recipe"
+            ) from error
+        known = list_recipes()
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or give the path of a Python file"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there are {', '.join(known)}; or give the path of a Python file"
+        )
         raise ConfigError(f"no recipe {name!r} ({error}); {hint}") from error
     return path.stem if path else name.rpartition(".")[2], module
 
 
-def names() -> list[str]:
+def list_recipes() -> list[str]:
     """The recipes in `configs/`; `recipes.py` there holds what they share."""
     return sorted({file.stem for folder in FOLDERS for file in folder.glob("*.py")} - {"recipes"})
 
@@ -98,7 +120,9 @@ def _module_of(path: Path, changed: int) -> types.ModuleType:
 
     It is run once, since it may register a network, and again where it was `changed` since.
     """
-    folder = types.ModuleType(f"_inception_jax_recipes_{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]}")
+    folder = types.ModuleType(
+        f"_inception_jax_recipes_{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]}"
+    )
     folder.__path__ = [str(path.parent)]
     sys.modules[folder.__name__] = folder
     spec = importlib.util.spec_from_file_location(f"{folder.__name__}.{path.stem}", path)
@@ -110,8 +134,20 @@ def _module_of(path: Path, changed: int) -> types.ModuleType:
     except (ImportError, ConfigError):
         raise
     except (Exception, SystemExit) as error:  # whatever a user's file raises
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+        line = (
+            error.lineno
+            if isinstance(error, SyntaxError)
+            else frames[-1].lineno
+            if frames
+            else None
+        )
         where = f"{path}, line {line}" if line else str(path)
-        raise ConfigError(f"the recipe cannot be read: {where}: {type(error).__name__}: {error}; mend it there") from error
+        raise ConfigError(
+            f"the recipe cannot be read: {where}: {type(error).__name__}: {error}; mend it there"
+        ) from error
     return module

@@ -23,11 +23,24 @@ ON_REQUEST = ("nightly", "parity")
 
 def cache_folder() -> Path:
     """Returns the user's folder for programs of this jaxlib and this processor: XLA rejects entries of another."""
-    caches = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
+    caches = (
+        Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
+    )
     cpuinfo = Path("/proc/cpuinfo")
-    features = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    processor = hashlib.sha256(f"{platform.machine()} {features[1] if features else platform.processor()}".encode()).hexdigest()[:12]
-    return Path(os.environ.get("XDG_CACHE_HOME") or caches) / "inception_jax" / "tests" / f"jaxlib-{version('jaxlib')}-{processor}"
+    features = re.search(
+        r"^(?:flags|Features)\s*:(.*)$",
+        cpuinfo.read_text() if cpuinfo.exists() else "",
+        re.MULTILINE,
+    )
+    processor = hashlib.sha256(
+        f"{platform.machine()} {features[1] if features else platform.processor()}".encode()
+    ).hexdigest()[:12]
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or caches)
+        / "inception_jax"
+        / "tests"
+        / f"jaxlib-{version('jaxlib')}-{processor}"
+    )
 
 
 # Subprocesses inherit these; they are set before JAX is imported.
@@ -44,7 +57,9 @@ if version("jaxlib").startswith("0.10."):
     QUICK_OPTIONS["xla_cpu_use_fusion_emitters"] = False
     OPTIMIZED_OPTIONS["xla_cpu_use_fusion_emitters"] = True
 QUICK_FLAGS = " ".join(f"--{name}={value}".lower() for name, value in QUICK_OPTIONS.items())
-OPTIMIZED_FLAGS = os.environ.get("XLA_FLAGS", "").replace(QUICK_FLAGS, "").strip()  # a worker has inherited the quick ones
+OPTIMIZED_FLAGS = (
+    os.environ.get("XLA_FLAGS", "").replace(QUICK_FLAGS, "").strip()
+)  # a worker has inherited the quick ones
 """`XLA_FLAGS` of a test that reads or times programs of another process."""
 os.environ["XLA_FLAGS"] = f"{OPTIMIZED_FLAGS} {QUICK_FLAGS}".strip()
 
@@ -64,8 +79,18 @@ FIRST = (
 
 
 def pytest_addoption(parser):
-    parser.addoption("--shard", default="1/1", metavar="K/N", help="the K-th of N parts of the tests that were asked for")
-    parser.addoption("--stop-at", type=float, metavar="TIME", help="Unix time from which on tests are left, and named at the end")
+    parser.addoption(
+        "--shard",
+        default="1/1",
+        metavar="K/N",
+        help="the K-th of N parts of the tests that were asked for",
+    )
+    parser.addoption(
+        "--stop-at",
+        type=float,
+        metavar="TIME",
+        help="Unix time from which on tests are left, and named at the end",
+    )
 
 
 @pytest.hookimpl(trylast=True)  # after `-m` has chosen
@@ -73,11 +98,19 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out tiers that were not asked for, and other shards; puts the longest files first."""
     asked = re.findall(r"\w+", config.option.markexpr)
     by_id = any("::" in argument for argument in config.args)
-    chosen = [item for item in items if by_id or not any(item.get_closest_marker(tier) and tier not in asked for tier in ON_REQUEST)]
+    chosen = [
+        item
+        for item in items
+        if by_id
+        or not any(item.get_closest_marker(tier) and tier not in asked for tier in ON_REQUEST)
+    ]
     part, parts = map(int, config.option.shard.split("/"))
     chosen = chosen[part - 1 :: parts]
     config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
-    items[:] = sorted(chosen, key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    items[:] = sorted(
+        chosen,
+        key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST),
+    )
 
 
 LEFT = "left: its time was up"
@@ -90,7 +123,11 @@ def pytest_runtest_setup(item):
 
 def pytest_terminal_summary(terminalreporter, config):
     """Names the tests that `--stop-at` left."""
-    left = [report.nodeid for report in terminalreporter.stats.get("skipped", []) if LEFT in str(report.longrepr)]
+    left = [
+        report.nodeid
+        for report in terminalreporter.stats.get("skipped", [])
+        if LEFT in str(report.longrepr)
+    ]
     if config.option.stop_at:
         terminalreporter.line(
             f"shard {config.option.shard}: {len(left)} tests left for want of time{''.join(f'{chr(10)}  {one}' for one in left)}"
@@ -152,7 +189,11 @@ def process(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "inception_jax.cli", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=1800,

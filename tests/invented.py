@@ -10,7 +10,9 @@ def variables(network, *, image_size=None, seed=0):
     rng = np.random.default_rng(seed)
     size = image_size or network.architecture.input_size
     shapes = jax.eval_shape(
-        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, network.architecture.channels), jnp.float32)
+        network.init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, size, size, network.architecture.channels), jnp.float32),
     )
 
     def value(path, leaf):
@@ -30,7 +32,11 @@ def some_gammas_negative(tree):
     """Every third, as trained networks have them."""
 
     def turned(path, leaf):
-        return leaf * jnp.where(jnp.arange(leaf.size) % 3, 1, -1).reshape(leaf.shape) if path[-1].key == "scale" else leaf
+        return (
+            leaf * jnp.where(jnp.arange(leaf.size) % 3, 1, -1).reshape(leaf.shape)
+            if path[-1].key == "scale"
+            else leaf
+        )
 
     return jax.tree_util.tree_map_with_path(turned, tree)
 
@@ -39,7 +45,13 @@ def apart(found, wanted):
     """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     return float(
-        np.max([abs(a - b).max() / max(abs(b).max(), 1e-4) for a, b in zip(*map(_arrays, (found, wanted)), strict=True)], initial=0)
+        np.max(
+            [
+                abs(a - b).max() / max(abs(b).max(), 1e-4)
+                for a, b in zip(*map(_arrays, (found, wanted)), strict=True)
+            ],
+            initial=0,
+        )
     )
 
 

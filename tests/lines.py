@@ -7,13 +7,30 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
+NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
 
 
 def count_lines(source: str) -> int:
     """Returns the number of lines of `source` that hold a token of code; a text that stands alone as a statement is none."""
-    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
-    documentation = {line for text in texts if isinstance(text.value, str) for line in range(text.lineno, (text.end_lineno or 0) + 1)}
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    documentation = {
+        line
+        for text in texts
+        if isinstance(text.value, str)
+        for line in range(text.lineno, (text.end_lineno or 0) + 1)
+    }
     code = set[int]()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NO_CODE:
@@ -31,7 +48,9 @@ def count_by_package(folder: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "inception_jax")
+    folder = Path(
+        sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "inception_jax"
+    )
     lines = count_by_package(folder)
     for package, count in lines.items():
         print(f"{count:7,}  {package}")

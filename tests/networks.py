@@ -5,13 +5,34 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.config import Experiment
-from inception_jax.recipes import recipe
-from inception_jax.spec.vocabulary import Architecture, Concat, Dropout, Linear, Residual, Softmax, avg, concat, global_avg, same, table
+from inception_jax.recipes import load_recipe
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Dropout,
+    Linear,
+    Residual,
+    Softmax,
+    avg,
+    concat,
+    global_avg,
+    same,
+    table,
+)
 
 
 def line_of(network: str) -> tuple[str, ...]:
     """What `train` is told: the recipe of the digits, with this network at 16 pixels and, since runs are short, no warm-up."""
-    data = ("--data.image-size", "16", "--data.margin", "1", "--data.shift", "1", "--schedule.warmup-epochs", "0")
+    data = (
+        "--data.image-size",
+        "16",
+        "--data.margin",
+        "1",
+        "--data.translate",
+        "1",
+        "--schedule.warmup-epochs",
+        "0",
+    )
     return ("digits", "--import", "tests.registered", "--model.name", network, *data)
 
 
@@ -23,11 +44,18 @@ def module(width):
 
 
 def residual():
-    return Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
+    return Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), expansion_conv=True)
 
 
 def of(name: str, **rows: Concat | Residual) -> Architecture:
-    layers = table(Stem=same(8, 3, 2), **rows, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear(), Predictions=Softmax())
+    layers = table(
+        Stem=same(8, 3, 2),
+        **rows,
+        Pool=global_avg(),
+        Dropout=Dropout(0.2),
+        Logits=Linear(),
+        Predictions=Softmax(),
+    )
     return Architecture(name, "paper", layers, "a test", 16, num_classes=10)
 
 
@@ -47,11 +75,25 @@ def each_row_once(table: Architecture) -> Architecture:
     """Of rows that are the same one after the other, the first: they compile to the same, again and again."""
     heads = {head.at for head in table.aux}
     pairs = zip(((None, None), *table.layers), table.layers, strict=False)
-    return replace(table, layers=tuple(row for before, row in pairs if row[1] != before[1] or row[0] in heads or row[0] == table.logits))
+    return replace(
+        table,
+        layers=tuple(
+            row
+            for before, row in pairs
+            if row[1] != before[1] or row[0] in heads or row[0] == table.logits
+        ),
+    )
 
 
 def small(network: str = "mixed", **changes: Any) -> Experiment:
     """What `line_of` says, in Python."""
-    config = recipe("digits").config
-    data = replace(config.data, image_size=16, margin=1, shift=1, threads=0, test_split="test[:50]")
-    return replace(config, model=replace(config.model, name=network), data=data, **{"batch_size": 32, **changes})
+    config = load_recipe("digits").config
+    data = replace(
+        config.data, image_size=16, margin=1, translate=1, threads=0, test_split="test[:50]"
+    )
+    return replace(
+        config,
+        model=replace(config.model, name=network),
+        data=data,
+        **{"batch_size": 32, **changes},
+    )

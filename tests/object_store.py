@@ -25,7 +25,9 @@ class Objects(MemoryFileSystem):
     @classmethod
     def _strip_protocol(cls, path):
         path = path if isinstance(path, str) else str(path)
-        return MemoryFileSystem._strip_protocol("memory://" + path.removeprefix("gcs://").removeprefix("gs://").lstrip("/"))
+        return MemoryFileSystem._strip_protocol(
+            "memory://" + path.removeprefix("gcs://").removeprefix("gs://").lstrip("/")
+        )
 
     def _open(self, path, mode="rb", **options):
         if "a" in mode:
@@ -56,7 +58,11 @@ class Handler(BaseHTTPRequestHandler):
         url = urlparse(self.path)
         parts = url.path.split("/b/", 1)[1].split("/o", 1)
         name = unquote(parts[1].removeprefix("/")) if len(parts) > 1 else ""
-        return unquote(parts[0]), name, {key: values[0] for key, values in parse_qs(url.query).items()}
+        return (
+            unquote(parts[0]),
+            name,
+            {key: values[0] for key, values in parse_qs(url.query).items()},
+        )
 
     def _blocked(self, path, query):
         """Whether a condition on the object's generation does not hold."""
@@ -81,7 +87,12 @@ class Handler(BaseHTTPRequestHandler):
                 return self._answer(412)
             data = Objects.store[path].getvalue()
         if query.get("alt") != "media":
-            return self._answer(200, json.dumps({"name": name, "size": str(len(data)), "generation": str(generation)}).encode())
+            return self._answer(
+                200,
+                json.dumps(
+                    {"name": name, "size": str(len(data)), "generation": str(generation)}
+                ).encode(),
+            )
         if (asked := self.headers.get("Range")) is None:
             return self._answer(200, data, x_goog_generation=generation)
         first, _, last = asked.removeprefix("bytes=").partition("-")
@@ -90,15 +101,31 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(data):
             return self._answer(416)
         content = f"bytes {start}-{stop - 1}/{len(data)}"
-        return self._answer(206, data[start:stop], x_goog_generation=generation, Content_Range=content)
+        return self._answer(
+            206, data[start:stop], x_goog_generation=generation, Content_Range=content
+        )
 
     def _list(self, bucket, query):
         start = f"/{bucket}/"
-        names = sorted(path.removeprefix(start) for path in Objects.store if path.startswith(start + query.get("prefix", "")))
+        names = sorted(
+            path.removeprefix(start)
+            for path in Objects.store
+            if path.startswith(start + query.get("prefix", ""))
+        )
         names = [
-            name for name in names if query.get("startOffset", "") <= name and (not query.get("endOffset") or name < query["endOffset"])
+            name
+            for name in names
+            if query.get("startOffset", "") <= name
+            and (not query.get("endOffset") or name < query["endOffset"])
         ]
-        items = [{"name": name, "size": str(Objects.store[start + name].getbuffer().nbytes), "generation": "1"} for name in names]
+        items = [
+            {
+                "name": name,
+                "size": str(Objects.store[start + name].getbuffer().nbytes),
+                "generation": "1",
+            }
+            for name in names
+        ]
         return self._answer(200, json.dumps({"items": items}).encode())
 
     def do_POST(self):
@@ -112,7 +139,12 @@ class Handler(BaseHTTPRequestHandler):
             with Objects().open(path, "wb") as file:
                 file.write(data)
             self.generations[path] = generation
-        body = {"name": query["name"], "generation": str(generation), "size": str(len(data)), "bucket": bucket}
+        body = {
+            "name": query["name"],
+            "generation": str(generation),
+            "size": str(len(data)),
+            "bucket": bucket,
+        }
         return self._answer(200, json.dumps(body).encode())
 
     def do_DELETE(self):
@@ -136,7 +168,10 @@ def opened() -> Iterator[tuple[type[Objects], dict[str, str]]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield Objects, {"TENSORSTORE_GCS_HTTP_URL": address, "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"}
+        yield (
+            Objects,
+            {"TENSORSTORE_GCS_HTTP_URL": address, "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"},
+        )
     finally:
         server.shutdown()
         server.server_close()

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from etils import epath
 
+from inception_jax.checkpointing.packing import named_arrays
 from inception_jax.config import Norm
-from inception_jax.distributed.processes import joined
+from inception_jax.distributed.mesh import all_devices_placement
+from inception_jax.distributed.processes import join_processes
 from inception_jax.experiment import Run
-from inception_jax.interruption import Interruption
-from inception_jax.leaves import leaves
-from inception_jax.loop import fit
-from inception_jax.mesh import everything
+from inception_jax.preemption import PreemptionHandler
+from inception_jax.trainer.loop import fit
 from tests.networks import small
 
 STEPS, HALF = 20, 10
@@ -27,10 +27,15 @@ STEPS, HALF = 20, 10
 
 def main(folder: Path, name: str, begun: list[str]) -> None:
     jax.config.update("jax_enable_x64", True)
-    config = small(steps=STEPS, norm=Norm(examples_per_group=4), keep_checkpoints=9, checkpoint_every_epochs=HALF / (1347 / 32))
+    config = small(
+        steps=STEPS,
+        norm=Norm(examples_per_group=4),
+        keep_checkpoints=9,
+        checkpoint_every_epochs=HALF / (1347 / 32),
+    )
     config = replace(config, model=replace(config.model, dtype="float64"))
-    with joined():
-        run = Run(config, everything())
+    with join_processes():
+        run = Run(config, all_devices_placement())
         losses: list[float] = []
         compiled = run.train_step
 
@@ -43,11 +48,19 @@ def main(folder: Path, name: str, begun: list[str]) -> None:
         found = {}
         for workdir in (name, *(f"{one}-under-{name}" for one in begun)):
             losses.clear()
-            with Interruption() as interruption:
-                state, scores = fit(run, epath.Path(folder / workdir), interruption=interruption)
-            found[workdir] = {"losses": list(losses), "scores": scores, "processes": jax.process_count(), "devices": jax.device_count()}
+            with PreemptionHandler() as preemption:
+                state, scores = fit(run, epath.Path(folder / workdir), preemption=preemption)
+            found[workdir] = {
+                "losses": list(losses),
+                "scores": scores,
+                "processes": jax.process_count(),
+                "devices": jax.device_count(),
+            }
             if jax.process_index() == 0:
-                np.savez(folder / f"{workdir}.npz", **{key: np.asarray(leaf) for key, leaf in leaves(state)})
+                np.savez(
+                    folder / f"{workdir}.npz",
+                    **{key: np.asarray(leaf) for key, leaf in named_arrays(state)},
+                )
         if jax.process_index() == 0:
             (folder / f"{name}.json").write_text(json.dumps(found))
 

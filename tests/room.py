@@ -20,17 +20,28 @@ import chex
 import numpy as np
 
 
-def main(network: str, file: str, precision: str, groups: list[int], arrangements: list[str]) -> None:
+def main(
+    network: str, file: str, precision: str, groups: list[int], arrangements: list[str]
+) -> None:
     import jax
 
     chex.set_n_cpu_devices(8)
     jax.config.update("jax_enable_x64", precision == "float64")
-    from inception_jax.mesh import arranged
+    from inception_jax.distributed.mesh import make_placement
 
     assert jax.device_count() == 8
     for arrangement in arrangements:
-        devices, shards, limit = (int(number or 0) for number in re.fullmatch(r"(\d+)(?:/(\d+))?(?:\*(\d+))?", arrangement).groups())
-        arrays, found = train(network, arranged(jax.devices()[:devices], shards or 1), limit or None, precision, groups)
+        devices, shards, limit = (
+            int(number or 0)
+            for number in re.fullmatch(r"(\d+)(?:/(\d+))?(?:\*(\d+))?", arrangement).groups()
+        )
+        arrays, found = train(
+            network,
+            make_placement(jax.devices()[:devices], shards or 1),
+            limit or None,
+            precision,
+            groups,
+        )
         name = f"{file}-{arrangement.replace('/', 'by')}"
         np.savez(f"{name}.npz", **arrays)
         with open(f"{name}.json", "w") as out:
@@ -43,28 +54,47 @@ def train(network, placement, limit, precision, groups):
 
     from inception_jax.config import Norm
     from inception_jax.experiment import Run
-    from inception_jax.recipes import recipe
+    from inception_jax.recipes import load_recipe
     from tests.networks import small
 
     arrays, found, start = {}, {}, None
     for group in groups:
-        config = recipe("digits").config if network == "digits" else small(network, batch_size=64)
+        config = (
+            load_recipe("digits").config if network == "digits" else small(network, batch_size=64)
+        )
         config = replace(
-            config, norm=Norm(examples_per_group=group), model=replace(config.model, dtype=precision), steps=5, examples_per_device=limit
+            config,
+            norm=Norm(examples_per_group=group),
+            model=replace(config.model, dtype=precision),
+            steps=5,
+            examples_per_device=limit,
         )
         run = Run(config, placement)
         if precision == "float32":
-            found[group] = [float(jax.jit(lambda *given: run.gradient(*given)[0][0])(run.initial_state(), next(run.train_batches(0))))]  # noqa: B023
+            found[group] = [
+                float(
+                    jax.jit(lambda *given: run.compute_gradients(*given)[0][0])(
+                        run.initial_state(), next(run.train_batches(0))
+                    )
+                )
+            ]  # noqa: B023
             continue
-        start = start or run.initial_state()  # groups share their statistics, not their weights: it is made once
+        start = (
+            start or run.initial_state()
+        )  # groups share their statistics, not their weights: it is made once
         state, batches = jax.tree.map(lambda x: x.copy(), start), run.train_batches(0)
         found[group] = []
         for _ in range(5):
             state, sums = run.train_step(state, next(batches))
             found[group].append(float(sums["loss"]))
         for name in ("params", "opt_state", "average"):
-            sizes = [(leaf.addressable_shards[0].data.nbytes, leaf.nbytes) for leaf in jax.tree.leaves(getattr(state, name))]
-            found[f"{name} on a device"] = sum(here for here, _ in sizes) / sum(whole for _, whole in sizes)
+            sizes = [
+                (leaf.addressable_shards[0].data.nbytes, leaf.nbytes)
+                for leaf in jax.tree.leaves(getattr(state, name))
+            ]
+            found[f"{name} on a device"] = sum(here for here, _ in sizes) / sum(
+                whole for _, whole in sizes
+            )
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
             arrays[f"{group}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
     return arrays, found
@@ -73,4 +103,10 @@ def train(network, placement, limit, precision, groups):
 if __name__ == "__main__":
     import tests.registered  # noqa: F401
 
-    main(sys.argv[1], sys.argv[2], sys.argv[3], [int(group) for group in sys.argv[4].split(",")], sys.argv[5:])
+    main(
+        sys.argv[1],
+        sys.argv[2],
+        sys.argv[3],
+        [int(group) for group in sys.argv[4].split(",")],
+        sys.argv[5:],
+    )

@@ -19,22 +19,24 @@ def main() -> None:
     import optax
     from jax.sharding import PartitionSpec
 
-    from inception_jax.data.augment import scale
+    from inception_jax.data.augment import scale_pixels
     from inception_jax.data.batches import Batch
-    from inception_jax.mesh import everything
+    from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.nn.network import Network
     from inception_jax.nn.norm import BatchNorm
     from inception_jax.spec.vocabulary import concat, same
-    from inception_jax.training.objective import classification
-    from inception_jax.training.state import initial_state
-    from inception_jax.training.steps import gradient, train_step
+    from inception_jax.training.objective import classification_loss
+    from inception_jax.training.state import make_initial_state
+    from inception_jax.training.steps import compute_gradients, train_step
     from tests.spec.probes import probe
 
     table = probe("tiny", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))))
-    network = Network(table, num_classes=10, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=4))
-    room = everything()
+    network = Network(
+        table, num_classes=10, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=4)
+    )
+    room = all_devices_placement()
     rng = np.random.default_rng(0)
-    batch = room.lay_out(
+    batch = room.make_global_batch(
         Batch(
             rng.integers(0, 256, (32, 8, 8, 3), np.uint8),
             rng.integers(0, 10, 32).astype(np.int32),
@@ -45,8 +47,10 @@ def main() -> None:
     )
 
     rule = optax.sgd(0.1, momentum=0.9)
-    prepare = lambda batch, keys: (scale(batch.image), batch.label)  # noqa: E731
-    alone = partial(gradient, network=network, objective=classification, prepare=prepare, seed=0)
+    prepare = lambda batch, keys: (scale_pixels(batch.image), batch.label)  # noqa: E731
+    alone = partial(
+        compute_gradients, network=network, objective=classification_loss, prepare=prepare, seed=0
+    )
 
     def together(state, batch):
         """The mean over the devices, so that all of them find the same step not finite."""
@@ -54,14 +58,24 @@ def main() -> None:
         value, batch_stats, slope = jax.lax.pmean((value, batch_stats, slope), "data")
         return (value, (sums, batch_stats)), slope
 
-    first = partial(initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), averaged=False)
+    first = partial(
+        make_initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), averaged=False
+    )
     start = room.build(first, jax.random.key(0))
     by_jit, by_map = start, start
     jitted = room.compile(partial(train_step, optimizer=rule, gradient=alone))
     data, whole = PartitionSpec("data"), PartitionSpec()
 
     own_share = partial(train_step, optimizer=rule, gradient=together)
-    mapped = jax.jit(jax.shard_map(own_share, mesh=room.mesh, in_specs=(whole, data), out_specs=(whole, whole), check_vma=False))
+    mapped = jax.jit(
+        jax.shard_map(
+            own_share,
+            mesh=room.mesh,
+            in_specs=(whole, data),
+            out_specs=(whole, whole),
+            check_vma=False,
+        )
+    )
     for _ in range(3):
         by_jit, _ = jitted(by_jit, batch)
         by_map, _ = mapped(by_map, batch)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inception_jax.checkpointing.workdir import claim_workdir, make_absolute
 from inception_jax.cli import main
 from inception_jax.config import ConfigError
 from inception_jax.models import REGISTRY
-from inception_jax.recipes import recipe
-from inception_jax.workdir import absolute, claim
+from inception_jax.recipes import load_recipe
 from tests.conftest import ROOT
 from tests.networks import LINE
 
@@ -44,8 +44,16 @@ def refused(arguments, capsys):
         (["train", "no/such/recipe.py"], 78, "no recipe"),
         (["train", "digits", "--model.name", "bn_incption"], 78, "did you mean bn_inception"),
         (["train", "digits", "--model.variant", "cadene"], 78, "no variant 'cadene'"),
-        (["train", "digits", "--model.rewrites", "faster"], 78, "no rewrite faster; there are project_first, join_siblings"),
-        (["train", "digits", "--norm.examples-per-group", "48"], 78, "not a multiple of norm.examples_per_group 48"),
+        (
+            ["train", "digits", "--model.rewrites", "faster"],
+            78,
+            "no rewrite faster; there are project_before_pool, merge_sibling_convs",
+        ),
+        (
+            ["train", "digits", "--norm.examples-per-group", "48"],
+            78,
+            "not a multiple of norm.examples_per_group 48",
+        ),
         (
             [
                 "train",
@@ -69,17 +77,37 @@ def refused(arguments, capsys):
         (["report", "nowhere"], 78, "no metrics.jsonl"),
         (["models", "bn_incption"], 78, "did you mean bn_inception"),
         (["models", "bn_inception", "--image-size", "0x8"], 2, "image-size"),
-        (["models", "inception_v3", "--image-size", "74"], 78, "smallest image that inception_v3 takes is 75x75"),
-        (["models", "inception_v3", "--variant", "caffe"], 78, "no variant 'caffe'; there are released"),
+        (
+            ["models", "inception_v3", "--image-size", "74"],
+            78,
+            "smallest image that inception_v3 takes is 75x75",
+        ),
+        (
+            ["models", "inception_v3", "--variant", "caffe"],
+            78,
+            "no variant 'caffe'; there are released",
+        ),
         (["models", "--image-size", "0"], 78, "--image-size 0: give 1 or more"),
         (["data"], 78, "say data prepare"),
         (["data", "prepare"], 2, "source"),
         (["data", "prepare", "digitz"], 65, "no dataset is called 'digitz'"),
-        (["data", "prepare", "no/where", "records"], 65, "no/where is no folder: give one of <split>/<class>/<image> or of TFRecords"),
+        (
+            ["data", "prepare", "no/where", "records"],
+            65,
+            "no/where is no folder: give one of <split>/<class>/<image> or of TFRecords",
+        ),
         (["data", "prepare", "."], 78, "say also where to put the records"),
-        (["data", "check", "--data.name", "records", "--data.directory", "."], 65, "holds no records.json: run"),
+        (
+            ["data", "check", "--data.name", "records", "--data.directory", "."],
+            65,
+            "holds no records.json: run",
+        ),
         (["train", "digits", "--data.on-bad-example", "ignore"], 2, "skip_and_count"),
-        (["train", "digits", "--data.name", "synthetic", "--data.train-split", "train[a:b]"], 65, "say train, train[:1000] or train[90%:]"),
+        (
+            ["train", "digits", "--data.name", "synthetic", "--data.train-split", "train[a:b]"],
+            65,
+            "say train, train[:1000] or train[90%:]",
+        ),
         (["data", "check", "--data.name", "folder"], 65, "set data.directory"),
         (["train", "digits", "--data.margin", "16"], 78, "leaves nothing of data.image_size 32"),
         (["train", "digits", "--data.test-crop-fraction", "0"], 78, "data.test_crop_fraction is 0"),
@@ -87,13 +115,23 @@ def refused(arguments, capsys):
         (["plan", "bn_x31"], 78, "did you mean 'bn_x30'"),
         (["evaluate", "nowhere", "--crops", "144"], 78, "is no workdir"),
         (["train", "digits", "--data.shuffle-block", "0"], 78, "data.shuffle_block is 0"),
-        (["train", "digits", "--schedule.name", "piecewise", "--schedule.decay-epochs", "2.0"], 78, "schedule.at_epochs is empty"),
-        (["train", "digits", "--processes", "2"], 78, "does not set JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        (
+            ["train", "digits", "--schedule.name", "piecewise", "--schedule.decay-epochs", "2.0"],
+            78,
+            "schedule.at_epochs is empty",
+        ),
+        (
+            ["train", "digits", "--processes", "2"],
+            78,
+            "does not set JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID",
+        ),
         (["train", "digits", "--coordinator"], 78, "--coordinator has no value"),
         (["trian"], 2, "did you mean 'train'"),
     ],
 )
-def test_invalid_commands_end_with_the_documented_code_and_write_nothing(arguments, code, message, capsys, tmp_path, monkeypatch):
+def test_invalid_commands_end_with_the_documented_code_and_write_nothing(
+    arguments, code, message, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     found, text = refused(arguments, capsys)
     assert (found, message in " ".join(text.split())) == (code, True), text
@@ -102,7 +140,15 @@ def test_invalid_commands_end_with_the_documented_code_and_write_nothing(argumen
 
 @pytest.mark.slow
 def test_train_refuses_a_batch_that_the_devices_do_not_divide(process, tmp_path):
-    done = process("train", "digits", "--batch-size", "60", "--norm.examples-per-group", "0", JAX_NUM_CPU_DEVICES="8")
+    done = process(
+        "train",
+        "digits",
+        "--batch-size",
+        "60",
+        "--norm.examples-per-group",
+        "0",
+        JAX_NUM_CPU_DEVICES="8",
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (78, False)
     assert "batch_size 60 cannot be split over 8 devices: take 56 or 64" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -117,10 +163,22 @@ def test_train_refuses_a_workdir_that_cannot_be_written(capsys, tmp_path):
 
 
 def test_train_refuses_a_workdir_of_another_configuration_and_leaves_it_unchanged(capsys, tmp_path):
-    config = recipe("digits").config
-    claim(absolute(str(tmp_path)), config)
+    config = load_recipe("digits").config
+    claim_workdir(make_absolute(str(tmp_path)), config)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    code, text = refused(["train", "digits", "--workdir", tmp_path, "--optimizer.learning-rate", "0.7", "--seed", "3"], capsys)
+    code, text = refused(
+        [
+            "train",
+            "digits",
+            "--workdir",
+            tmp_path,
+            "--optimizer.learning-rate",
+            "0.7",
+            "--seed",
+            "3",
+        ],
+        capsys,
+    )
     assert code == 78
     assert "seed: 0 -> 3" in text
     assert f"optimizer.learning_rate: {config.optimizer.learning_rate} -> 0.7" in text
@@ -128,21 +186,27 @@ def test_train_refuses_a_workdir_of_another_configuration_and_leaves_it_unchange
 
 
 def test_evaluate_refuses_a_workdir_without_a_checkpoint(capsys, tmp_path):
-    claim(absolute(str(tmp_path)), recipe("digits").config)
+    claim_workdir(make_absolute(str(tmp_path)), load_recipe("digits").config)
     code, text = refused(["evaluate", tmp_path], capsys)
     assert (code, "no finished checkpoint" in text) == (78, True)
 
 
 def test_a_recipe_file_may_import_other_files_of_its_folder(tmp_path):
-    (tmp_path / "shared.py").write_text("from inception_jax.config import Optimizer\nGENTLE = Optimizer(learning_rate=0.01)\n")
+    (tmp_path / "shared.py").write_text(
+        "from inception_jax.config import Optimizer\nGENTLE = Optimizer(learning_rate=0.01)\n"
+    )
     (tmp_path / "mine.py").write_text(
         '"""Mine."""\nfrom inception_jax.config import Experiment\nfrom .shared import GENTLE\nconfig = Experiment(optimizer=GENTLE)\n'
     )
-    found = recipe(str(tmp_path / "mine.py"))
-    assert (found.name, found.description, found.config.optimizer.learning_rate) == ("mine", "Mine.", 0.01)
+    found = load_recipe(str(tmp_path / "mine.py"))
+    assert (found.name, found.description, found.config.optimizer.learning_rate) == (
+        "mine",
+        "Mine.",
+        0.01,
+    )
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match="sets `config`"):
-        recipe(str(tmp_path / "empty.py"))
+        load_recipe(str(tmp_path / "empty.py"))
 
 
 def test_train_help_shows_each_field_with_its_meaning_and_its_value_in_the_recipe(capsys):
@@ -160,7 +224,9 @@ def test_the_models_command_needs_no_jax(tmp_path):
         "main(['models', 'bn_inception', '--json'])\n"
         "assert not {'jax', 'flax', 'tensorflow', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "Mixed_5c/branch_3/conv_1x1" in done.stdout
 
@@ -168,18 +234,28 @@ def test_the_models_command_needs_no_jax(tmp_path):
 def test_the_models_command_prints_one_json_object_for_each_name_and_variant(capsys):
     assert main(["models", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(entry["name"], entry["variant"]) for entry in found] == [(n, v) for n, variants in REGISTRY.items() for v in variants]
+    assert [(entry["name"], entry["variant"]) for entry in found] == [
+        (n, v) for n, variants in REGISTRY.items() for v in variants
+    ]
     assert main(["models", "wide_resnet*", "--json"]) == 0
-    assert [entry["parameters"] for entry in json.loads(capsys.readouterr().out)] == 2 * [68_883_240] + 2 * [126_886_696]
+    assert [entry["parameters"] for entry in json.loads(capsys.readouterr().out)] == 2 * [
+        68_883_240
+    ] + 2 * [126_886_696]
     assert main(["models", "resnet_v1_*", "--variant", "keras", "--json"]) == 0
-    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["resnet50", "resnet101", "resnet152"]
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == [
+        "resnet50",
+        "resnet101",
+        "resnet152",
+    ]
     assert main(["models", "inception_v4", "--json", "--variant", "timm"]) == 0
     assert [entry["aux_parameters"] for entry in json.loads(capsys.readouterr().out)] == [0]
 
 
 def test_the_models_command_exits_cleanly_when_its_output_pipe_is_closed():
     line = f"{sys.executable} -m inception_jax.cli models | head -n 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -187,16 +263,43 @@ def test_data_prepare_and_data_check_count_the_examples_of_each_split(capsys, tm
     for split in ("train", "test"):
         for name in ("a", "b"):
             (tmp_path / "tree" / split / name).mkdir(parents=True)
-            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "tree" / split / name / "0.png")
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(
+                tmp_path / "tree" / split / name / "0.png"
+            )
     assert main(["data", "prepare", str(tmp_path / "tree"), str(tmp_path / "records")]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "test: 2 examples", "train: 2 examples", f"train with --data.name records --data.directory {tmp_path / 'records'}",
     ]  # fmt: skip
-    assert main(["data", "check", "digits", "--data.name", "records", "--data.directory", str(tmp_path / "records")]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{split}: 2 examples of 2 classes, 1 to 1 of each" for split in ("train", "test")]
+    assert (
+        main(
+            [
+                "data",
+                "check",
+                "digits",
+                "--data.name",
+                "records",
+                "--data.directory",
+                str(tmp_path / "records"),
+            ]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        f"{split}: 2 examples of 2 classes, 1 to 1 of each" for split in ("train", "test")
+    ]
 
 
-SHORT = ["train", *LINE, "--steps", "1", "--batch-size", "8", "--data.test-split", "test[:20]", "--workdir"]
+SHORT = [
+    "train",
+    *LINE,
+    "--steps",
+    "1",
+    "--batch-size",
+    "8",
+    "--data.test-split",
+    "test[:20]",
+    "--workdir",
+]
 """The shortest run that there is."""
 
 
@@ -225,14 +328,19 @@ def test_train_prints_its_progress_and_writes_its_files(trained):
     assert {file.name for file in workdir.iterdir()} >= {
         "experiment.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "report",
     }  # fmt: skip
-    assert {file.name for file in (workdir / "report").iterdir()} == {"curves.png", "mistakes.png", "example.png", "index.html"}
+    assert {file.name for file in (workdir / "report").iterdir()} == {
+        "curves.png",
+        "mistakes.png",
+        "example.png",
+        "index.html",
+    }
     (attempt,) = json.loads((workdir / "run.json").read_text())["attempts"]
     assert (attempt["backend"], attempt["outcome"]) == ("cpu", "complete")
 
 
 SLOW = """
 import time
-from inception_jax.data.sources import open_source, register
+from inception_jax.data.registry import open_source, register
 
 class Slow:
     def __init__(self, split, directory):
@@ -248,16 +356,41 @@ register("slow", Slow)
 
 
 @pytest.mark.slow
-def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(command, process, tmp_path):
+def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(
+    command, process, tmp_path
+):
     """Three of the images are no images; the source is slow."""
     (tmp_path / "slow.py").write_text(SLOW)
     small = ["--model.name", "mnist", "--data.image-size", "28", "--schedule.warmup-epochs", "0"]
-    short = [*small, "--steps", "12", "--batch-size", "8", "--log-every-steps", "2", "--evaluate-every-epochs", "0"]
+    short = [
+        *small,
+        "--steps",
+        "12",
+        "--batch-size",
+        "8",
+        "--log-every-steps",
+        "2",
+        "--evaluate-every-epochs",
+        "0",
+    ]
     waits = command(
-        "train", "digits", *short, "--import", "slow", "--data.name", "slow", "--data.test-split", "test[:8]", "--workdir", "slow"
+        "train",
+        "digits",
+        *short,
+        "--import",
+        "slow",
+        "--data.name",
+        "slow",
+        "--data.test-split",
+        "test[:8]",
+        "--workdir",
+        "slow",
     )
     assert waits.returncode == 0, waits.stderr
-    assert re.search(r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read", waits.stderr)
+    assert re.search(
+        r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read",
+        waits.stderr,
+    )
 
     png = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(png, "PNG")
@@ -268,7 +401,17 @@ def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(co
                 (tmp_path / "tree" / split / name / f"{i:02d}.png").write_bytes(png.getvalue())
     for broken in ("train/a/03.png", "train/b/07.png", "test/b/01.png"):
         (tmp_path / "tree" / broken).write_bytes(b"broken")
-    line = ["train", "digits", *short, "--data.name", "folder", "--data.directory", tmp_path / "tree", "--workdir", "bad"]
+    line = [
+        "train",
+        "digits",
+        *short,
+        "--data.name",
+        "folder",
+        "--data.directory",
+        tmp_path / "tree",
+        "--workdir",
+        "bad",
+    ]
     stops = command(*line)
     assert stops.returncode == 65
     assert re.search(r"example \d+ \(.*\.png\): 6 bytes that begin with b'broken'", stops.stderr)
@@ -276,8 +419,12 @@ def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(co
     assert skips.returncode == 0, skips.stderr
     assert "train/a/03.png" in skips.stderr
     assert "test/b/01.png" in skips.stderr
-    rows = [json.loads(row) for row in (tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()]
-    assert sum(row.get("train/skipped", 0) for row in rows) >= 4  # twelve steps of eight are more than two epochs of forty
+    rows = [
+        json.loads(row) for row in (tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert (
+        sum(row.get("train/skipped", 0) for row in rows) >= 4
+    )  # twelve steps of eight are more than two epochs of forty
     assert rows[-1]["val/skipped"] == 1
     assert "(9 examples, 1 could not be read; 95 % intervals)" in command("evaluate", "bad").stdout
 
@@ -301,14 +448,41 @@ def test_evaluate_scores_a_run_by_several_protocols(trained, capsys, tmp_path):
     assert main(["evaluate", str(workdir), "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)
     assert (alone["count"], alone["skipped"]) == (20, 0)
-    line = ["evaluate", str(workdir), str(workdir), "--csv", str(tmp_path / "r.csv"), "--output", str(tmp_path / "p.npz"), "--json"]
+    line = [
+        "evaluate",
+        str(workdir),
+        str(workdir),
+        "--csv",
+        str(tmp_path / "r.csv"),
+        "--output",
+        str(tmp_path / "p.npz"),
+        "--json",
+    ]
     assert main(line) == 0
-    assert json.loads(capsys.readouterr().out) == alone  # an ensemble of one network twice is that network
+    assert (
+        json.loads(capsys.readouterr().out) == alone
+    )  # an ensemble of one network twice is that network
     with np.load(tmp_path / "p.npz") as saved:
         assert saved["probabilities"].shape == (20, 10)
-        assert alone["top1"] == pytest.approx((saved["probabilities"].argmax(-1) == saved["labels"]).mean())
+        assert alone["top1"] == pytest.approx(
+            (saved["probabilities"].argmax(-1) == saved["labels"]).mean()
+        )
     assert (tmp_path / "r.csv").read_text().splitlines()[1].startswith("mixed+mixed,16,")
-    assert main(["evaluate", str(workdir), "--statistics", "population", "--batches", "2", "--per-class", "--health"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(workdir),
+                "--statistics",
+                "population",
+                "--batches",
+                "2",
+                "--per-class",
+                "--health",
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     assert "95 % intervals" in text
     assert text.count("means off by") == 8
@@ -317,7 +491,9 @@ def test_evaluate_scores_a_run_by_several_protocols(trained, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_predict_prints_class_probabilities_and_refuses_unreadable_images(trained, capsys, tmp_path):
+def test_predict_prints_class_probabilities_and_refuses_unreadable_images(
+    trained, capsys, tmp_path
+):
     workdir, _ = trained
     main(["predict", str(workdir), str(workdir / "report" / "example.png"), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -357,7 +533,12 @@ def test_the_version_and_the_module_are_there(capsys):
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"inception-jax {__version__}\n"
-    done = subprocess.run([sys.executable, "-m", "inception_jax", "--version"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "inception_jax", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout) == (0, f"inception-jax {__version__}\n")
 
 
@@ -367,10 +548,10 @@ def test_data_help_is_help(capsys):
 
 
 def test_the_recipes_command_lists_every_recipe(capsys):
-    from inception_jax.recipes import names
+    from inception_jax.recipes import list_recipes
 
     assert main(["recipes"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_recipes()
     assert main(["recipes", "--json"]) == 0
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert found["inception_v3"]["model"] == "inception_v3"
@@ -408,7 +589,9 @@ def test_a_word_that_is_no_recipe_imports_nothing(word, capsys):
         ("import sys\nsys.exit(3)\n", "SystemExit"),
     ],
 )
-def test_a_recipe_that_cannot_be_run_is_a_configuration_error_with_its_line(text, message, tmp_path, capsys):
+def test_a_recipe_that_cannot_be_run_is_a_configuration_error_with_its_line(
+    text, message, tmp_path, capsys
+):
     (tmp_path / "mine.py").write_text(text)
     code, said = refused(["plan", tmp_path / "mine.py"], capsys)
     assert (code, message in said, "mine.py" in said) == (78, True, True), said
@@ -423,21 +606,29 @@ def test_recipes_of_two_folders_do_not_share_their_neighbours(tmp_path):
             "from inception_jax.config import Experiment, Optimizer\nfrom .shared import RATE\n"
             "config = Experiment(optimizer=Optimizer(learning_rate=RATE))\n"
         )
-    assert [recipe(str(tmp_path / name / "mine.py")).config.optimizer.learning_rate for name in "ab"] == [0.1, 0.2]
+    assert [
+        load_recipe(str(tmp_path / name / "mine.py")).config.optimizer.learning_rate
+        for name in "ab"
+    ] == [0.1, 0.2]
 
 
-def test_auxiliary_heads_that_a_variant_does_not_have_are_named_with_the_way_out(capsys, tmp_path, monkeypatch):
+def test_auxiliary_heads_that_a_variant_does_not_have_are_named_with_the_way_out(
+    capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     code, text = refused(["plan", "inception_v3", "--model.variant", "keras"], capsys)
     assert code == 78
     text = " ".join(text.split())
-    assert "model.aux is set, but inception_v3's variant keras has no auxiliary heads: give --model.no-aux, or one of the variants" in text
+    assert (
+        "model.aux is set, but inception_v3's variant keras has no auxiliary heads: give --model.no-aux, or one of the variants"
+        in text
+    )
 
 
 @pytest.mark.slow
 def test_progress_of_minutes_goes_to_stderr_and_json_stays_json(trained, capsys, monkeypatch):
     workdir, _ = trained
-    import inception_jax.logbook as module
+    import inception_jax.monitoring.metrics_log as module
 
     clock = iter(range(0, 10_000_000, 11))
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -451,52 +642,120 @@ def test_progress_of_minutes_goes_to_stderr_and_json_stays_json(trained, capsys,
 @pytest.mark.slow
 def test_evaluate_scores_a_file_of_weights_and_a_run_on_a_folder_alike(trained, tmp_path, capsys):
     """The folder has three of the ten classes, in another order than the network's."""
-    from inception_jax.data.sources import open_source
+    from inception_jax.data.registry import open_source
 
     workdir, _ = trained
-    assert main(["export", str(workdir), "--to", "safetensors", "--output", str(tmp_path / "w.safetensors")]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(workdir),
+                "--to",
+                "safetensors",
+                "--output",
+                str(tmp_path / "w.safetensors"),
+            ]
+        )
+        == 0
+    )
     source, written = open_source("digits", "test"), dict.fromkeys(("7", "0", "3"), 0)
     for i in range(len(source)):
         name = source.class_names[source[i].label]
         if written.get(name, 9) < 6:
             (tmp_path / "images" / "held" / name).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "images" / "held" / name / f"{written[name]}.png").write_bytes(source[i].image)
+            (tmp_path / "images" / "held" / name / f"{written[name]}.png").write_bytes(
+                source[i].image
+            )
             written[name] += 1
     capsys.readouterr()
     found = []
     for path in (workdir, tmp_path / "w.safetensors"):
-        assert main(["evaluate", str(path), "--data", str(tmp_path / "images"), "--data-split", "held", "--json"]) == 0
+        assert (
+            main(
+                [
+                    "evaluate",
+                    str(path),
+                    "--data",
+                    str(tmp_path / "images"),
+                    "--data-split",
+                    "held",
+                    "--json",
+                ]
+            )
+            == 0
+        )
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["count"] == found[1]["count"] == 18
     assert found[0]["nll"] == pytest.approx(found[1]["nll"], rel=1e-5)
-    assert main(["predict", str(workdir), str(tmp_path / "images" / "held"), "--json", "--top", "1"]) == 0
+    assert (
+        main(["predict", str(workdir), str(tmp_path / "images" / "held"), "--json", "--top", "1"])
+        == 0
+    )
     predictions = json.loads(capsys.readouterr().out)
     right = sum(one["classes"][0]["class"] == one["image"].split("/")[-2] for one in predictions)
     assert found[0]["top1"] == pytest.approx(right / 18)
-    line = ["evaluate", str(workdir), str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images"), "--data-split", "held", "--json"]
+    line = [
+        "evaluate",
+        str(workdir),
+        str(tmp_path / "w.safetensors"),
+        "--data",
+        str(tmp_path / "images"),
+        "--data-split",
+        "held",
+        "--json",
+    ]
     assert main(line) == 0  # an ensemble of a run and of weights
     assert json.loads(capsys.readouterr().out)["top1"] == found[0]["top1"]
     assert main(["evaluate", str(tmp_path / "w.safetensors")]) == 78
     assert "has no data of its own: give --data FOLDER" in capsys.readouterr().err
-    assert main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images")]) == 65
+    assert (
+        main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images")])
+        == 65
+    )
     assert "there are folders held: is one of them the split?" in capsys.readouterr().err
     (tmp_path / "images" / "held" / "7").rename(tmp_path / "images" / "held" / "seven")
-    assert main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images"), "--data-split", "held"]) == 65
+    assert (
+        main(
+            [
+                "evaluate",
+                str(tmp_path / "w.safetensors"),
+                "--data",
+                str(tmp_path / "images"),
+                "--data-split",
+                "held",
+            ]
+        )
+        == 65
+    )
     assert "the network has no class called seven (1 of 3)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_tuned_network_keeps_what_it_was_tuned_from(trained, command, tmp_path):
     workdir, _ = trained
-    assert command("export", workdir, "--to", "safetensors", "--output", "base.safetensors").returncode == 0
+    assert (
+        command("export", workdir, "--to", "safetensors", "--output", "base.safetensors").returncode
+        == 0
+    )
     done = command(*SHORT, "tuned", "--init-from", "base.safetensors")
     assert done.returncode == 0, done.stderr
-    assert command("export", "tuned", "--to", "safetensors", "--output", "tuned.safetensors").returncode == 0
+    assert (
+        command(
+            "export", "tuned", "--to", "safetensors", "--output", "tuned.safetensors"
+        ).returncode
+        == 0
+    )
     from inception_jax import weights
 
-    base, card = weights.card(tmp_path / "base.safetensors"), weights.card(tmp_path / "tuned.safetensors")
+    base, card = (
+        weights.card(tmp_path / "base.safetensors"),
+        weights.card(tmp_path / "tuned.safetensors"),
+    )
     assert card.tuned_from == base.lineage
     assert card.tuned_from["digest"] == base.digest != card.digest
     assert card.licence == "unknown; tuned from weights under: unknown"
     (tmp_path / "tuned" / "initial.json").write_text("[]")
-    assert "initial.json cannot be read" in command("export", "tuned", "--to", "safetensors", "--output", "x.safetensors").stderr
+    assert (
+        "initial.json cannot be read"
+        in command("export", "tuned", "--to", "safetensors", "--output", "x.safetensors").stderr
+    )

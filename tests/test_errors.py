@@ -6,11 +6,17 @@ import re
 import pytest
 
 from inception_jax import cli
+from inception_jax.atomic_io import StorageError
 from inception_jax.cli import main
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
-from inception_jax.errors import ExitCode, UserError, exit_code, message, printable
-from inception_jax.files import StorageError
+from inception_jax.errors import (
+    ExitCode,
+    UserError,
+    escape_control_characters,
+    format_message,
+    get_exit_code,
+)
 from tests.conftest import ROOT
 
 
@@ -21,10 +27,14 @@ class ForeignError(Exception):
 
 
 def test_only_errors_of_ours_have_an_exit_code_that_is_believed():
-    assert [exit_code(error) for error in (ConfigError(), DataError(), StorageError())] == [78, 65, 74]
-    assert exit_code(ForeignError()) == 1
-    assert exit_code(OSError(errno.ENOSPC, "No space left on device")) == 74
-    assert exit_code(FileNotFoundError(errno.ENOENT, "no such file")) == 1
+    assert [get_exit_code(error) for error in (ConfigError(), DataError(), StorageError())] == [
+        78,
+        65,
+        74,
+    ]
+    assert get_exit_code(ForeignError()) == 1
+    assert get_exit_code(OSError(errno.ENOSPC, "No space left on device")) == 74
+    assert get_exit_code(FileNotFoundError(errno.ENOENT, "no such file")) == 1
     assert all(issubclass(kind, UserError) for kind in (ConfigError, DataError, StorageError))
 
 
@@ -42,13 +52,17 @@ def test_a_foreign_exception_with_an_exit_code_is_a_bug_of_ours(monkeypatch):
 
 
 def test_an_os_error_that_is_not_of_storage_is_a_bug_of_ours(monkeypatch):
-    monkeypatch.setitem(cli.COMMANDS, "models", failing(FileNotFoundError(errno.ENOENT, "No such file", "x")))
+    monkeypatch.setitem(
+        cli.COMMANDS, "models", failing(FileNotFoundError(errno.ENOENT, "No such file", "x"))
+    )
     with pytest.raises(FileNotFoundError):
         main(["models"])
 
 
 def test_storage_that_fails_ends_with_74_and_its_traceback(monkeypatch, capsys):
-    monkeypatch.setitem(cli.COMMANDS, "models", failing(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setitem(
+        cli.COMMANDS, "models", failing(OSError(errno.ENOSPC, "No space left on device"))
+    )
     assert main(["models"]) == 74
     said = capsys.readouterr().err
     assert "Traceback" in said
@@ -59,14 +73,14 @@ def test_storage_that_fails_ends_with_74_and_its_traceback(monkeypatch, capsys):
 
 
 def test_names_are_printed_without_what_a_terminal_obeys():
-    assert printable("a\x1b[31mb\nc\td\x7f") == "a\\x1b[31mb\\nc\\td\\x7f"
-    assert message("a\nb\x1b\r") == "a\nb\\x1b\\x0d"
-    assert printable("caf\u00e9 \u4e2d") == "caf\u00e9 \u4e2d"
-    assert printable("\udcff\u202e\x9b") == "\\udcff\\u202e\\x9b"
+    assert escape_control_characters("a\x1b[31mb\nc\td\x7f") == "a\\x1b[31mb\\nc\\td\\x7f"
+    assert format_message("a\nb\x1b\r") == "a\nb\\x1b\\x0d"
+    assert escape_control_characters("caf\u00e9 \u4e2d") == "caf\u00e9 \u4e2d"
+    assert escape_control_characters("\udcff\u202e\x9b") == "\\udcff\\u202e\\x9b"
 
 
 def test_no_message_prints_a_whole_file():
-    said = message("x" * 1_000_000)
+    said = format_message("x" * 1_000_000)
     assert len(said) < 4100
     assert said.endswith("(996,200 characters more)")
 
@@ -92,10 +106,10 @@ def test_a_path_that_the_system_cannot_have_is_no_bug_of_ours(line, capsys, tmp_
 
 
 def test_names_of_images_that_no_system_has_are_reported_like_others(tmp_path):
-    from inception_jax.data.images import FileSource, images_in
+    from inception_jax.data.images import FileSource, list_images
 
     for name in ("x" * 5000, "a\0b"):
-        (path,) = images_in([name])
+        (path,) = list_images([name])
         with pytest.raises(DataError, match="cannot be read"):
             FileSource([path], ())[0]
 

@@ -14,7 +14,9 @@ from tests.conftest import ROOT
 
 def modules(code):
     program = f"{code}\nimport sys; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -23,11 +25,15 @@ HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "torch", "c
 
 
 def test_importing_inception_jax_loads_no_heavy_packages():
-    assert not modules("import inception_jax; inception_jax.list_models()") & (HEAVY | {"jax", "orbax"})
+    assert not modules("import inception_jax; inception_jax.list_models()") & (
+        HEAVY | {"jax", "orbax"}
+    )
 
 
 def test_creating_a_network_loads_no_heavy_packages_beyond_jax_and_flax():
-    assert not modules("import inception_jax; inception_jax.create('bn_inception')") & (HEAVY | {"tyro", "PIL", "tqdm"})
+    assert not modules("import inception_jax; inception_jax.create('bn_inception')") & (
+        HEAVY | {"tyro", "PIL", "tqdm"}
+    )
 
 
 CORE = """
@@ -54,7 +60,11 @@ def test_imports_follow_the_layer_contracts():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+        },
     )
     assert done.returncode == 0, done.stdout
 
@@ -79,12 +89,17 @@ from inception_jax.cli import main
         (["recipes"], None),
         (["train", "digits", "--workdir", "none"], "data"),
         (["plan", "digits"], "data"),
-        (["predict", "tests/old_run/weights.safetensors", "none.png"], "data"),
-        (["report", "tests/old_run/workdir"], "report"),
+        (["predict", "tests/old_runs/format_1/weights.safetensors", "none.png"], "data"),
+        (["report", "tests/old_runs/format_1/workdir"], "report"),
     ],
 )
 def test_without_extras_a_command_runs_or_names_the_extra_that_it_needs(line, extra):
-    done = subprocess.run([sys.executable, "-c", f"{WITHOUT_EXTRAS}sys.exit(main({line}))"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{WITHOUT_EXTRAS}sys.exit(main({line}))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == (78 if extra else 0), done.stderr
     assert not extra or f"pip install 'inception-jax[{extra}]'" in done.stderr
     assert not (ROOT / "none").exists()
@@ -99,9 +114,15 @@ IMPORTED_AS = {
 
 def test_everything_that_the_package_imports_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    lines = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
     names = {re.match(r"[\w-]+", line)[0] for line in lines}
-    declared = {IMPORTED_AS.get(name, name) for name in names} | {"inception_jax", *sys.stdlib_module_names}
+    declared = {IMPORTED_AS.get(name, name) for name in names} | {
+        "inception_jax",
+        *sys.stdlib_module_names,
+    }
     imported = set()
     for file in (ROOT / "inception_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

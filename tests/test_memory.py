@@ -11,7 +11,9 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="resident size is read from Linux's /proc")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="resident size is read from Linux's /proc"
+)
 def test_the_input_pipeline_uses_no_more_memory_after_2000_batches_than_after_200(tmp_path):
     for which, photograph in enumerate(load_sample_images().images):
         for i in range(40):

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from inception_jax.data.digits import digits
-from inception_jax.logbook import read_metrics
+from inception_jax.data.digits import load_digits
+from inception_jax.monitoring.metrics_log import read_metrics
 from tests.conftest import OPTIMIZED_FLAGS
 from tests.networks import LINE
 
@@ -40,7 +40,15 @@ def train_ask_again_go_on_and_predict(command, tmp_path, *fields):
 @pytest.mark.slow
 def test_a_small_network_learns_digits_is_complete_and_goes_on(command, tmp_path):
     rows, guess = train_ask_again_go_on_and_predict(
-        command, tmp_path, *LINE[1:], "--steps", "150", "--batch-size", "32", "--evaluate-every-epochs", "0"
+        command,
+        tmp_path,
+        *LINE[1:],
+        "--steps",
+        "150",
+        "--batch-size",
+        "32",
+        "--evaluate-every-epochs",
+        "0",
     )
     assert rows[-1]["val/top1"] > 0.2  # 0.32; chance is 0.1, give or take 0.014
     assert guess in set("0123456789")
@@ -50,7 +58,9 @@ def test_a_small_network_learns_digits_is_complete_and_goes_on(command, tmp_path
 def test_the_command_train_digits_reaches_98_percent_top_1(process, tmp_path):
     """With the program that a newcomer's XLA compiles."""
     began = time.monotonic()
-    rows, guess = train_ask_again_go_on_and_predict(partial(process, XLA_FLAGS=OPTIMIZED_FLAGS), tmp_path)
+    rows, guess = train_ask_again_go_on_and_predict(
+        partial(process, XLA_FLAGS=OPTIMIZED_FLAGS), tmp_path
+    )
     print(f"trained, and more, in {time.monotonic() - began:.0f} s")
     assert rows[-1]["val/top1"] >= 0.98
-    assert guess == str(digits("test")[1][0])
+    assert guess == str(load_digits("test")[1][0])

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.data.sources import open_source
-from inception_jax.leaves import leaves
+from inception_jax.checkpointing.packing import named_arrays
+from inception_jax.checkpointing.workdir import read_data_facts, resolve_for_resume
+from inception_jax.data.registry import open_source
+from inception_jax.trainer.runs import open_run
 from inception_jax.weights.predictor import Predictor
-from inception_jax.workdir import opened, recorded, resumed
 from tests.conftest import ROOT
 
-OLD = ROOT / "tests" / "old_run"
+OLD = ROOT / "tests" / "old_runs" / "format_1"
 LINE = (
     "train", "digits", "--import", "tests.registered", "--model.name", "one", "--data.image-size", "16", "--data.margin", "1",
     "--data.shift", "1", "--data.threads", "0", "--data.train-split", "train[:100]", "--data.test-split", "test[:50]", "--batch-size", "64",
@@ -43,15 +44,20 @@ def change(workdir, **fields):
 def test_an_old_run_goes_on_with_the_old_meaning_of_its_fields(workdir, command):
     done = command(*LINE)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("begun by an earlier version: its fields keep their meaning (format 1)") == 1
+    assert (
+        done.stderr.count("begun by an earlier version: its fields keep their meaning (format 1)")
+        == 1
+    )
     assert "going on from step 6 of 12" in done.stderr
-    _, run, state = opened(str(workdir))
+    _, run, state = open_run(str(workdir))
     expected = np.load(OLD / "expected.npz")
-    for name, leaf in leaves({"params": state.params, "batch_stats": state.batch_stats}):
-        np.testing.assert_allclose(leaf, expected[name], rtol=2e-4, atol=2e-5, err_msg=name)  # another machine rounds otherwise
+    for name, leaf in named_arrays({"params": state.params, "batch_stats": state.batch_stats}):
+        np.testing.assert_allclose(
+            leaf, expected[name], rtol=2e-4, atol=2e-5, err_msg=name
+        )  # another machine rounds otherwise
     assert run.config.format == 1
     assert json.loads((workdir / "experiment.json").read_text())["format"] == 1
-    facts = recorded(workdir)
+    facts = read_data_facts(workdir)
     assert (facts.train.examples, facts.test.examples, len(facts.class_names)) == (100, 50, 10)
     again = command(*LINE)
     assert again.returncode == 0
@@ -62,9 +68,12 @@ def test_an_old_run_goes_on_with_the_old_meaning_of_its_fields(workdir, command)
 def test_an_old_run_under_the_new_meaning_would_be_another(workdir, command):
     """What the test above holds apart: with periods of 1.5625 steps the same run ends elsewhere."""
     assert command(*LINE[:-1], "new").returncode == 0
-    state = opened(str(workdir.parent / "new")).state
+    state = open_run(str(workdir.parent / "new")).state
     expected = np.load(OLD / "expected.npz")
-    apart = max(float(np.abs(np.asarray(leaf) - expected[name]).max()) for name, leaf in leaves({"params": state.params}))
+    apart = max(
+        float(np.abs(np.asarray(leaf) - expected[name]).max())
+        for name, leaf in named_arrays({"params": state.params})
+    )
     assert apart > 1e-3
 
 
@@ -73,14 +82,17 @@ def test_an_old_run_with_a_seed_whose_upper_bits_did_not_count_is_refused(workdi
     before = {file: file.read_bytes() for file in workdir.rglob("*") if file.is_file()}
     done = command(*LINE, "--seed", str(2**32 + 3))
     assert done.returncode == 78
-    assert f"with seed {2**32 + 3}, of which 32 bits counted there, and all of them count now" in done.stderr
+    assert (
+        f"with seed {2**32 + 3}, of which 32 bits counted there, and all of them count now"
+        in done.stderr
+    )
     assert {file: file.read_bytes() for file in workdir.rglob("*") if file.is_file()} == before
 
 
 def test_a_run_of_the_old_format_can_be_asked_for(workdir, command):
-    config = opened(str(workdir)).run.config
+    config = open_run(str(workdir)).run.config
     assert config.format == 1
-    assert resumed(workdir.parent / "nothing", config) == config
+    assert resolve_for_resume(workdir.parent / "nothing", config) == config
 
 
 @pytest.mark.slow
@@ -88,6 +100,10 @@ def test_an_old_workdir_and_old_weights_give_the_same_predictions(workdir, comma
     source = open_source("digits", "test[:8]")
     images = [source[i].image for i in range(8)]
     expected = np.load(OLD / "expected.npz")["probabilities"]
-    np.testing.assert_allclose(Predictor(OLD / "weights.safetensors").probabilities(images), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(Predictor(workdir).probabilities(images), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        Predictor(OLD / "weights.safetensors").probabilities(images), expected, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        Predictor(workdir).probabilities(images), expected, rtol=1e-5, atol=1e-6
+    )
     assert jax.config.jax_default_prng_impl == "threefry2x32"

@@ -23,10 +23,20 @@ def pod(folder, processes, devices, *begun):
     name = f"{processes}x{devices}"
     address = f"127.0.0.1:{free_port()}"
     line = [sys.executable, "-m", "tests.pod", str(folder), name, *begun]
-    shared = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+    shared = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(processes),
+    }
     made = [
         subprocess.Popen(
-            line, cwd=ROOT, env={**shared, "JAX_PROCESS_ID": str(i)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            line,
+            cwd=ROOT,
+            env={**shared, "JAX_PROCESS_ID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         for i in range(processes)
     ]
@@ -53,11 +63,19 @@ def alike(pods):
     """Holds runs against the first: each step's loss, what is counted, and the last state."""
     (first, wanted), *others = pods.items()
     for name, found in others:
-        np.testing.assert_allclose(found["losses"], wanted["losses"][HALF if "under" in name else 0 :], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            found["losses"],
+            wanted["losses"][HALF if "under" in name else 0 :],
+            rtol=0,
+            atol=1e-9,
+            err_msg=name,
+        )
         for metric in ("count", "top1", "top5"):
             assert found["scores"][metric] == wanted["scores"][metric], name
         for key, array in wanted["state"].items():
-            np.testing.assert_allclose(found["state"][key], array, rtol=0, atol=1e-9, err_msg=f"{name}, not {first}: {key}")
+            np.testing.assert_allclose(
+                found["state"][key], array, rtol=0, atol=1e-9, err_msg=f"{name}, not {first}: {key}"
+            )
 
 
 @pytest.mark.nightly
@@ -82,8 +100,24 @@ def test_evaluate_and_predict_on_two_processes_print_the_output_of_one_process_o
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"{i}.png")
     (tmp_path / "odd.png").write_bytes(b"no image")
     lines = {
-        "evaluate": ("run", "--statistics", "population", "--batches", "4", "--json", "--output", "alone.npz"),
-        "predict": ("run", *(f"{i}.png" for i in range(5)), "odd.png", "--batch-size", "4", "--csv"),
+        "evaluate": (
+            "run",
+            "--statistics",
+            "population",
+            "--batches",
+            "4",
+            "--json",
+            "--output",
+            "alone.npz",
+        ),
+        "predict": (
+            "run",
+            *(f"{i}.png" for i in range(5)),
+            "odd.png",
+            "--batch-size",
+            "4",
+            "--csv",
+        ),
     }
     starts = {"evaluate": '{"step"', "predict": ("image,", *(f"{i}.png" for i in range(5)))}
     for command, line in lines.items():
@@ -92,13 +126,23 @@ def test_evaluate_and_predict_on_two_processes_print_the_output_of_one_process_o
         assert code == (65 if command == "predict" else 0), alone.text
         line = tuple("together.npz" if word == "alone.npz" else word for word in line)
         shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
-        together = [Process(tmp_path, *line, command=command, **shared, JAX_PROCESS_ID=str(i)) for i in range(2)]
-        assert [process.wait() for process in together] == [code] * 2, together[0].text + together[1].text
-        one, lead, other = ("".join(row for row in process.said if row.startswith(starts[command])) for process in (alone, *together))
+        together = [
+            Process(tmp_path, *line, command=command, **shared, JAX_PROCESS_ID=str(i))
+            for i in range(2)
+        ]
+        assert [process.wait() for process in together] == [code] * 2, (
+            together[0].text + together[1].text
+        )
+        one, lead, other = (
+            "".join(row for row in process.said if row.startswith(starts[command]))
+            for process in (alone, *together)
+        )
         assert one.count("\n") == (1 if command == "evaluate" else 1 + 5 * 3)
         assert (FRACTION.sub("", lead), other) == (FRACTION.sub("", one), "")
         # Their sums are in another order: 1e-8 of a loss. A single example more or less would be 1e-2 of what is counted.
-        np.testing.assert_allclose(*(np.array(FRACTION.findall(text), float) for text in (lead, one)), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            *(np.array(FRACTION.findall(text), float) for text in (lead, one)), rtol=1e-6, atol=1e-6
+        )
     with np.load(tmp_path / "alone.npz") as one, np.load(tmp_path / "together.npz") as other:
         np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-6)
         np.testing.assert_array_equal(one["labels"], other["labels"])
@@ -112,5 +156,8 @@ def test_a_run_resumed_on_half_the_devices_accumulates_gradients(tmp_path):
     assert "for 2 device(s): about" in two.text
     one = Process(tmp_path, *line, "0.125")
     assert one.wait() == 0, one.text
-    assert "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: about" in one.text
+    assert (
+        "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: about"
+        in one.text
+    )
     assert "going on from step 21 of 42" in one.text

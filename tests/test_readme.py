@@ -16,7 +16,14 @@ RUNS = [(index, kind, code) for index, (kind, tag, code) in enumerate(BLOCKS) if
 
 
 def run(arguments, folder):
-    done = subprocess.run(arguments, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        arguments,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -48,7 +55,11 @@ def test_the_readme_begins_with_the_commands_for_training_and_for_testing():
 
 
 def test_the_map_of_the_package_in_the_readme_lists_exactly_what_exists():
-    packages = {path.name for path in (ROOT / "inception_jax").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    packages = {
+        path.name
+        for path in (ROOT / "inception_jax").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
     files = {path.name for path in (ROOT / "inception_jax").glob("*.py")} - {"__init__.py"}
     map_ = README[README.index("train.py  configs/") : README.index("A path through it")]
     assert {name for name in packages if f"  {name}/" not in map_} == set()

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 
 from inception_jax.config import ConfigError, Model, from_json, to_json
+from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
-from inception_jax.mesh import everything
 from inception_jax.models import REGISTRY, register
-from inception_jax.plan.outline import absent, outline
-from inception_jax.recipes import members, names, recipe
-from inception_jax.spec.vocabulary import Architecture, AuxHead, Dropout, Linear, global_avg, same, table
+from inception_jax.plan.outline import format_outline, make_placeholder_source
+from inception_jax.recipes import list_recipe_members, list_recipes, load_recipe
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    AuxHead,
+    Dropout,
+    Linear,
+    global_avg,
+    same,
+    table,
+)
 from tests.networks import each_row_once
 from tests.tiers import sweep
 
@@ -54,7 +62,7 @@ mnist                         momentum 0.1 constant                 | 60   | 500
 mnist_bn                      momentum 0.1 constant                 | 60   | 50000       | 0    | 0   | -   | 0      | 0.99, 60    | -
 """
 ROWS = {line.split()[0]: line.partition(" ")[2].strip() for line in PUBLISHED.strip().splitlines()}
-MEMBERS = [member for name in ROWS for member in members(name)]
+MEMBERS = [member for name in ROWS for member in list_recipe_members(name)]
 
 
 def described(run):
@@ -63,22 +71,39 @@ def described(run):
     words = ["nesterov" if rule.nesterov else rule.name, f"{rule.learning_rate:.8g}"]
     words += {
         "exponential": [f"x{schedule.decay_rate}/{schedule.decay_epochs:.5g}ep"],
-        "piecewise": [f"x{schedule.decay_rate} at", *(f"{epochs:.5g}" for epochs in schedule.at_epochs)],
+        "piecewise": [
+            f"x{schedule.decay_rate} at",
+            *(f"{epochs:.5g}" for epochs in schedule.at_epochs),
+        ],
         "polynomial": [f"polynomial {schedule.power}"],
     }.get(schedule.name, [schedule.name])
     words += [f"floor {schedule.floor}"] if schedule.floor else []
     words += [f"warm-up {schedule.warmup_epochs:.5g}ep"] if schedule.warmup_epochs else []
     length = f"{config.steps}" if config.steps else f"{config.epochs:.5g} ep"
-    norm = f"{config.norm.decay}, {config.norm.examples_per_group or config.batch_size}" if run.measured.batch_stats else "none"
+    norm = (
+        f"{config.norm.decay}, {config.norm.examples_per_group or config.batch_size}"
+        if run.measurement.batch_stats
+        else "none"
+    )
     aux = f"{config.objective.aux_weight}" if config.model.aux else "-"
-    rest = [f"{rule.l2:g}", f"{config.objective.label_smoothing:g}", aux, f"{rule.average_decay:g}", norm, f"{rule.clip_norm or '-':}"]
+    rest = [
+        f"{rule.l2:g}",
+        f"{config.objective.label_smoothing:g}",
+        aux,
+        f"{rule.average_decay:g}",
+        norm,
+        f"{rule.clip_norm or '-':}",
+    ]
     return [" ".join(words), str(config.batch_size), length, *rest]
 
 
 def run_of(name):
-    found = recipe(name)
-    run = Run(found.config, everything())
-    return found, run if name == "digits" else replace(run, given_source=absent(found.config.data.name, found.config.data.train_split))
+    found = load_recipe(name)
+    run = Run(found.config, all_devices_placement())
+    return found, run if name == "digits" else replace(
+        run,
+        given_source=make_placeholder_source(found.config.data.name, found.config.data.train_split),
+    )
 
 
 def numbers(cell):
@@ -86,7 +111,7 @@ def numbers(cell):
 
 
 def test_the_table_of_published_settings_lists_every_recipe():
-    assert names() == sorted(ROWS)
+    assert list_recipes() == sorted(ROWS)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -94,41 +119,66 @@ def test_a_recipe_has_the_hyperparameters_of_its_source(name):
     found, run = run_of(name)
     found.config.check()
     assert from_json(to_json(found.config)) == found.config
-    wanted = [re.sub(r"-(\d)", r"-\1", numbers(cell)) for cell in ROWS[name.partition(":")[0]].split("|")]
+    wanted = [
+        re.sub(r"-(\d)", r"-\1", numbers(cell)) for cell in ROWS[name.partition(":")[0]].split("|")
+    ]
     assert [numbers(cell) for cell in described(run)] == wanted
-    for field, reason in found.stand_in.items():
+    for field, reason in found.assumptions.items():
         attrgetter(field)(found.config)  # exists
         assert len(reason) > 10
     if name != "digits":
-        for heading in ("Source:", "Data:", "Hardware:", "Published:", "Measured here:", f"inception-jax train {name.partition(':')[0]}"):
+        for heading in (
+            "Source:",
+            "Data:",
+            "Hardware:",
+            "Published:",
+            "Measured here:",
+            f"inception-jax train {name.partition(':')[0]}",
+        ):
             assert heading in found.description
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_the_plan_of_a_recipe_shows_its_steps_learning_rate_and_assumed_defaults(name):
     found, run = run_of(name)
-    lines = list(outline(run, found.stand_in))
+    lines = list(format_outline(run, found.assumptions))
     text = "\n".join(lines)
     assert f"{run.steps:,} of {found.config.batch_size:,}" in text
     assert "learning rate" in text
-    assert text.count("stand-in: ") == len(found.stand_in)
+    assert text.count("stand-in: ") == len(found.assumptions)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [*(name for name in MEMBERS if ":" not in name), "bn_inception_ensemble:3"])
+@pytest.mark.parametrize(
+    "name", [*(name for name in MEMBERS if ":" not in name), "bn_inception_ensemble:3"]
+)
 def test_the_training_step_of_a_recipe_can_be_traced_and_keeps_the_state_shapes(name):
     """Traced, not run, and without repeated rows: every network is stepped elsewhere. Shapes go in and come out the same."""
     found, run = run_of(name)
-    small = replace(run, config=replace(found.config, batch_size=4, norm=replace(found.config.norm, examples_per_group=2)))
-    vars(small)["network"] = small.network.clone(architecture=each_row_once(small.network.architecture))
+    small = replace(
+        run,
+        config=replace(
+            found.config, batch_size=4, norm=replace(found.config.norm, examples_per_group=2)
+        ),
+    )
+    vars(small)["network"] = small.network.clone(
+        architecture=each_row_once(small.network.architecture)
+    )
     state = small.abstract_state()
     size = found.config.data.image_size
     from inception_jax.data.batches import Batch
 
     spec = jax.ShapeDtypeStruct
-    batch = Batch(spec((4, size, size, 3), np.uint8), spec((4,), np.int32), spec((4,), np.float32), spec((4,), np.uint32))
+    batch = Batch(
+        spec((4, size, size, 3), np.uint8),
+        spec((4,), np.int32),
+        spec((4,), np.float32),
+        spec((4,), np.uint32),
+    )
     after, sums = jax.eval_shape(small.train_step, state, batch)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
     assert sums["loss"].shape == ()
 
 
@@ -140,10 +190,22 @@ def tiny():
 
 def kinds(config):
     """What a step's program depends on: each name and flag of a configuration, and of each number whether there is one."""
-    for section in (config, config.model, config.norm, config.data, config.optimizer, config.schedule, config.objective):
+    for section in (
+        config,
+        config.model,
+        config.norm,
+        config.data,
+        config.optimizer,
+        config.schedule,
+        config.objective,
+    ):
         for field in fields(section):
             value = getattr(section, field.name)
-            if not is_dataclass(value) and field.name not in ("variant", "workdir") and (section, field.name) != (config.model, "name"):
+            if (
+                not is_dataclass(value)
+                and field.name not in ("variant", "workdir")
+                and (section, field.name) != (config.model, "name")
+            ):
                 yield field.name, value if isinstance(value, str) else bool(value)
 
 
@@ -159,7 +221,9 @@ def covering():
 
 def config_of(name):
     """The configuration of a recipe; of the ensemble of BN-Inceptions the third, which has norms per activation."""
-    return recipe(members(name)[2 if name == "bn_inception_ensemble" else 0]).config
+    return load_recipe(
+        list_recipe_members(name)[2 if name == "bn_inception_ensemble" else 0]
+    ).config
 
 
 @pytest.mark.parametrize("name", sweep(ROWS, covering()))
@@ -171,30 +235,51 @@ def test_a_recipe_trains_a_tiny_network_for_two_steps(name):
     if "tiny_recipes" not in REGISTRY:
         register("tiny_recipes", paper=tiny)
     config = config_of(name)
-    data = replace(config.data, name="synthetic", train_split="train[:40]", test_split="test[:8]", image_size=32, directory=None, threads=0)
-    model = Model("tiny_recipes", aux=config.model.aux, dropout_rate=config.model.dropout_rate, init_scale=config.model.init_scale)
+    data = replace(
+        config.data,
+        name="synthetic",
+        train_split="train[:40]",
+        test_split="test[:8]",
+        image_size=32,
+        directory=None,
+        threads=0,
+    )
+    model = Model(
+        "tiny_recipes",
+        aux=config.model.aux,
+        dropout_rate=config.model.dropout_rate,
+        init_scale=config.model.init_scale,
+    )
     per_activation = ("Stem",) if config.norm.per_activation_in else ()
-    norm = replace(config.norm, examples_per_group=min(config.norm.examples_per_group, 2), per_activation_in=per_activation)
+    norm = replace(
+        config.norm,
+        examples_per_group=min(config.norm.examples_per_group, 2),
+        per_activation_in=per_activation,
+    )
     config = replace(config, model=model, norm=norm, data=data, batch_size=4, steps=2)
     config.check()
-    run = Run(config, everything())
+    run = Run(config, all_devices_placement())
     state, seen = run.initial_state(), []
     for batch in run.train_batches(0):
         before = jax.device_get(state.params)
         state, sums = run.train_step(state, batch)
         seen.append(float(sums["loss"]))
     assert ("AuxLogits" in state.params) == config.model.aux
-    assert (state.params["Stem"]["conv_3x3"]["norm"]["bias"].ndim == 3) == bool(config.norm.per_activation_in)
+    assert (state.params["Stem"]["conv_3x3"]["norm"]["bias"].ndim == 3) == bool(
+        config.norm.per_activation_in
+    )
     assert int(state.step) == 2
     assert int(state.skipped) == 0
     assert np.isfinite(seen).all()
     after = jax.device_get(state.params)
-    assert any((a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True))
+    assert any(
+        (a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+    )
 
 
 def test_bn_x5_differs_from_bn_baseline_in_exactly_the_seven_published_changes():
     """arXiv:1502.03167, section 4.2.1: bn_x5 with one field of bn_baseline is another configuration by that field alone."""
-    changed, baseline = recipe("bn_x5").config, recipe("bn_baseline").config
+    changed, baseline = load_recipe("bn_x5").config, load_recipe("bn_baseline").config
     fields = {
         "optimizer.learning_rate": 5.0,
         "model.dropout_rate": None,
@@ -204,29 +289,45 @@ def test_bn_x5_differs_from_bn_baseline_in_exactly_the_seven_published_changes()
         "data.shuffle_block": None,
         "data.colour": None,
     }
-    different = {name for name, found in changed.identity().items() if baseline.identity()[name] != found}
+    different = {
+        name for name, found in changed.identity().items() if baseline.identity()[name] != found
+    }
     assert different == fields.keys()
     for name, ratio in fields.items():
         if ratio:
             assert attrgetter(name)(changed) / attrgetter(name)(baseline) == pytest.approx(ratio)
     # And the network that results is the registry's bn_x5.
-    from inception_jax.models import architecture
+    from inception_jax.models import get_architecture
 
     run = run_of("bn_x5")[1]
-    wanted = architecture("bn_x5")
-    assert run.measured.parameters == 11_194_984
-    assert [name for name, _ in run.network.architecture.layers] == [name for name, _ in wanted.layers]
+    wanted = get_architecture("bn_x5")
+    assert run.measurement.parameters == 11_194_984
+    assert [name for name, _ in run.network.architecture.layers] == [
+        name for name, _ in wanted.layers
+    ]
     assert run.network.architecture.dropout_rate == wanted.dropout_rate == 0
 
 
 def test_ensemble_recipes_have_the_published_members():
     """Six BN-x30, four Inception-v3, v4 with three Inception-ResNet-v2, six ResNets; no two members are the same run."""
-    networks = {name: [recipe(member).config for member in members(name)] for name in names() if len(members(name)) > 1}
+    networks = {
+        name: [load_recipe(member).config for member in list_recipe_members(name)]
+        for name in list_recipes()
+        if len(list_recipe_members(name)) > 1
+    }
     counts = {name: len(configs) for name, configs in networks.items()}
-    assert counts == {"bn_inception_ensemble": 6, "inception_v3_ensemble": 4, "inception_v4_ensemble": 4, "resnet_ensemble": 6}
+    assert counts == {
+        "bn_inception_ensemble": 6,
+        "inception_v3_ensemble": 4,
+        "inception_v4_ensemble": 4,
+        "resnet_ensemble": 6,
+    }
     for configs in networks.values():
         assert len(set(configs)) == len(configs)
-    assert [config.model.name for config in networks["inception_v4_ensemble"]] == ["inception_v4", *["inception_resnet_v2"] * 3]
+    assert [config.model.name for config in networks["inception_v4_ensemble"]] == [
+        "inception_v4",
+        *["inception_resnet_v2"] * 3,
+    ]
     assert sum(config.model.name == "resnet152" for config in networks["resnet_ensemble"]) == 2
     batch_norm = networks["bn_inception_ensemble"]
     assert {config.model.dropout_rate for config in batch_norm} <= {0.0, 0.05, 0.1}
@@ -237,7 +338,10 @@ def test_ensemble_recipes_have_the_published_members():
     )
 
 
-@pytest.mark.parametrize(("name", "message"), [("inception_v3_ensemble:5", "of 4; name a member"), ("bn_x5:1", "has no members")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("inception_v3_ensemble:5", "of 4; name a member"), ("bn_x5:1", "has no members")],
+)
 def test_ensemble_members_that_do_not_exist_are_refused(name, message):
     with pytest.raises(ConfigError, match=message):
-        recipe(name)
+        load_recipe(name)

@@ -3,17 +3,29 @@
 import chex
 import pytest
 
-from inception_jax.logbook import read_metrics
-from inception_jax.workdir import opened
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.trainer.runs import open_run
 from tests.faults.runs import WITHOUT_PICTURES
 from tests.networks import LINE
 
-STEPS = ("train", *LINE, "--log-every-steps", "1", "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
+STEPS = (
+    "train",
+    *LINE,
+    "--log-every-steps",
+    "1",
+    "--checkpoint-every-epochs",
+    "0",
+    "--evaluate-every-epochs",
+    "0",
+)
 
 
 def metrics(workdir):
     """What was measured of the network; how fast it went differs."""
-    return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in read_metrics(workdir)]
+    return [
+        {name: value for name, value in row.items() if not name.startswith("perf/")}
+        for row in read_metrics(workdir)
+    ]
 
 
 @pytest.mark.slow
@@ -24,9 +36,9 @@ def test_two_and_two_steps_are_four_in_separate_processes(command, process, tmp_
         done = process(*STEPS, "--workdir", "halves", "--steps", steps, PYTHONPATH=WITHOUT_PICTURES)
         assert done.returncode == 0, done.stderr
     assert "going on from step 2 of 4" in done.stderr
-    whole = opened(str(tmp_path / "whole"))[2]
+    whole = open_run(str(tmp_path / "whole"))[2]
     assert int(whole.step) == 4
-    chex.assert_trees_all_equal(opened(str(tmp_path / "halves"))[2], whole)
+    chex.assert_trees_all_equal(open_run(str(tmp_path / "halves"))[2], whole)
     by_step = {row["step"]: row for row in metrics(tmp_path / "halves") if "train/loss" in row}
     assert [by_step[step]["train/loss"] for step in (1, 2, 3, 4)] == [
         row["train/loss"] for row in metrics(tmp_path / "whole") if "train/loss" in row
@@ -38,5 +50,7 @@ def test_a_line_given_twice_makes_the_same_run(process, tmp_path):
     for workdir in ("once", "again"):
         done = process(*STEPS, "--workdir", workdir, "--steps", 4, PYTHONPATH=WITHOUT_PICTURES)
         assert done.returncode == 0, done.stderr
-    chex.assert_trees_all_equal(opened(str(tmp_path / "once"))[2], opened(str(tmp_path / "again"))[2])
+    chex.assert_trees_all_equal(
+        open_run(str(tmp_path / "once"))[2], open_run(str(tmp_path / "again"))[2]
+    )
     assert metrics(tmp_path / "once") == metrics(tmp_path / "again")

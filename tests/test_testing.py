@@ -10,7 +10,8 @@ from tests.conftest import OPTIMIZED_FLAGS, QUICK_FLAGS, ROOT
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 ROW = re.compile(
-    r"^\| (?P<promise>[^|]+) \| `(?P<file>[\w/]+\.py)`, `(?P<test>test_\w+)` \| (?P<tier>[a-z, ]+) \| (?P<seconds>[^|]*) \|$", re.MULTILINE
+    r"^\| (?P<promise>[^|]+) \| `(?P<file>[\w/]+\.py)`, `(?P<test>test_\w+)` \| (?P<tier>[a-z, ]+) \| (?P<seconds>[^|]*) \|$",
+    re.MULTILINE,
 )
 ROWS = [row.groupdict() for row in ROW.finditer(PAGE)]
 
@@ -18,14 +19,30 @@ ROWS = [row.groupdict() for row in ROW.finditer(PAGE)]
 def tier(file, test):
     """The tier that the marks of a test put it in."""
     tree = ast.parse((ROOT / "tests" / file).read_text())
-    (function,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == test)
-    around = [node for node in tree.body if isinstance(node, ast.ClassDef) and function in node.body]
+    (function,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == test
+    )
+    around = [
+        node for node in tree.body if isinstance(node, ast.ClassDef) and function in node.body
+    ]
     marks = [ast.unparse(mark) for node in (function, *around) for mark in node.decorator_list]
-    whole = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"]
-    marks += [ast.unparse(mark) for value in whole for mark in (value.elts if isinstance(value, ast.List) else [value])]
+    whole = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
+    marks += [
+        ast.unparse(mark)
+        for value in whole
+        for mark in (value.elts if isinstance(value, ast.List) else [value])
+    ]
     if any("sweep(" in mark for mark in marks):
         return "default, rest nightly"
-    tiers = {"pytest.mark.parity": "parity", "pytest.mark.nightly": "nightly", "pytest.mark.slow": "default"}
+    tiers = {
+        "pytest.mark.parity": "parity",
+        "pytest.mark.nightly": "nightly",
+        "pytest.mark.slow": "default",
+    }
     return next((name for mark, name in tiers.items() if mark in marks), "fast")
 
 

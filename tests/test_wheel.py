@@ -12,10 +12,16 @@ from tests.conftest import ROOT
 
 @pytest.mark.nightly
 def test_a_wheel_trains_in_an_empty_folder(tmp_path):
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert {"inception_jax/configs/digits.py", "inception_jax/data/digits.csv.gz"} <= set(archive.namelist())
+        assert {"inception_jax/configs/digits.py", "inception_jax/data/digits.csv.gz"} <= set(
+            archive.namelist()
+        )
         archive.extractall(tmp_path / "site")
     empty = tmp_path / "empty"
     empty.mkdir()

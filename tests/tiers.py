@@ -16,6 +16,9 @@ def sweep(cases: Iterable[Any], default: Collection[Any]) -> list[Any]:
     if unknown := [case for case in default if case not in cases]:
         raise ValueError(f"no cases {unknown}; there are {cases}")
     return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow if case in default else pytest.mark.nightly)
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=pytest.mark.slow if case in default else pytest.mark.nightly,
+        )
         for case in cases
     ]

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from inception_jax.commands.line import configured, named, positive
-from inception_jax.files import json_text
+from inception_jax.atomic_io import format_json
+from inception_jax.commands.cli_utils import parse_config, parse_positive, split_recipe
 
 IMAGES = {"cpu": 8}
 """A device, where the line does not say; 64 elsewhere."""
@@ -15,34 +15,63 @@ LIKE = "resnet50"
 
 def benchmark(arguments: list[str]) -> None:
     """Time a network's training step and inference. RECIPE or MODEL [--rounds 10] [--json] [--batch-size B] [--field value ...]"""
-    parser = argparse.ArgumentParser("inception-jax benchmark RECIPE", description=benchmark.__doc__, allow_abbrev=False, add_help=False)
-    parser.add_argument("--rounds", type=positive, default=10, help="of each program; the median is given, and the spread")
-    parser.add_argument("--json", action="store_true", help="for programs: one object, layers and all")
-    name, fields = named(arguments)
+    parser = argparse.ArgumentParser(
+        "inception-jax benchmark RECIPE",
+        description=benchmark.__doc__,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument(
+        "--rounds",
+        type=parse_positive,
+        default=10,
+        help="of each program; the median is given, and the spread",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="for programs: one object, layers and all"
+    )
+    name, fields = split_recipe(arguments)
     options, fields = parser.parse_known_args(fields)
     if {"-h", "--help"} & set(fields):
         parser.print_help()
+    from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
-    from inception_jax.mesh import everything
-    from inception_jax.models import ALIASES, REGISTRY, architecture
-    from inception_jax.plan.speed import speed
-    from inception_jax.recipes import names
+    from inception_jax.models import ALIASES, REGISTRY, get_architecture
+    from inception_jax.plan.speed import measure_speed
+    from inception_jax.recipes import list_recipes
 
-    if name not in names() and (network := ALIASES.get(name, name)) in REGISTRY:
-        name, fields = LIKE, ["--model.name", network, "--data.image-size", str(architecture(network).input_size), *fields]
-    devices = everything()
+    if name not in list_recipes() and (network := ALIASES.get(name, name)) in REGISTRY:
+        name, fields = (
+            LIKE,
+            [
+                "--model.name",
+                network,
+                "--data.image-size",
+                str(get_architecture(network).input_size),
+                *fields,
+            ],
+        )
+    devices = all_devices_placement()
     if not any(field.split("=")[0] == "--batch-size" for field in fields):
         images = IMAGES.get(devices.platform, 64)
-        fields = ["--batch-size", str(images * devices.devices), "--norm.examples-per-group", str(images), *fields]
-    found = speed(
-        Run(configured("benchmark", [name, *fields]), devices), options.rounds, lambda text: print(text, file=sys.stderr, flush=True)
+        fields = [
+            "--batch-size",
+            str(images * devices.devices),
+            "--norm.examples-per-group",
+            str(images),
+            *fields,
+        ]
+    found = measure_speed(
+        Run(parse_config("benchmark", [name, *fields]), devices),
+        options.rounds,
+        lambda text: print(text, file=sys.stderr, flush=True),
     )
-    print(json_text(found, indent=1) if options.json else "\n".join(told(found)))
+    print(format_json(found, indent=1) if options.json else "\n".join(told(found)))
 
 
 def told(found: dict[str, Any]) -> list[str]:
     """The figures for a reader: a line for each program, and a table of the layers."""
-    from inception_jax.report.tables import aligned
+    from inception_jax.report.tables import align_columns
 
     peak = found["rates"]
     lines = [
@@ -65,4 +94,4 @@ def told(found: dict[str, Any]) -> list[str]:
          f"{layer['share']:.1%}")
         for layer in found["training"]["layers"]
     ]  # fmt: skip
-    return [*lines, "", "training, at least, on one device:", aligned(header, rows)]
+    return [*lines, "", "training, at least, on one device:", align_columns(header, rows)]

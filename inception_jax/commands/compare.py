@@ -1,7 +1,7 @@
 """`inception-jax compare`: where two runs part."""
 
-from inception_jax.commands.line import new_parser
-from inception_jax.files import json_text
+from inception_jax.atomic_io import format_json
+from inception_jax.commands.cli_utils import new_parser
 
 
 def compare(arguments: list[str]) -> None:
@@ -10,7 +10,7 @@ def compare(arguments: list[str]) -> None:
     parser.add_argument("runs", nargs=2, metavar="run", help="a workdir")
     parser.add_argument("--json", action="store_true", help="one object")
     options = parser.parse_args(arguments)
-    from inception_jax.parting import parting
+    from inception_jax.debugging.compare_runs import compare_runs
 
-    found = parting(*options.runs)
-    print(json_text(found._asdict()) if options.json else "\n".join(found.lines()))
+    found = compare_runs(*options.runs)
+    print(format_json(found._asdict()) if options.json else "\n".join(found.lines()))

@@ -5,13 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from inception_jax.commands.line import new_parser, positive, target, unused
+from inception_jax.atomic_io import format_json, split_lines
+from inception_jax.commands.cli_utils import (
+    new_parser,
+    parse_output_path,
+    parse_positive,
+    require_unused_path,
+)
 from inception_jax.config import ConfigError, Data
-from inception_jax.errors import message
-from inception_jax.files import json_text, split_lines
+from inception_jax.errors import format_message
 
 if TYPE_CHECKING:
-    from inception_jax.weights.importing import Imported
+    from inception_jax.weights.convert.importing import Imported
 
 
 RESIZE = get_args(get_type_hints(Data)["resize"])
@@ -23,48 +28,101 @@ def convert(arguments: list[str]) -> None:
     What the network is fed is known from the line, from a config.json beside the file (timm's), or from the table of releases; else it is
     assumed, and said so.
     """
-    from inception_jax.weights.preprocessing import SCALINGS
-    from inception_jax.weights.sources import SOURCES
+    from inception_jax.weights.convert.preprocessing import SCALINGS
+    from inception_jax.weights.convert.sources import SOURCES
 
     parser = new_parser("convert", convert.__doc__)
-    parser.add_argument("file", type=Path, help=".pth, .ckpt, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint")
-    parser.add_argument("--from", dest="source", required=True, choices=tuple(SOURCES))
-    parser.add_argument("--model", required=True, help="as inception-jax models lists them, or as the project calls it")
-    parser.add_argument("--output", type=target, help="weights.safetensors where not given, which must not be there")
-    parser.add_argument("--class-offset", type=int, metavar="N", help="classes before ImageNet's first, where their number does not tell")
-    parser.add_argument("--class-names", type=Path, metavar="FILE", help="the head's own classes, a name on each line")
     parser.add_argument(
-        "--parameters", choices=("averaged", "raw"), default="averaged", help="of a file that holds moving averages beside raw arrays"
+        "file",
+        type=Path,
+        help=".pth, .ckpt, .safetensors, .keras, .h5, .caffemodel, or a TensorFlow checkpoint",
     )
-    parser.add_argument("--scaling", choices=tuple(SCALINGS), help="of pixels, where it is known to be another than what is printed")
+    parser.add_argument("--from", dest="source", required=True, choices=tuple(SOURCES))
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="as inception-jax models lists them, or as the project calls it",
+    )
+    parser.add_argument(
+        "--output",
+        type=parse_output_path,
+        help="weights.safetensors where not given, which must not be there",
+    )
+    parser.add_argument(
+        "--class-offset",
+        type=int,
+        metavar="N",
+        help="classes before ImageNet's first, where their number does not tell",
+    )
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="the head's own classes, a name on each line",
+    )
+    parser.add_argument(
+        "--parameters",
+        choices=("averaged", "raw"),
+        default="averaged",
+        help="of a file that holds moving averages beside raw arrays",
+    )
+    parser.add_argument(
+        "--scaling",
+        choices=tuple(SCALINGS),
+        help="of pixels, where it is known to be another than what is printed",
+    )
     parser.add_argument("--resize", choices=RESIZE, help="the filter that images are resized by")
     fraction = "the middle square's, of the shorter side: timm's crop_pct"
-    parser.add_argument("--crop-fraction", dest="test_crop_fraction", type=float, metavar="F", help=fraction)
-    parser.add_argument("--image-size", type=positive, metavar="PIXELS")
-    parser.add_argument("--licence", default="", help="of weights that are no known release; unknown where not given")
-    parser.add_argument("--source", dest="origin_name", default="", help="who made such weights; the project where not given")
-    parser.add_argument("--no-check", action="store_true", help="do not run the project's own network beside ours, where it is installed")
+    parser.add_argument(
+        "--crop-fraction", dest="test_crop_fraction", type=float, metavar="F", help=fraction
+    )
+    parser.add_argument("--image-size", type=parse_positive, metavar="PIXELS")
+    parser.add_argument(
+        "--licence",
+        default="",
+        help="of weights that are no known release; unknown where not given",
+    )
+    parser.add_argument(
+        "--source",
+        dest="origin_name",
+        default="",
+        help="who made such weights; the project where not given",
+    )
+    parser.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not run the project's own network beside ours, where it is installed",
+    )
     options = parser.parse_args(arguments)
-    output = options.output or unused(Path("weights.safetensors"))
+    output = options.output or require_unused_path(Path("weights.safetensors"))
     if output.suffix != ".safetensors":
         raise ConfigError(f"--output {output}: weights are kept in files called .safetensors")
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    from inception_jax.weights import file
-    from inception_jax.weights.importing import imported
-    from inception_jax.weights.parity import measured
+    from inception_jax.weights import files as file
+    from inception_jax.weights.convert.importing import import_weights
+    from inception_jax.weights.reference.parity import measure_parity
 
     try:
-        names = [name.strip() for name in split_lines(options.class_names.read_bytes())] if options.class_names else ()
+        names = (
+            [name.strip() for name in split_lines(options.class_names.read_bytes())]
+            if options.class_names
+            else ()
+        )
     except OSError as error:
-        raise ConfigError(f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line") from error
-    asked = {name: getattr(options, name) for name in ("image_size", "test_crop_fraction", "resize", "scaling")}
-    found = imported(
+        raise ConfigError(
+            f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line"
+        ) from error
+    asked = {
+        name: getattr(options, name)
+        for name in ("image_size", "test_crop_fraction", "resize", "scaling")
+    }
+    found = import_weights(
         options.source, options.file, options.model, class_offset=options.class_offset, class_names=names, parameters=options.parameters,
         fed={name: value for name, value in asked.items() if value is not None}, licence=options.licence, origin_name=options.origin_name,
     )  # fmt: skip
-    references, parity = measured(found, check=not options.no_check)
+    references, parity = measure_parity(found, check=not options.no_check)
     file.save(output, replace(found.card, parity=parity), found.variables, references)
-    print(message(_described(output, found)))
+    print(format_message(_described(output, found)))
     print(_parity(parity))
 
 
@@ -74,39 +132,43 @@ def verify(arguments: list[str]) -> None:
     parser.add_argument("weights", help="a file that inception-jax convert or export has written")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    from inception_jax.weights import file
-    from inception_jax.weights.parity import checked, remeasured
-    from inception_jax.weights.trained import trained
+    from inception_jax.weights import files as file
+    from inception_jax.weights.reference.parity import remeasure_parity, require_parity
+    from inception_jax.weights.trained import load_trained
 
-    run, variables, card, _ = trained(options.weights)
-    parity = remeasured(card, run.network, variables, file.read(options.weights).references)
+    run, variables, card, _ = load_trained(options.weights)
+    parity = remeasure_parity(
+        card, run.network, variables, file.read_file(options.weights).references
+    )
     if options.json:
-        print(json_text(parity, indent=1))
+        print(format_json(parity, indent=1))
     else:
         width = max(map(len, parity["errors"]))
-        print(*(f"{name:{width}}  {error:.1e}" for name, error in parity["errors"].items()), sep="\n")
+        print(
+            *(f"{name:{width}}  {error:.1e}" for name, error in parity["errors"].items()), sep="\n"
+        )
         print(_parity(parity))
-    checked(parity, f"do not trust {options.weights} on this machine")
+    require_parity(parity, f"do not trust {options.weights} on this machine")
 
 
 def _described(path: Path, found: "Imported") -> str:
     import jax
 
-    from inception_jax.weights.preprocessing import describe
+    from inception_jax.weights.convert.preprocessing import format_preprocessing
 
     card = found.card
     parameters = sum(leaf.size for leaf in jax.tree.leaves(found.variables["params"]))
-    classes = f"{card.num_classes} classes" + (f", ImageNet's from number {card.class_offset}" if not card.class_names else "")
+    classes = f"{card.num_classes} classes" + (
+        f", ImageNet's from number {card.class_offset}" if not card.class_names else ""
+    )
     classes = classes if card.num_classes else "no classes: features alone"
     aux = ", auxiliary heads included" if card.model.aux else ""
     line = f"{path}: {card.model.name} ({card.model.variant}), {parameters:,} parameters{aux}; {classes}; {card.data.image_size} pixels"
     line += "".join(f"\n{note}" for note in found.notes)
-    line += f"\nfed: {describe(card.data)} ({'; '.join(found.fed_by)})"
+    line += f"\nfed: {format_preprocessing(card.data)} ({'; '.join(found.input_notes)})"
     line += f"\nlicence: {card.licence}"
     if card.published:
-        line += (
-            f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} (known by {card.published['known_by']})"
-        )
+        line += f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} (known by {card.published['known_by']})"
     return line
 
 

@@ -8,17 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inception_jax.commands.line import check_trained, new_parser, positive, target
+from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.commands.cli_utils import (
+    check_trained,
+    new_parser,
+    parse_output_path,
+    parse_positive,
+)
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
-from inception_jax.errors import printable
-from inception_jax.files import json_text, put
-from inception_jax.interruption import Interruption
+from inception_jax.errors import escape_control_characters
+from inception_jax.preemption import PreemptionHandler
 
 if TYPE_CHECKING:
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.experiment import Run
-    from inception_jax.workdir import Opened
+    from inception_jax.trainer.runs import OpenedRun
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -28,143 +33,267 @@ def evaluate(arguments: list[str]) -> None:
     called as the network's, or by ImageNet's WordNet ids.
     """
     options = _options(arguments)
-    from inception_jax.distributed.processes import joined, run_in_child
+    from inception_jax.checkpointing.run_record import collect_shared_facts
+    from inception_jax.distributed.processes import join_processes, supervise_subprocess
     from inception_jax.evaluation.protocol import Protocol
-    from inception_jax.record import common
-    from inception_jax.workdir import following, members, opened
+    from inception_jax.trainer.runs import follow_checkpoints, list_members, open_run
 
-    protocol = Protocol(options.crops, options.parameters, options.statistics, options.batches, tuple(options.sizes or ()))
+    protocol = Protocol(
+        options.crops,
+        options.parameters,
+        options.statistics,
+        options.batches,
+        tuple(options.sizes or ()),
+    )
     for workdir in options.workdirs:
         if not Path(workdir).is_dir():  # perhaps the folder of an ensemble
             check_trained(workdir)
-    workdirs = [member for workdir in options.workdirs for member in members(workdir)]
+    workdirs = [member for workdir in options.workdirs for member in list_members(workdir)]
     if len(workdirs) > 1 and (options.follow or options.health):
-        raise ConfigError(f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}")
+        raise ConfigError(
+            f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}"
+        )
     files = [workdir for workdir in workdirs if workdir.endswith(".safetensors")]
-    if files and (options.follow or options.health or options.statistics in ("population", "pooled")):
-        raise ConfigError(f"--follow, --health and population statistics are for runs, and {files[0]} is a file of weights")
+    if files and (
+        options.follow or options.health or options.statistics in ("population", "pooled")
+    ):
+        raise ConfigError(
+            f"--follow, --health and population statistics are for runs, and {files[0]} is a file of weights"
+        )
     if files and options.data is None:
-        raise ConfigError(f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with <split>/<class>/<image>")
-    run_in_child()
-    with joined(facts=common), Interruption():  # which has nothing to save here
+        raise ConfigError(
+            f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with <split>/<class>/<image>"
+        )
+    supervise_subprocess()
+    with (
+        join_processes(facts=collect_shared_facts),
+        PreemptionHandler(),
+    ):  # which has nothing to save here
         if not options.follow:
-            _score([_on_data(_weights(path) if path in files else opened(path), options) for path in workdirs], protocol, options)
+            _score(
+                [
+                    _on_data(_weights(path) if path in files else open_run(path), options)
+                    for path in workdirs
+                ],
+                protocol,
+                options,
+            )
             return
-        for opening in following(workdirs[0], every=options.every):
+        for opening in follow_checkpoints(workdirs[0], every=options.every):
             _score([_on_data(opening, options)], protocol, options)
 
 
-def _weights(path: str) -> "Opened":
+def _weights(path: str) -> "OpenedRun":
     """Opens a file of weights as if it were a run, of as many examples in a batch as the devices divide."""
     import jax.numpy as jnp
     from etils import epath
 
+    from inception_jax.trainer.runs import OpenedRun
     from inception_jax.training.state import State
-    from inception_jax.weights.trained import trained
-    from inception_jax.workdir import Opened
+    from inception_jax.weights.trained import load_trained
 
-    run, variables, _, _ = trained(path)
+    run, variables, _, _ = load_trained(path)
     if not run.class_names:
         raise ConfigError(f"{path} has no classifier: there is nothing to score")
     devices = run.placement.devices
     run = replace(run, config=replace(run.config, batch_size=-(-64 // devices) * devices))
     zero = jnp.zeros((), jnp.int32)
-    return Opened(epath.Path(path), run, State(zero, variables["params"], variables["batch_stats"], (), {}, zero))
+    return OpenedRun(
+        epath.Path(path),
+        run,
+        State(zero, variables["params"], variables["batch_stats"], (), {}, zero),
+    )
 
 
-def _on_data(opening: "Opened", options: argparse.Namespace) -> "Opened":
+def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
     """Returns a run with the held-out examples of `--data`, where that is given."""
     if options.data is None:
         return opening
-    from inception_jax.data.facts import DataFacts, Split
+    from inception_jax.data.facts import DataFacts, SplitFacts
     from inception_jax.data.records import INDEX
-    from inception_jax.data.sources import open_source
+    from inception_jax.data.registry import open_source
     from inception_jax.weights.classes import relabel
 
     kind = "records" if (options.data / INDEX).is_file() else "folder"
-    source = relabel(open_source(kind, options.data_split, str(options.data)), opening.run.class_names)
+    source = relabel(
+        open_source(kind, options.data_split, str(options.data)), opening.run.class_names
+    )
     data = replace(opening.run.config.data, test_split=f"{options.data_split} of {options.data}")
-    none = Split("none", 0, None)
+    none = SplitFacts("none", 0, None)
     facts = opening.run.facts or DataFacts(opening.run.class_names, none, none)
     config = replace(opening.run.config, data=data)
-    return opening._replace(run=replace(opening.run, config=config, given_source=None, opened={data.test_split: source}, facts=facts))
+    return opening._replace(
+        run=replace(
+            opening.run,
+            config=config,
+            given_source=None,
+            opened={data.test_split: source},
+            facts=facts,
+        )
+    )
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = new_parser("evaluate", evaluate.__doc__)
     said = "of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another checkpoint than its newest"
     parser.add_argument("workdirs", nargs="+", metavar="workdir", help=said)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="score on these images, <split>/<class>/<image> or prepared records")
-    parser.add_argument("--data-split", default="test", metavar="SPLIT", help="of --data, or a part of it: test[:1000]")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="score on these images, <split>/<class>/<image> or prepared records",
+    )
+    parser.add_argument(
+        "--data-split",
+        default="test",
+        metavar="SPLIT",
+        help="of --data, or a part of it: test[:1000]",
+    )
     parser.add_argument(
         "--crops", type=int, default=1,
         help="views of each image, whose probabilities are averaged: 1, 6 (three squares of the whole image, mirrored), 10, 12 or 144",
     )  # fmt: skip
     parser.add_argument(
-        "--sizes", type=positive, nargs="+", help="pixels that the network is run at, and averaged over; the recipe's if not given"
+        "--sizes",
+        type=parse_positive,
+        nargs="+",
+        help="pixels that the network is run at, and averaged over; the recipe's if not given",
     )
-    parser.add_argument("--parameters", choices=("averaged", "raw"), default="averaged", help="the moving averages, where there are any")
+    parser.add_argument(
+        "--parameters",
+        choices=("averaged", "raw"),
+        default="averaged",
+        help="the moving averages, where there are any",
+    )
     parser.add_argument(
         "--statistics", choices=("running", "population", "pooled", "batch"), default="running",
         help="of batch normalisation: as training left them, of the population (algorithm 2 of its paper, or pooled), of each batch",
     )  # fmt: skip
-    parser.add_argument("--batches", type=positive, default=100, help="training batches that population statistics are taken from")
-    parser.add_argument("--health", action="store_true", help="how far running statistics are from the population's, and what that costs")
-    parser.add_argument("--per-class", action="store_true", help="a line for each class, the worst first")
-    parser.add_argument("--exclude", type=Path, metavar="FILE", help="ImageNet images to leave out, by number: the 1,762 blacklisted ones")
-    parser.add_argument("--real", type=Path, metavar="FILE", help="ImageNet's reassessed labels, real.json: score by them too")
-    parser.add_argument("--output", type=target, help="an .npz with the probabilities and the label of each example")
-    parser.add_argument("--csv", type=target, help="append the results to this table, in timm's columns")
+    parser.add_argument(
+        "--batches",
+        type=parse_positive,
+        default=100,
+        help="training batches that population statistics are taken from",
+    )
+    parser.add_argument(
+        "--health",
+        action="store_true",
+        help="how far running statistics are from the population's, and what that costs",
+    )
+    parser.add_argument(
+        "--per-class", action="store_true", help="a line for each class, the worst first"
+    )
+    parser.add_argument(
+        "--exclude",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet images to leave out, by number: the 1,762 blacklisted ones",
+    )
+    parser.add_argument(
+        "--real",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet's reassessed labels, real.json: score by them too",
+    )
+    parser.add_argument(
+        "--output",
+        type=parse_output_path,
+        help="an .npz with the probabilities and the label of each example",
+    )
+    parser.add_argument(
+        "--csv", type=parse_output_path, help="append the results to this table, in timm's columns"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--follow", action="store_true", help="score each new checkpoint of a run that is being trained, to its last")
-    parser.add_argument("--every", type=positive, default=30, metavar="SECONDS", help="between two looks, with --follow")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="score each new checkpoint of a run that is being trained, to its last",
+    )
+    parser.add_argument(
+        "--every",
+        type=parse_positive,
+        default=30,
+        metavar="SECONDS",
+        help="between two looks, with --follow",
+    )
     return parser.parse_args(arguments)
 
 
-def _score(runs: Sequence["Opened"], protocol: "Protocol", options: argparse.Namespace) -> None:
+def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.Namespace) -> None:
     """Scores the mean of `runs`, and says so in each way that was asked for."""
     import numpy as np
 
-    from inception_jax.evaluation.imagenet import lists, scored_by
-    from inception_jax.evaluation.predictions import append, ensemble, figures, per_class
-    from inception_jax.evaluation.protocol import examined, scored
+    from inception_jax.evaluation.imagenet import read_lists, score_reassessed
+    from inception_jax.evaluation.predictions import (
+        append_result,
+        average_predictions,
+        compute_metrics,
+        score_classes,
+    )
+    from inception_jax.evaluation.protocol import compare_statistics, score_run
 
     (workdir, run, state), *others = runs
     for other in others:
-        if set(other.run.class_names) == set(run.class_names) and other.run.class_names != run.class_names:
-            raise DataError(f"{workdir} and {other.workdir} have their classes in another order: they are no ensemble")
+        if (
+            set(other.run.class_names) == set(run.class_names)
+            and other.run.class_names != run.class_names
+        ):
+            raise DataError(
+                f"{workdir} and {other.workdir} have their classes in another order: they are no ensemble"
+            )
     for opening in runs:
-        _compare_data(opening.run, train=options.health or protocol.statistics in ("population", "pooled"))
-    listed = lists(run.test_source, options.exclude, options.real)  # before the long work: they may be wrong
-    found = ensemble([scored(run, state, protocol) for _, run, state in runs], [str(workdir) for workdir, _, _ in runs])
+        _compare_data(
+            opening.run, train=options.health or protocol.statistics in ("population", "pooled")
+        )
+    listed = read_lists(
+        run.test_source, options.exclude, options.real
+    )  # before the long work: they may be wrong
+    found = average_predictions(
+        [score_run(run, state, protocol) for _, run, state in runs],
+        [str(workdir) for workdir, _, _ in runs],
+    )
     examples = np.arange(len(found.labels))
-    results: dict[str, Any] = {"step": None if workdir.suffix == ".safetensors" else int(state.step)}
+    results: dict[str, Any] = {
+        "step": None if workdir.suffix == ".safetensors" else int(state.step)
+    }
     if listed and listed.labels is not None:
-        results |= scored_by(listed.labels, found, listed.numbers)
+        results |= score_reassessed(listed.labels, found, listed.numbers)
     if listed and listed.kept is not None:
         found, examples = found.those(listed.kept), listed.kept.nonzero()[0]
-    results |= figures(found)
+    results |= compute_metrics(found)
     if options.health:
-        results["health"] = examined(run, state, protocol)
-    if not run.placement.leads:
+        results["health"] = compare_statistics(run, state, protocol)
+    if not run.placement.is_primary:
         return
     if options.json:
-        print(json_text(results), flush=True)
+        print(format_json(results), flush=True)
     else:
         _say(results, runs)
     if options.per_class and not options.json:
-        for one in per_class(found, run.class_names):
+        for one in score_classes(found, run.class_names):
             mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
-            print(printable(f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}"))
+            print(
+                escape_control_characters(
+                    f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}"
+                )
+            )
     if options.health:
-        put(workdir / "health.json", json_text(results["health"], indent=1) + "\n")
+        write_atomically(workdir / "health.json", format_json(results["health"], indent=1) + "\n")
     if options.output:
         archive = io.BytesIO()
-        arrays = {"probabilities": found.probabilities, "labels": found.labels, "seen": found.seen, "loss": found.losses}
-        np.savez_compressed(archive, **cast(Any, {**arrays, "example": examples, "class_names": np.array(run.class_names)}))
-        put(options.output, archive.getvalue())
+        arrays = {
+            "probabilities": found.probabilities,
+            "labels": found.labels,
+            "seen": found.seen,
+            "loss": found.losses,
+        }
+        np.savez_compressed(
+            archive,
+            **cast(Any, {**arrays, "example": examples, "class_names": np.array(run.class_names)}),
+        )
+        write_atomically(options.output, archive.getvalue())
     if options.csv:
-        append(options.csv, _row(runs, results, options))
+        append_result(options.csv, _row(runs, results, options))
 
 
 def _compare_data(run: "Run", *, train: bool) -> None:
@@ -174,35 +303,45 @@ def _compare_data(run: "Run", *, train: bool) -> None:
       DataError: of several processes this one has another number of held-out examples, and the others would wait for it.
     """
 
-    count = run.placement.agreed(len(run.test_source))
+    count = run.placement.broadcast_from_primary(len(run.test_source))
     if count != len(run.test_source):
-        raise DataError(f"this process has {len(run.test_source):,} held-out examples, and the first process {count:,}: make them alike")
-    for line in run.data_changes(train=train) if run.placement.leads else ():
+        raise DataError(
+            f"this process has {len(run.test_source):,} held-out examples, and the first process {count:,}: make them alike"
+        )
+    for line in run.data_changes(train=train) if run.placement.is_primary else ():
         print(f"the data changed since the run was begun: {line}", file=sys.stderr)
 
 
-def _say(results: Mapping[str, Any], runs: Sequence["Opened"]) -> None:
+def _say(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
     unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
     one = f"step {results['step']}" if results["step"] is not None else runs[0].workdir.name
     of = f"{len(runs)} networks" if len(runs) > 1 else one
     few = len(runs[0].run.class_names) <= 5  # of which the five likeliest are all
     top5 = "" if few else f", top-5 {results['top5']:.2%} +- {results['top5_interval']:.2%}"
     print(
-        f"{printable(of)}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}{top5}, "
+        f"{escape_control_characters(of)}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}{top5}, "
         f"loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
         f"({results['count']} examples{unread}; 95 % intervals)",
         flush=True,
     )
     if "real" in results:
-        print(f"by the reassessed labels: top-1 {results['real']:.2%} +- {results['real_interval']:.2%} ({results['real_count']} examples)")
+        print(
+            f"by the reassessed labels: top-1 {results['real']:.2%} +- {results['real_interval']:.2%} ({results['real_count']} examples)"
+        )
     if "health" in results:
         health = results["health"]
         for one in health["layers"]:
-            print(f"{one['name']}: means off by {one['mean']:.3f} deviations, variances by a factor of {one['factor']:.3f}")
-        print(f"top-1 under running statistics {health['running']:.2%}, under the population's {health['population']:.2%}")
+            print(
+                f"{one['name']}: means off by {one['mean']:.3f} deviations, variances by a factor of {one['factor']:.3f}"
+            )
+        print(
+            f"top-1 under running statistics {health['running']:.2%}, under the population's {health['population']:.2%}"
+        )
 
 
-def _row(runs: Sequence["Opened"], results: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def _row(
+    runs: Sequence["OpenedRun"], results: Mapping[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
     """A line of timm's results table."""
     data = runs[0][1].config.data
     top1, top5 = (round(100 * results[name], 3) for name in ("top1", "top5"))

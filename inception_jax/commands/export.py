@@ -3,11 +3,21 @@
 import shutil
 from pathlib import Path
 
-from inception_jax.commands.line import check_trained, new_parser, target, unused
+from inception_jax.atomic_io import make_temporary_name
+from inception_jax.commands.cli_utils import (
+    check_trained,
+    new_parser,
+    parse_output_path,
+    require_unused_path,
+)
 from inception_jax.config import ConfigError
-from inception_jax.files import unfinished_name
 
-FORMS = {"stablehlo": ".stablehlo", "savedmodel": ".savedmodel", "onnx": ".onnx", "safetensors": ".safetensors"}
+FORMS = {
+    "stablehlo": ".stablehlo",
+    "savedmodel": ".savedmodel",
+    "onnx": ".onnx",
+    "safetensors": ".safetensors",
+}
 """What a file of each is called; a SavedModel is a folder."""
 PROJECTS = ("torchvision", "timm", "cadene", "fid", "facenet")
 """That read state dicts."""
@@ -16,39 +26,63 @@ PROJECTS = ("torchvision", "timm", "cadene", "fid", "facenet")
 def export(arguments: list[str]) -> None:
     """Write a trained network for others. WEIGHTS (a file, or a run's workdir) [--to FORM or PROJECT] [--pixels] [--output FILE]"""
     parser = new_parser("export", export.__doc__)
-    parser.add_argument("weights", help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest")
     parser.add_argument(
-        "--to", choices=(*FORMS, *PROJECTS), default="stablehlo", help="a form, or the project whose state dict it is to be"
+        "weights",
+        help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest",
     )
-    parser.add_argument("--pixels", action="store_true", help="from uint8 pixels to probabilities, instead of from scaled images to logits")
-    parser.add_argument("--output", type=target, help="a file; where not given, RUN.FORM in this folder, or RUN.PROJECT.safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="put it in the place of a file of that name")
+    parser.add_argument(
+        "--to",
+        choices=(*FORMS, *PROJECTS),
+        default="stablehlo",
+        help="a form, or the project whose state dict it is to be",
+    )
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="from uint8 pixels to probabilities, instead of from scaled images to logits",
+    )
+    parser.add_argument(
+        "--output",
+        type=parse_output_path,
+        help="a file; where not given, RUN.FORM in this folder, or RUN.PROJECT.safetensors",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="put it in the place of a file of that name"
+    )
     options = parser.parse_args(arguments)
     output = options.output or default_name(options.weights, options.to)
-    if output.is_dir() and not (options.to == "savedmodel" and (output / "saved_model.pb").is_file()):
+    if output.is_dir() and not (
+        options.to == "savedmodel" and (output / "saved_model.pb").is_file()
+    ):
         raise ConfigError(f"--output {output} is a folder, which stays as it is: give another name")
     if not options.overwrite:
-        unused(output, "give --overwrite to replace it")
+        require_unused_path(output, "give --overwrite to replace it")
     check_trained(options.weights)
-    from inception_jax.weights.trained import trained
+    from inception_jax.weights.trained import load_trained
 
-    opened = trained(options.weights)
+    opened = load_trained(options.weights)
     if options.to in PROJECTS:
-        from inception_jax.weights.exporting import as_state_dict
+        from inception_jax.weights.export.exporting import export_state_dict
 
-        print(f"{output}: {as_state_dict(opened, options.to, output)} arrays as {options.to} calls them; read back, they are the same")
+        print(
+            f"{output}: {export_state_dict(opened, options.to, output)} arrays as {options.to} calls them; read back, they are the same"
+        )
         return
     if options.to == "safetensors":
-        from inception_jax.weights.exporting import as_weights
+        from inception_jax.weights.export.exporting import export_weights
 
-        as_weights(opened, output)
-        print(f"{output}: {opened.card.model.name}, with its card; `inception-jax predict {output} IMAGE` names what is in images")
+        export_weights(opened, output)
+        print(
+            f"{output}: {opened.card.model.name}, with its card; `inception-jax predict {output} IMAGE` names what is in images"
+        )
         return
-    from inception_jax.weights.exporting import FORMATS, kept
+    from inception_jax.weights.export.exporting import FORMATS, export_and_verify
 
-    unfinished = unfinished_name(output)
+    unfinished = make_temporary_name(output)
     try:
-        difference = kept(FORMATS[options.to], opened, unfinished, pixels=options.pixels)
+        difference = export_and_verify(
+            FORMATS[options.to], opened, unfinished, pixels=options.pixels
+        )
         if output.is_dir():
             shutil.rmtree(output)
         unfinished.replace(output)
@@ -59,9 +93,13 @@ def export(arguments: list[str]) -> None:
     size, run = opened.run.config.data.image_size, opened.run
     channels = run.network.architecture.channels
     said = (
-        f"uint8 [batch, {size}, {size}, 3] to probabilities" if options.pixels else f"float32 [batch, {size}, {size}, {channels}] to logits"
+        f"uint8 [batch, {size}, {size}, 3] to probabilities"
+        if options.pixels
+        else f"float32 [batch, {size}, {size}, {channels}] to logits"
     )
-    print(f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} at most, of the largest value")
+    print(
+        f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} at most, of the largest value"
+    )
 
 
 def default_name(weights: str, form: str) -> Path:

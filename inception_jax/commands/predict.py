@@ -7,11 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inception_jax.commands.line import check_trained, new_parser, positive, target, unused
+from inception_jax.atomic_io import format_json, split_lines, write_atomically
+from inception_jax.commands.cli_utils import (
+    check_trained,
+    new_parser,
+    parse_output_path,
+    parse_positive,
+    require_unused_path,
+)
 from inception_jax.data.source import DataError
-from inception_jax.errors import printable
-from inception_jax.files import json_text, put, split_lines
-from inception_jax.logbook import tracked
+from inception_jax.errors import escape_control_characters
+from inception_jax.monitoring.progress import show_progress
 
 if TYPE_CHECKING:
     import argparse
@@ -22,65 +28,100 @@ if TYPE_CHECKING:
 def predict(arguments: list[str]) -> None:
     """Name what is in images. WEIGHTS (a file, or a run's workdir) IMAGE... (- for names on stdin) [--top K] [--json | --csv]"""
     parser = _parser("predict", predict.__doc__)
-    parser.add_argument("--top", type=positive, default=3, help="so many classes for each image")
+    parser.add_argument(
+        "--top", type=parse_positive, default=3, help="so many classes for each image"
+    )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="a list with one object per image")
-    forms.add_argument("--csv", action="store_true", help="a line per image and class, under a heading")
+    forms.add_argument(
+        "--csv", action="store_true", help="a line per image and class, under a heading"
+    )
     options = parser.parse_args(arguments)
-    predictor, results, bad = _looked_at(options, lambda predictor, row: predictor.best(row, options.top))
-    if not predictor.leads:
+    predictor, results, bad = _looked_at(
+        options, lambda predictor, row: predictor.best(row, options.top)
+    )
+    if not predictor.is_primary:
         pass
     elif options.json:
         listed = [
-            {"image": image, "classes": [{"class": guess.name, "probability": round(guess.probability, 6)} for guess in guesses]}
+            {
+                "image": image,
+                "classes": [
+                    {"class": guess.name, "probability": round(guess.probability, 6)}
+                    for guess in guesses
+                ],
+            }
             for image, guesses in results
         ]
-        print(json_text(listed, indent=1))
+        print(format_json(listed, indent=1))
     elif options.csv:
         lines = csv.writer(sys.stdout)
         lines.writerow(("image", "rank", "class", "probability"))
         for image, guesses in results:
-            rows = ((rank, printable(guess.name), f"{guess.probability:.6f}") for rank, guess in enumerate(guesses, 1))
-            lines.writerows((printable(image), *row) for row in rows)
+            rows = (
+                (rank, escape_control_characters(guess.name), f"{guess.probability:.6f}")
+                for rank, guess in enumerate(guesses, 1)
+            )
+            lines.writerows((escape_control_characters(image), *row) for row in rows)
     else:
         for image, guesses in results:
-            print(printable(f"{image}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)))
+            print(
+                escape_control_characters(
+                    f"{image}: "
+                    + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
+                )
+            )
     _reported(bad, results, predictor)
 
 
 def features(arguments: list[str]) -> None:
     """Keep what a network makes of images, before its classifier or at an end point. WEIGHTS IMAGE... [--end-point NAME] [--output F]"""
     parser = _parser("features", features.__doc__)
-    parser.add_argument("--end-point", help="as inception-jax models NAME lists them; what the classifier reads where not given")
+    parser.add_argument(
+        "--end-point",
+        help="as inception-jax models NAME lists them; what the classifier reads where not given",
+    )
     parser.add_argument(
         "--output",
-        type=target,
+        type=parse_output_path,
         help="`features` [N, ...] and `images` [N], their files; features.npz where not given, which must not be there",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    output = options.output or unused(Path("features.npz"))
+    output = options.output or require_unused_path(Path("features.npz"))
     import numpy as np
 
     predictor, results, bad = _looked_at(options, lambda predictor, row: row)
     if not results:
         raise DataError(f"{bad[0]}: {predictor.fault(bad[0])}")
-    if predictor.leads:
+    if predictor.is_primary:
         found = np.stack([row for _, row in results])
         archive = io.BytesIO()
         np.savez(archive, features=found, images=np.array([image for image, _ in results]))
-        put(output, archive.getvalue())
+        write_atomically(output, archive.getvalue())
         print(f"{output}: {' x '.join(map(str, found.shape))}")
     _reported(bad, results, predictor)
 
 
 def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     parser = new_parser(name, description)
-    parser.add_argument("weights", help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest")
-    parser.add_argument("images", nargs="+", metavar="image", help="files, or folders of them; - for their names on standard input")
     parser.add_argument(
-        "--orientation", choices=("apply", "ignore"), help="turn images as their EXIF says, or not; as the network learned where not given"
+        "weights",
+        help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest",
     )
-    parser.add_argument("--batch-size", type=positive, default=32, help="images that are computed together")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="image",
+        help="files, or folders of them; - for their names on standard input",
+    )
+    parser.add_argument(
+        "--orientation",
+        choices=("apply", "ignore"),
+        help="turn images as their EXIF says, or not; as the network learned where not given",
+    )
+    parser.add_argument(
+        "--batch-size", type=parse_positive, default=32, help="images that are computed together"
+    )
     return parser
 
 
@@ -88,21 +129,36 @@ def _looked_at(
     options: "argparse.Namespace", keep: "Callable[[Predictor, Any], Any]"
 ) -> "tuple[Predictor, list[tuple[str, Any]], list[Path]]":
     """Returns who looked, what it keeps of each image by the name of that, and the images that cannot be read."""
-    from inception_jax.data.images import images_in
-    from inception_jax.distributed.processes import joined, run_in_child
-    from inception_jax.record import common
+    from inception_jax.checkpointing.run_record import collect_shared_facts
+    from inception_jax.data.images import list_images
+    from inception_jax.distributed.processes import join_processes, supervise_subprocess
     from inception_jax.weights.predictor import Predictor
 
-    run_in_child()  # before standard input is read
-    files = images_in([line for name in options.images for line in (_lines_of_input() if name == "-" else [name]) if line])
+    supervise_subprocess()  # before standard input is read
+    files = list_images(
+        [
+            line
+            for name in options.images
+            for line in (_lines_of_input() if name == "-" else [name])
+            if line
+        ]
+    )
     results, bad = [], []
-    with joined(facts=common):
+    with join_processes(facts=collect_shared_facts):
         check_trained(options.weights)
-        predictor = Predictor(options.weights, batch_size=options.batch_size, orientation=options.orientation)
+        predictor = Predictor(
+            options.weights, batch_size=options.batch_size, orientation=options.orientation
+        )
         if "end_point" not in options and not predictor.names:
-            raise DataError(f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images")
+            raise DataError(
+                f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images"
+            )
         compute = predictor.at(options.end_point) if "end_point" in options else None
-        shown = tracked(files, "computing" if "end_point" in options else "predicting") if predictor.leads else files
+        shown = (
+            show_progress(files, "computing" if "end_point" in options else "predicting")
+            if predictor.is_primary
+            else files
+        )
         for file, row in zip(shown, predictor.each(files, compute), strict=True):
             if row is None:
                 bad.append(file)
@@ -124,12 +180,16 @@ def _reported(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predi
       DataError: there are some.
     """
     files: list[Any] = [*bad, *(image for image, _ in results)]
-    ignored = sum(map(predictor.is_turned, files)) if predictor.ignores_orientation and predictor.leads else 0
+    ignored = (
+        sum(map(predictor.is_turned, files))
+        if predictor.ignores_orientation and predictor.is_primary
+        else 0
+    )
     if ignored:
-        text = (
-            f"{ignored} of {len(files)} images have an EXIF orientation, which was ignored, as in training: --orientation apply turns them"
-        )
+        text = f"{ignored} of {len(files)} images have an EXIF orientation, which was ignored, as in training: --orientation apply turns them"
         print(text, file=sys.stderr)
     if bad:
-        lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else [])
+        lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + (
+            [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
+        )
         raise DataError(f"{len(bad)} of {len(files)} images could not be read\n" + "\n".join(lines))

@@ -3,61 +3,79 @@
 import sys
 from typing import TYPE_CHECKING
 
-from inception_jax.commands.line import new_parser, positive
+from inception_jax.atomic_io import format_json
+from inception_jax.commands.cli_utils import new_parser, parse_positive
 from inception_jax.config import ConfigError
-from inception_jax.files import json_text
 
 if TYPE_CHECKING:
-    from inception_jax.replay import Replay
-    from inception_jax.workdir import Opened
+    from inception_jax.debugging.replay import StepReplay
+    from inception_jax.trainer.runs import OpenedRun
 
 
 def replay(arguments: list[str]) -> None:
     """Make a step of a run again without compiling it, and name the first layer that is not finite. WORKDIR STEP [--json]"""
     parser = new_parser("replay", replay.__doc__)
     parser.add_argument("workdir", help="of the run")
-    parser.add_argument("step", type=positive, help="of the run; it is reached from the newest checkpoint before it")
-    parser.add_argument("--json", action="store_true", help="one object, with what was seen of every layer")
+    parser.add_argument(
+        "step",
+        type=parse_positive,
+        help="of the run; it is reached from the newest checkpoint before it",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one object, with what was seen of every layer"
+    )
     options = parser.parse_args(arguments)
-    from inception_jax.logbook import tracked
-    from inception_jax.replay import replay as made_again
+    from inception_jax.debugging.replay import replay_step as made_again
+    from inception_jax.monitoring.progress import show_progress
 
     run, state = before(options.workdir, options.step)[1:]
     for line in run.data_changes(train=True):
-        print(f"the data changed since the run was begun, and the step is another: {line}", file=sys.stderr)
+        print(
+            f"the data changed since the run was begun, and the step is another: {line}",
+            file=sys.stderr,
+        )
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
-    for _ in missing if options.json else tracked(missing, f"steps to {options.step - 1}"):
+    for _ in missing if options.json else show_progress(missing, f"steps to {options.step - 1}"):
         state, _ = run.train_step(state, next(batches))
     found = made_again(run, state)
     if options.json:
-        record = {"step": found.step, "broken": found.broken and found.broken._asdict(), "seen": [one._asdict() for one in found.seen]}
-        print(json_text(record))
+        record = {
+            "step": found.step,
+            "broken": found.broken and found.broken._asdict(),
+            "seen": [one._asdict() for one in found.seen],
+        }
+        print(format_json(record))
     else:
         print(told(found))
 
 
-def before(path: str, step: int) -> "Opened":
+def before(path: str, step: int) -> "OpenedRun":
     """A run, and the newest state of it that is older than `step`.
 
     Raises:
       ConfigError: no run, or one without such a step.
     """
+    from inception_jax.checkpointing.workdir import make_absolute
     from inception_jax.commands.train import initial_from
-    from inception_jax.workdir import Opened, absolute, opened, run_in, saved
+    from inception_jax.trainer.runs import OpenedRun, list_saved_steps, load_run, open_run
 
-    if older := [one for one in saved(path) if one < step]:
-        opening = opened(f"{path}@{older[-1]}", whole=True)
+    if older := [one for one in list_saved_steps(path) if one < step]:
+        opening = open_run(f"{path}@{older[-1]}", with_optimizer=True)
     else:
-        run = run_in(absolute(path))
+        run = load_run(make_absolute(path))
         source = run.config.init_from
-        opening = Opened(absolute(path), run, (initial_from(source, run)[0] if source else run.initial_state)())
+        opening = OpenedRun(
+            make_absolute(path),
+            run,
+            (initial_from(source, run)[0] if source else run.initial_state)(),
+        )
     if step > opening.run.steps:
         raise ConfigError(f"{path} has no step {step}: it ends at {opening.run.steps}")
     return opening
 
 
-def told(found: "Replay") -> str:
+def told(found: "StepReplay") -> str:
     """What a replay shows, in lines."""
     if (broken := found.broken) is None:
         outputs = [one for one in found.seen if one.what == "output"]
@@ -67,6 +85,11 @@ def told(found: "Replay") -> str:
             f"the largest output is {largest.largest:.4g}, of {largest.layer}"
         )
     place = found.seen.index(broken)
-    lines = [f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} ({1 - broken.finite:.2%} of it)"]
-    lines += [f"  before it, the {one.what} of {one.layer} reached {one.largest:.4g}" for one in found.seen[max(0, place - 5) : place]]
+    lines = [
+        f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} ({1 - broken.finite:.2%} of it)"
+    ]
+    lines += [
+        f"  before it, the {one.what} of {one.layer} reached {one.largest:.4g}"
+        for one in found.seen[max(0, place - 5) : place]
+    ]
     return "\n".join(lines)

@@ -7,15 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inception_jax.commands.line import configured, named, scores, short, taken
-from inception_jax.config import ConfigError, Data, Experiment, shared
+from inception_jax.atomic_io import format_json, is_object_store, write_atomically
+from inception_jax.commands.cli_utils import (
+    format_scores,
+    parse_config,
+    pop_flags,
+    shorten_path,
+    split_recipe,
+)
+from inception_jax.config import ConfigError, Data, Experiment, list_shared_fields
 from inception_jax.data.source import DataError
 from inception_jax.distributed.cluster import ADDRESS, COUNT, NUMBER
-from inception_jax.errors import printable
-from inception_jax.files import is_object, json_text, put
-from inception_jax.interruption import Interruption
-from inception_jax.logbook import quiet, read_metrics, say
-from inception_jax.recipes import members, recipe
+from inception_jax.errors import escape_control_characters
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.monitoring.progress import discard_line, log_line
+from inception_jax.preemption import PreemptionHandler
+from inception_jax.recipes import list_recipe_members, load_recipe
 
 if TYPE_CHECKING:
     from etils import epath
@@ -34,113 +41,162 @@ def train(arguments: list[str]) -> None:
     Several processes make one run where the environment says so (docs/pods.md), or each line: --coordinator HOST:PORT --processes N
     --process I.
     """
-    from inception_jax.distributed.processes import joined, run_in_child
+    from inception_jax.distributed.processes import join_processes, supervise_subprocess
 
-    arguments, cluster_flags = taken(arguments, CLUSTER_FLAGS)
-    run_in_child(cluster_flags)
-    with Interruption() as interruption:
-        name, fields = named(arguments)
-        every = members(name)
+    arguments, cluster_flags = pop_flags(arguments, CLUSTER_FLAGS)
+    supervise_subprocess(cluster_flags)
+    with PreemptionHandler() as preemption:
+        name, fields = split_recipe(arguments)
+        every = list_recipe_members(name)
         if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
-            raise ConfigError(f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}")
-        configs = [configured("train", [member, *fields]) for member in every]
-        if len(every) > 1:  # an ensemble is trained one after the other, each in a folder of its own
-            given = [config.workdir != f"runs/{recipe(member).name}" for member, config in zip(every, configs, strict=True)]
-            configs = [replace(c, workdir=f"{c.workdir}/{i}") if given[i - 1] else c for i, c in enumerate(configs, 1)]
-        from inception_jax.record import common
+            raise ConfigError(
+                f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}"
+            )
+        configs = [parse_config("train", [member, *fields]) for member in every]
+        if (
+            len(every) > 1
+        ):  # an ensemble is trained one after the other, each in a folder of its own
+            given = [
+                config.workdir != f"runs/{load_recipe(member).name}"
+                for member, config in zip(every, configs, strict=True)
+            ]
+            configs = [
+                replace(c, workdir=f"{c.workdir}/{i}") if given[i - 1] else c
+                for i, c in enumerate(configs, 1)
+            ]
+        from inception_jax.checkpointing.run_record import collect_shared_facts
 
         splits: dict[str, Source] = {}
 
         def facts() -> dict[str, Any]:
-            fields = {name: value for config in reversed(configs) for name, value in shared(config).items()}
-            return {**common(), **fields, **_facts_of(configs[0].data, splits)}
+            fields = {
+                name: value
+                for config in reversed(configs)
+                for name, value in list_shared_fields(config).items()
+            }
+            return {**collect_shared_facts(), **fields, **_facts_of(configs[0].data, splits)}
 
-        with joined(cluster_flags, facts) as processes:
+        with join_processes(cluster_flags, facts) as processes:
             if processes:
-                interruption.together(processes.notice, processes.look)
+                preemption.coordinate(processes.request_stop, processes.should_stop)
             for config in configs:
-                _train(config, interruption, splits if config.data == configs[0].data else {})
+                _train(config, preemption, splits if config.data == configs[0].data else {})
 
 
 def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     """Opens both splits into `splits`; returns what all processes must have alike of them, or why they cannot be opened."""
-    from inception_jax.data.facts import Split, digest_files
-    from inception_jax.data.sources import open_source
+    from inception_jax.data.facts import SplitFacts, hash_file_list
+    from inception_jax.data.registry import open_source
 
     found = dict[str, Any]()
     for split in (data.train_split, data.test_split):
         try:
             source = splits[split] = open_source(data.name, split, data.directory)
-            names = digest_files((name, 0) for name in source.class_names)
-            files = Split.of(split, source).fingerprint
-            found[f"data {split}"] = f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, files {files}"
+            names = hash_file_list((name, 0) for name in source.class_names)
+            files = SplitFacts.of(split, source).fingerprint
+            found[f"data {split}"] = (
+                f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, files {files}"
+            )
         except DataError as error:
             found[f"data {split}"] = str(error)
     return found
 
 
-def _train(config: Experiment, interruption: Interruption, splits: "Mapping[str, Source]") -> None:
+def _train(
+    config: Experiment, preemption: PreemptionHandler, splits: "Mapping[str, Source]"
+) -> None:
     assert config.workdir
+    from inception_jax.checkpointing.run_record import check_jax_settings
+    from inception_jax.checkpointing.workdir import (
+        claim_workdir,
+        compare_data,
+        lock_workdir,
+        make_absolute,
+        resolve_for_resume,
+    )
+    from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
-    from inception_jax.loop import finished
-    from inception_jax.mesh import everything
-    from inception_jax.record import check_settings
-    from inception_jax.weights.trained import LINEAGE
-    from inception_jax.workdir import absolute, claim, compare_data, occupied, resumed, saved
+    from inception_jax.trainer.loop import find_completed_step
+    from inception_jax.trainer.runs import list_saved_steps
+    from inception_jax.weights.trained import LINEAGE_FILE
 
-    workdir = absolute(config.workdir)
-    config = resumed(workdir, config)
-    run = Run(config, everything(config.parameter_shards, config.require), opened=splits)
-    leads, tell = run.placement.leads, say if run.placement.leads else quiet
+    workdir = make_absolute(config.workdir)
+    config = resolve_for_resume(workdir, config)
+    run = Run(config, all_devices_placement(config.parameter_shards, config.require), opened=splits)
+    is_primary, tell = (
+        run.placement.is_primary,
+        log_line if run.placement.is_primary else discard_line,
+    )
     # What cannot be run here is refused before anything is written.
-    run.placement.rows(config.batch_size), run.parts
-    headline = run.describe()
+    run.placement.local_rows(config.batch_size), run.num_microbatches
+    headline = run.format_summary()
     run.check_test_data()
     facts = run.data_facts()
-    notes = compare_data(workdir, facts, accept=config.data.changed == "accept", source=run.train_source)
-    if config.old_meaning:
-        notes = ["; ".join([config.old_meaning, *notes])]
+    notes = compare_data(
+        workdir, facts, accept=config.data.changed == "accept", source=run.train_source
+    )
+    if config.old_format_note:
+        notes = ["; ".join([config.old_format_note, *notes])]
     initial, lineage = None, dict[str, Any]()
-    if saved(str(workdir)):
-        check_settings(workdir)
+    if list_saved_steps(str(workdir)):
+        check_jax_settings(workdir)
     elif config.init_from:
         initial, lineage = initial_from(config.init_from, run)
-    with occupied(workdir) if leads else contextlib.nullcontext():
-        claim(workdir, config, facts, leads=leads)
-        if lineage and leads:
-            put(workdir / LINEAGE, json_text(lineage, indent=1) + "\n")
+    with lock_workdir(workdir) if is_primary else contextlib.nullcontext():
+        claim_workdir(workdir, config, facts, is_primary=is_primary)
+        if lineage and is_primary:
+            write_atomically(workdir / LINEAGE_FILE, format_json(lineage, indent=1) + "\n")
         for note in notes:
-            tell(f"{short(workdir)}: {note}")
-        if (step := finished(run, workdir)) is not None:
-            more = f"--epochs (it has {config.epochs:g})" if config.steps is None else f"--steps (it has {config.steps:,})"
-            tell(f"{short(workdir)}: this run is complete at step {step}; for a longer one, ask for more {more}")
+            tell(f"{shorten_path(workdir)}: {note}")
+        if (step := find_completed_step(run, workdir)) is not None:
+            more = (
+                f"--epochs (it has {config.epochs:g})"
+                if config.steps is None
+                else f"--steps (it has {config.steps:,})"
+            )
+            tell(
+                f"{shorten_path(workdir)}: this run is complete at step {step}; for a longer one, ask for more {more}"
+            )
         else:
-            tell(f"{headline}; in {short(workdir)}")
-            _made(workdir, run, interruption, initial)
-        if leads:
+            tell(f"{headline}; in {shorten_path(workdir)}")
+            _made(workdir, run, preemption, initial)
+        if is_primary:
             _draw(workdir)
-            print(printable(_last_line(workdir, len(run.class_names))))
+            print(escape_control_characters(_last_line(workdir, len(run.class_names))))
 
 
-def _made(workdir: "epath.Path", run: "Run", interruption: Interruption, initial: "Callable[[], State] | None") -> None:
+def _made(
+    workdir: "epath.Path",
+    run: "Run",
+    preemption: PreemptionHandler,
+    initial: "Callable[[], State] | None",
+) -> None:
     """Trains, and keeps what the report is drawn from; the attempt is noted in `run.json`."""
-    from inception_jax.loop import fit
-    from inception_jax.record import Record
+    from inception_jax.checkpointing.run_record import RunRecord
+    from inception_jax.trainer.loop import fit
 
-    leads = run.placement.leads
-    record = Record(workdir, leads=leads)
-    if (changed := record.begin(run.placement)) and leads:
-        say(f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}")
-    if leads:
+    is_primary = run.placement.is_primary
+    record = RunRecord(workdir, is_primary=is_primary)
+    if (changed := record.begin(run.placement)) and is_primary:
+        log_line(
+            f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}"
+        )
+    if is_primary:
         (workdir / "worst.npz").unlink(missing_ok=True)  # of a shorter run
-    interruption.farewell = record.end
+    preemption.on_exit = record.end
     try:
-        fit(run, workdir, initial=initial, interruption=interruption, finish=lambda state: _keep_worst(workdir, run, state))
+        fit(
+            run,
+            workdir,
+            make_initial_state=initial,
+            preemption=preemption,
+            finish=lambda state: _keep_worst(workdir, run, state),
+        )
     except Exception as error:
         record.end(f"{type(error).__name__}: {error}")
         raise
     finally:
-        interruption.farewell = quiet
+        preemption.on_exit = discard_line
     record.end("complete")
 
 
@@ -151,15 +207,19 @@ def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str
       ConfigError: there is no such run, or nothing in it fits.
       DataError: a file that cannot be read.
     """
-    from inception_jax.finetune import borrow, matching
-    from inception_jax.weights.trained import trained
+    from inception_jax.trainer.initialization import find_matching_arrays, load_matching_arrays
+    from inception_jax.weights.trained import load_trained
 
-    other = trained(path)
-    matching(run.abstract_state(), other.variables, names=(_named(run), f"{other.name}, {_named(other.run)}"))
+    other = load_trained(path)
+    find_matching_arrays(
+        run.abstract_state(),
+        other.variables,
+        names=(_named(run), f"{other.name}, {_named(other.run)}"),
+    )
 
     def begin() -> "State":
-        state, borrowed = borrow(run.initial_state(), other.variables)
-        say(f"from {other.name}: {borrowed}")
+        state, borrowed = load_matching_arrays(run.initial_state(), other.variables)
+        log_line(f"from {other.name}: {borrowed}")
         return state
 
     return begin, other.card.lineage
@@ -174,40 +234,52 @@ def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
     """Keeps the examples that cost most and the score of each class."""
     import numpy as np
 
-    from inception_jax.evaluation.protocol import Protocol, scored
-    from inception_jax.evaluation.worst import worst_examples
+    from inception_jax.evaluation.protocol import Protocol, score_run
+    from inception_jax.evaluation.worst import find_worst_examples
 
-    found = scored(run, state, Protocol())
-    if not run.placement.leads:
+    found = score_run(run, state, Protocol())
+    if not run.placement.is_primary:
         return
-    worst = worst_examples(found, lambda index: run.pixels(run.test_source[index]), run.class_names)
+    worst = find_worst_examples(
+        found, lambda index: run.pixels(run.test_source[index]), run.class_names
+    )
     archive = io.BytesIO()
     np.savez(archive, **cast(Any, worst))
-    put(workdir / "worst.npz", archive.getvalue())
+    write_atomically(workdir / "worst.npz", archive.getvalue())
 
 
 def _draw(workdir: "epath.Path") -> None:
     """Draws the report, where it is not older than the run and matplotlib is installed; one of an object store, from a copy on a disk."""
     page, worst = workdir / "report" / "index.html", workdir / "worst.npz"
-    if is_object(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
+    if is_object_store(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
         return
     try:
-        from inception_jax.report.figures import draw
-        from inception_jax.report.page import write
+        from inception_jax.report.figures import draw_report
+        from inception_jax.report.page import write_page
 
-        write(Path(workdir), draw(Path(workdir)))
+        write_page(Path(workdir), draw_report(Path(workdir)))
     except ImportError:
         return
-    except Exception as error:  # the run is complete: whatever is wrong with a picture takes nothing from it
-        say(f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report {short(workdir)}` tries again")
+    except (
+        Exception
+    ) as error:  # the run is complete: whatever is wrong with a picture takes nothing from it
+        log_line(
+            f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report {shorten_path(workdir)}` tries again"
+        )
 
 
 def _last_line(workdir: "epath.Path", classes: int) -> str:
     """The score, and where the pictures are."""
-    scored = [row for row in read_metrics(workdir) if "val/top1" in row] if (workdir / "metrics.jsonl").exists() else []
-    if not scored:
-        return f"its metrics.jsonl holds no score: inception-jax evaluate {short(workdir)}"
-    score = "held-out " + scores({name.removeprefix("val/"): value for name, value in scored[-1].items()}, classes)
+    evaluations = (
+        [row for row in read_metrics(workdir) if "val/top1" in row]
+        if (workdir / "metrics.jsonl").exists()
+        else []
+    )
+    if not evaluations:
+        return f"its metrics.jsonl holds no score: inception-jax evaluate {shorten_path(workdir)}"
+    score = "held-out " + format_scores(
+        {name.removeprefix("val/"): value for name, value in evaluations[-1].items()}, classes
+    )
     if not (workdir / "report").exists():
-        return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {short(workdir)}"
-    return f"{score}; pictures in {short(workdir / 'report')}"
+        return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {shorten_path(workdir)}"
+    return f"{score}; pictures in {shorten_path(workdir / 'report')}"

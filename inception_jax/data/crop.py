@@ -20,7 +20,7 @@ Part = Callable[[int, int], Box]
 """(height, width) of an image -> the part that the network sees."""
 
 
-class Draws:
+class UniformDraws:
     """Uniform numbers that hang on (seed, position in the stream) alone, whatever host or thread asks for them.
 
     Raw words of Philox, which NumPy guarantees for ever; the counter keeps them apart from those that order the stream.
@@ -37,7 +37,9 @@ class Draws:
         return min(int(self.uniform(0, limit)), limit - 1)
 
 
-def by_area(draws: Draws, height: int, width: int, min_area: float, max_aspect: float = 4 / 3) -> Box:
+def sample_area_crop(
+    draws: UniformDraws, height: int, width: int, min_area: float, max_aspect: float = 4 / 3
+) -> Box:
     """Area uniform in `min_area` to 1 of the image, aspect log-uniform, place uniform.
 
     GoogLeNet's law ("evenly distributed between 8 % and 100 %", arXiv:1409.4842, section 6), as torchvision's
@@ -53,8 +55,14 @@ def by_area(draws: Draws, height: int, width: int, min_area: float, max_aspect: 
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def by_height(
-    draws: Draws, height: int, width: int, min_area: float, *, aspects: tuple[float, float] = (0.75, 1.33), covered: float = 0.1
+def sample_distorted_bbox(
+    draws: UniformDraws,
+    height: int,
+    width: int,
+    min_area: float,
+    *,
+    aspects: tuple[float, float] = (0.75, 1.33),
+    covered: float = 0.1,
 ) -> Box:
     """What TensorFlow's `sample_distorted_bounding_box` draws for a box of the whole image, as TF-Slim calls it.
 
@@ -77,7 +85,15 @@ def by_height(
     return Box(0, 0, height, width)
 
 
-def by_scale(draws: Draws, height: int, width: int, min_area: float, *, sides: tuple[int, int] = (256, 480), size: int = 224) -> Box:
+def sample_scale_crop(
+    draws: UniformDraws,
+    height: int,
+    width: int,
+    min_area: float,
+    *,
+    sides: tuple[int, int] = (256, 480),
+    size: int = 224,
+) -> Box:
     """A square of `size` pixels out of the image whose shorter side is resized to a length drawn from `sides`.
 
     "Deep Residual Learning" (arXiv:1512.03385, section 3.4). `min_area` has no part in it.
@@ -87,17 +103,21 @@ def by_scale(draws: Draws, height: int, width: int, min_area: float, *, sides: t
     return Box(draws.below(height - side + 1), draws.below(width - side + 1), side, side)
 
 
-def central(height: int, width: int, fraction: float) -> Box:
+def crop_central(height: int, width: int, fraction: float) -> Box:
     """`fraction` of each side about the centre, and a pixel at least: of the area it is the square. TF-Slim's evaluation takes 0.875."""
     top, left = int(height * (1 - fraction) / 2), int(width * (1 - fraction) / 2)
     return Box(top, left, max(1, height - 2 * top), max(1, width - 2 * left))
 
 
-def square(height: int, width: int, fraction: float) -> Box:
+def crop_square(height: int, width: int, fraction: float) -> Box:
     """The central square of `fraction` of the shorter side, of a pixel at least: what is left of resizing the shorter side and cropping."""
     side = max(1, round(min(height, width) * fraction))
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
-TRAINING: dict[str, Callable[..., Box]] = {"area": by_area, "height": by_height, "scale": by_scale}
-EVALUATION: dict[str, Callable[..., Box]] = {"central": central, "square": square}
+TRAINING: dict[str, Callable[..., Box]] = {
+    "area": sample_area_crop,
+    "height": sample_distorted_bbox,
+    "scale": sample_scale_crop,
+}
+EVALUATION: dict[str, Callable[..., Box]] = {"central": crop_central, "square": crop_square}

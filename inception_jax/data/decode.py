@@ -15,7 +15,9 @@ try:
     import cv2
     import simplejpeg
 
-    cv2.setNumThreads(0)  # the parallel work is one image per thread; two threads within each image cost more than they gain
+    cv2.setNumThreads(
+        0
+    )  # the parallel work is one image per thread; two threads within each image cost more than they gain
 except ImportError:  # Pillow alone reads everything, at about half the speed
     cv2 = simplejpeg = None  # type: ignore[assignment]
 
@@ -38,7 +40,9 @@ EXIF_ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258
 """Tags."""
 
 
-def decode(image: bytes | np.ndarray, part: Part | None = None, *, orientation: Orientation = "apply") -> np.ndarray:
+def decode(
+    image: bytes | np.ndarray, part: Part | None = None, *, orientation: Orientation = "apply"
+) -> np.ndarray:
     """Returns pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
 
     CMYK and YCCK become RGB, grey is repeated, 16 bits (and a TIFF's 12) are scaled to 8, transparency is dropped. Of the several images
@@ -65,17 +69,21 @@ def decode(image: bytes | np.ndarray, part: Part | None = None, *, orientation: 
         raise
     except Exception as error:  # each decoder raises a class of its own
         reason = _no_format(image) if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({reason})") from error
+        raise DataError(
+            f"{len(image)} bytes that begin with {image[:8]!r} are no readable image ({reason})"
+        ) from error
 
 
-def is_turned(image: bytes | np.ndarray) -> bool:
+def has_exif_rotation(image: bytes | np.ndarray) -> bool:
     """Returns whether an encoded image has an EXIF orientation other than upright; False where its header cannot be read."""
     return not isinstance(image, np.ndarray) and _orientation(image) > 1
 
 
 def _orientation(image: bytes) -> int:
     """Returns the EXIF orientation, 1 (upright) to 8; 1 where there is none that can be read."""
-    if image.startswith(b"\xff\xd8") and not any(kind == APP1 for kind, _ in _segments(image)):  # twenty times as fast as Pillow
+    if image.startswith(b"\xff\xd8") and not any(
+        kind == APP1 for kind, _ in _segments(image)
+    ):  # twenty times as fast as Pillow
         return 1
     try:
         with Image.open(io.BytesIO(image)) as opened:
@@ -111,10 +119,16 @@ def _by_simplejpeg(image: bytes, part: Part | None, orientation: Orientation) ->
         if part is None:
             return simplejpeg.decode_jpeg(image)
         top, left, tall, wide = part(height, width)
-        needed = -(-(top + tall) // 16) * 16 + 16  # whole blocks, and one more since their chroma is smoothed
+        needed = (
+            -(-(top + tall) // 16) * 16 + 16
+        )  # whole blocks, and one more since their chroma is smoothed
         shortened = _ending_at(image, needed) if needed < height else None
         # The rest of a shortened image looks like stray bytes; that it is there, its last two say.
-        pixels = simplejpeg.decode_jpeg(image) if shortened is None else simplejpeg.decode_jpeg(shortened, strict=False)
+        pixels = (
+            simplejpeg.decode_jpeg(image)
+            if shortened is None
+            else simplejpeg.decode_jpeg(shortened, strict=False)
+        )
         return pixels[top : top + tall, left : left + wide]
     except DataError:
         raise
@@ -144,10 +158,16 @@ def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
                 again.verify()  # checksums, of which not all are compared by decoding; the image is of no more use then
         if opened.format in ("JPEG", "MPO"):
             _check_scans(image, opened.height * opened.width)
-        elif getattr(opened, "is_animated", False):  # of which a GIF's is known by its second frame, and not by decoding them all
-            frames = getattr(opened, "n_frames", 2) if len(image) < 2**20 else "many"  # a GIF is read to its end to count them
+        elif getattr(
+            opened, "is_animated", False
+        ):  # of which a GIF's is known by its second frame, and not by decoding them all
+            frames = (
+                getattr(opened, "n_frames", 2) if len(image) < 2**20 else "many"
+            )  # a GIF is read to its end to count them
             raise DataError(f"an animation of {frames} frames ({opened.format}): give one image")
-        if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):  # Pillow's mode for their 16 bits, too
+        if opened.mode == "F" or (
+            opened.mode == "I" and opened.format not in ("PNG", "PPM")
+        ):  # Pillow's mode for their 16 bits, too
             kind = "floats" if opened.mode == "F" else "32-bit or signed integers"
             raise DataError(
                 f"a {opened.format} of {kind}, of which nothing says what is black and what is white: save it with 8 or 16 bits a channel"
@@ -168,7 +188,9 @@ def check_size(height: int, width: int) -> None:
       DataError: of more than `MAX_PIXELS`, or of none.
     """
     if height * width > MAX_PIXELS:
-        raise DataError(f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,}: cut or shrink it first")
+        raise DataError(
+            f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,}: cut or shrink it first"
+        )
     if height < 1 or width < 1:
         raise DataError(f"an image of {width}x{height} pixels: there is nothing to see")
 
@@ -185,19 +207,26 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
 
 def _check_scans(jpeg: bytes, pixels: int) -> None:
     places = dict(_segments(jpeg))
-    frame, first = next((places[kind] for kind in BASELINE if kind in places), None), places.get(START_OF_SCAN)
+    frame, first = (
+        next((places[kind] for kind in BASELINE if kind in places), None),
+        places.get(START_OF_SCAN),
+    )
     if frame is not None and first is not None and jpeg[frame + 9] == jpeg[first + 4]:
         return  # the first scan has all colours, and is the only one that is decoded; to count them is a tenth of decoding
     scans = jpeg.count(b"\xff\xda")  # within the data of a scan 0xFF is followed by 0
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
-        raise DataError(f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write ({MAX_SCANS}): save it again")
+        raise DataError(
+            f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write ({MAX_SCANS}): save it again"
+        )
 
 
 def _colour(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
-        raise DataError(f"an image is {pixels.dtype} {pixels.shape}; wanted are uint8 [H, W], [H, W, 1] or [H, W, 3]")
+        raise DataError(
+            f"an image is {pixels.dtype} {pixels.shape}; wanted are uint8 [H, W], [H, W, 1] or [H, W, 3]"
+        )
     check_size(*pixels.shape[:2])
     return pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1)
 
@@ -233,7 +262,9 @@ def _resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
         return
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
     by_area = rule == "area" and height < pixels.shape[0] and width < pixels.shape[1]
-    by_opencv = rule in ("bilinear", "area") or (rule == "antialias" and not shrinks)  # growing, three are the same
+    by_opencv = rule in ("bilinear", "area") or (
+        rule == "antialias" and not shrinks
+    )  # growing, three are the same
     if cv2 is not None and by_opencv:
         how = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
         if into.flags.c_contiguous:
@@ -242,8 +273,14 @@ def _resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
             into[:] = cv2.resize(pixels, (width, height), interpolation=how)
         return
     box = Image.Resampling.BOX if by_area else Image.Resampling.BILINEAR
-    filters = {"bicubic_antialias": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "area": box}
-    into[:] = Image.fromarray(pixels).resize((width, height), filters.get(rule, Image.Resampling.BILINEAR))
+    filters = {
+        "bicubic_antialias": Image.Resampling.BICUBIC,
+        "nearest": Image.Resampling.NEAREST,
+        "area": box,
+    }
+    into[:] = Image.fromarray(pixels).resize(
+        (width, height), filters.get(rule, Image.Resampling.BILINEAR)
+    )
 
 
 def _from_the_corner(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -16,9 +16,11 @@ CITATION = "E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten
 LICENCE = "CC BY 4.0"
 
 
-def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 8, 8] uint8, 0 for paper and 255 for ink, and labels [N] int32, in the order of the published file."""
     packed = resources.files("inception_jax.data").joinpath("digits.csv.gz").read_bytes()
-    table = np.array([line.split(b",") for line in gzip.decompress(packed).split()], np.int32)[SPLITS[split]]
+    table = np.array([line.split(b",") for line in gzip.decompress(packed).split()], np.int32)[
+        SPLITS[split]
+    ]
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8)
     return images.reshape(-1, 8, 8), table[:, 64]

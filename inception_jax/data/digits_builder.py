@@ -5,7 +5,7 @@ import io
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from inception_jax.data.digits import CITATION, CLASS_NAMES, LICENCE, SPLITS, digits
+from inception_jax.data.digits import CITATION, CLASS_NAMES, LICENCE, SPLITS, load_digits
 
 
 class InceptionJaxDigits(tfds.core.GeneratorBasedBuilder):
@@ -14,7 +14,10 @@ class InceptionJaxDigits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=CLASS_NAMES)}
+        features = {
+            "image": tfds.features.Image(shape=(8, 8, 1)),
+            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+        }
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
@@ -29,7 +32,7 @@ class InceptionJaxDigits(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str):
-        for key, (image, label) in enumerate(zip(*digits(split), strict=True)):
+        for key, (image, label) in enumerate(zip(*load_digits(split), strict=True)):
             png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG")
             png.seek(0)

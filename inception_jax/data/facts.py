@@ -10,7 +10,7 @@ FEW = 5
 """Classes that a message names."""
 
 
-class Split(NamedTuple):
+class SplitFacts(NamedTuple):
     """A split as it was when it was opened.
 
     Attributes:
@@ -34,12 +34,16 @@ class DataFacts(NamedTuple):
     """The classes of a run's data in the order of their labels, and both splits."""
 
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: SplitFacts
+    test: SplitFacts
 
     def to_json(self) -> dict[str, Any]:
         """Returns them as `from_json` reads them."""
-        return {"class_names": list(self.class_names), "train": self.train._asdict(), "test": self.test._asdict()}
+        return {
+            "class_names": list(self.class_names),
+            "train": self.train._asdict(),
+            "test": self.test._asdict(),
+        }
 
     @classmethod
     def from_json(cls, fields: Any) -> Self:
@@ -49,43 +53,56 @@ class DataFacts(NamedTuple):
           DataError: they are none.
         """
         try:
-            splits = [Split(**fields[name]) for name in ("train", "test")]
+            splits = [SplitFacts(**fields[name]) for name in ("train", "test")]
             names = tuple(fields["class_names"])
-            if not all(isinstance(name, str) for name in names) or not all(type(split.examples) is int for split in splits):
+            if not all(isinstance(name, str) for name in names) or not all(
+                type(split.examples) is int for split in splits
+            ):
                 raise TypeError("wanted are class names and numbers of examples")
             return cls(names, *splits)
         except (TypeError, KeyError) as error:
             raise DataError(f"{str(fields)[:60]!r} does not tell of data ({error!r})") from error
 
 
-def changes(before: DataFacts, now: DataFacts) -> list[str]:
+def list_changes(before: DataFacts, now: DataFacts) -> list[str]:
     """Returns a line for each fact that changed: `train: 1,347 -> 1,400 examples`."""
     lines = list(_class_changes(before.class_names, now.class_names))
-    return lines + [line for a, b in ((before.train, now.train), (before.test, now.test)) for line in split_changes(a, b)]
+    return lines + [
+        line
+        for a, b in ((before.train, now.train), (before.test, now.test))
+        for line in list_split_changes(a, b)
+    ]
 
 
-def split_changes(before: Split, now: Split) -> list[str]:
+def list_split_changes(before: SplitFacts, now: SplitFacts) -> list[str]:
     """Returns what changed in one split; nothing where another was asked for, or one of them has no fingerprint."""
     if before.name != now.name:
         return []
     if before.examples != now.examples:
         return [f"{now.name}: {before.examples:,} -> {now.examples:,} examples"]
     if None not in (before.fingerprint, now.fingerprint) and before.fingerprint != now.fingerprint:
-        return [f"{now.name}: files of other names or sizes ({before.fingerprint} -> {now.fingerprint})"]
+        return [
+            f"{now.name}: files of other names or sizes ({before.fingerprint} -> {now.fingerprint})"
+        ]
     return []
 
 
 def _class_changes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterable[str]:
-    gone, new = [name for name in before if name not in now], [name for name in now if name not in before]
+    gone, new = (
+        [name for name in before if name not in now],
+        [name for name in now if name not in before],
+    )
     if gone or new:
-        lists = [f"{', '.join(names[:FEW])}{' ...' if len(names) > FEW else ''}" for names in (gone, new)]
+        lists = [
+            f"{', '.join(names[:FEW])}{' ...' if len(names) > FEW else ''}" for names in (gone, new)
+        ]
         yield f"classes: {len(before)} -> {len(now)}; gone: {lists[0] or 'none'}; new: {lists[1] or 'none'}"
     elif before != now:
         label = next(i for i, name in enumerate(before) if name != now[i])
         yield f"classes: in another order; label {label} was {before[label]} and is {now[label]}"
 
 
-def digest_files(files: Iterable[tuple[str, int]], more: Mapping[str, Any] | None = None) -> str:
+def hash_file_list(files: Iterable[tuple[str, int]], more: Mapping[str, Any] | None = None) -> str:
     """Returns 16 digits of the SHA-256 of names and sizes, and of what else a source is known by."""
     found = hashlib.sha256(repr(sorted((more or {}).items())).encode())
     for name, size in files:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_jax.data.facts import digest_files
+from inception_jax.data.facts import hash_file_list
 from inception_jax.data.listing import list_files, list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
 
@@ -24,12 +24,20 @@ class FolderSource:
 
     def __init__(self, split: str, directory: str | None):
         if directory is None:
-            raise DataError("data.name is folder: set data.directory to the folder that holds <split>/<class>/<image>")
+            raise DataError(
+                "data.name is folder: set data.directory to the folder that holds <split>/<class>/<image>"
+            )
         root = Path(directory).expanduser() / split
         if not root.is_dir():
             there = list_folders(root.parent)[0] if root.parent.is_dir() else []
-            splits = f"; there are folders {', '.join(there[:5])}: is one of them the split?" if there else ""
-            raise DataError(f"{root} is no folder: wanted is <data.directory>/{split}/<class>/<image>{splits}")
+            splits = (
+                f"; there are folders {', '.join(there[:5])}: is one of them the split?"
+                if there
+                else ""
+            )
+            raise DataError(
+                f"{root} is no folder: wanted is <data.directory>/{split}/<class>/<image>{splits}"
+            )
         names, others = list_folders(root)
         listed = {name: list_files(root / name) for name in names}
         if broken := [f"{name}/{file}" for name in names for file in listed[name].broken]:
@@ -41,14 +49,18 @@ class FolderSource:
         for name in names:
             report_left_out(root / name, listed[name].left_out.items())
         if empty := [name for name in names if not listed[name].files]:
-            raise DataError(f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders ({len(empty)} of them)")
+            raise DataError(
+                f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders ({len(empty)} of them)"
+            )
         if not names:
             raise DataError(f"{root} holds no folders: wanted is one for each class")
         files = [(label, *file) for label, name in enumerate(names) for file in listed[name].files]
         self.class_names = tuple(names)
         self.nested = sum("/" in name for _, name, _ in files)
         self._root, self._files = root, [(label, name) for label, name, _ in files]
-        self._fingerprint = digest_files((f"{self.class_names[label]}/{name}", size) for label, name, size in files)
+        self._fingerprint = hash_file_list(
+            (f"{self.class_names[label]}/{name}", size) for label, name, size in files
+        )
 
     def __len__(self) -> int:
         return len(self._files)

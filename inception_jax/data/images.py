@@ -30,10 +30,12 @@ class FileSource:
         try:
             return Example(Path(image).read_bytes(), 0, str(image))
         except (OSError, ValueError) as error:  # a name may have a null in it
-            raise DataError(f"{str(image)[:300]} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+            raise DataError(
+                f"{str(image)[:300]} cannot be read ({getattr(error, 'strerror', None) or error})"
+            ) from error
 
 
-def images_in(names: Sequence[str | Path]) -> list[Path]:
+def list_images(names: Sequence[str | Path]) -> list[Path]:
     """Returns the files that are named, and those below the folders that are, in the order of their names.
 
     Links to nothing are among them, so that they are reported as images that cannot be read. What operating systems leave behind and
@@ -55,6 +57,14 @@ def images_in(names: Sequence[str | Path]) -> list[Path]:
         listing = list_files(path)
         report_left_out(path, listing.left_out.items())
         if not listing.files and not listing.broken:
-            raise DataError(f"{name} is a folder without files: give images, or a folder that holds some")
-        found += [path / file for file in sorted([*(name for name, _ in listing.files), *listing.broken], key=lambda file: file.split("/"))]
+            raise DataError(
+                f"{name} is a folder without files: give images, or a folder that holds some"
+            )
+        found += [
+            path / file
+            for file in sorted(
+                [*(name for name, _ in listing.files), *listing.broken],
+                key=lambda file: file.split("/"),
+            )
+        ]
     return found

@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inception_jax.data.source import DataError
-from inception_jax.errors import printable
+from inception_jax.errors import escape_control_characters
 
-LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+LEFT_BEHIND = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "__macosx",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+}
 """Names that operating systems leave in folders, in small letters; those that begin with a dot (.DS_Store, ._1.jpg) are passed over too."""
 NAMED = 3
 """Files that a message names of each kind."""
@@ -43,7 +52,11 @@ def list_files(folder: Path) -> Listing:
     """
     found = Listing([], {}, [])
     _list(folder, "", (os.path.realpath(folder),), found)
-    found.files.sort(key=(lambda file: file[0].split("/")) if any("/" in name for name, _ in found.files) else None)  # as paths compare
+    found.files.sort(
+        key=(lambda file: file[0].split("/"))
+        if any("/" in name for name, _ in found.files)
+        else None
+    )  # as paths compare
     return found
 
 
@@ -65,7 +78,12 @@ def report_left_out(place: Path, left_out: Iterable[tuple[str, list[str]]]) -> N
     for reason, names in left_out:
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         logging.getLogger(__name__).warning(
-            "%s: %s left out, %s: %s%s", printable(place), f"{len(names):,}", reason, ", ".join(map(printable, sorted(names)[:NAMED])), more
+            "%s: %s left out, %s: %s%s",
+            escape_control_characters(place),
+            f"{len(names):,}",
+            reason,
+            ", ".join(map(escape_control_characters, sorted(names)[:NAMED])),
+            more,
         )
 
 
@@ -85,7 +103,11 @@ def _list(folder: Path, below: str, within: tuple[str, ...], found: Listing) -> 
             continue
         try:
             if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{within[-1]}/{entry.name}"
+                real = (
+                    os.path.realpath(entry.path)
+                    if entry.is_symlink()
+                    else f"{within[-1]}/{entry.name}"
+                )
                 if real in within:
                     found.left_out.setdefault("links to a folder that holds them", []).append(name)
                 else:

@@ -13,7 +13,7 @@ Order = Callable[[np.ndarray], np.ndarray]
 """Positions [N] int64 -> example ids [N] int64; -1 where the stream has ended."""
 
 
-def shuffled(examples: int, seed: int, block: int = 1) -> Order:
+def make_shuffled_order(examples: int, seed: int, block: int = 1) -> Order:
     """An endless stream in which each epoch is a permutation of all examples, another one each time.
 
     Args:
@@ -21,7 +21,9 @@ def shuffled(examples: int, seed: int, block: int = 1) -> Order:
         shuffling within shards too (arXiv:1502.03167, section 4.2.1): above 1 is what it came from.
     """
 
-    lock = threading.Lock()  # without it each reading thread would sort each epoch: 0.15 s for ImageNet
+    lock = (
+        threading.Lock()
+    )  # without it each reading thread would sort each epoch: 0.15 s for ImageNet
 
     @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
     def permutation(epoch: int) -> np.ndarray:
@@ -45,6 +47,6 @@ def shuffled(examples: int, seed: int, block: int = 1) -> Order:
     return ids
 
 
-def once(examples: int, views: int = 1) -> Order:
+def make_sequential_order(examples: int, views: int = 1) -> Order:
     """Every example, in order, `views` times each: position e * views + v is view v of example e."""
     return lambda positions: np.where(positions < examples * views, positions // views, -1)

@@ -13,16 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from inception_jax.atomic_io import format_json, split_lines, wrap_read_errors, write_atomically
 from inception_jax.data import records, tfrecords
 from inception_jax.data.folder import FolderSource
 from inception_jax.data.listing import list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
-from inception_jax.files import json_text, put, reading, split_lines
 
 SHARD = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
 
-TFRECORD = re.compile(r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?")
+TFRECORD = re.compile(
+    r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?"
+)
 """`imagenet2012-train.tfrecord-00000-of-01024` is TFDS's, `train-00000-of-01024` TF-Slim's."""
 
 
@@ -45,7 +47,9 @@ class Preparation:
 
     def __init__(self, source: Path, target: Path):
         if not source.is_dir():
-            raise DataError(f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or the name of a TFDS dataset")
+            raise DataError(
+                f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or the name of a TFDS dataset"
+            )
         files = sorted(file for file in source.iterdir() if TFRECORD.fullmatch(file.name))
         self.shards, self._class_names = _of_tfrecords(files, source) if files else _of_tree(source)
         self._source, self._target = source, target
@@ -56,20 +60,24 @@ class Preparation:
     def write(self, shard: Shard) -> None:
         file = self._target / shard.name
         if not file.exists():
-            for stale in self._target.glob(f"{shard.name}.*.tmp"):  # of a preparation that was killed
+            for stale in self._target.glob(
+                f"{shard.name}.*.tmp"
+            ):  # of a preparation that was killed
                 stale.unlink()
-            records.write(shard.records(), file)
-        written = records.opened([file])
+            records.write_records(shard.records(), file)
+        written = records.open_records([file])
         self._counts.setdefault(shard.split, {})[shard.name] = len(written)
         if self._class_names is None:
             _note_classes(written, self._labels)
 
     def finish(self) -> dict[str, int]:
         """Writes `records.json`, by which the folder is known to be whole; returns the examples of each split."""
-        first, names = (0, self._class_names) if self._class_names is not None else _named(self._labels)
+        first, names = (
+            (0, self._class_names) if self._class_names is not None else _named(self._labels)
+        )
         _keep_for_tfds(self._source, self._target)
         index = {"class_names": names, "first_label": first, "splits": self._counts}
-        put(self._target / records.INDEX, json_text(index, indent=1))
+        write_atomically(self._target / records.INDEX, format_json(index, indent=1))
         return {split: sum(files.values()) for split, files in self._counts.items()}
 
 
@@ -86,7 +94,11 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
         count = -(-len(source) // SHARD)
         bounds = [round(i * len(source) / count) for i in range(count + 1)]
         shards += [
-            Shard(split, f"{split}-{i:05d}-of-{count:05d}.array_record", partial(_made, source, range(bounds[i], bounds[i + 1]), root))
+            Shard(
+                split,
+                f"{split}-{i:05d}-of-{count:05d}.array_record",
+                partial(_made, source, range(bounds[i], bounds[i + 1]), root),
+            )
             for i in range(count)
         ]
     first, *others = splits
@@ -100,7 +112,9 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
 def _made(source: FolderSource, part: range, root: Path) -> Iterator[bytes]:
     for i in part:
         example = source[i]
-        yield records.serialized(Example(example.image, example.label, str(Path(example.name).relative_to(root))))
+        yield records.serialize_example(
+            Example(example.image, example.label, str(Path(example.name).relative_to(root)))
+        )
 
 
 def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str] | None]:
@@ -110,8 +124,12 @@ def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str]
         assert part
         split, count = part["split"], int(part["shards"])
         numbers[split, count].add(int(part["shard"]))
-        name = file.name.replace(".tfrecord-", ".array_record-") if ".tfrecord-" in file.name else f"{file.name}.array_record"
-        shards.append(Shard(split, name, partial(tfrecords.read, file)))
+        name = (
+            file.name.replace(".tfrecord-", ".array_record-")
+            if ".tfrecord-" in file.name
+            else f"{file.name}.array_record"
+        )
+        shards.append(Shard(split, name, partial(tfrecords.read_tfrecords, file)))
     for (split, count), there in numbers.items():
         if missing := sorted(set(range(count)) - there):
             raise DataError(
@@ -125,10 +143,14 @@ def _note_classes(written: Any, seen: dict[int, str]) -> None:
     """Notes what each stored label is called: by its WordNet id, else its text, else its number."""
     for i in range(len(written)):
         record = written[i]
-        label = records.parsed(record).label
+        label = records.parse_example(record).label
         if label not in seen:
-            features = records.features_of(record)
-            names = (features[key].bytes_list.value for key in ("image/class/synset", "image/class/text") if key in features)
+            features = records.parse_features(record)
+            names = (
+                features[key].bytes_list.value
+                for key in ("image/class/synset", "image/class/text")
+                if key in features
+            )
             seen[label] = next((os.fsdecode(name[0]) for name in names if name), str(label))
 
 
@@ -148,6 +170,9 @@ def _keep_for_tfds(source: Path, target: Path) -> None:
     for file in [*source.glob("features.json"), *source.glob("*.labels.txt")]:
         shutil.copy(file, target)
     if (info := source / "dataset_info.json").exists():
-        with reading(info, DataError, "download it again, or take it away"):
+        with wrap_read_errors(info, DataError, "download it again, or take it away"):
             described = dict(json.loads(info.read_bytes()))
-        put(target / "dataset_info.json", json_text({**described, "fileFormat": "array_record"}, indent=2))
+        write_atomically(
+            target / "dataset_info.json",
+            format_json({**described, "fileFormat": "array_record"}, indent=2),
+        )

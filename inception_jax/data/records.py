@@ -12,15 +12,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inception_jax.data.facts import digest_files
+from inception_jax.atomic_io import make_temporary_name, wrap_read_errors
+from inception_jax.data.facts import hash_file_list
 from inception_jax.data.source import DataError, Example
-from inception_jax.files import reading, unfinished_name
 
 INDEX = "records.json"
 UNCOMPRESSED = "group_size:1,uncompressed"
 """One record a group, for random access; JPEGs do not get smaller."""
 
-IMAGE, LABEL, NAME = (("image", "image/encoded"), ("label", "image/class/label"), ("name", "file_name", "image/filename"))
+IMAGE, LABEL, NAME = (
+    ("image", "image/encoded"),
+    ("label", "image/class/label"),
+    ("name", "file_name", "image/filename"),
+)
 """What TFDS and TF-Slim call them."""
 
 
@@ -29,7 +33,9 @@ class RecordSource:
 
     def __init__(self, split: str, directory: str | None):
         if directory is None:
-            raise DataError("data.name is records: set data.directory to a folder that inception-jax data prepare wrote")
+            raise DataError(
+                "data.name is records: set data.directory to a folder that inception-jax data prepare wrote"
+            )
         root = Path(directory).expanduser()
         if not (root / INDEX).exists():
             raise DataError(
@@ -40,32 +46,38 @@ class RecordSource:
             raise DataError(f"{root} has no split {split!r}; it has {', '.join(index.splits)}")
         files = index.splits[split]
         if missing := [name for name in files if not (root / name).exists()]:
-            raise DataError(f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again")
+            raise DataError(
+                f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again"
+            )
         self.class_names = index.class_names
         self._first_label = index.first_label
         self._files = [(name, count, (root / name).stat().st_size) for name, count in files.items()]
-        self._records = opened([root / name for name in files])
+        self._records = open_records([root / name for name in files])
         if len(self) != sum(files.values()):
-            wrong = next(f"{name} holds {len(opened([root / name]))} and not {count}" for name, count in files.items()
-                         if len(opened([root / name])) != count)  # fmt: skip
-            raise DataError(f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: {wrong}; prepare it again")
+            wrong = next(f"{name} holds {len(open_records([root / name]))} and not {count}" for name, count in files.items()
+                         if len(open_records([root / name])) != count)  # fmt: skip
+            raise DataError(
+                f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: {wrong}; prepare it again"
+            )
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
         try:
-            example = parsed(self._records[index])
+            example = parse_example(self._records[index])
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
-            raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
+            raise DataError(
+                f"record {index} cannot be read ({error}); prepare its shard again"
+            ) from error
         return example._replace(label=example.label - self._first_label)
 
     def fingerprint(self) -> str:
         """Returns one of the names, records and sizes of the shards."""
-        return digest_files((f"{name} {count}", size) for name, count, size in self._files)
+        return hash_file_list((f"{name} {count}", size) for name, count, size in self._files)
 
 
-class Index(NamedTuple):
+class RecordIndex(NamedTuple):
     """Holds the contents of `records.json`: class names, the label of the first class, and the records of each file of each split."""
 
     class_names: tuple[str, ...]
@@ -73,20 +85,28 @@ class Index(NamedTuple):
     splits: dict[str, dict[str, int]]
 
 
-def read_index(file: Path) -> Index:
+def read_index(file: Path) -> RecordIndex:
     """Returns what a `records.json` holds.
 
     Raises:
       DataError: it cannot be read, or is of another form.
     """
-    with reading(file, DataError, "prepare the data again, or bring back its copy"):
+    with wrap_read_errors(file, DataError, "prepare the data again, or bring back its copy"):
         found = json.loads(file.read_bytes())
-        index = Index(tuple(found["class_names"]), found["first_label"], found["splits"])
+        index = RecordIndex(tuple(found["class_names"]), found["first_label"], found["splits"])
         counted = all(
-            type(count) is int and count >= 0 and _is_file_name(name) for files in index.splits.values() for name, count in files.items()
+            type(count) is int and count >= 0 and _is_file_name(name)
+            for files in index.splits.values()
+            for name, count in files.items()
         )
-        if not (counted and all(isinstance(name, str) for name in index.class_names) and type(index.first_label) is int):
-            raise ValueError("class names are texts, and records are counted, by the names of files in the same folder")
+        if not (
+            counted
+            and all(isinstance(name, str) for name in index.class_names)
+            and type(index.first_label) is int
+        ):
+            raise ValueError(
+                "class names are texts, and records are counted, by the names of files in the same folder"
+            )
         return index
 
 
@@ -95,7 +115,7 @@ def _is_file_name(name: str) -> bool:
     return Path(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256
 
 
-def opened(files: list[Path]) -> Any:
+def open_records(files: list[Path]) -> Any:
     """The records of `files` as a sequence of bytes.
 
     Raises:
@@ -106,23 +126,34 @@ def opened(files: list[Path]) -> Any:
     try:
         return ArrayRecordDataSource([str(file) for file in files])
     except RuntimeError as error:
-        raise DataError(f"of {files[0]} ... {files[-1]}, one cannot be opened ({error}); prepare it again") from error
+        raise DataError(
+            f"of {files[0]} ... {files[-1]}, one cannot be opened ({error}); prepare it again"
+        ) from error
 
 
-def parsed(record: bytes) -> Example:
+def parse_example(record: bytes) -> Example:
     """The image, the label as it is stored, and the name, of a `tf.train.Example` as TFDS, TF-Slim or we write it.
 
     Raises:
       DataError: bytes that are none, or that hold no image and label.
     """
-    features = features_of(record)
-    image, label, name = (next((features[key] for key in keys if key in features), None) for keys in (IMAGE, LABEL, NAME))
+    features = parse_features(record)
+    image, label, name = (
+        next((features[key] for key in keys if key in features), None)
+        for keys in (IMAGE, LABEL, NAME)
+    )
     if image is None or label is None or not image.bytes_list.value or not label.int64_list.value:
-        raise DataError(f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of {LABEL}")
-    return Example(image.bytes_list.value[0], label.int64_list.value[0], os.fsdecode(name.bytes_list.value[0]) if name else "")
+        raise DataError(
+            f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of {LABEL}"
+        )
+    return Example(
+        image.bytes_list.value[0],
+        label.int64_list.value[0],
+        os.fsdecode(name.bytes_list.value[0]) if name else "",
+    )
 
 
-def features_of(record: bytes) -> Any:
+def parse_features(record: bytes) -> Any:
     """Feature by name.
 
     Raises:
@@ -134,10 +165,12 @@ def features_of(record: bytes) -> Any:
     try:
         return tf_example_pb2.Example.FromString(record).features.feature
     except DecodeError as error:
-        raise DataError(f"{len(record)} bytes that begin with {record[:8]!r} are no tf.train.Example") from error
+        raise DataError(
+            f"{len(record)} bytes that begin with {record[:8]!r} are no tf.train.Example"
+        ) from error
 
 
-def serialized(example: Example) -> bytes:
+def serialize_example(example: Example) -> bytes:
     """`example`, whose image is encoded, as a `tf.train.Example`."""
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -148,11 +181,11 @@ def serialized(example: Example) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def write(records: Iterable[bytes], file: Path) -> int:
+def write_records(records: Iterable[bytes], file: Path) -> int:
     """Writes `records` to `file`, which appears when it is whole; returns how many there were."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    unfinished, count = unfinished_name(file), 0
+    unfinished, count = make_temporary_name(file), 0
     writer = ArrayRecordWriter(str(unfinished), UNCOMPRESSED)
     try:
         for record in records:

@@ -59,7 +59,9 @@ class ArraySource:
         """Returns one of all labels and images, encoded or as pixels."""
         found = hashlib.sha256(np.ascontiguousarray(self.labels, np.int64).tobytes())
         for image in self.images:
-            found.update(image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes())
+            found.update(
+                image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes()
+            )
         return found.hexdigest()[:16]
 
 

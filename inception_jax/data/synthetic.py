@@ -16,7 +16,9 @@ class SyntheticSource:
     def __init__(self, split: str, directory: str | None):
         lengths = {"train": 1_000_000, "test": 10_000}
         if split not in lengths:
-            raise DataError(f"synthetic has no split {split!r}; it has train and test, and parts like train[:5000]")
+            raise DataError(
+                f"synthetic has no split {split!r}; it has train and test, and parts like train[:5000]"
+            )
         self._length = lengths[split]
         self._split = list(lengths).index(split)
 

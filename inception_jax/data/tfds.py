@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from inception_jax.data.facts import digest_files
+from inception_jax.data.facts import hash_file_list
 from inception_jax.data.source import DataError, Example
 
 
@@ -20,22 +20,32 @@ class TfdsSource:
     def __init__(self, name: str, split: str, directory: str | None):
         import tensorflow_datasets as tfds
 
-        builder = prepared_builder(name, directory)
+        builder = load_prepared_builder(name, directory)
         if split.partition("[")[0] not in builder.info.splits:
-            raise DataError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+            raise DataError(
+                f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}"
+            )
         features = builder.info.features
         if not {"image", "label"} <= set(features):
-            raise DataError(f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'")
+            raise DataError(
+                f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'"
+            )
         self.class_names = tuple(features["label"].names)
         whole = builder.info.splits[split.partition("[")[0]]
         files = [Path(file) for file in whole.filepaths]
-        if missing := [file.name for file in files if not file.exists()]:  # TFDS would notice when it reads there
+        if missing := [
+            file.name for file in files if not file.exists()
+        ]:  # TFDS would notice when it reads there
             raise DataError(
                 f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: {', '.join(missing[:3])}; prepare {name} again"
             )
         known = {"name": name, "version": str(builder.info.version), "split": split}
-        self._fingerprint = digest_files(zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known)
-        self._records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        self._fingerprint = hash_file_list(
+            zip(map(os.path.basename, whole.filepaths), whole.shard_lengths, strict=True), known
+        )
+        self._records = builder.as_data_source(
+            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -44,21 +54,27 @@ class TfdsSource:
         try:
             record = self._records[index]
         except RuntimeError as error:  # ArrayRecord has a hash of each chunk
-            raise DataError(f"record {index} cannot be read ({error}); prepare its shard again") from error
-        return Example(record["image"], int(record["label"]), os.fsdecode(record.get("file_name", b"")))
+            raise DataError(
+                f"record {index} cannot be read ({error}); prepare its shard again"
+            ) from error
+        return Example(
+            record["image"], int(record["label"]), os.fsdecode(record.get("file_name", b""))
+        )
 
     def fingerprint(self) -> str:
         """Returns one of the dataset's version, and of the names and records of its shards, as TFDS noted them: nothing is listed."""
         return self._fingerprint
 
 
-def builder_of(name: str, directory: str | None) -> Any:
+def make_builder(name: str, directory: str | None) -> Any:
     """The TFDS builder of a dataset as ArrayRecord, prepared or not.
 
     Raises:
       DataError: TFDS does not know it.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS tells of each file that it opens or misses
+    logging.getLogger("absl").setLevel(
+        logging.ERROR
+    )  # TFDS tells of each file that it opens or misses
     import tensorflow_datasets as tfds
 
     options: dict[str, Any] = {"data_dir": directory, "file_format": "array_record"}
@@ -69,16 +85,18 @@ def builder_of(name: str, directory: str | None) -> Any:
             return InceptionJaxDigits(**options)
         return tfds.builder(name, **options)
     except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
-        raise DataError(f"no dataset is called {name!r}: TFDS does not know it, and no imported package registers it") from error
+        raise DataError(
+            f"no dataset is called {name!r}: TFDS does not know it, and no imported package registers it"
+        ) from error
 
 
-def prepared_builder(name: str, directory: str | None) -> Any:
+def load_prepared_builder(name: str, directory: str | None) -> Any:
     """The TFDS builder of a dataset that is on disk as ArrayRecord; the digits are put there if they are not.
 
     Raises:
       DataError: another dataset that is not there; the message has the command that puts it there.
     """
-    builder = builder_of(name, directory)
+    builder = make_builder(name, directory)
     if builder.is_prepared():
         return builder
     if name != "digits":
@@ -94,9 +112,13 @@ def prepared_builder(name: str, directory: str | None) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # it announces a download; there is none
             builder.download_and_prepare()
     except OSError as error:
-        if (other := builder_of(name, directory)).is_prepared():  # by another process of the run, which began at the same moment
+        if (
+            other := make_builder(name, directory)
+        ).is_prepared():  # by another process of the run, which began at the same moment
             return other
-        raise DataError(f"the digits cannot be prepared in {builder.data_dir} ({error}): set data.directory") from error
+        raise DataError(
+            f"the digits cannot be prepared in {builder.data_dir} ({error}): set data.directory"
+        ) from error
     return builder
 
 
@@ -109,7 +131,7 @@ SIZES = {
 """Of what the recipes train on; TFDS knows them only once a dataset is prepared."""
 
 
-def described(name: str, split: str) -> tuple[int, tuple[str, ...]]:
+def look_up_split(name: str, split: str) -> tuple[int, tuple[str, ...]]:
     """(examples, class names) of a split of a dataset that need not be here.
 
     Raises:
@@ -117,31 +139,42 @@ def described(name: str, split: str) -> tuple[int, tuple[str, ...]]:
     """
     sizes = SIZES.get(name, {})
     if split not in sizes:
-        raise DataError(f"{name} {split} is not here, and its size is not known: there are {', '.join(SIZES)}")
-    return sizes[split], tuple(builder_of(name, None).info.features["label"].names)
+        raise DataError(
+            f"{name} {split} is not here, and its size is not known: there are {', '.join(SIZES)}"
+        )
+    return sizes[split], tuple(make_builder(name, None).info.features["label"].names)
 
 
-def wordnet_ids() -> list[str]:
+def read_wordnet_ids() -> list[str]:
     """ImageNet's 1,000 classes, in the order of its labels."""
-    return builder_of("imagenet2012", None).info.features["label"].names
+    return make_builder("imagenet2012", None).info.features["label"].names
 
 
-def download(name: str, directory: str | None) -> str:
+def download_dataset(name: str, directory: str | None) -> str:
     """Has TFDS download and prepare a dataset; returns the folder.
 
     Raises:
       DataError: no network, no room, or files that must be fetched by hand are not there.
     """
-    builder = builder_of(name, directory)
+    builder = make_builder(name, directory)
     if builder.is_prepared():
         return str(builder.data_dir)
     by_hand = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
-    hosts = [] if by_hand else sorted({urllib.parse.urlsplit(url).netloc for url in builder.url_infos})
+    hosts = (
+        [] if by_hand else sorted({urllib.parse.urlsplit(url).netloc for url in builder.url_infos})
+    )
     if unreachable := _unreachable(hosts):  # TFDS would try for minutes, and say nothing
-        raise DataError(f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and copy {builder.data_dir}")
+        raise DataError(
+            f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and copy {builder.data_dir}"
+        )
     try:
         builder.download_and_prepare()
-    except (AssertionError, OSError, ImportError, ValueError) as error:  # what TFDS raises for missing files, disks, packages, checksums
+    except (
+        AssertionError,
+        OSError,
+        ImportError,
+        ValueError,
+    ) as error:  # what TFDS raises for missing files, disks, packages, checksums
         raise DataError(f"TFDS cannot prepare {name} in {builder.data_dir}: {error}") from error
     return str(builder.data_dir)
 
@@ -150,7 +183,9 @@ def _unreachable(hosts: list[str]) -> str:
     """What is wrong with the first of `hosts` that does not answer; nothing where each does."""
     for host in hosts:
         try:
-            urllib.request.urlopen(urllib.request.Request(f"https://{host}", method="HEAD"), timeout=4).close()
+            urllib.request.urlopen(
+                urllib.request.Request(f"https://{host}", method="HEAD"), timeout=4
+            ).close()
         except urllib.error.HTTPError:
             continue  # it answers
         except OSError as error:

@@ -13,7 +13,7 @@ MASK = 0xA282EAD8
 """Added to a checksum that is turned by 15 bits (tensorflow/core/lib/hash/crc32c.h)."""
 
 
-def read(file: Path) -> Iterator[bytes]:
+def read_tfrecords(file: Path) -> Iterator[bytes]:
     """Yields the records of a TFRecord file, the CRC32C of each length and of each record compared.
 
     Raises:
@@ -26,21 +26,27 @@ def read(file: Path) -> Iterator[bytes]:
         number = 0
         while header := opened.read(12):
             length, checksum = struct.unpack("<QI", header) if len(header) == 12 else (0, -1)
-            if masked_crc(header[:8]) != checksum:
-                raise DataError(_damage(file, number, "its length is damaged" if len(header) == 12 else "it is cut off"))
+            if compute_masked_crc(header[:8]) != checksum:
+                raise DataError(
+                    _damage(
+                        file,
+                        number,
+                        "its length is damaged" if len(header) == 12 else "it is cut off",
+                    )
+                )
             left -= 16 + length
             if left < 0:
                 raise DataError(_damage(file, number, "it is cut off"))
             record, footer = opened.read(length), opened.read(4)
             if len(footer) < 4:
                 raise DataError(_damage(file, number, "it is cut off"))
-            if masked_crc(record) != struct.unpack("<I", footer)[0]:
+            if compute_masked_crc(record) != struct.unpack("<I", footer)[0]:
                 raise DataError(_damage(file, number, "its bytes are not those that were written"))
             yield record
             number += 1
 
 
-def masked_crc(data: bytes) -> int:
+def compute_masked_crc(data: bytes) -> int:
     """Returns the checksum that TensorFlow writes beside `data`."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + MASK) & 0xFFFFFFFF

@@ -24,7 +24,7 @@ class View(NamedTuple):
     mirrored: bool
 
 
-def resized(height: int, width: int, side: int) -> tuple[int, int]:
+def compute_resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
     """Height and width with the shorter of them at `side`; the longer is rounded."""
     if height <= width:
         return side, round(width * side / height)
@@ -49,44 +49,55 @@ def _both(side: int, boxes: Iterable[Box]) -> list[View]:
     return [View(side, box, is_mirrored) for box in boxes for is_mirrored in (False, True)]
 
 
-def ten(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
+def make_ten_views(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
     """Four corners and the centre of the image, mirrored: AlexNet's, as torchvision's TenCrop has them."""
     side = round(size / fraction)
-    return _both(side, _five(Box(0, 0, *resized(height, width, side)), size))
+    return _both(side, _five(Box(0, 0, *compute_resized_shape(height, width, side)), size))
 
 
-def six(height: int, width: int, size: int) -> list[View]:
+def make_six_views(height: int, width: int, size: int) -> list[View]:
     """Three squares of the whole image, mirrored, at the network's own size.
 
     Over several sizes this is the fully convolutional test of the ResNets (arXiv:1512.03385, section 3.4: shorter side 224, 256, 384,
     480, 640). The paper runs the network over the whole image; here over the squares that cover it, so that all images have one shape.
     """
-    return _both(size, _squares(*resized(height, width, size)))
+    return _both(size, _squares(*compute_resized_shape(height, width, size)))
 
 
-def twelve(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
+def make_twelve_views(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
     """Six views of the central square, mirrored.
 
     arXiv:1512.00567 and arXiv:1602.07261 print results for 12 crops without saying which; this is the reading that fits
     GoogLeNet's 144.
     """
     side = round(size / fraction)
-    square = list(_squares(*resized(height, width, side)))[1]
+    square = list(_squares(*compute_resized_shape(height, width, side)))[1]
     return _both(side, [*_five(square, size), square])
 
 
-def many(height: int, width: int, size: int) -> list[View]:
+def make_144_views(height: int, width: int, size: int) -> list[View]:
     """GoogLeNet's 144: four scales, three squares, six views of each, mirrored (arXiv:1409.4842, section 7).
 
     The scales are 256, 288, 320 and 352 for 224 pixels, and in proportion for others (299: 342, 384, 427, 470), which no
     paper spells out.
     """
     sides = [round(base * size / 224) for base in (256, 288, 320, 352)]
-    squares = [(side, square) for side in sides for square in _squares(*resized(height, width, side))]
-    return [view for side, square in squares for view in _both(side, [*_five(square, size), square])]
+    squares = [
+        (side, square)
+        for side in sides
+        for square in _squares(*compute_resized_shape(height, width, side))
+    ]
+    return [
+        view for side, square in squares for view in _both(side, [*_five(square, size), square])
+    ]
 
 
-VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {6: six, 10: ten, 12: twelve, 144: many}
+VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {
+    6: make_six_views,
+    10: make_ten_views,
+    12: make_twelve_views,
+    144: make_144_views,
+}
 """Number of views -> (height, width, size) -> views."""
 
 
@@ -104,10 +115,14 @@ class Viewer:
 
     def __call__(self, example: Example, position: int, into: np.ndarray) -> None:
         number, which = divmod(position, self._views)
-        image = self._once((number, 0), lambda: decode(example.image, orientation=self._orientation))
+        image = self._once(
+            (number, 0), lambda: decode(example.image, orientation=self._orientation)
+        )
         tall, wide, _ = image.shape
         side, (top, left, height, width), mirrored = self._enumerated(tall, wide, self._size)[which]
-        scaled = self._once((number, side), lambda: self._resized(image, *resized(tall, wide, side)))
+        scaled = self._once(
+            (number, side), lambda: self._resized(image, *compute_resized_shape(tall, wide, side))
+        )
         cut = scaled[top : top + height, left : left + width]
         cut = np.ascontiguousarray(cut[:, ::-1] if mirrored else cut)
         if cut.shape == into.shape:

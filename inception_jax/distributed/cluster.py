@@ -78,27 +78,41 @@ def _check_address(address: str) -> str:
     """Returns `host:port` as it is, an IPv6 host in brackets, or raises."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{address!r} is no host:port of process 0, such as node1:61440 (--coordinator, or {ADDRESS})")
+        raise ConfigError(
+            f"{address!r} is no host:port of process 0, such as node1:61440 (--coordinator, or {ADDRESS})"
+        )
     return address
 
 
 def _read_by_hand(environment: Environment) -> Cluster | None:
     if missing := [name for name in (ADDRESS, COUNT, NUMBER) if not environment.get(name)]:
-        raise ConfigError(f"the environment does not set {', '.join(missing)}: set {ADDRESS}, {COUNT} and {NUMBER}, or none of them")
+        raise ConfigError(
+            f"the environment does not set {', '.join(missing)}: set {ADDRESS}, {COUNT} and {NUMBER}, or none of them"
+        )
     return _make_cluster(environment, COUNT, NUMBER, environment[ADDRESS])
 
 
-def _make_cluster(environment: Environment, count: str, number: str, address: str, device: int | None = None) -> Cluster | None:
+def _make_cluster(
+    environment: Environment, count: str, number: str, address: str, device: int | None = None
+) -> Cluster | None:
     """Returns the cluster of the sizes that two variables give; None for a size of one."""
     size, own = _read_int(environment, count), _read_int(environment, number)
     if not 0 <= own < size:
-        raise ConfigError(f"{number} is {own}: it must be from 0 to {size - 1}, since {count} is {size}")
-    return Cluster(count, _check_address(environment.get(ADDRESS) or address), size, own, device) if size > 1 else None
+        raise ConfigError(
+            f"{number} is {own}: it must be from 0 to {size - 1}, since {count} is {size}"
+        )
+    return (
+        Cluster(count, _check_address(environment.get(ADDRESS) or address), size, own, device)
+        if size > 1
+        else None
+    )
 
 
 def _read_int(environment: Environment, name: str) -> int:
     if name not in environment:
-        raise ConfigError(f"the environment does not set {name}, and sets others of its group: set it, or {SWITCH}=off")
+        raise ConfigError(
+            f"the environment does not set {name}, and sets others of its group: set it, or {SWITCH}=off"
+        )
     try:
         return int(environment[name])
     except ValueError:
@@ -128,7 +142,9 @@ def _read_open_mpi(environment: Environment) -> Cluster | None:
     elif environment.get(on_host) == environment[count] or environment.get(ADDRESS):
         host = "127.0.0.1"
     else:
-        raise ConfigError(f"Open MPI does not say where process 0 is: set {ADDRESS} (--coordinator) to host:port of the first host")
+        raise ConfigError(
+            f"Open MPI does not say where process 0 is: set {ADDRESS} (--coordinator) to host:port of the first host"
+        )
     address = f"{host}:{_choose_port(environment, environment.get('PMIX_NAMESPACE') or uri)}"
     neighbours = int(environment[on_host]) if environment.get(on_host, "").isdecimal() else 1
     device = _choose_device(environment, "OMPI_COMM_WORLD_LOCAL_RANK", neighbours)
@@ -142,10 +158,14 @@ def _read_slurm(environment: Environment) -> Cluster | None:
     if (nodes is None and count == "SLURM_NTASKS") or count not in environment:
         return None
     if nodes is None and environment[count] != "1":
-        raise ConfigError(f"{count} is {environment[count]}, and SLURM_STEP_NODELIST is not set: set it, or {SWITCH}=off")
+        raise ConfigError(
+            f"{count} is {environment[count]}, and SLURM_STEP_NODELIST is not set: set it, or {SWITCH}=off"
+        )
     job = f"{environment.get('SLURM_JOB_ID')}.{environment.get('SLURM_STEP_ID')}"
     address = f"{first_host(nodes or 'localhost')}:{_choose_port(environment, job)}"
-    on_host = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))  # 4(x2),3: as many on the others, or fewer
+    on_host = re.match(
+        r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+    )  # 4(x2),3: as many on the others, or fewer
     device = _choose_device(environment, "SLURM_LOCALID", int(on_host[0]) if on_host else 1)
     return _make_cluster(environment, count, "SLURM_PROCID", address, device)
 
@@ -162,6 +182,8 @@ def _find_tpu(environment: Environment) -> Cluster | None:
     """Returns a cluster for JAX to detect, on a machine with the chips of a TPU, unless GKE's variables name one host alone."""
     from jax._src import cloud_tpu_init  # by which JAX's own detection decides, too
 
-    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or ""
+    hosts = (
+        environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or ""
+    )
     alone = hosts and "," not in hosts and environment.get("MEGASCALE_NUM_SLICES", "1") == "1"
     return Cluster("Cloud TPU") if cloud_tpu_init.running_in_cloud_tpu_vm and not alone else None

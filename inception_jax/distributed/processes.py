@@ -20,31 +20,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax._src import distributed  # the client of the service, which has no public name; multihost_utils and Orbax take it from here too
+from jax._src import (
+    distributed,  # the client of the service, which has no public name; multihost_utils and Orbax take it from here too
+)
 
 from inception_jax.config import ConfigError
 from inception_jax.distributed.cluster import Cluster, find_cluster, join_timeout
-from inception_jax.errors import ExitCode, UserError, exit_code, message
-from inception_jax.interruption import SIGNALS, Interruption
+from inception_jax.errors import ExitCode, UserError, format_message, get_exit_code
+from inception_jax.preemption import SIGNALS, PreemptionHandler
 
-Facts = Mapping[str, Any]
+SharedFacts = Mapping[str, Any]
 HEARTBEAT = 10
 """Seconds without a heartbeat after which a process counts as lost. JAX's default is 100."""
 LONG = 24 * 3600 * 1000
 """Milliseconds of one wait for another process, after which it is begun again: a lost process ends it."""
 PARENT = "INCEPTION_JAX_PARENT"
 """The file descriptor of a pipe that closes when the parent of this process ends."""
-TAIL = 2**16
+OUTPUT_TAIL = 2**16
 """Bytes of the end of a child's standard error, in which JAX's last words are."""
 
 
-class LostError(UserError):
+class ProcessLostError(UserError):
     """Another process of the run is not there."""
 
     exit_code = ExitCode.LOST
 
 
-def run_in_child(line: Mapping[str, str] | None = None) -> None:
+def supervise_subprocess(line: Mapping[str, str] | None = None) -> None:
     """Runs this command in a child and exits with its translated code, where it is one of several processes; returns where it is not.
 
     Args:
@@ -54,11 +56,15 @@ def run_in_child(line: Mapping[str, str] | None = None) -> None:
         threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
         return
     cluster = find_cluster(line)
-    if cluster is None or not Interruption.owns_process:
+    if cluster is None or not PreemptionHandler.owns_process:
         return
     ours, theirs = os.pipe()
     # At level 3 jaxlib does not log that a port is in use, and crashes.
-    environment = {**os.environ, PARENT: str(ours), "TF_CPP_MIN_LOG_LEVEL": min(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or "1", "2")}
+    environment = {
+        **os.environ,
+        PARENT: str(ours),
+        "TF_CPP_MIN_LOG_LEVEL": min(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or "1", "2"),
+    }
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]], stderr=subprocess.PIPE, env=environment, pass_fds=[ours],
         process_group=0,  # Ctrl-C reaches it once, from here
@@ -77,7 +83,7 @@ def run_in_child(line: Mapping[str, str] | None = None) -> None:
     code = child.wait()
     reader.join(5)  # a grandchild may hold the pipe open
     os.close(theirs)
-    code, text = explain_end(code, tail.decode(errors="replace"), cluster, passed)
+    code, text = explain_exit(code, tail.decode(errors="replace"), cluster, passed)
     if text:
         print(f"inception-jax: {text}", file=sys.stderr, flush=True)
     sys.exit(code)
@@ -89,16 +95,16 @@ def _end_with_parent(pipe: int) -> None:
 
 
 def _forward(stream: Any, tail: bytearray) -> None:
-    while piece := os.read(stream.fileno(), TAIL):
+    while piece := os.read(stream.fileno(), OUTPUT_TAIL):
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.buffer.write(piece)
             sys.stderr.buffer.flush()
         tail += piece
-        del tail[:-TAIL]
+        del tail[:-OUTPUT_TAIL]
 
 
 AGAIN = "start all of them again, and they go on from the last checkpoint"
-ENDS = (
+ERROR_PATTERNS = (
     ("Failed to (add port|start RPC server)", ExitCode.CONFIG,
      "the port where the processes of this run meet at {address} is in use, or cannot be had: end what listens there, or give "
      "another port (--coordinator HOST:PORT, JAX_COORDINATOR_ADDRESS or JAX_COORDINATOR_PORT)"),
@@ -116,7 +122,9 @@ ENDS = (
 """Phrases of jaxlib 0.10 to 0.12 on standard error, in this order, and what the command makes of them."""
 
 
-def explain_end(code: int, text: str, cluster: Cluster, passed: Sequence[int] = ()) -> tuple[int, str]:
+def explain_exit(
+    code: int, text: str, cluster: Cluster, passed: Sequence[int] = ()
+) -> tuple[int, str]:
     """Returns the exit code for a child that ended with `code`, negative for a signal, and what to say of it; "" where it said so itself.
 
     Args:
@@ -125,30 +133,46 @@ def explain_end(code: int, text: str, cluster: Cluster, passed: Sequence[int] = 
     """
     if code >= 0:
         return code, ""
-    if translated := translate(text, cluster):
+    if translated := translate_error(text, cluster):
         return translated
     if [-code] == list(passed):
-        return ExitCode.STOPPED, "stopped before it began; nothing is lost: give the same line again"
-    return 128 - code, f"{name_process(cluster)} was ended by {signal.Signals(-code).name}"
+        return (
+            ExitCode.STOPPED,
+            "stopped before it began; nothing is lost: give the same line again",
+        )
+    return 128 - code, f"{format_process_name(cluster)} was ended by {signal.Signals(-code).name}"
 
 
-def name_process(cluster: Cluster) -> str:
+def format_process_name(cluster: Cluster) -> str:
     """Returns `process 1 of 4`; on Cloud TPU, where JAX alone has the numbers, `this process`."""
-    return "this process" if cluster.number is None else f"process {cluster.number} of {cluster.count}"
+    return (
+        "this process" if cluster.number is None else f"process {cluster.number} of {cluster.count}"
+    )
 
 
-def translate(text: str, cluster: Cluster) -> tuple[ExitCode, str] | None:
-    """Returns the exit code and the message for the first of `ENDS` in `text`; None where there is none."""
-    for phrase, code, said in ENDS:
+def translate_error(text: str, cluster: Cluster) -> tuple[ExitCode, str] | None:
+    """Returns the exit code and the message for the first of `ERROR_PATTERNS` in `text`; None where there is none."""
+    for phrase, code, said in ERROR_PATTERNS:
         if found := re.search(phrase, text):
             lost = ", ".join(re.findall(r"(\d+)\s", found.groupdict().get("lost") or ""))
-            address, count = cluster.address or "the address that JAX found", cluster.count or "the run"
-            return code, said.format(own=name_process(cluster), address=address, count=count, lost=lost, seconds=join_timeout())
+            address, count = (
+                cluster.address or "the address that JAX found",
+                cluster.count or "the run",
+            )
+            return code, said.format(
+                own=format_process_name(cluster),
+                address=address,
+                count=count,
+                lost=lost,
+                seconds=join_timeout(),
+            )
     return None
 
 
 @contextlib.contextmanager
-def joined(line: Mapping[str, str] | None = None, facts: Callable[[], Facts] = dict) -> Iterator["Processes | None"]:
+def join_processes(
+    line: Mapping[str, str] | None = None, facts: Callable[[], SharedFacts] = dict
+) -> Iterator["Processes | None"]:
     """Joins this process to the others that the environment names, while the body runs; yields None for a process that is alone.
 
     If the body fails in this process alone, this process exits without a word to the others: they lose it.
@@ -169,11 +193,11 @@ def joined(line: Mapping[str, str] | None = None, facts: Callable[[], Facts] = d
         processes.compare(facts())
         yield processes
     except BaseException as error:
-        if not getattr(error, "together", False) and not processes.wait_for_all():
-            code = exit_code(error)
+        if not getattr(error, "is_collective", False) and not processes.wait_for_all():
+            code = get_exit_code(error)
             if code == ExitCode.BUG:
                 traceback.print_exc()
-            text = f"process {processes.number} of {processes.count} ends, and the others with it: {message(error)}"
+            text = f"process {processes.number} of {processes.count} ends, and the others with it: {format_message(error)}"
             print(text, file=sys.stderr, flush=True)
             os._exit(code)
         processes.leave()
@@ -190,7 +214,9 @@ class Processes:
     """
 
     def __init__(self, cluster: Cluster):
-        jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us, and Orbax would ask it too
+        jax.config.update(
+            "jax_enable_preemption_service", False
+        )  # it would take SIGTERM from us, and Orbax would ask it too
         found: dict[str, Any] = {} if cluster.address is None else {
             "coordinator_address": cluster.address, "num_processes": cluster.count, "process_id": cluster.number,
             "cluster_detection_method": "deactivate",
@@ -198,15 +224,26 @@ class Processes:
             "local_device_ids": None if os.environ.get("JAX_LOCAL_DEVICE_IDS") else cluster.device,
         }  # fmt: skip
         try:
-            jax.distributed.initialize(**found, initialization_timeout=max(1, round(join_timeout())), heartbeat_timeout_seconds=HEARTBEAT)
+            jax.distributed.initialize(
+                **found,
+                initialization_timeout=max(1, round(join_timeout())),
+                heartbeat_timeout_seconds=HEARTBEAT,
+            )
         except (RuntimeError, ValueError, OSError) as error:
-            unknown = ExitCode.CONFIG, f"JAX cannot join the processes that {cluster.source} names: {error}"
-            code, said = translate(str(error), cluster) or unknown
-            raise (LostError if code == ExitCode.LOST else ConfigError)(said) from error
+            unknown = (
+                ExitCode.CONFIG,
+                f"JAX cannot join the processes that {cluster.source} names: {error}",
+            )
+            code, said = translate_error(str(error), cluster) or unknown
+            raise (ProcessLostError if code == ExitCode.LOST else ConfigError)(said) from error
         state: Any = distributed.global_state
         self.number, self.count, self._client = state.process_id, state.num_processes, state.client
         if self.number == 0:
-            print(f"{self.count} processes, by {cluster.source}, meet at {state.coordinator_address}", file=sys.stderr, flush=True)
+            print(
+                f"{self.count} processes, by {cluster.source}, meet at {state.coordinator_address}",
+                file=sys.stderr,
+                flush=True,
+            )
         self._turn = threading.Condition()
         self._looks, self._held, self._stop = 0, False, 0
         self._agreeing = threading.Thread(target=self._agree_to_stop, daemon=True)
@@ -224,18 +261,23 @@ class Processes:
     def _set(self, key: str, value: object) -> None:
         self._client.key_value_set(f"inception_jax/{key}", str(value), allow_overwrite=True)
 
-    def compare(self, facts: Facts) -> None:
+    def compare(self, facts: SharedFacts) -> None:
         """Compares the facts of all processes, and the number of processes that each was given.
 
         Raises:
           ConfigError: some differ; all of the processes raise it.
         """
-        self._set(f"facts/{self.number}", json.dumps({"host": platform.node(), "facts": {"processes": self.count, **facts}}))
+        self._set(
+            f"facts/{self.number}",
+            json.dumps({"host": platform.node(), "facts": {"processes": self.count, **facts}}),
+        )
         if self.number == 0:
             all_facts = [json.loads(self._get(f"facts/{i}")) for i in range(self.count)]
             self._set("differences", "; ".join(find_differences(all_facts)) or "none")
         if (found := self._get("differences")) != "none":
-            raise ConfigError(f"the processes of this run are not alike: {found}. Make them alike, and start all of them again")
+            raise ConfigError(
+                f"the processes of this run are not alike: {found}. Make them alike, and start all of them again"
+            )
 
     def wait_for_all(self) -> bool:
         """Returns whether all processes call this within the time that a lost one takes to be missed.
@@ -253,16 +295,18 @@ class Processes:
     def leave(self) -> None:
         """Leaves the run, once all processes do."""
         jax.distributed.shutdown()
-        self._agreeing.join(HEARTBEAT)  # a thread that still waits in jaxlib when Python ends makes it abort
+        self._agreeing.join(
+            HEARTBEAT
+        )  # a thread that still waits in jaxlib when Python ends makes it abort
 
     # Stopping together. While they agree on a look nobody goes further, so that the farthest can be waited for.
 
-    def notice(self) -> None:
+    def request_stop(self) -> None:
         """Makes all processes stop at the same look, since this one was asked to stop."""
         for i in range(self.count):
             self._set(f"stop/{i}", "asked")
 
-    def look(self) -> bool:
+    def should_stop(self) -> bool:
         """Returns whether to stop here. Every process calls it as often as every other."""
         with self._turn:
             self._turn.wait_for(lambda: not self._held)
@@ -290,8 +334,14 @@ def find_differences(all_facts: Sequence[Mapping[str, Any]]) -> list[str]:
     for name in dict.fromkeys(name for one in all_facts for name in one["facts"]):
         values = [json.dumps(one["facts"].get(name)) for one in all_facts]
         usual, times = Counter(values).most_common(1)[0]
-        odd = [f"process {i} on {all_facts[i]['host']} {value}" for i, value in enumerate(values) if value != usual]
+        odd = [
+            f"process {i} on {all_facts[i]['host']} {value}"
+            for i, value in enumerate(values)
+            if value != usual
+        ]
         if odd:
             more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
-            lines.append(f"{name} is {usual} on {times} of {len(all_facts)}, but on {', '.join(odd[:4])}{more}")
+            lines.append(
+                f"{name} is {usual} on {times} of {len(all_facts)}, but on {', '.join(odd[:4])}{more}"
+            )
     return lines

@@ -10,7 +10,9 @@ from inception_jax.experiment import Run
 from inception_jax.nn.network import Outputs
 
 
-def features_step(run: Run, end_point: str | None = None) -> Callable[[Mapping[str, Any], Any], jax.Array]:
+def make_features_step(
+    run: Run, end_point: str | None = None
+) -> Callable[[Mapping[str, Any], Any], jax.Array]:
     """(variables, images [B, H, W, 3] uint8) -> the activations at `end_point` [B, ...], or what the classifier reads; compiled.
 
     Raises:
@@ -18,7 +20,9 @@ def features_step(run: Run, end_point: str | None = None) -> Callable[[Mapping[s
     """
     places = [name for name, _ in run.network.architecture.layers]
     if end_point is not None and end_point not in places:
-        raise ConfigError(f"{run.config.model.name} has no end point {end_point!r}; it has {', '.join(places)}")
+        raise ConfigError(
+            f"{run.config.model.name} has no end point {end_point!r}; it has {', '.join(places)}"
+        )
     network = run.network if end_point else run.network.clone(num_classes=0)
     options: dict[str, Any] = {"end_points": (end_point,), "stop": True} if end_point else {}
 

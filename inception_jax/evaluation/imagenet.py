@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inception_jax.confidence import interval
+from inception_jax.atomic_io import split_lines
 from inception_jax.data.source import DataError, Source
+from inception_jax.evaluation.confidence import wilson_half_width
 from inception_jax.evaluation.predictions import Predictions
-from inception_jax.files import split_lines
 
 
-class Lists(NamedTuple):
+class ValidationLists(NamedTuple):
     """What is known of N examples beside their labels: which are `kept` [N], and the reassessed `labels` of each image by number."""
 
     numbers: np.ndarray
@@ -22,23 +22,23 @@ class Lists(NamedTuple):
     labels: list[list[int]] | None
 
 
-def lists(source: Source, exclude: Path | None, real: Path | None) -> Lists | None:
+def read_lists(source: Source, exclude: Path | None, real: Path | None) -> ValidationLists | None:
     """Of the examples of `source`, by the files that are given; None where none is.
 
     Raises:
-      DataError: see `numbers`, `excluded` and `reassessed`.
+      DataError: see `parse_image_numbers`, `read_excluded` and `read_reassessed_labels`.
     """
     if not (exclude or real):
         return None
-    labels = reassessed(real) if real else None
-    own = numbers(source)
-    return Lists(own, excluded(exclude, own) if exclude else None, labels)
+    labels = read_reassessed_labels(real) if real else None
+    own = parse_image_numbers(source)
+    return ValidationLists(own, read_excluded(exclude, own) if exclude else None, labels)
 
 
-NUMBER = re.compile(r"val_(\d{8})")
+NUMBER_PATTERN = re.compile(r"val_(\d{8})")
 
 
-def numbers(source: Source) -> np.ndarray:
+def parse_image_numbers(source: Source) -> np.ndarray:
     """[N] the number in each example's file name: 1 to 50,000 of ILSVRC2012_val_00000001.JPEG.
 
     Raises:
@@ -47,7 +47,7 @@ def numbers(source: Source) -> np.ndarray:
     found = []
     for i in range(len(source)):
         name = source[i].name
-        number = NUMBER.search(name)
+        number = NUMBER_PATTERN.search(name)
         if not number:
             raise DataError(
                 f"example {i} is called {name!r}: --exclude and --real go by ImageNet's own names, ILSVRC2012_val_00000001.JPEG; "
@@ -57,7 +57,7 @@ def numbers(source: Source) -> np.ndarray:
     return np.array(found)
 
 
-def excluded(file: Path, own: np.ndarray) -> np.ndarray:
+def read_excluded(file: Path, own: np.ndarray) -> np.ndarray:
     """[N] False for the examples whose number stands in `file`, one on a line: the 1,762 that the development kit of the localisation
     task blacklists, without which arXiv:1512.00567 and arXiv:1602.07261 have 48,238.
 
@@ -69,14 +69,18 @@ def excluded(file: Path, own: np.ndarray) -> np.ndarray:
         if not all(0 <= number < 2**31 for number in listed):
             raise ValueError("the images have numbers from 1 to 50,000")
     except (OSError, ValueError) as error:
-        raise DataError(f"--exclude {file}: {error}; wanted is a file with one number on each line") from error
+        raise DataError(
+            f"--exclude {file}: {error}; wanted is a file with one number on each line"
+        ) from error
     kept = ~np.isin(own, listed)
     if kept.all():
-        raise DataError(f"--exclude {file}: none of its {len(listed)} numbers is one of these {len(own)} examples")
+        raise DataError(
+            f"--exclude {file}: none of its {len(listed)} numbers is one of these {len(own)} examples"
+        )
     return kept
 
 
-def reassessed(file: Path) -> list[list[int]]:
+def read_reassessed_labels(file: Path) -> list[list[int]]:
     """The labels of each validation image by number, less one: `real.json` of arXiv:2006.07159, of which 46,837 are not empty.
 
     Raises:
@@ -85,13 +89,21 @@ def reassessed(file: Path) -> list[list[int]]:
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"--real {file}: {error}; wanted is real.json, a list of 50,000 lists of classes") from error
-    if not isinstance(found, list) or not all(isinstance(labels, list) and {*map(type, labels)} <= {int} for labels in found):
-        raise DataError(f"--real {file} holds no list of lists of numbers: wanted is real.json, with the classes of image 1 first")
+        raise DataError(
+            f"--real {file}: {error}; wanted is real.json, a list of 50,000 lists of classes"
+        ) from error
+    if not isinstance(found, list) or not all(
+        isinstance(labels, list) and {*map(type, labels)} <= {int} for labels in found
+    ):
+        raise DataError(
+            f"--real {file} holds no list of lists of numbers: wanted is real.json, with the classes of image 1 first"
+        )
     return found
 
 
-def scored_by(labels: Sequence[Sequence[int]], found: Predictions, own: np.ndarray) -> dict[str, float]:
+def score_reassessed(
+    labels: Sequence[Sequence[int]], found: Predictions, own: np.ndarray
+) -> dict[str, float]:
     """`real`, the share of images whose likeliest class is one of `labels`, its `real_interval`, and the `real_count` that have any.
 
     Raises:
@@ -100,8 +112,16 @@ def scored_by(labels: Sequence[Sequence[int]], found: Predictions, own: np.ndarr
     if own.max() > len(labels):
         raise DataError(f"image {own.max()} has no labels: the list ends with image {len(labels)}")
     top = found.probabilities.argmax(-1)
-    hits = [int(top[i]) in labels[number - 1] for i, number in enumerate(own) if labels[number - 1] and found.seen[i]]
+    hits = [
+        int(top[i]) in labels[number - 1]
+        for i, number in enumerate(own)
+        if labels[number - 1] and found.seen[i]
+    ]
     if not hits:
         raise DataError(f"not one of {len(own)} images has reassessed labels")
     share = sum(hits) / len(hits)
-    return {"real": share, "real_interval": interval(share, len(hits)), "real_count": len(hits)}
+    return {
+        "real": share,
+        "real_interval": wilson_half_width(share, len(hits)),
+        "real_count": len(hits),
+    }

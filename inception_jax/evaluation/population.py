@@ -17,50 +17,64 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from inception_jax.data.batches import Batch
 from inception_jax.nn.network import Network
-from inception_jax.spec.vocabulary import Dropout, rewritten
+from inception_jax.spec.vocabulary import Dropout, rewrite_words
 
-Kind = Literal["population", "pooled"]
+StatisticsKind = Literal["population", "pooled"]
 
 
-class Moments(NamedTuple):
+class BatchMoments(NamedTuple):
     """What the normalisations of a network saw in one batch: trees like `batch_stats`, and the mean's square beside it."""
 
     stats: Any
     squares: Any
 
 
-def observing(network: Network, kind: Kind) -> Network:
+def collecting_stats(network: Network, kind: StatisticsKind) -> Network:
     """`network` such that a training pass leaves the batch's own moments in `batch_stats`; it drops nothing out.
 
     `population` keeps the groups and the m/(m-1) of algorithm 2; `pooled` normalises over whole batches and keeps the plain
     variance, to which that of the means is added.
     """
-    norm: dict[str, Any] = {"decay": 0.0, "running_variance": "unbiased" if kind == "population" else "biased"}
+    norm: dict[str, Any] = {
+        "decay": 0.0,
+        "running_variance": "unbiased" if kind == "population" else "biased",
+    }
     if kind == "pooled":
         norm["examples_per_group"] = 0
-    network = quiet(network)
+    network = without_dropout(network)
     return network.clone(norm=partial(network.norm, **norm))
 
 
-def quiet(network: Network) -> Network:
+def without_dropout(network: Network) -> Network:
     """`network` without dropout and auxiliary heads, whose training pass draws nothing, and normalises by the batch where training
     does not."""
-    table = rewritten(network.architecture, lambda word: replace(word, rate=0.0) if isinstance(word, Dropout) else word)
-    return network.clone(architecture=replace(table, aux=()), aux=False, norm=partial(network.norm, frozen=False))
+    table = rewrite_words(
+        network.architecture,
+        lambda word: replace(word, rate=0.0) if isinstance(word, Dropout) else word,
+    )
+    return network.clone(
+        architecture=replace(table, aux=()), aux=False, norm=partial(network.norm, frozen=False)
+    )
 
 
-def moments(
-    variables: Mapping[str, Any], batch: Batch, keys: jax.Array, *, network: Network, prepare: Callable[..., Any], masked: bool = False
-) -> Moments:
-    """One training batch through `network`, which is an `observing` one; with `masked` without examples of weight 0."""
+def compute_batch_moments(
+    variables: Mapping[str, Any],
+    batch: Batch,
+    keys: jax.Array,
+    *,
+    network: Network,
+    prepare: Callable[..., Any],
+    masked: bool = False,
+) -> BatchMoments:
+    """One training batch through `network`, which is an `collecting_stats` one; with `masked` without examples of weight 0."""
     images, _ = prepare(batch, keys)
     mask = batch.weight > 0 if masked else None
     _, updated = network.apply(variables, images, train=True, mask=mask, mutable=["batch_stats"])
     stats = updated["batch_stats"]
-    return Moments(stats, jax.tree.map(jnp.square, stats))
+    return BatchMoments(stats, jax.tree.map(jnp.square, stats))
 
 
-def averaged(seen: Iterable[Moments], kind: Kind) -> Any:
+def average_moments(seen: Iterable[BatchMoments], kind: StatisticsKind) -> Any:
     """`batch_stats` from the moments of many batches, averaged in float64 on the host.
 
     Raises:
@@ -80,7 +94,7 @@ def averaged(seen: Iterable[Moments], kind: Kind) -> Any:
     return jax.tree.map(np.float32, unflatten_dict(stats))
 
 
-class Health(NamedTuple):
+class BatchNormDrift(NamedTuple):
     """How far the running statistics of one normalisation are from those of the population."""
 
     name: str
@@ -92,13 +106,22 @@ class Health(NamedTuple):
     """By which the worst variance is off."""
 
 
-def health(running: Any, population: Any) -> list[Health]:
+def measure_drift(running: Any, population: Any) -> list[BatchNormDrift]:
     """A line for each normalisation, the worst first."""
     found = []
     trees = [flatten_dict(tree) for tree in (running, population)]
     for place in sorted({path[:-1] for path in trees[0]}):
-        mean, true_mean, var, true_var = (np.float64(tree[*place, kind]) for kind in ("mean", "var") for tree in trees)
+        mean, true_mean, var, true_var = (
+            np.float64(tree[*place, kind]) for kind in ("mean", "var") for tree in trees
+        )
         true_var = np.maximum(true_var, 1e-12)
         variance = float(np.max(np.abs(np.log(np.maximum(var, 1e-12) / true_var))))
-        found.append(Health("/".join(place), float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))), variance, exp(variance)))
+        found.append(
+            BatchNormDrift(
+                "/".join(place),
+                float(np.max(np.abs(mean - true_mean) / np.sqrt(true_var))),
+                variance,
+                exp(variance),
+            )
+        )
     return sorted(found, key=lambda one: -max(one.mean, one.variance))

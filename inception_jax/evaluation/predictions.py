@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.confidence import interval
+from inception_jax.atomic_io import write_atomically
 from inception_jax.data.batches import Batch
 from inception_jax.data.source import DataError
-from inception_jax.files import put
+from inception_jax.evaluation.confidence import wilson_half_width
 
 
 class Predictions(NamedTuple):
@@ -43,7 +43,7 @@ class Predictions(NamedTuple):
         return Predictions(*(None if column is None else column[kept] for column in self))  # type: ignore[arg-type]
 
 
-def predictions(
+def predict_all(
     step: Callable[[Any, Any], Any],
     variables: Any,
     batches: Iterable[Batch],
@@ -65,9 +65,15 @@ def predictions(
     total, likelihood = np.zeros((examples, 0)), np.full(examples, -np.inf)
     counts, labels = np.zeros(examples, np.int64), np.zeros(examples, np.int64)
     for batch in batches:
-        found, position, label, weight = map(np.asarray, gather((step(variables, batch), batch.position, batch.label, batch.weight)))
+        found, position, label, weight = map(
+            np.asarray, gather((step(variables, batch), batch.position, batch.label, batch.weight))
+        )
         real = weight > 0
-        logs, label, example = found[real].astype(np.float64), label[real], position[real].astype(np.int64) // crops
+        logs, label, example = (
+            found[real].astype(np.float64),
+            label[real],
+            position[real].astype(np.int64) // crops,
+        )
         if not total.shape[1]:
             total = np.zeros((examples, found.shape[-1]))
         np.add.at(total, example, np.exp(logs))
@@ -77,11 +83,13 @@ def predictions(
         labels[example] = label
     seen = counts == crops
     for odd in np.flatnonzero(~seen):
-        assert may_skip and counts[odd] == 0, f"example {odd} came {counts[odd]} times, not {crops}: the batches are wrong"  # noqa: PT018
+        assert may_skip and counts[odd] == 0, (
+            f"example {odd} came {counts[odd]} times, not {crops}: the batches are wrong"
+        )  # noqa: PT018
     return Predictions(total / crops, labels, seen, likelihood - np.log(crops))
 
 
-def ensemble(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predictions:
+def average_predictions(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predictions:
     """The arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3). Errors call them by `names`.
 
     Raises:
@@ -89,19 +97,29 @@ def ensemble(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predi
     """
     first = members[0]
     for i, member in enumerate(members[1:], 1):
-        if member.probabilities.shape != first.probabilities.shape or (member.labels != first.labels).any():
-            shapes = [" examples of ".join(map(str, one.probabilities.shape)) + " classes" for one in (first, member)]
+        if (
+            member.probabilities.shape != first.probabilities.shape
+            or (member.labels != first.labels).any()
+        ):
+            shapes = [
+                " examples of ".join(map(str, one.probabilities.shape)) + " classes"
+                for one in (first, member)
+            ]
             called = [names[0], names[i]] if names else ["member 0", f"member {i}"]
             raise DataError(
                 f"{called[0]} scored {shapes[0]}, {called[1]} {shapes[1]}, or other labels: give runs on the same held-out data"
             )
     mean = np.mean([member.probabilities for member in members], 0)
     with np.errstate(invalid="ignore"):
-        likelihood = np.logaddexp.reduce([-member.losses for member in members], 0) - np.log(len(members))
-    return Predictions(mean, first.labels, np.all([member.seen for member in members], 0), likelihood)
+        likelihood = np.logaddexp.reduce([-member.losses for member in members], 0) - np.log(
+            len(members)
+        )
+    return Predictions(
+        mean, first.labels, np.all([member.seen for member in members], 0), likelihood
+    )
 
 
-def figures(found: Predictions) -> dict[str, float]:
+def compute_metrics(found: Predictions) -> dict[str, float]:
     """Accuracies with the half width of their 95 % interval, mean negative log-likelihood, calibration error, and counts.
 
     Where a probability is not a number, the likelihood and the calibration error are none either: NaN.
@@ -110,24 +128,28 @@ def figures(found: Predictions) -> dict[str, float]:
     count = len(labels)
     if not count:
         raise DataError("not one of these examples could be read")
-    rank = ranks(probabilities, labels)
+    rank = compute_ranks(probabilities, labels)
     result: dict[str, float] = {}
     for name, limit in (("top1", 1), ("top5", 5)):
         result[name] = float((rank < limit).mean())
-        result[f"{name}_interval"] = interval(result[name], count)
+        result[f"{name}_interval"] = wilson_half_width(result[name], count)
     result["nll"] = float(found.losses[found.seen].mean())
-    result["calibration_error"] = calibration_error(probabilities, rank == 0)
+    result["calibration_error"] = compute_calibration_error(probabilities, rank == 0)
     return {**result, "count": count, "skipped": len(found.labels) - count}
 
 
-def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def compute_ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes come before the label [N]; of equal ones the lower class does, and NaN before any."""
     own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    return ((probabilities > own) | ((probabilities == own) & earlier) | ~np.isfinite(probabilities)).sum(-1)
+    return (
+        (probabilities > own) | ((probabilities == own) & earlier) | ~np.isfinite(probabilities)
+    ).sum(-1)
 
 
-def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+def compute_calibration_error(
+    probabilities: np.ndarray, right: np.ndarray, bins: int = 15
+) -> float:
     """Expected calibration error over `bins` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599); NaN where a confidence is."""
     confidence = probabilities.max(-1)
     if not np.isfinite(confidence).all():
@@ -137,7 +159,7 @@ def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 
     return float(sum(gaps) / len(right))
 
 
-def confusion(found: Predictions) -> np.ndarray:
+def count_confusions(found: Predictions) -> np.ndarray:
     """[K, K]: examples of the row's class that were taken for the column's."""
     classes = found.probabilities.shape[1]
     table = np.zeros((classes, classes), np.int64)
@@ -145,9 +167,9 @@ def confusion(found: Predictions) -> np.ndarray:
     return table
 
 
-def per_class(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def score_classes(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the accuracy of each class that has examples, the worst first, and what it was most often taken for instead."""
-    table = confusion(found)
+    table = count_confusions(found)
     rows = []
     for i, name in enumerate(class_names):
         if not table[i].sum():  # a folder may hold a few of a network's classes
@@ -161,25 +183,37 @@ def per_class(found: Predictions, class_names: Sequence[str]) -> list[dict[str, 
     return sorted(rows, key=lambda row: (row["top1"], row["class"]))
 
 
-COLUMNS = ("model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation")
+RESULT_COLUMNS = (
+    "model",
+    "img_size",
+    "top1",
+    "top1_err",
+    "top5",
+    "top5_err",
+    "param_count",
+    "crop_pct",
+    "interpolation",
+)
 
 
-def append(file: Path, row: dict[str, Any]) -> None:
+def append_result(file: Path, row: dict[str, Any]) -> None:
     """Adds a line to a table of results with timm's columns, and ours after them; a new file gets a heading. The file is written whole.
 
     Raises:
       DataError: a table that has not all of these columns.
       StorageError: it cannot be written, and is as it was.
     """
-    names, before = [*COLUMNS, *(name for name in row if name not in COLUMNS)], ""
+    names, before = [*RESULT_COLUMNS, *(name for name in row if name not in RESULT_COLUMNS)], ""
     if file.exists():
         before = file.read_bytes().decode()  # with the line ends that it has
         names = next(csv.reader(io.StringIO(before, newline="")), [])
         if unknown := [name for name in row if name not in names]:
-            raise DataError(f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give another file")
+            raise DataError(
+                f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give another file"
+            )
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, names)
     if not before:
         writer.writeheader()
     writer.writerow(row)
-    put(file, before + table.getvalue())
+    write_atomically(file, before + table.getvalue())

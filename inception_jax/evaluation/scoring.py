@@ -11,7 +11,9 @@ from inception_jax.data.source import DataError
 from inception_jax.training.objective import Sums
 
 
-def totals(sums: Iterable[Mapping[str, Any]], before: Mapping[str, float] = MappingProxyType({})) -> dict[str, float]:
+def add_sums(
+    sums: Iterable[Mapping[str, Any]], before: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, float]:
     """Adds sums to those `before` in float64 on the host."""
     total = dict(before)
     for one in jax.device_get(list(sums)):
@@ -20,7 +22,7 @@ def totals(sums: Iterable[Mapping[str, Any]], before: Mapping[str, float] = Mapp
     return total
 
 
-def means(total: Mapping[str, float]) -> dict[str, float]:
+def divide_by_count(total: Mapping[str, float]) -> dict[str, float]:
     """Divides by the count, once.
 
     Raises:
@@ -31,15 +33,22 @@ def means(total: Mapping[str, float]) -> dict[str, float]:
     return {name: value / total["count"] for name, value in total.items() if name != "count"}
 
 
-def evaluate(
-    step: Callable[[Any, Any], Sums], variables: Any, batches: Iterator[Any], *, examples: int, may_skip: bool = False
+def score_batches(
+    step: Callable[[Any, Any], Sums],
+    variables: Any,
+    batches: Iterator[Any],
+    *,
+    examples: int,
+    may_skip: bool = False,
 ) -> dict[str, float]:
     """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, their `count`, and how many were `skipped`.
 
     Raises:
       AssertionError: the batches held not exactly `examples` examples, or, with `may_skip`, more than that.
     """
-    total = {"count": 0.0, **totals(step(variables, batch) for batch in batches)}
+    total = {"count": 0.0, **add_sums(step(variables, batch) for batch in batches)}
     skipped = examples - total["count"]
-    assert skipped >= 0 if may_skip else skipped == 0, f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
-    return {**means(total), "count": total["count"], "skipped": skipped}
+    assert skipped >= 0 if may_skip else skipped == 0, (
+        f"evaluation saw {total['count']:.0f} of {examples} examples: the batches are wrong"
+    )
+    return {**divide_by_count(total), "count": total["count"], "skipped": skipped}

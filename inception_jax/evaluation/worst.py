@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from inception_jax.evaluation.predictions import Predictions, confusion
+from inception_jax.evaluation.predictions import Predictions, count_confusions
 
 
-def worst_examples(
-    found: Predictions, pixels: Callable[[int], np.ndarray], class_names: Sequence[str], *, most: int = 24
+def find_worst_examples(
+    found: Predictions,
+    pixels: Callable[[int], np.ndarray],
+    class_names: Sequence[str],
+    *,
+    most: int = 24,
 ) -> dict[str, np.ndarray]:
     """The `most` examples of the largest loss, the largest first.
 
@@ -16,7 +20,7 @@ def worst_examples(
       pixels: example -> [H, W, 3] uint8, what the network sees of it.
 
     Returns:
-      `image` [M, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and `loss` [M]; `class_names`; `confusion`
+      `image` [M, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and `loss` [M]; `class_names`; `count_confusions`
       [K, K], examples of the row's class taken for the column's; and `example`, the first image of all.
     """
     seen = np.flatnonzero(found.seen)
@@ -26,5 +30,5 @@ def worst_examples(
     return {
         "image": np.stack([pixels(int(i)) for i in worst]), "label": found.labels[worst], "prediction": of.argmax(-1),
         "probability": of.max(-1), "loss": np.sort(losses)[::-1][:most], "class_names": np.array(class_names),
-        "confusion": confusion(found), "example": pixels(int(seen[0])),
+        "confusion": count_confusions(found), "example": pixels(int(seen[0])),
     }  # fmt: skip

@@ -23,7 +23,7 @@ REGISTRY: dict[str, Mapping[str, Callable[[], Architecture]]] = {
     "bn_inception": {
         "paper": bn_inception.paper, "printed": bn_inception.printed, "tf_slim": bn_inception.tf_slim, "cadene": bn_inception.cadene,
     },
-    "bn_inception_small": {"paper": bn_inception.small},
+    "bn_inception_small": {"paper": bn_inception.small_32px},
     "inception_v2_rethinking": {
         "paper": inception_v2_rethinking.paper, "stem_7x7": inception_v2_rethinking.first_rung,
         "bn_auxiliary": inception_v2_rethinking.bn_auxiliary, "five_17x17": inception_v2_rethinking.five_modules,
@@ -94,7 +94,7 @@ def register(name: str, **variants: Callable[[], Architecture]) -> None:
     REGISTRY[name] = variants
 
 
-def architecture(name: str, variant: str | None = None) -> Architecture:
+def get_architecture(name: str, variant: str | None = None) -> Architecture:
     """The table of a registered network; `variant=None` is its default.
 
     Raises:
@@ -104,11 +104,15 @@ def architecture(name: str, variant: str | None = None) -> Architecture:
         warnings.warn(AMBIGUOUS[name], stacklevel=2)
     name = ALIASES.get(name, name)
     if name not in REGISTRY:
-        raise UnknownModelError(f"no model is called {name!r}{_nearest(name, [*REGISTRY, *ALIASES])}")
+        raise UnknownModelError(
+            f"no model is called {name!r}{_nearest(name, [*REGISTRY, *ALIASES])}"
+        )
     variants = REGISTRY[name]
     variant = variant or next(iter(variants))
     if variant not in variants:
-        raise UnknownModelError(f"{name} has no variant {variant!r}{_nearest(variant, list(variants))}")
+        raise UnknownModelError(
+            f"{name} has no variant {variant!r}{_nearest(variant, list(variants))}"
+        )
     return variants[variant]()
 
 

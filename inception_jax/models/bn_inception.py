@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models import googlenet
-from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM, truncated
+from inception_jax.models.units import PAPER, PYTORCH, TF_SLIM, truncated
 
 from inception_jax.spec.vocabulary import (  # isort: skip
     Architecture, Concat, Conv, Dropout, Init, Linear, LocalResponse, Pair, Pool, Softmax, Table, avg, concat, conv, global_avg, max_,
@@ -19,7 +19,13 @@ from inception_jax.spec.width import widen
 
 
 def module(
-    one: int, three: Pair, double: Pair, pool: Pool, projection: int, narrow: Init | None = None, last: Init | None = None
+    one: int,
+    three: Pair,
+    double: Pair,
+    pool: Pool,
+    projection: int,
+    narrow: Init | None = None,
+    last: Init | None = None,
 ) -> Concat:
     """A row of figure 5: #1x1 | 3x3 reduce, 3x3 | double 3x3 reduce, double 3x3 | pool, projection.
 
@@ -42,7 +48,9 @@ def reduction(three: Pair, double: Pair, pool: Pool, narrow: Init | None = None)
         figure="figure 5")  # fmt: skip
 
 
-def modules(pool: Pool, projection_4cd: int, narrow: Init | None = None, last: Init | None = None) -> Table:
+def modules(
+    pool: Pool, projection_4cd: int, narrow: Init | None = None, last: Init | None = None
+) -> Table:
     """Rows 3a to 5b of figure 5. `pool` is the one that halves the grid."""
     laws = narrow, last
     return table(
@@ -63,7 +71,7 @@ def classifier() -> Table:
     return table(AvgPool_1a=global_avg(), Dropout=Dropout(), Logits=Linear(), Predictions=Softmax())
 
 
-def full(
+def build_architecture(
     name: str,
     variant: str,
     source: str,
@@ -85,18 +93,25 @@ def full(
 
 def paper() -> Architecture:
     """576 channels after 4c and 4d, as all output sizes printed in figure 5 say (its projection column would give 608)."""
-    return full("bn_inception", "paper", "arXiv:1502.03167, figure 5", unit=PAPER)
+    return build_architecture("bn_inception", "paper", "arXiv:1502.03167, figure 5", unit=PAPER)
 
 
 def printed() -> Architecture:
     """Figure 5's projection column and the appendix's separable stem, to the letter: 608 channels after 4c and 4d."""
     stem = conv(64, 7, 2, depth_multiplier=8)
-    return full("bn_inception", "printed", "arXiv:1502.03167, figure 5 and appendix", unit=PAPER, stem=stem, projection_4cd=128)
+    return build_architecture(
+        "bn_inception",
+        "printed",
+        "arXiv:1502.03167, figure 5 and appendix",
+        unit=PAPER,
+        stem=stem,
+        projection_4cd=128,
+    )
 
 
 def tf_slim() -> Architecture:
     """A separable stem with bias and without norm, which the scope of the release does not reach; no auxiliary heads."""
-    return full(
+    return build_architecture(
         "bn_inception", "tf_slim", "tensorflow/models, slim/nets/inception_v2.py", unit=TF_SLIM, dropout_rate=0.2, class_offset=1, aux=(),
         stem=conv(64, 7, 2, depth_multiplier=8, norm=False, bias=True, init=truncated(1.0)),
         second=truncated(0.1), laws=(truncated(0.09), truncated(0.1)),
@@ -107,7 +122,15 @@ def cadene() -> Architecture:
     """The Caffe geometry and 608 channels of the weights in Cadene's pretrained-models.pytorch."""
     unit = replace(PYTORCH, bias=True, norm_epsilon=1e-5, same="symmetric", count_include_pad=True)
     source = "Cadene/pretrained-models.pytorch, bninception.py"
-    return full("bn_inception", "cadene", source, unit=unit, pool=max_(3, 2, "ceil"), projection_4cd=128, aux=())
+    return build_architecture(
+        "bn_inception",
+        "cadene",
+        source,
+        unit=unit,
+        pool=max_(3, 2, "ceil"),
+        projection_4cd=128,
+        aux=(),
+    )
 
 
 # The five networks of section 4.2.1. Each is trained with a recipe of its own; x5 and x30 differ in that alone.
@@ -116,17 +139,31 @@ def cadene() -> Architecture:
 def inception() -> Architecture:
     """Without batch norm; with local response normalisation and 40 % dropout."""
     unit = replace(PAPER, norm=False, bias=True)
-    return full("inception", "paper", "arXiv:1502.03167, section 4.2.1", unit=unit, normalise=(LocalResponse(),), dropout_rate=0.4)
+    return build_architecture(
+        "inception",
+        "paper",
+        "arXiv:1502.03167, section 4.2.1",
+        unit=unit,
+        normalise=(LocalResponse(),),
+        dropout_rate=0.4,
+    )
 
 
 def bn_baseline() -> Architecture:
     """`inception` with batch norm before each nonlinearity, and nothing else changed."""
-    return full("bn_baseline", "paper", "arXiv:1502.03167, section 4.2.1", unit=PAPER, normalise=(LocalResponse(),), dropout_rate=0.4)
+    return build_architecture(
+        "bn_baseline",
+        "paper",
+        "arXiv:1502.03167, section 4.2.1",
+        unit=PAPER,
+        normalise=(LocalResponse(),),
+        dropout_rate=0.4,
+    )
 
 
 def bn_x5() -> Architecture:
     """Without local response normalisation and dropout."""
-    return full("bn_x5", "paper", "arXiv:1502.03167, section 4.2.1", unit=PAPER)
+    return build_architecture("bn_x5", "paper", "arXiv:1502.03167, section 4.2.1", unit=PAPER)
 
 
 def bn_x30() -> Architecture:
@@ -137,10 +174,27 @@ def bn_x5_sigmoid() -> Architecture:
     return replace(bn_x5(), name="bn_x5_sigmoid", unit=replace(PAPER, activation="sigmoid"))
 
 
-def small() -> Architecture:
+def small_32px() -> Architecture:
     """For images of 32 pixels: all ten modules at a quarter of their width, on grids of 8, 4 and 2."""
-    stem = table(Conv2d_1a_3x3=same(64, 3, 2), Conv2d_2b_1x1=same(64, 1), Conv2d_2c_3x3=same(192, 3), MaxPool_3a_3x3=max_(3, 2))
+    stem = table(
+        Conv2d_1a_3x3=same(64, 3, 2),
+        Conv2d_2b_1x1=same(64, 1),
+        Conv2d_2c_3x3=same(192, 3),
+        MaxPool_3a_3x3=max_(3, 2),
+    )
     layers = stem + modules(max_(3, 2), 96) + classifier()
     source = "arXiv:1502.03167, figure 5, with a stem for small images"
     heads = googlenet.auxiliary_heads(avg(2, 2, "valid", shrink=True))
-    return widen(Architecture("bn_inception_small", "paper", layers, source, 32, aux=heads, num_classes=10, paper="arXiv:1502.03167"), 0.25)
+    return widen(
+        Architecture(
+            "bn_inception_small",
+            "paper",
+            layers,
+            source,
+            32,
+            aux=heads,
+            num_classes=10,
+            paper="arXiv:1502.03167",
+        ),
+        0.25,
+    )

@@ -6,7 +6,7 @@ End points carry TF-Slim's names, a letter later than the paper's: Mixed_3b is i
 from dataclasses import replace
 from typing import Any
 
-from inception_jax.models.releases import CAFFE_XAVIER, PAPER, TF_SLIM, TORCHVISION, truncated
+from inception_jax.models.units import CAFFE_XAVIER, PAPER, TF_SLIM, TORCHVISION, truncated
 
 from inception_jax.spec.vocabulary import (  # isort: skip
     Architecture, AuxHead, Concat, Conv, Dropout, Init, Linear, LocalResponse, Pair, Pool, Softmax, Steps, Table, adaptive_avg, avg,
@@ -29,10 +29,14 @@ def module(one: int, three: Pair, five: Pair, projection: int, kernel: int = 5) 
 
 def naive(one: int, three: Pair, five: Pair, projection: int, kernel: int = 5) -> Concat:
     """Figure 2(a): the same without the 1x1 reductions and the projection, so that every module widens the map."""
-    return concat(same(one, 1), same(three[1], 3), same(five[1], kernel), max_(3), figure="figure 2(a)")
+    return concat(
+        same(one, 1), same(three[1], 3), same(five[1], kernel), max_(3), figure="figure 2(a)"
+    )
 
 
-def stem_rows(first: Conv, pool: Pool, normalise: tuple[LocalResponse, ...] = (), second: Init | None = None) -> Table:
+def stem_rows(
+    first: Conv, pool: Pool, normalise: tuple[LocalResponse, ...] = (), second: Init | None = None
+) -> Table:
     """224 px to 28x28x192; BN-Inception's too. `second` is the law of the 1x1."""
     return table(
         Conv2d_1a_7x7=first,
@@ -43,7 +47,7 @@ def stem_rows(first: Conv, pool: Pool, normalise: tuple[LocalResponse, ...] = ()
     )
 
 
-def full(
+def build_architecture(
     variant: str,
     source: str,
     *,
@@ -76,27 +80,43 @@ def full(
     return Architecture("googlenet", variant, layers, source, paper="arXiv:1409.4842", **facts)
 
 
-def auxiliary_heads(pool: Steps = avg(5, 3, "ceil", shrink=True), init: Init | None = None, bias_init: float = 0.0) -> tuple[AuxHead, ...]:
+def auxiliary_heads(
+    pool: Steps = avg(5, 3, "ceil", shrink=True), init: Init | None = None, bias_init: float = 0.0
+) -> tuple[AuxHead, ...]:
     """Section 5: on (4a) and (4d), pool, 1x1 to 128, 1024 units, 70 % dropout, classifier."""
     hidden = Linear(1024, activation=None, init=init, bias_init=bias_init)
     head = (pool, same(128, 1), hidden, Dropout(0.7), Linear(init=init))
     return AuxHead("Aux_Mixed_4b", "Mixed_4b", head), AuxHead("Aux_Mixed_4e", "Mixed_4e", head)
 
 
-def paper(variant: str = "paper", source: str = "arXiv:1409.4842, table 1", **changes: Any) -> Architecture:
-    facts = {"unit": BARE, "dropout_rate": 0.4, "normalise": (LocalResponse(),), "aux": auxiliary_heads()}
-    return full(variant, source, **{**facts, **changes})
+def paper(
+    variant: str = "paper", source: str = "arXiv:1409.4842, table 1", **changes: Any
+) -> Architecture:
+    facts = {
+        "unit": BARE,
+        "dropout_rate": 0.4,
+        "normalise": (LocalResponse(),),
+        "aux": auxiliary_heads(),
+    }
+    return build_architecture(variant, source, **{**facts, **changes})
 
 
 def caffe() -> Architecture:
     """The paper's network as BVLC trained it: Caffe's weights and biases to begin with."""
     unit = replace(BARE, init=CAFFE_XAVIER, bias_init=0.2)
-    return paper("caffe", "BVLC/caffe, bvlc_googlenet/train_val.prototxt", unit=unit, aux=auxiliary_heads(bias_init=0.2))
+    return paper(
+        "caffe",
+        "BVLC/caffe, bvlc_googlenet/train_val.prototxt",
+        unit=unit,
+        aux=auxiliary_heads(bias_init=0.2),
+    )
 
 
 def separable() -> Architecture:
     """With the 2.7K parameters and 34M operations that table 1 prints for its first row: 7x7 depthwise, then 1x1."""
-    return paper("separable", "arXiv:1409.4842, table 1, row 1", stem=conv(64, 7, 2, depth_multiplier=8))
+    return paper(
+        "separable", "arXiv:1409.4842, table 1, row 1", stem=conv(64, 7, 2, depth_multiplier=8)
+    )
 
 
 def naive_modules() -> Architecture:
@@ -106,12 +126,17 @@ def naive_modules() -> Architecture:
 
 def batch_norm() -> Architecture:
     """The paper's filters with batch norm for LRN and biases: the BN-GoogLeNet of arXiv:1512.00567, table 3."""
-    return paper("batch_norm", "arXiv:1512.00567, table 3", unit=replace(PAPER, same="symmetric"), normalise=())
+    return paper(
+        "batch_norm",
+        "arXiv:1512.00567, table 3",
+        unit=replace(PAPER, same="symmetric"),
+        normalise=(),
+    )
 
 
 def torchvision() -> Architecture:
     """Batch norm; 3x3 in the 5x5 branch (its comment calls that a known bug); 2x2 for the last pool."""
-    return full(
+    return build_architecture(
         "torchvision", "torchvision, googlenet.py", kernel=3, last=max_(2, 2, "ceil"), dropout_rate=0.2,
         unit=replace(TORCHVISION, same="symmetric", init=Init("normal", 0.01)), aux=auxiliary_heads(adaptive_avg(4)),
     )  # fmt: skip
@@ -119,7 +144,7 @@ def torchvision() -> Architecture:
 
 def tf_slim() -> Architecture:
     """Batch norm without gamma; 3x3 for 5x5, 2x2 for the last pool, TensorFlow's padding, no auxiliary heads."""
-    return full(
+    return build_architecture(
         "tf_slim", "tensorflow/models, slim/nets/inception_v1.py", kernel=3, halve=max_(3, 2), last=max_(2, 2), dropout_rate=0.2,
         unit=replace(TF_SLIM, init=truncated(0.01), linear_init=TF_SLIM.init), class_offset=1,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from inception_jax.models.inception_v3 import auxiliary_head, first_rows
-from inception_jax.models.releases import PAPER, PYTORCH, TF_SLIM
+from inception_jax.models.units import PAPER, PYTORCH, TF_SLIM
 
 from inception_jax.spec.vocabulary import (  # isort: skip
     GLOROT, Architecture, Concat, Dropout, Linear, Softmax, Table, avg, concat, global_avg, max_, same, table, valid,
@@ -15,7 +15,10 @@ def stem() -> Table:
     """Figure 3: 299 px to 35x35x384."""
     return first_rows() + table(
         Mixed_3a=concat(max_(3, 2, "valid"), valid(96, 3, 2)),
-        Mixed_4a=concat((same(64, 1), valid(96, 3)), (same(64, 1), same(64, (1, 7)), same(64, (7, 1)), valid(96, 3))),
+        Mixed_4a=concat(
+            (same(64, 1), valid(96, 3)),
+            (same(64, 1), same(64, (1, 7)), same(64, (7, 1)), valid(96, 3)),
+        ),
         Mixed_5a=concat(valid(192, 3, 2), max_(3, 2, "valid")),
     )
 
@@ -32,7 +35,12 @@ def block_a() -> Concat:
 
 def reduction_a(k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741
     """Figure 7, from 35x35 to 17x17; k, l, m and n are table 1's, for Inception-v4 and both Inception-ResNets."""
-    return concat(valid(n, 3, 2), (same(k, 1), same(l, 3), valid(m, 3, 2)), max_(3, 2, "valid"), figure="figure 7")
+    return concat(
+        valid(n, 3, 2),
+        (same(k, 1), same(l, 3), valid(m, 3, 2)),
+        max_(3, 2, "valid"),
+        figure="figure 7",
+    )
 
 
 def block_b() -> Concat:
@@ -66,34 +74,59 @@ def block_c() -> Concat:
 
 
 def classifier() -> Table:
-    return table(global_pool=global_avg(), PreLogitsFlatten=Dropout(), Logits=Linear(), Predictions=Softmax())
+    return table(
+        global_pool=global_avg(), PreLogitsFlatten=Dropout(), Logits=Linear(), Predictions=Softmax()
+    )
 
 
-def full(variant: str, source: str, **facts: Any) -> Architecture:
+def build_architecture(variant: str, source: str, **facts: Any) -> Architecture:
     layers = stem()
     layers += tuple((f"Mixed_5{letter}", block_a()) for letter in "bcde")
     layers += table(Mixed_6a=reduction_a(192, 224, 256, 384))
     layers += tuple((f"Mixed_6{letter}", block_b()) for letter in "bcdefgh")
     layers += table(Mixed_7a=reduction_b())
     layers += tuple((f"Mixed_7{letter}", block_c()) for letter in "bcd")
-    return Architecture("inception_v4", variant, layers + classifier(), source, 299, paper="arXiv:1602.07261", **facts)
+    return Architecture(
+        "inception_v4",
+        variant,
+        layers + classifier(),
+        source,
+        299,
+        paper="arXiv:1602.07261",
+        **facts,
+    )
 
 
 def paper() -> Architecture:
     """With the auxiliary head of TF-Slim; the paper's drawings show none."""
-    return full("paper", "arXiv:1602.07261, figures 3 to 9", unit=PAPER, dropout_rate=0.2, aux=auxiliary_head("Mixed_6h"))
+    return build_architecture(
+        "paper",
+        "arXiv:1602.07261, figures 3 to 9",
+        unit=PAPER,
+        dropout_rate=0.2,
+        aux=auxiliary_head("Mixed_6h"),
+    )
 
 
 def tf_slim() -> Architecture:
     unit = replace(TF_SLIM, linear_init=GLOROT)
     source = "tensorflow/models, slim/nets/inception_v4.py"
-    return full("tf_slim", source, unit=unit, dropout_rate=0.2, aux=auxiliary_head("Mixed_6h"), class_offset=1)
+    return build_architecture(
+        "tf_slim",
+        source,
+        unit=unit,
+        dropout_rate=0.2,
+        aux=auxiliary_head("Mixed_6h"),
+        class_offset=1,
+    )
 
 
 def timm() -> Architecture:
-    return full("timm", "timm, inception_v4.py", unit=PYTORCH)
+    return build_architecture("timm", "timm, inception_v4.py", unit=PYTORCH)
 
 
 def cadene() -> Architecture:
     """As `timm`; its file holds 1001 classes, the background first."""
-    return full("cadene", "Cadene/pretrained-models.pytorch, inceptionv4.py", unit=PYTORCH, class_offset=1)
+    return build_architecture(
+        "cadene", "Cadene/pretrained-models.pytorch, inceptionv4.py", unit=PYTORCH, class_offset=1
+    )

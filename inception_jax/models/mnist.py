@@ -7,9 +7,19 @@ SMALL_GAUSSIAN = Unit(init=Init("normal", 0.1))
 
 
 def network(name: str, hidden: Linear) -> Architecture:
-    layers = table(Hidden_1=hidden, Hidden_2=hidden, Hidden_3=hidden, Logits=Linear(), Predictions=Softmax())
+    layers = table(
+        Hidden_1=hidden, Hidden_2=hidden, Hidden_3=hidden, Logits=Linear(), Predictions=Softmax()
+    )
     return Architecture(
-        name, "paper", layers, "arXiv:1502.03167, section 4.1", 28, SMALL_GAUSSIAN, channels=1, num_classes=10, paper="arXiv:1502.03167"
+        name,
+        "paper",
+        layers,
+        "arXiv:1502.03167, section 4.1",
+        28,
+        SMALL_GAUSSIAN,
+        channels=1,
+        num_classes=10,
+        paper="arXiv:1502.03167",
     )
 
 

@@ -11,17 +11,27 @@ WEIGHTS = Unit(norm=False)
 
 
 def drawing(name: str, source: str, grid: int, channels: int, steps: Steps) -> Architecture:
-    return Architecture(name, "drawing", (("Module", steps),), source, grid, WEIGHTS, channels=channels)
+    return Architecture(
+        name, "drawing", (("Module", steps),), source, grid, WEIGHTS, channels=channels
+    )
 
 
 def square(size: int, filters: int = 64) -> Architecture:
     """One convolution of size x size that keeps the number of channels."""
-    return drawing(f"square_{size}x{size}", "arXiv:1512.00567, section 3", 35, filters, same(filters, size))
+    return drawing(
+        f"square_{size}x{size}", "arXiv:1512.00567, section 3", 35, filters, same(filters, size)
+    )
 
 
 def chain(size: int, filters: int = 64) -> Architecture:
     """arXiv:1512.00567, figure 1: what `square(size)` sees, by 3x3 convolutions one after the other."""
-    return drawing(f"chain_{size}x{size}", "arXiv:1512.00567, figure 1", 35, filters, (same(filters, 3),) * (size // 2))
+    return drawing(
+        f"chain_{size}x{size}",
+        "arXiv:1512.00567, figure 1",
+        35,
+        filters,
+        (same(filters, 3),) * (size // 2),
+    )
 
 
 def asymmetric(size: int, filters: int = 64) -> Architecture:
@@ -32,12 +42,24 @@ def asymmetric(size: int, filters: int = 64) -> Architecture:
 
 def naive_module() -> Architecture:
     """arXiv:1409.4842, figure 2(a), with the filters of (3a)."""
-    return drawing("naive_module", "arXiv:1409.4842, figure 2(a)", 28, 192, googlenet.naive(64, (96, 128), (16, 32), 32))
+    return drawing(
+        "naive_module",
+        "arXiv:1409.4842, figure 2(a)",
+        28,
+        192,
+        googlenet.naive(64, (96, 128), (16, 32), 32),
+    )
 
 
 def reduced_module() -> Architecture:
     """arXiv:1409.4842, figure 2(b), with the filters of (3a)."""
-    return drawing("reduced_module", "arXiv:1409.4842, figure 2(b)", 28, 192, googlenet.module(64, (96, 128), (16, 32), 32))
+    return drawing(
+        "reduced_module",
+        "arXiv:1409.4842, figure 2(b)",
+        28,
+        192,
+        googlenet.module(64, (96, 128), (16, 32), 32),
+    )
 
 
 def expanded_module() -> Architecture:
@@ -55,17 +77,31 @@ def deeper_module() -> Architecture:
 
 def pool_then_convolve() -> Architecture:
     """arXiv:1512.00567, figure 9, left: cheap, with a bottleneck of 17x17x320 between."""
-    return drawing("pool_then_convolve", "arXiv:1512.00567, figure 9", 35, 320, (max_(3, 2, "valid"), conv(640, 1)))
+    return drawing(
+        "pool_then_convolve",
+        "arXiv:1512.00567, figure 9",
+        35,
+        320,
+        (max_(3, 2, "valid"), conv(640, 1)),
+    )
 
 
 def convolve_then_pool() -> Architecture:
     """arXiv:1512.00567, figure 9, right: no bottleneck, and all the work on the larger grid."""
-    return drawing("convolve_then_pool", "arXiv:1512.00567, figure 9", 35, 320, (conv(640, 1), max_(3, 2, "valid")))
+    return drawing(
+        "convolve_then_pool",
+        "arXiv:1512.00567, figure 9",
+        35,
+        320,
+        (conv(640, 1), max_(3, 2, "valid")),
+    )
 
 
 def reduce_in_parallel() -> Architecture:
     """arXiv:1512.00567, figure 10, from 35x35x320 to 17x17x640."""
-    convolutions = concat(valid(160, 3, 2), (same(64, 1), same(96, 3), valid(160, 3, 2)), max_(3, 2, "valid"))
+    convolutions = concat(
+        valid(160, 3, 2), (same(64, 1), same(96, 3), valid(160, 3, 2)), max_(3, 2, "valid")
+    )
     return drawing("reduce_in_parallel", "arXiv:1512.00567, figure 10", 35, 320, convolutions)
 
 

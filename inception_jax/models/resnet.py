@@ -9,14 +9,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from inception_jax.models.releases import PAPER, SLIM_SCALING
+from inception_jax.models.units import PAPER, SLIM_SCALING
 
 from inception_jax.spec.vocabulary import (  # isort: skip
-    GLOROT, Architecture, Conv, Init, Linear, Norm, Pool, Residual, Softmax, Steps, Table, Unit, conv, global_avg, max_, pair, same,
+    GLOROT, Architecture, Conv, Init, Linear, NormAct, Pool, Residual, Softmax, Steps, Table, Unit, conv, global_avg, max_, make_pair, same,
     table,
 )  # fmt: skip
 
-UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+UNITS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
 """Units in each stage; bottlenecks from 50 layers on. 200 is arXiv:1603.05027's."""
 MSRA = replace(PAPER, norm_epsilon=1e-5, same="symmetric", init=Init("normal", 2.0, "fan_in"))
 HE1K = replace(MSRA, init=Init("normal", 2.0, "fan_out"))
@@ -42,26 +49,42 @@ def plain(filters: int, stride: int, shortcut: Shortcut) -> Steps:
 
 def basic(filters: int, stride: int, shortcut: Shortcut) -> Residual:
     """Figure 5, left."""
-    return Residual((same(filters, 3, stride), same(filters, 3, **LINEAR)), shortcut, pair(stride))
+    return Residual(
+        (same(filters, 3, stride), same(filters, 3, **LINEAR)), shortcut, make_pair(stride)
+    )
 
 
-def bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", width: int = 1) -> Residual:
+def bottleneck(
+    filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", width: int = 1
+) -> Residual:
     """Figure 5, right. The paper's networks stride in the first 1x1, torchvision's ("v1.5") in the 3x3."""
     first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     inner = width * filters
-    return Residual((same(inner, 1, first), same(inner, 3, second), same(4 * filters, 1, **LINEAR)), shortcut, pair(stride))
+    return Residual(
+        (same(inner, 1, first), same(inner, 3, second), same(4 * filters, 1, **LINEAR)),
+        shortcut,
+        make_pair(stride),
+    )
 
 
 def preact_basic(filters: int, stride: int, shortcut: Shortcut) -> Residual:
     """arXiv:1603.05027, figure 1(b)."""
-    return Residual((same(filters, 3, stride), same(filters, 3, **BARE)), shortcut, pair(stride), preactivation=True, activation="linear")
+    return Residual(
+        (same(filters, 3, stride), same(filters, 3, **BARE)),
+        shortcut,
+        make_pair(stride),
+        preactivation=True,
+        activation="linear",
+    )
 
 
-def preact_bottleneck(filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", last: Any = BARE) -> Residual:
+def preact_bottleneck(
+    filters: int, stride: int, shortcut: Shortcut, *, stride_in: Strided = "3x3", last: Any = BARE
+) -> Residual:
     """Figure 1(b) as a bottleneck; `last` is what the 1x1 that ends it has beside its kernel."""
     first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     branch = (same(filters, 1, first), same(filters, 3, second), same(4 * filters, 1, **last))
-    return Residual(branch, shortcut, pair(stride), preactivation=True, activation="linear")
+    return Residual(branch, shortcut, make_pair(stride), preactivation=True, activation="linear")
 
 
 def stages(
@@ -77,7 +100,11 @@ def stages(
     for stage, count in enumerate(counts):
         filters = base * 2**stage
         for i in range(count):
-            halves = i == count - 1 and stage < len(counts) - 1 if stride_in_last else i == 0 and stage > 0
+            halves = (
+                i == count - 1 and stage < len(counts) - 1
+                if stride_in_last
+                else i == 0 and stage > 0
+            )
             stride, changes = 1 + halves, channels != expansion * filters
             projected = option == "C" or (option == "B" and changes)
             shortcut: Shortcut = "pad" if changes or halves else None
@@ -103,9 +130,22 @@ def resnet(
 ) -> Architecture:  # fmt: skip
     expansion = 4 if depth >= 50 else 1
     block = partial(bottleneck, stride_in=stride_in, width=width) if depth >= 50 else basic
-    units = stages(UNITS[depth], block, expansion=expansion, option=option, stride_in_last=stride_in_last)
-    name, paper = (f"resnet{depth}", "arXiv:1512.03385") if width == 1 else (f"wide_resnet{depth}_{width}", "arXiv:1605.07146")
-    return Architecture(name, variant, table(conv1=stem, pool1=pool) + units + classifier(), source, unit=unit, paper=paper)
+    units = stages(
+        UNITS[depth], block, expansion=expansion, option=option, stride_in_last=stride_in_last
+    )
+    name, paper = (
+        (f"resnet{depth}", "arXiv:1512.03385")
+        if width == 1
+        else (f"wide_resnet{depth}_{width}", "arXiv:1605.07146")
+    )
+    return Architecture(
+        name,
+        variant,
+        table(conv1=stem, pool1=pool) + units + classifier(),
+        source,
+        unit=unit,
+        paper=paper,
+    )
 
 
 def preact(
@@ -114,11 +154,21 @@ def preact(
 ) -> Architecture:  # fmt: skip
     expansion = 4 if depth >= 50 else 1
     block = partial(preact_bottleneck, last=linear) if depth >= 50 else preact_basic
-    (name, first), *rest = stages(UNITS[depth], block, expansion=expansion, projection=linear, stride_in_last=stride_in_last)
+    (name, first), *rest = stages(
+        UNITS[depth], block, expansion=expansion, projection=linear, stride_in_last=stride_in_last
+    )
     assert isinstance(first, Residual)
     units = ((name, replace(first, preactivation=first_preactivation)), *rest)
-    layers = table(conv1=stem, pool1=pool) + units + table(postnorm=Norm()) + classifier()
-    return Architecture(f"preact_resnet{depth}", variant, layers, source, unit=unit, class_offset=class_offset, paper="arXiv:1603.05027")
+    layers = table(conv1=stem, pool1=pool) + units + table(postnorm=NormAct()) + classifier()
+    return Architecture(
+        f"preact_resnet{depth}",
+        variant,
+        layers,
+        source,
+        unit=unit,
+        class_offset=class_offset,
+        paper="arXiv:1603.05027",
+    )
 
 
 Variants = Mapping[str, Callable[[], Architecture]]
@@ -135,10 +185,27 @@ def variants(depth: int) -> Variants:
     }
     if depth < 50:
         return forms
-    stem = conv(64, 7, 2, bias=True) if depth == 50 else STEM  # the prototxt of 50 has a bias there, 101 and 152 have none
-    caffe = partial(paper, "caffe", source="KaimingHe/deep-residual-networks", stem=stem, pool=max_(3, 2, "ceil"))
-    keras = partial(paper, "keras", source="keras, applications/resnet.py", unit=replace(KERAS, bias=True))
-    slim = partial(resnet, depth, "tf_slim", "tensorflow/models, slim/nets/resnet_v1.py", SLIM, pool=max_(3, 2, "tensorflow"))
+    stem = (
+        conv(64, 7, 2, bias=True) if depth == 50 else STEM
+    )  # the prototxt of 50 has a bias there, 101 and 152 have none
+    caffe = partial(
+        paper,
+        "caffe",
+        source="KaimingHe/deep-residual-networks",
+        stem=stem,
+        pool=max_(3, 2, "ceil"),
+    )
+    keras = partial(
+        paper, "keras", source="keras, applications/resnet.py", unit=replace(KERAS, bias=True)
+    )
+    slim = partial(
+        resnet,
+        depth,
+        "tf_slim",
+        "tensorflow/models, slim/nets/resnet_v1.py",
+        SLIM,
+        pool=max_(3, 2, "tensorflow"),
+    )
     return forms | {"caffe": caffe, "keras": keras, "tf_slim": partial(slim, stride_in_last=True)}
 
 
@@ -147,7 +214,14 @@ def plain_variants(depth: int) -> Variants:
 
     def paper() -> Architecture:
         layers = table(conv1=STEM, pool1=TORCH_POOL) + stages(UNITS[depth], plain) + classifier()
-        return Architecture(f"plain{depth}", "paper", layers, "arXiv:1512.03385, section 4.1", unit=MSRA, paper="arXiv:1512.03385")
+        return Architecture(
+            f"plain{depth}",
+            "paper",
+            layers,
+            "arXiv:1512.03385, section 4.1",
+            unit=MSRA,
+            paper="arXiv:1512.03385",
+        )
 
     return {"paper": paper}
 
@@ -156,12 +230,22 @@ def preact_variants(depth: int) -> Variants:
     """Of one depth: as timm has it, with facebook's stem, and TF-Slim's and Keras's biases and strides."""
     forms = {
         "paper": partial(preact, depth, "paper", "arXiv:1603.05027; timm, resnetv2.py"),
-        "facebook": partial(preact, depth, "facebook", "fb.resnet.torch, preresnet.lua", FACEBOOK, stem=STEM, first_preactivation=False),
+        "facebook": partial(
+            preact,
+            depth,
+            "facebook",
+            "fb.resnet.torch, preresnet.lua",
+            FACEBOOK,
+            stem=STEM,
+            first_preactivation=False,
+        ),
     }
     if depth < 50:
         return forms
     biased = {"stem": conv(64, 7, 2, **BARE_BIASED), "linear": BARE_BIASED, "stride_in_last": True}
-    slim = partial(preact, depth, "tf_slim", "tensorflow/models, slim/nets/resnet_v2.py", SLIM, class_offset=1)
+    slim = partial(
+        preact, depth, "tf_slim", "tensorflow/models, slim/nets/resnet_v2.py", SLIM, class_offset=1
+    )
     forms["tf_slim"] = partial(slim, pool=max_(3, 2, "tensorflow"), **biased)
     if depth <= 152:
         keras = partial(preact, depth, "keras", "keras, applications/resnet_v2.py", KERAS)
@@ -173,5 +257,13 @@ def wide_variants(depth: int) -> Variants:
     """Inner widths doubled."""
     return {
         "torchvision": partial(resnet, depth, "torchvision", "torchvision, resnet.py", width=2),
-        "stride_in_1x1": partial(resnet, depth, "stride_in_1x1", "arXiv:1605.07146, table 8", MSRA, stride_in="1x1", width=2),
+        "stride_in_1x1": partial(
+            resnet,
+            depth,
+            "stride_in_1x1",
+            "arXiv:1605.07146, table 8",
+            MSRA,
+            stride_in="1x1",
+            width=2,
+        ),
     }

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
-from inception_jax.spec.residual import zero_last_gamma
-from inception_jax.spec.rewrite import demand
-from inception_jax.spec.variation import with_scaled_kernels, without_local_response
+from inception_jax.spec.residual import zero_last_gammas
+from inception_jax.spec.rewrite import validate_rewrites
+from inception_jax.spec.variation import remove_local_response, scale_initial_kernels
 from inception_jax.spec.width import widen
 
 NORM_FIELDS = {item.name for item in fields(BatchNorm)} - {"parent", "name"}
@@ -66,18 +66,22 @@ def create(
     """
     for keyword in norm.keys() - NORM_FIELDS:
         raise TypeError(f"create() has no keyword {keyword!r}{_hint(keyword)}")
-    table = widen(architecture(name, variant), width_multiplier)
-    table = zero_last_gamma(table) if zero_init_residual else table
-    table = table if local_response_norm else without_local_response(table)
-    table = table if init_scale == 1 else with_scaled_kernels(table, init_scale)
+    table = widen(get_architecture(name, variant), width_multiplier)
+    table = zero_last_gammas(table) if zero_init_residual else table
+    table = table if local_response_norm else remove_local_response(table)
+    table = table if init_scale == 1 else scale_initial_kernels(table, init_scale)
     table = table if dropout_rate is None else replace(table, dropout_rate=dropout_rate)
     if unknown := set(per_activation_in) - {place for place, _ in table.layers}:
-        raise ValueError(f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}")
+        raise ValueError(
+            f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}"
+        )
     for pattern in recompute:
         if not fnmatch.filter([place for place, _ in table.layers], pattern):
-            raise ValueError(f"recompute names {pattern!r}, which fits no end point of {name}; see inception-jax models {name}")
+            raise ValueError(
+                f"recompute names {pattern!r}, which fits no end point of {name}; see inception-jax models {name}"
+            )
     num_classes = table.num_classes if num_classes is None else num_classes
-    demand(table, rewrites)
+    validate_rewrites(table, rewrites)
     return Network(
         table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux, per_activation_in=per_activation_in,
         recompute=recompute, rewrites=rewrites, precision=precision,

@@ -11,14 +11,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.conv import Classifier, Convolution, Product, Trunk
+from inception_jax.nn.conv import Classifier, Convolution, KernelOutput, NetworkPart
 from inception_jax.nn.norm import Mask
-from inception_jax.nn.pooling import local_response, pool
+from inception_jax.nn.pooling import normalise_local_response, pool
 from inception_jax.spec import vocabulary as words
-from inception_jax.spec.measure import check, expansion
+from inception_jax.spec.measure import check_image_size, make_expansion_conv
 from inception_jax.spec.rewrite import check_norm, rewrite
 from inception_jax.spec.rewritten import SiblingConcat
-from inception_jax.spec.vocabulary import Conv, Linear, Steps, named
+from inception_jax.spec.vocabulary import Conv, Linear, Steps, name_words
 
 
 class Outputs(NamedTuple):
@@ -40,21 +40,32 @@ def load_module(path: str) -> type[nn.Module]:
     try:
         return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the open word names {path!r}, which cannot be imported ({error}): write 'package.module:Class'") from error
+        raise ValueError(
+            f"the open word names {path!r}, which cannot be imported ({error}): write 'package.module:Class'"
+        ) from error
 
 
-class Block(Trunk):
+class Block(NetworkPart):
     """The words of one named place: an end point, a branch, a shortcut."""
 
     steps: Steps = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: Mask = None, product: Product | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool, mask: Mask = None, product: KernelOutput | None = None
+    ) -> jax.Array:
         """Applies all words to `x`; `product` is what the first one's kernel has given already."""
         return self.follow(self.steps, x, train, mask, product)
 
-    def follow(self, steps: Steps, x: jax.Array, train: bool, mask: Mask, product: Product | None = None) -> jax.Array:
-        for name, word in named(steps):
+    def follow(
+        self,
+        steps: Steps,
+        x: jax.Array,
+        train: bool,
+        mask: Mask,
+        product: KernelOutput | None = None,
+    ) -> jax.Array:
+        for name, word in name_words(steps):
             match word:
                 case Conv():
                     x = Convolution(**self.shared, word=word, name=name)(x, train, mask, product)
@@ -71,36 +82,58 @@ class Block(Trunk):
                 case words.Dropout():
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
                     x = nn.Dropout(rate, deterministic=not train)(x)
-                case words.Norm():
-                    x = self.activated(self.normed(x, name, train, mask), word.activation)
+                case words.NormAct():
+                    x = self.apply_activation(
+                        self.apply_norm(x, name, train, mask), word.activation
+                    )
                 case words.LocalResponse():
-                    x = local_response(x, word.size, word.alpha, word.beta, word.k)
+                    x = normalise_local_response(x, word.size, word.alpha, word.beta, word.k)
                 case words.Layer():
                     x = load_module(word.module)(**dict(word.fields), name=name)(x, train=train)
                 case _:
-                    raise words.UnknownWordError(f"{name}: {word!r} is no word that a table is made of")
+                    raise words.UnknownWordError(
+                        f"{name}: {word!r} is no word that a table is made of"
+                    )
             product = None
         return x
 
-    def branches(self, word: words.Concat, x: jax.Array, train: bool, mask: Mask) -> list[jax.Array]:
-        products = self.multiply_siblings(word, x, train, mask) if isinstance(word, SiblingConcat) else {}
-        blocks = [Block(**self.shared, steps=steps, name=f"branch_{i}") for i, steps in enumerate(word.branches)]
+    def branches(
+        self, word: words.Concat, x: jax.Array, train: bool, mask: Mask
+    ) -> list[jax.Array]:
+        products = (
+            self.multiply_siblings(word, x, train, mask) if isinstance(word, SiblingConcat) else {}
+        )
+        blocks = [
+            Block(**self.shared, steps=steps, name=f"branch_{i}")
+            for i, steps in enumerate(word.branches)
+        ]
         return [block(x, train, mask, products.get(i)) for i, block in enumerate(blocks)]
 
     def residual(self, word: words.Residual, x: jax.Array, train: bool, mask: Mask) -> jax.Array:
-        inputs = self.activated(self.normed(x, "norm", train, mask), None) if word.preactivation else x
+        inputs = (
+            self.apply_activation(self.apply_norm(x, "norm", train, mask), None)
+            if word.preactivation
+            else x
+        )
         y = self.follow(word.branch, inputs, train, mask)
-        if word.up:
-            y = Convolution(**self.shared, word=expansion(x.shape[-1]), name="up")(y, train, mask)
+        if word.expansion_conv:
+            y = Convolution(**self.shared, word=make_expansion_conv(x.shape[-1]), name="up")(
+                y, train, mask
+            )
         if word.shortcut == "pad":
-            x = jnp.pad(x[:, :: word.stride[0], :: word.stride[1]], ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
+            x = jnp.pad(
+                x[:, :: word.stride[0], :: word.stride[1]],
+                ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])),
+            )
         elif word.shortcut is not None:
             x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train, mask)
         total = x + word.scale * y
-        return self.activated(self.normed(total, "sum_norm", train, mask) if word.norm else total, word.activation)
+        return self.apply_activation(
+            self.apply_norm(total, "sum_norm", train, mask) if word.norm else total, word.activation
+        )
 
 
-class Network(Trunk):
+class Network(NetworkPart):
     """A network of the family as a Flax module, with the collections `params` and `batch_stats`.
 
     Attributes:
@@ -121,7 +154,13 @@ class Network(Trunk):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, mask: Mask = None, end_points: Sequence[str] = (), stop: bool = False
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        mask: Mask = None,
+        end_points: Sequence[str] = (),
+        stop: bool = False,
     ) -> Outputs:
         """Classifies `images` [B, H, W, C], scaled to [-1, 1].
 
@@ -140,17 +179,42 @@ class Network(Trunk):
         chex.assert_rank(images, 4)
         check_norm(self.rewrites, self.norm.func, needed=self.architecture.unit.norm)
         table = self.architecture if self.num_classes else self.architecture.embedding
-        table = replace(table, aux=table.aux if self.aux and (train or self.is_initializing()) else ())
+        table = replace(
+            table, aux=table.aux if self.aux and (train or self.is_initializing()) else ()
+        )
         deepest = table.up_to(end_points)  # raises where there is no such end point
         table = deepest if stop and end_points else table
-        check(table, (images.shape[1], images.shape[2]), images.shape[3])  # names the place of what cannot be
+        check_image_size(
+            table, (images.shape[1], images.shape[2]), images.shape[3]
+        )  # names the place of what cannot be
         if not self.is_initializing():
-            table = rewrite(table, self.rewrites, keep=(*end_points, *self.per_activation_in, *(head.at for head in self.architecture.aux)))
-        x, aux, kept, shared = images.astype(self.dtype), {}, {}, {**self.shared, "architecture": table}
+            table = rewrite(
+                table,
+                self.rewrites,
+                keep=(
+                    *end_points,
+                    *self.per_activation_in,
+                    *(head.at for head in self.architecture.aux),
+                ),
+            )
+        x, aux, kept, shared = (
+            images.astype(self.dtype),
+            {},
+            {},
+            {**self.shared, "architecture": table},
+        )
 
         def run(name: str, steps: Steps, x: jax.Array) -> jax.Array:
-            block = nn.remat(Block, static_argnums=(2,)) if any(fnmatchcase(name, pattern) for pattern in self.recompute) else Block
-            return block(**{**shared, "per_activation": name in self.per_activation_in}, steps=steps, name=name)(x, train, mask)
+            block = (
+                nn.remat(Block, static_argnums=(2,))
+                if any(fnmatchcase(name, pattern) for pattern in self.recompute)
+                else Block
+            )
+            return block(
+                **{**shared, "per_activation": name in self.per_activation_in},
+                steps=steps,
+                name=name,
+            )(x, train, mask)
 
         for name, steps in table.layers:
             x = kept[name] = run(name, steps, x)
@@ -158,4 +222,6 @@ class Network(Trunk):
                 if head.at == name:
                     aux[head.name] = kept[head.name] = run(head.name, head.steps, x)
         logits = None if stop and end_points else kept[table.logits or name]
-        return Outputs(logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points})
+        return Outputs(
+            logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points}
+        )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.spec.geometry import adaptive, kernel_on, windows
+from inception_jax.spec.geometry import adaptive_windows, get_kernel, slide_windows
 from inception_jax.spec.rewritten import ComparedPool
 from inception_jax.spec.vocabulary import Pool, Unit
 
@@ -17,35 +17,54 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     """Pools `x` of shape [B, H, W, C]; a global pool gives [B, C]."""
     reduce = jnp.mean if word.kind == "avg" else jnp.max
     if word.grid:
-        rows, columns = (adaptive(x.shape[1 + i], word.grid[i]) for i in (0, 1))
-        return jnp.stack([jnp.stack([reduce(x[:, row, column], (1, 2)) for column in columns], 1) for row in rows], 1)
+        rows, columns = (adaptive_windows(x.shape[1 + i], word.grid[i]) for i in (0, 1))
+        return jnp.stack(
+            [
+                jnp.stack([reduce(x[:, row, column], (1, 2)) for column in columns], 1)
+                for row in rows
+            ],
+            1,
+        )
     if word.kernel is None:
         return reduce(x, (1, 2))
-    kernel = kernel_on(word, *x.shape[1:3])
-    padding = tuple((span.before, span.after) for span in windows(word, x.shape[1:], unit.same))
+    kernel = get_kernel(word, *x.shape[1:3])
+    padding = tuple(
+        (span.before, span.after) for span in slide_windows(word, x.shape[1:], unit.same)
+    )
     if word.kind == "avg":
         # Caffe's ceil mode hangs the last window over the border, but never counts what hangs over.
         count = unit.count_include_pad and word.padding != "ceil"
-        mean = nn.avg_pool(x, window_shape=kernel, strides=word.stride, padding=padding, count_include_pad=count)
-        return mean.astype(x.dtype)  # Flax divides by float32 counts, and so returns float32 for bfloat16
+        mean = nn.avg_pool(
+            x, window_shape=kernel, strides=word.stride, padding=padding, count_include_pad=count
+        )
+        return mean.astype(
+            x.dtype
+        )  # Flax divides by float32 counts, and so returns float32 for bfloat16
     if word.pad_value is not None:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
         padding = ((0, 0), (0, 0))
-    max_pool = compared_max_pool if isinstance(word, ComparedPool) else nn.max_pool
+    max_pool = max_pool_by_comparison if isinstance(word, ComparedPool) else nn.max_pool
     return max_pool(x, window_shape=kernel, strides=word.stride, padding=padding)
 
 
-def local_response(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:
+def normalise_local_response(
+    x: jax.Array, size: int, alpha: float, beta: float, k: float
+) -> jax.Array:
     """Divides by the energy of the neighbouring channels, in at least float32 (Caffe's `lrn_layer.cpp`)."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     energy = size * nn.avg_pool(
-        jnp.square(wide)[..., None], window_shape=(1, 1, size), strides=(1, 1, 1), padding=((0, 0), (0, 0), (size // 2, (size - 1) // 2))
+        jnp.square(wide)[..., None],
+        window_shape=(1, 1, size),
+        strides=(1, 1, 1),
+        padding=((0, 0), (0, 0), (size // 2, (size - 1) // 2)),
     )
     return (wide / (k + alpha / size * energy[..., 0]) ** beta).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def compared_max_pool(x: jax.Array, window_shape: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
+def max_pool_by_comparison(
+    x: jax.Array, window_shape: tuple[int, int], strides: tuple[int, int], padding: Pairs
+) -> jax.Array:
     """Pools `x` [B, H, W, C] as `flax.linen.max_pool`, with a gradient made of comparisons.
 
     Of equal values in a window the first alone has the gradient, as with XLA's own, select-and-scatter. That goes through windows one after
@@ -55,13 +74,15 @@ def compared_max_pool(x: jax.Array, window_shape: tuple[int, int], strides: tupl
 
 
 def _forward(x, kernel, stride, padding):
-    y = compared_max_pool(x, kernel, stride, padding)
+    y = max_pool_by_comparison(x, kernel, stride, padding)
     return y, (x, y)
 
 
 def _backward(kernel, stride, padding, kept, cotangent):
     x, y = kept
-    span = [(y.shape[1 + i] - 1) * stride[i] + 1 for i in (0, 1)]  # of the places where windows have one and the same of their values
+    span = [
+        (y.shape[1 + i] - 1) * stride[i] + 1 for i in (0, 1)
+    ]  # of the places where windows have one and the same of their values
     wide = [max(x.shape[1 + i] + padding[i][0], span[i] + kernel[i] - 1) for i in (0, 1)]
     borders = [(padding[i][0], wide[i] - x.shape[1 + i] - padding[i][0]) for i in (0, 1)]
     x = jnp.pad(x, ((0, 0), *borders, (0, 0)), constant_values=-jnp.inf)
@@ -71,13 +92,19 @@ def _backward(kernel, stride, padding, kept, cotangent):
             value = x[:, row : row + span[0] : stride[0], column : column + span[1] : stride[1]]
             chosen = free & (value == y)
             free &= ~chosen
-            places = [(at, wide[i] - at - span[i], stride[i] - 1) for i, at in enumerate((row, column))]
-            total += jax.lax.pad(jnp.where(chosen, cotangent, 0), jnp.zeros((), x.dtype), ((0, 0, 0), *places, (0, 0, 0)))
+            places = [
+                (at, wide[i] - at - span[i], stride[i] - 1) for i, at in enumerate((row, column))
+            ]
+            total += jax.lax.pad(
+                jnp.where(chosen, cotangent, 0),
+                jnp.zeros((), x.dtype),
+                ((0, 0, 0), *places, (0, 0, 0)),
+            )
     inside = (slice(before, wide[i] - after) for i, (before, after) in enumerate(borders))
     return (total[(slice(None), *inside)],)
 
 
-compared_max_pool.defvjp(_forward, _backward)
+max_pool_by_comparison.defvjp(_forward, _backward)
 
 
 def flip_sign(x: jax.Array, gamma: jax.Array | None) -> jax.Array:

@@ -33,7 +33,19 @@ class Chip(NamedTuple):
 
 _DOCS = "docs.cloud.google.com/tpu/docs/"
 _PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-_SPACE = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
+_SPACE = (
+    "2x2x1",
+    "2x2x2",
+    "2x2x4",
+    "2x4x4",
+    "4x4x4",
+    "4x4x8",
+    "4x8x8",
+    "8x8x8",
+    "8x8x16",
+    "8x16x16",
+    "16x16x16",
+)
 
 CHIPS = {
     # Where the documentation gives ICI both ways, half of it; elsewhere the papers' links, each way.
@@ -75,7 +87,7 @@ class Topology(NamedTuple):
         return self.slices * prod(self.shape)
 
 
-def topology(name: str, slices: int = 1) -> Topology:
+def parse_topology(name: str, slices: int = 1) -> Topology:
     """Reads `v5e:16x16`.
 
     Raises:
@@ -84,16 +96,18 @@ def topology(name: str, slices: int = 1) -> Topology:
     kind, _, grid = name.partition(":")
     dimensions = len(CHIPS[kind].topologies[0].split("x")) if kind in CHIPS else 0
     if not dimensions or not re.fullmatch("x".join([r"[1-9]\d*"] * dimensions), grid):
-        raise ConfigError(f"no topology {name!r} is known; {known()}")
+        raise ConfigError(f"no topology {name!r} is known; {list_topologies()}")
     return Topology(kind, tuple(map(int, grid.split("x"))), slices)
 
 
-def known() -> str:
+def list_topologies() -> str:
     """Every topology, for a message."""
-    return "there are " + "; ".join(f"{kind}:{', '.join(chip.topologies)}" for kind, chip in CHIPS.items())
+    return "there are " + "; ".join(
+        f"{kind}:{', '.join(chip.topologies)}" for kind, chip in CHIPS.items()
+    )
 
 
-def chip_of(device_kind: str) -> Chip | None:
+def find_chip(device_kind: str) -> Chip | None:
     """The chip that JAX calls so, where its figures are known."""
     return next((chip for chip in CHIPS.values() if device_kind in chip.device_kinds), None)
 
@@ -111,6 +125,8 @@ class Roofline(NamedTuple):
         return max(zip(self, self._fields, strict=True))[1]
 
 
-def roofline(chip: Chip, *, flops: float, hbm_bytes: float, ici_bytes: float) -> Roofline:
+def compute_roofline(chip: Chip, *, flops: float, hbm_bytes: float, ici_bytes: float) -> Roofline:
     """Of what one chip does in a step: operations, bytes moved in its memory, bytes sent to its neighbours."""
-    return Roofline(flops / chip.flops, hbm_bytes / chip.hbm_bandwidth, ici_bytes / chip.ici_bandwidth)
+    return Roofline(
+        flops / chip.flops, hbm_bytes / chip.hbm_bandwidth, ici_bytes / chip.ici_bandwidth
+    )

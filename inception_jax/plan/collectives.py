@@ -41,14 +41,19 @@ class Collective(NamedTuple):
     bytes_by_dtype: Counter[str]
 
 
-def collectives(text: str) -> Iterator[Collective]:
+def parse_collectives(text: str) -> Iterator[Collective]:
     """Yields those in the text of a compiled program, each once; one that is started and awaited is found where it starts.
 
     Raises:
       ValueError: groups of devices in a form that is not known here; XLA has changed it before.
     """
     lines = text.splitlines()
-    devices = prod(int(count) for line in lines if line.startswith("HloModule") for count in _DEVICES.findall(line))
+    devices = prod(
+        int(count)
+        for line in lines
+        if line.startswith("HloModule")
+        for count in _DEVICES.findall(line)
+    )
     for line in lines:
         found = _COLLECTIVE.match(line)
         if not found:
@@ -79,7 +84,7 @@ class Traffic(NamedTuple):
         return sum(self.bytes_by_dtype.values())
 
 
-def traffic(found: Iterable[Collective], operation: str) -> Traffic:
+def sum_traffic(found: Iterable[Collective], operation: str) -> Traffic:
     sizes = [one.bytes_by_dtype for one in found if one.operation == operation]
     return Traffic(len(sizes), dict(sorted(sum(sizes, Counter[str]()).items())))
 

@@ -11,49 +11,51 @@ import numpy as np
 
 from inception_jax.data.batches import Batch
 from inception_jax.experiment import Run
-from inception_jax.plan.chips import chip_of
-from inception_jax.plan.compiled import account
-from inception_jax.plan.layers import Rates, layers
-from inception_jax.plan.outline import supplied
+from inception_jax.plan.chips import find_chip
+from inception_jax.plan.compiled_step import account_program
+from inception_jax.plan.layer_costs import DeviceRates, compute_layer_costs
+from inception_jax.plan.outline import with_placeholder_data
 
-AT_LEAST = 0.2
+MIN_SECONDS = 0.2
 """Seconds that a rate is measured over."""
 
 
-def rates(device: jax.Device, dtype: str) -> Rates:
+def get_device_rates(device: jax.Device, dtype: str) -> DeviceRates:
     """As published of TPUs in bfloat16, else as measured here."""
-    if (chip := chip_of(device.device_kind)) and dtype == "bfloat16":
-        return Rates(chip.flops, chip.hbm_bandwidth, "published")
+    if (chip := find_chip(device.device_kind)) and dtype == "bfloat16":
+        return DeviceRates(chip.flops, chip.hbm_bandwidth, "published")
     size = 1024 if device.platform == "cpu" else 8192
     square = jax.device_put(jnp.ones((size, size), dtype), device)
     long = jax.device_put(jnp.ones(size * size * 16, jnp.float32), device)
     flops = 2 * size**3 / _seconds(jax.jit(lambda x: x @ x), square)
-    return Rates(flops, 2 * long.nbytes / _seconds(jax.jit(lambda x: x + 1), long), "measured here")
+    return DeviceRates(
+        flops, 2 * long.nbytes / _seconds(jax.jit(lambda x: x + 1), long), "measured here"
+    )
 
 
 def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """The least of as many calls as fit into `AT_LEAST`."""
+    """The least of as many calls as fit into `MIN_SECONDS`."""
     jax.block_until_ready(function(*arguments))
     found: list[float] = []
-    while sum(found) < AT_LEAST or len(found) < 5:
+    while sum(found) < MIN_SECONDS or len(found) < 5:
         began = time.perf_counter()
         jax.block_until_ready(function(*arguments))
         found.append(time.perf_counter() - began)
     return min(found)
 
 
-def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure_speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """Times both programs on random images, after one round that is not counted.
 
     Args:
       rounds: of each; the median and the spread are given.
       tell: hears what is under way.
     """
-    run = supplied(run)
+    run = with_placeholder_data(run)
     size, pixels, placement = run.config.batch_size, run.config.data.image_size, run.placement
     random = np.random.default_rng(0)
-    rows = len(placement.rows(size))
-    batch = placement.lay_out(
+    rows = len(placement.local_rows(size))
+    batch = placement.make_global_batch(
         Batch(
             random.integers(0, 256, (rows, pixels, pixels, 3), np.uint8), random.integers(0, len(run.class_names), rows, np.int32),
             np.ones(rows, np.float32), np.arange(rows, dtype=np.int64),
@@ -63,7 +65,7 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     tell("drawing the parameters")
     state = run.initial_state()
     device = placement.mesh.local_devices[0]
-    peak = rates(device, run.config.model.dtype)
+    peak = get_device_rates(device, run.config.model.dtype)
     itemsize = jnp.dtype(run.config.model.dtype).itemsize
     found: dict[str, Any] = {}
     # Training is last: it uses up the state.
@@ -83,9 +85,17 @@ def speed(run: Run, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
             seconds.append(time.perf_counter() - began)
             if name == "training":
                 arguments = (outputs[0], batch)
-        least = list(layers(run.measured, images=size // placement.devices, itemsize=itemsize, train=name == "training", rates=peak))
+        least = list(
+            compute_layer_costs(
+                run.measurement,
+                images=size // placement.devices,
+                itemsize=itemsize,
+                train=name == "training",
+                rates=peak,
+            )
+        )
         usual = median(seconds[1:])
-        about = account(program)
+        about = account_program(program)
         found[name] = {
             "images_per_second": size / usual,
             "spread": [size / max(seconds[1:]), size / min(seconds[1:])],

@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.confidence import within
-from inception_jax.files import json_text, put
-from inception_jax.logbook import duration
-from inception_jax.report.comparison import WINDOW, Curve, cells, verdicts
-from inception_jax.report.held import held
-from inception_jax.timesheet import spent
+from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.evaluation.confidence import format_with_interval
+from inception_jax.monitoring.progress import format_duration
+from inception_jax.monitoring.wall_time import sum_seconds_by_kind
+from inception_jax.report.artifacts import load_run_artifacts
+from inception_jax.report.comparison import (
+    SMOOTHING_WINDOW,
+    Curve,
+    compare_curves,
+    make_table_cells,
+)
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem }
@@ -24,11 +29,14 @@ tr { border-bottom: 1px solid #eee } details { margin: .5rem 0 }
 """
 
 
-def write(workdir: Path, pictures: Iterable[Path]) -> Path:
+def write_page(workdir: Path, pictures: Iterable[Path]) -> Path:
     """Writes what `workdir` holds to its `report/index.html`: scores, `pictures`, worst classes, the configuration, what it ran on."""
-    rows, config, made, worst, _ = held(workdir)
+    rows, config, made, worst, _ = load_run_artifacts(workdir)
     scored = [row for row in rows if row.keys() >= {"val/top1", "val/top5", "val/loss"}]
-    parts = [f"<h1>{escape(config.get('model', {}).get('name', workdir.name))}</h1>", f"<p>{escape(workdir.name)}</p>"]
+    parts = [
+        f"<h1>{escape(config.get('model', {}).get('name', workdir.name))}</h1>",
+        f"<p>{escape(workdir.name)}</p>",
+    ]
     if scored:
         last = scored[-1]
         best = max(scored, key=lambda row: row["val/top1"])
@@ -40,32 +48,69 @@ def write(workdir: Path, pictures: Iterable[Path]) -> Path:
     if scored:
         few = 0 < len(worst.get("class_names", ())) <= 5  # of which the five likeliest are all
         head = ("step", "top-1", *(() if few else ("top-5",)), "loss")
-        cells = ((f"{r['step']:,.0f}", _top1(r), *(() if few else (f"{r['val/top5']:.2%}",)), f"{r['val/loss']:.4f}") for r in scored)
-        parts += ["<h2>Held-out scores</h2>", _table(head, cells)]
-    if whole := sum((times := spent(rows)).values()):
-        lasted = ((kind, duration(seconds), f"{seconds / whole:.0%}") for kind, seconds in times.items())
+        evaluations = (
+            (
+                f"{r['step']:,.0f}",
+                _top1(r),
+                *(() if few else (f"{r['val/top5']:.2%}",)),
+                f"{r['val/loss']:.4f}",
+            )
+            for r in scored
+        )
+        parts += ["<h2>Held-out scores</h2>", _table(head, evaluations)]
+    if whole := sum((times := sum_seconds_by_kind(rows)).values()):
+        lasted = (
+            (kind, format_duration(seconds), f"{seconds / whole:.0%}")
+            for kind, seconds in times.items()
+        )
         parts += ["<h2>Where the time went</h2>", _table(("", "", "of the wall time"), lasted)]
     if "confusion" in worst:
-        parts += ["<h2>Worst classes</h2>", _table(("class", "top-1", "held out", "most often taken for"), _classes(worst))]
-    parts += ["<h2>Configuration</h2>", *(_details(name, value) for name, value in _sections(config))]
+        parts += [
+            "<h2>Worst classes</h2>",
+            _table(("class", "top-1", "held out", "most often taken for"), _classes(worst)),
+        ]
+    parts += [
+        "<h2>Configuration</h2>",
+        *(_details(name, value) for name, value in _sections(config)),
+    ]
     if made:
-        room = {name: value for name, value in made[-1].items() if name not in ("began", "ended", "outcome")}
-        lines = ((str(one.get("began")), one.get("ended") or "", one.get("outcome") or "killed, or still running") for one in made)
+        room = {
+            name: value
+            for name, value in made[-1].items()
+            if name not in ("began", "ended", "outcome")
+        }
+        lines = (
+            (
+                str(one.get("began")),
+                one.get("ended") or "",
+                one.get("outcome") or "killed, or still running",
+            )
+            for one in made
+        )
         parts += ["<h2>Attempts</h2>", _table(("began", "ended", "how"), lines)]
-        parts += ["<h2>What it ran on</h2>", _table(("", ""), ((name, json_text(value)) for name, value in room.items()))]
-    return _page(f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}", parts, workdir / "report" / "index.html")
+        parts += [
+            "<h2>What it ran on</h2>",
+            _table(("", ""), ((name, format_json(value)) for name, value in room.items())),
+        ]
+    return _page(
+        f"{workdir.name}: {config.get('model', {}).get('name', 'a run')}",
+        parts,
+        workdir / "report" / "index.html",
+    )
 
 
-def beside(found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], picture: Path, file: Path) -> Path:
+def write_comparison_page(
+    found: Sequence[Curve], published: Mapping[str, Mapping[str, Any]], picture: Path, file: Path
+) -> Path:
     """Writes several runs to `file`: their curves, and the steps that each needs to be as good as the first; see `comparison`."""
     explained = (
         "Seeds are the runs that differ in nothing else; of each figure the median, and its range in brackets. "
-        f"The baseline's best is its highest mean of {WINDOW} evaluations less one standard error."
+        f"The baseline's best is its highest mean of {SMOOTHING_WINDOW} evaluations less one standard error."
     )
     parts = [
         "<h1>Runs beside each other</h1>",
         _picture(picture),
-        _table(*cells(verdicts(found), published)),
+        _table(*make_table_cells(compare_curves(found), published)),
         f"<p>{escape(explained)}</p>",
     ]
     return _page("Runs beside each other", parts, file)
@@ -78,13 +123,19 @@ def _page(title: str, parts: Iterable[str], file: Path) -> Path:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
-    put(file, text.encode(errors="backslashreplace"))  # the name of a folder need not be text
+    write_atomically(
+        file, text.encode(errors="backslashreplace")
+    )  # the name of a folder need not be text
     return file
 
 
 def _top1(row: Mapping[str, float]) -> str:
     """With its 95 % interval, where the row says of how many examples it is."""
-    return within(row["val/top1"], row["val/count"]) if row.get("val/count") else f"{row['val/top1']:.2%}"
+    return (
+        format_with_interval(row["val/top1"], row["val/count"])
+        if row.get("val/count")
+        else f"{row['val/top1']:.2%}"
+    )
 
 
 def _classes(worst: Mapping[str, np.ndarray], most: int = 20) -> Iterable[Iterable[str]]:
@@ -115,5 +166,7 @@ def _sections(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any
 
 
 def _details(name: str, fields: Mapping[str, Any]) -> str:
-    rows = _table(("field", "value"), ((field, json_text(value)) for field, value in fields.items()))
+    rows = _table(
+        ("field", "value"), ((field, format_json(value)) for field, value in fields.items())
+    )
     return f"<details><summary>{escape(name)}</summary>{rows}</details>"

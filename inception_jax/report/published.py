@@ -9,22 +9,46 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from inception_jax.report.tables import aligned
+from inception_jax.report.tables import align_columns
 
-FILE = Path(__file__).with_name("published.json")
+PUBLISHED_FILE = Path(__file__).with_name("published.json")
 
 
-def published() -> list[dict[str, Any]]:
+def read_published() -> list[dict[str, Any]]:
     """The rows, in the order of their papers."""
-    return json.loads(FILE.read_text())
+    return json.loads(PUBLISHED_FILE.read_text())
 
 
-def compared(rows: Iterable[Mapping[str, Any]], measured: Mapping[str, float]) -> str:
+def format_published_comparison(
+    rows: Iterable[Mapping[str, Any]], measured: Mapping[str, float]
+) -> str:
     """A table of `rows`; `measured` is the top-1 error in percent of the runs of recipes, by name."""
     lines = []
     for row in rows:
         ours = f"{measured[row['key']]:.2f}" if row["key"] in measured else "not run"
-        numbers = [row[name] for name in ("crops", "models", "image_size", "images", "top1_error", "top5_error")]
-        lines.append((row["key"], row["model"], *("" if value is None else str(value) for value in numbers), ours, row["source"]))
-    head = ("key", "network", "crops", "models", "pixels", "images", "top-1 error", "top-5 error", "measured here", "source (published)")
-    return aligned(head, lines)
+        numbers = [
+            row[name]
+            for name in ("crops", "models", "image_size", "images", "top1_error", "top5_error")
+        ]
+        lines.append(
+            (
+                row["key"],
+                row["model"],
+                *("" if value is None else str(value) for value in numbers),
+                ours,
+                row["source"],
+            )
+        )
+    head = (
+        "key",
+        "network",
+        "crops",
+        "models",
+        "pixels",
+        "images",
+        "top-1 error",
+        "top-5 error",
+        "measured here",
+        "source (published)",
+    )
+    return align_columns(head, lines)

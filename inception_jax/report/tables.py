@@ -5,21 +5,44 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from inception_jax.spec import vocabulary
-from inception_jax.spec.depth import depth
+from inception_jax.spec.depth import count_depth
 from inception_jax.spec.measure import Measurement
 from inception_jax.spec.vocabulary import Dropout, Shape, Steps, flatten
 
 
-def family(measured: Iterable[Measurement]) -> str:
+def format_family(measured: Iterable[Measurement]) -> str:
     """A line for each network and variant."""
     rows = []
     for m in measured:
         of = m.architecture
-        rows.append((of.name, of.variant, of.input_size, m.parameters, m.multiply_adds, m.receptive_field[0], of.paper, of.source))
-    return aligned(("model", "variant", "input", "parameters", "multiply-adds", "receptive field", "paper", "source"), rows)
+        rows.append(
+            (
+                of.name,
+                of.variant,
+                of.input_size,
+                m.parameters,
+                m.multiply_adds,
+                m.receptive_field[0],
+                of.paper,
+                of.source,
+            )
+        )
+    return align_columns(
+        (
+            "model",
+            "variant",
+            "input",
+            "parameters",
+            "multiply-adds",
+            "receptive field",
+            "paper",
+            "source",
+        ),
+        rows,
+    )
 
 
-class Line(NamedTuple):
+class PaperRow(NamedTuple):
     """A line of a paper's table: what, patch/stride or remarks, the size of what goes in."""
 
     type: str
@@ -27,59 +50,80 @@ class Line(NamedTuple):
     input: Shape
 
 
-def printed(measured: Measurement) -> str:
+def format_paper_table(measured: Measurement) -> str:
     """The table as the papers print it: type, patch size/stride or remarks, input size; equal modules on one line."""
     table = measured.architecture
     shape = measured.rows[0].input
-    lines: list[tuple[Line, str, Shape]] = []
+    lines: list[tuple[PaperRow, str, Shape]] = []
     for name, steps in table.layers:
         before, shape = shape, measured.end_points[name].shape
         if any(not isinstance(word, Dropout) for word in flatten(steps)):
             lines.append((_line(steps, before, shape), name, shape))
     rows: list[tuple[str, str, str, str]] = []
     notes = dict(table.notes)
-    for _, same in groupby(lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULES else line):
+    for _, same in groupby(
+        lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULES else line
+    ):
         group = list(same)
         line, names = group[0][0], [name for _, name, _ in group]
         count = f"{len(group)} x " if len(group) > 1 else ""
         note = "; ".join(notes[name] for name in names if name in notes)
-        rows.append((count + line.type, line.remarks, _times(line.input if len(line.input) > 1 else (1, 1, *line.input)), note))
-    return aligned(("type", "patch/stride or remarks", "input size", "note" if table.notes else ""), rows)
+        rows.append(
+            (
+                count + line.type,
+                line.remarks,
+                _times(line.input if len(line.input) > 1 else (1, 1, *line.input)),
+                note,
+            )
+        )
+    return align_columns(
+        ("type", "patch/stride or remarks", "input size", "note" if table.notes else ""), rows
+    )
 
 
 MODULES = ("Inception", "residual")
 
 
-def _line(steps: Steps, shape: Shape, after: Shape) -> Line:
+def _line(steps: Steps, shape: Shape, after: Shape) -> PaperRow:
     words = [word for word in flatten(steps) if not isinstance(word, Dropout)]
     types, remarks = [], []
     for word in words:
         match word:
             case vocabulary.Conv():
-                types.append("conv padded" if word.padding != "valid" and word.kernel != (1, 1) else "conv")
-                remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" + (" separable" if word.depth_multiplier else ""))
+                types.append(
+                    "conv padded" if word.padding != "valid" and word.kernel != (1, 1) else "conv"
+                )
+                remarks.append(
+                    f"{_times(word.kernel)}/{word.stride[0]}"
+                    + (" separable" if word.depth_multiplier else "")
+                )
             case vocabulary.Pool():
                 types.append("pool")
-                remarks.append(f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2]))
+                remarks.append(
+                    f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2])
+                )
             case vocabulary.Concat() | vocabulary.Residual():
                 types.append(MODULES[isinstance(word, vocabulary.Residual)])
-                remarks += [f"as in {word.figure}" if word.figure else "", "stride 2" if after[0] < shape[0] else ""]
+                remarks += [
+                    f"as in {word.figure}" if word.figure else "",
+                    "stride 2" if after[0] < shape[0] else "",
+                ]
             case vocabulary.Linear():
                 types.append("linear")
                 remarks.append("logits" if word.features is None else str(word.features))
             case vocabulary.Softmax():
                 types.append("softmax")
                 remarks.append("classifier")
-            case vocabulary.Norm():
+            case vocabulary.NormAct():
                 types.append("norm")
             case vocabulary.LocalResponse():
                 types.append("local response norm")
             case vocabulary.Layer():
                 types.append(word.module.rpartition(":")[2])
-    return Line(" + ".join(types), ", ".join(filter(None, remarks)), shape)
+    return PaperRow(" + ".join(types), ", ".join(filter(None, remarks)), shape)
 
 
-def record(measured: Measurement) -> dict[str, Any]:
+def make_record(measured: Measurement) -> dict[str, Any]:
     """What `models --json` holds of one network and variant; counts are without auxiliary heads."""
 
     def picked(of: Any, names: str) -> dict[str, Any]:
@@ -90,17 +134,26 @@ def record(measured: Measurement) -> dict[str, Any]:
     return {
         **picked(table, "name variant input_size num_classes class_offset paper source"),
         **picked(measured, "parameters batch_stats aux_parameters multiply_adds receptive_field"),
-        "depth": depth(table),
-        "end_points": [{"name": name, **picked(place, "shape stride receptive_field activations")} for name, place in points],
+        "depth": count_depth(table),
+        "end_points": [
+            {"name": name, **picked(place, "shape stride receptive_field activations")}
+            for name, place in points
+        ],
         "aux_end_points": {name: place.shape for name, place in measured.aux_end_points.items()},
         "notes": dict(table.notes),
     }
 
 
-def layers(measured: Measurement) -> str:
+def format_layers(measured: Measurement) -> str:
     """A line for each row of the table, and the sums."""
     rows = [
-        (row.path, row.kind, *map(_times, (row.kernel, row.stride, row.input, row.output.shape)), row.parameters, row.multiply_adds)
+        (
+            row.path,
+            row.kind,
+            *map(_times, (row.kernel, row.stride, row.input, row.output.shape)),
+            row.parameters,
+            row.multiply_adds,
+        )
         for row in measured.rows
     ]
     header = ("layer", "kind", "kernel", "stride", "input", "output", "parameters", "multiply-adds")
@@ -109,7 +162,7 @@ def layers(measured: Measurement) -> str:
         f"{table.name} ({table.variant}): {_number(measured.parameters)} parameters, {_number(measured.batch_stats)} statistics, "
         f"{_number(measured.multiply_adds)} multiply-adds; source: {table.source}"
     )
-    return f"{aligned(header, rows)}\n{total}"
+    return f"{align_columns(header, rows)}\n{total}"
 
 
 def _times(sizes: Sequence[int] | None) -> str:
@@ -127,8 +180,16 @@ NUMBERS = {
 """Columns that end at the same place."""
 
 
-def aligned(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
-    cells = [list(header), *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows)]
+def align_columns(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> str:
+    cells = [
+        list(header),
+        *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows),
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     put = [str.rjust if name in NUMBERS else str.ljust for name in header]
-    return "\n".join("  ".join(at(cell, width) for at, cell, width in zip(put, line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(
+            at(cell, width) for at, cell, width in zip(put, line, widths, strict=True)
+        ).rstrip()
+        for line in cells
+    )

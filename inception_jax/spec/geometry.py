@@ -6,7 +6,7 @@ from inception_jax.spec.vocabulary import Conv, Padding, Pair, Pool, Same
 
 
 @dataclass(frozen=True)
-class Span:
+class WindowSpan:
     """A sliding window along one axis: `size` outputs, after `before` and `after` pixels of padding."""
 
     size: int
@@ -14,13 +14,13 @@ class Span:
     after: int
 
 
-def kernel_on(word: Conv | Pool, height: int, width: int) -> Pair:
+def get_kernel(word: Conv | Pool, height: int, width: int) -> Pair:
     """The kernel that `word` slides over a map of this size."""
     rows, columns = word.kernel or (height, width)
     return (min(rows, height), min(columns, width)) if word.shrink else (rows, columns)
 
 
-def slide(length: int, kernel: int, stride: int, padding: Padding, same: Same) -> Span:
+def slide_window(length: int, kernel: int, stride: int, padding: Padding, same: Same) -> WindowSpan:
     """Slides a window of `kernel` pixels over `length` pixels.
 
     Raises:
@@ -31,37 +31,47 @@ def slide(length: int, kernel: int, stride: int, padding: Padding, same: Same) -
     if padding == "tensorflow":
         size = -(-length // stride)
         total = max((size - 1) * stride + kernel - length, 0)
-        return Span(size, total // 2, total - total // 2)
+        return WindowSpan(size, total // 2, total - total // 2)
     if padding == "ceil":
         size = -(-(length - kernel) // stride) + 1
         before, after = 0, (size - 1) * stride + kernel - length
     else:
         around = (kernel - 1) // 2
-        before, after = {"symmetric": (around, around), "valid": (0, 0)}[padding] if isinstance(padding, str) else padding
+        before, after = (
+            {"symmetric": (around, around), "valid": (0, 0)}[padding]
+            if isinstance(padding, str)
+            else padding
+        )
         size = (length + before + after - kernel) // stride + 1
     if size < 1:
-        raise ValueError(f"a window of {kernel} does not fit into {length} pixels padded by {before} and {after}")
-    return Span(size, before, after)
+        raise ValueError(
+            f"a window of {kernel} does not fit into {length} pixels padded by {before} and {after}"
+        )
+    return WindowSpan(size, before, after)
 
 
-def windows(word: Conv | Pool, shape: tuple[int, ...], same: Same) -> tuple[Span, Span]:
+def slide_windows(
+    word: Conv | Pool, shape: tuple[int, ...], same: Same
+) -> tuple[WindowSpan, WindowSpan]:
     """How `word` slides over the rows and the columns of a map of shape (height, width, channels).
 
     Raises:
       ValueError: its window does not fit once.
     """
-    kernel = kernel_on(word, *shape[:2])
-    rows, columns = (slide(shape[i], kernel[i], word.stride[i], word.padding, same) for i in (0, 1))
+    kernel = get_kernel(word, *shape[:2])
+    rows, columns = (
+        slide_window(shape[i], kernel[i], word.stride[i], word.padding, same) for i in (0, 1)
+    )
     return rows, columns
 
 
-def adaptive(length: int, size: int) -> list[slice]:
+def adaptive_windows(length: int, size: int) -> list[slice]:
     """The windows of PyTorch's adaptive pooling: of 14 pixels and 4 windows [0, 4), [3, 7), [7, 11) and [10, 14)."""
     return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReceptiveField:
     """What position 0 of a map has seen along one axis: input pixels `first` to `last`; the next sees `jump` further.
 
     Pixels below 0 are padding.
@@ -75,10 +85,14 @@ class Sight:
     def size(self) -> int:
         return self.last - self.first + 1
 
-    def through(self, kernel: int, stride: int, before: int) -> "Sight":
+    def through(self, kernel: int, stride: int, before: int) -> "ReceptiveField":
         """The sight of what a window over this map sees."""
         first = self.first - before * self.jump
-        return Sight(first, self.last + (kernel - 1 - before) * self.jump, self.jump * stride)
+        return ReceptiveField(
+            first, self.last + (kernel - 1 - before) * self.jump, self.jump * stride
+        )
 
-    def joined(self, other: "Sight") -> "Sight":
-        return Sight(min(self.first, other.first), max(self.last, other.last), max(self.jump, other.jump))
+    def joined(self, other: "ReceptiveField") -> "ReceptiveField":
+        return ReceptiveField(
+            min(self.first, other.first), max(self.last, other.last), max(self.jump, other.jump)
+        )

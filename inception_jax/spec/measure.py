@@ -11,18 +11,38 @@ from dataclasses import dataclass
 from math import prod
 
 from inception_jax.spec import vocabulary as words
-from inception_jax.spec.geometry import Sight, Span, adaptive, kernel_on, windows
+from inception_jax.spec.geometry import (
+    ReceptiveField,
+    WindowSpan,
+    adaptive_windows,
+    get_kernel,
+    slide_windows,
+)
 from inception_jax.spec.rewritten import PooledConv
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Linear, Norm, Pair, Pool, Residual, Shape, Steps, Word, named, pair
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Conv,
+    Linear,
+    NormAct,
+    Pair,
+    Pool,
+    Residual,
+    Shape,
+    Steps,
+    Word,
+    make_pair,
+    name_words,
+)
 
 
 @dataclass(frozen=True)
-class Place:
+class FeatureMap:
     """A tensor on its way through the network: the shape of one example, and what its first value has seen."""
 
     shape: Shape
-    rows: Sight = Sight()
-    columns: Sight = Sight()
+    rows: ReceptiveField = ReceptiveField()
+    columns: ReceptiveField = ReceptiveField()
 
     @property
     def receptive_field(self) -> Pair:
@@ -47,7 +67,7 @@ class Row:
     kernel: Pair | None
     stride: Pair | None
     input: Shape
-    output: Place
+    output: FeatureMap
     parameters: int | None = 0
     batch_stats: int = 0
     multiply_adds: int | None = 0
@@ -60,9 +80,9 @@ class Measurement:
 
     architecture: Architecture
     rows: tuple[Row, ...]
-    end_points: dict[str, Place]
+    end_points: dict[str, FeatureMap]
     aux_rows: tuple[Row, ...]
-    aux_end_points: dict[str, Place]
+    aux_end_points: dict[str, FeatureMap]
 
     @property
     def parameters(self) -> int | None:
@@ -92,7 +112,9 @@ class Measurement:
     def receptive_field(self) -> Pair:
         """Of the last map before the classifier; of the first layer where there are no maps."""
         places = list(self.end_points.values())
-        return ([place for place in places if len(place.shape) == 3] or places[:1])[-1].receptive_field
+        return ([place for place in places if len(place.shape) == 3] or places[:1])[
+            -1
+        ].receptive_field
 
 
 def _total(counts: Iterable[int | None]) -> int | None:
@@ -105,7 +127,11 @@ class TooSmallError(ValueError):
 
 
 def measure(
-    architecture: Architecture, *, image_size: int | Pair | None = None, channels: int | None = None, num_classes: int | None = None
+    architecture: Architecture,
+    *,
+    image_size: int | Pair | None = None,
+    channels: int | None = None,
+    num_classes: int | None = None,
 ) -> Measurement:
     """Measures `architecture` on images of `image_size` pixels, (height, width) or square; what is not given is its own.
 
@@ -115,13 +141,17 @@ def measure(
       TooSmallError: a window that does not fit.
       ValueError: branches that cannot be joined, a sum of different shapes; the message names the place in the table.
     """
-    size = pair(image_size or architecture.input_size)
+    size = make_pair(image_size or architecture.input_size)
     try:
         classes = architecture.num_classes if num_classes is None else num_classes
         return _measure(architecture, size, channels or architecture.channels, classes)
     except TooSmallError as error:
-        least = smallest(architecture)
-        limit = f"the smallest image that {architecture.name} takes is {least}x{least}" if least else "not even its own input size fits"
+        least = min_image_size(architecture)
+        limit = (
+            f"the smallest image that {architecture.name} takes is {least}x{least}"
+            if least
+            else "not even its own input size fits"
+        )
         raise TooSmallError(f"{error}; {limit}, this one is {size[0]}x{size[1]}") from None
 
 
@@ -129,13 +159,13 @@ class UnknownShapeError(ValueError):
     """An open word that does not tell its output shape: nothing behind it can be measured."""
 
 
-def check(architecture: Architecture, image_size: Pair, channels: int) -> None:
+def check_image_size(architecture: Architecture, image_size: Pair, channels: int) -> None:
     """Raises what `measure` raises; what stands behind an open word of unknown shape is taken on trust."""
     with suppress(UnknownShapeError):
         measure(architecture, image_size=image_size, channels=channels)
 
 
-def smallest(architecture: Architecture) -> int | None:
+def min_image_size(architecture: Architecture) -> int | None:
     """The smallest legal height and width of an image: windows fit and branches join. None where no size up to the table's own is."""
     for size in range(1, architecture.input_size + 1):
         try:
@@ -146,44 +176,72 @@ def smallest(architecture: Architecture) -> int | None:
     return None
 
 
-def _measure(architecture: Architecture, size: Pair, channels: int, num_classes: int) -> Measurement:
+def _measure(
+    architecture: Architecture, size: Pair, channels: int, num_classes: int
+) -> Measurement:
     architecture = architecture if num_classes else architecture.embedding
-    ruler = _Ruler(architecture.unit, num_classes)
-    place = Place((*size, channels))
+    ruler = _Measurer(architecture.unit, num_classes)
+    place = FeatureMap((*size, channels))
     end_points = {}
     for name, steps in architecture.layers:
         place = end_points[name] = ruler.steps(steps, place, name)
-    aux = _Ruler(architecture.unit, num_classes)
-    heads = {head.name: aux.steps(head.steps, end_points[head.at], head.name) for head in architecture.aux}
+    aux = _Measurer(architecture.unit, num_classes)
+    heads = {
+        head.name: aux.steps(head.steps, end_points[head.at], head.name)
+        for head in architecture.aux
+    }
     return Measurement(architecture, tuple(ruler.rows), end_points, tuple(aux.rows), heads)
 
 
-class _Ruler:
+class _Measurer:
     """Walks the words and writes down a row for each."""
 
     def __init__(self, unit: words.Unit, num_classes: int):
         self.unit, self.num_classes, self.rows = unit, num_classes, list[Row]()
 
-    def steps(self, steps: Steps, place: Place, path: str) -> Place:
-        for name, word in named(steps):
-            place = self.word(word, place, path if isinstance(word, Concat | Residual) else f"{path}/{name}")
+    def steps(self, steps: Steps, place: FeatureMap, path: str) -> FeatureMap:
+        for name, word in name_words(steps):
+            place = self.word(
+                word, place, path if isinstance(word, Concat | Residual) else f"{path}/{name}"
+            )
         return place
 
-    def word(self, word: Word, place: Place, path: str) -> Place:
+    def word(self, word: Word, place: FeatureMap, path: str) -> FeatureMap:
         match word:
             case Conv():
                 return self.conv(word, place, path)
             case Pool(kernel=None, grid=None):
-                return self.row(path, f"global {word.kind} pool", place, Place(self.map(place, path)[-1:], *_whole(place)), word)
+                return self.row(
+                    path,
+                    f"global {word.kind} pool",
+                    place,
+                    FeatureMap(self.map(place, path)[-1:], *_whole(place)),
+                    word,
+                )
             case Pool(kernel=None):
-                return self.row(path, f"adaptive {word.kind} pool", place, self.adaptive(word, place, path))
+                return self.row(
+                    path, f"adaptive {word.kind} pool", place, self.adaptive(word, place, path)
+                )
             case Pool():
-                return self.row(path, f"{word.kind} pool", place, self.window(word, place, place.shape[-1], path), word)
+                return self.row(
+                    path,
+                    f"{word.kind} pool",
+                    place,
+                    self.window(word, place, place.shape[-1], path),
+                    word,
+                )
             case Linear():
                 return self.linear(word, place, path)
-            case Norm():
+            case NormAct():
                 channels = place.shape[-1]
-                return self.row(path, "norm", place, place, parameters=self.gamma_beta(channels), batch_stats=2 * channels)
+                return self.row(
+                    path,
+                    "norm",
+                    place,
+                    place,
+                    parameters=self.gamma_beta(channels),
+                    batch_stats=2 * channels,
+                )
             case Concat():
                 return self.concat(word, place, path)
             case Residual():
@@ -196,47 +254,71 @@ class _Ruler:
             f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module"
         )
 
-    def row(self, path: str, kind: str, place: Place, output: Place, window: Conv | Pool | None = None, **counts) -> Place:
-        kernel, stride = (kernel_on(window, *place.shape[:2]), window.stride) if window else (None, None)
-        rows, columns = windows(window, place.shape, self.unit.same) if window else (Span(0, 0, 0), Span(0, 0, 0))
+    def row(
+        self,
+        path: str,
+        kind: str,
+        place: FeatureMap,
+        output: FeatureMap,
+        window: Conv | Pool | None = None,
+        **counts,
+    ) -> FeatureMap:
+        kernel, stride = (
+            (get_kernel(window, *place.shape[:2]), window.stride) if window else (None, None)
+        )
+        rows, columns = (
+            slide_windows(window, place.shape, self.unit.same)
+            if window
+            else (WindowSpan(0, 0, 0), WindowSpan(0, 0, 0))
+        )
         padding = (rows.before, columns.before, rows.after, columns.after)
-        self.rows.append(Row(path, kind, kernel, stride, place.shape, output, padding=padding, **counts))
+        self.rows.append(
+            Row(path, kind, kernel, stride, place.shape, output, padding=padding, **counts)
+        )
         return output
 
     def gamma_beta(self, channels: int) -> int:
         return channels * (1 + self.unit.norm_scale)
 
-    def window(self, word: Conv | Pool, place: Place, channels: int, path: str) -> Place:
+    def window(self, word: Conv | Pool, place: FeatureMap, channels: int, path: str) -> FeatureMap:
         self.map(place, path)
         try:
-            rows, columns = windows(word, place.shape, self.unit.same)
+            rows, columns = slide_windows(word, place.shape, self.unit.same)
         except ValueError as error:
             raise TooSmallError(f"{path}: {error}") from None
-        kernel = kernel_on(word, *place.shape[:2])
+        kernel = get_kernel(word, *place.shape[:2])
         sights = (
             place.rows.through(kernel[0], word.stride[0], rows.before),
             place.columns.through(kernel[1], word.stride[1], columns.before),
         )
-        return Place((rows.size, columns.size, channels), *sights)
+        return FeatureMap((rows.size, columns.size, channels), *sights)
 
-    def adaptive(self, word: Pool, place: Place, path: str) -> Place:
+    def adaptive(self, word: Pool, place: FeatureMap, path: str) -> FeatureMap:
         """The windows differ in size; the widest stands for all."""
         height, width, channels = self.map(place, path)
         rows, columns = word.grid or (1, 1)
-        widest = [max(window.stop - window.start for window in adaptive(*axis)) for axis in ((height, rows), (width, columns))]
-        sights = place.rows.through(widest[0], max(height // rows, 1), 0), place.columns.through(widest[1], max(width // columns, 1), 0)
-        return Place((rows, columns, channels), *sights)
+        widest = [
+            max(window.stop - window.start for window in adaptive_windows(*axis))
+            for axis in ((height, rows), (width, columns))
+        ]
+        sights = (
+            place.rows.through(widest[0], max(height // rows, 1), 0),
+            place.columns.through(widest[1], max(width // columns, 1), 0),
+        )
+        return FeatureMap((rows, columns, channels), *sights)
 
-    def map(self, place: Place, path: str) -> Shape:
+    def map(self, place: FeatureMap, path: str) -> Shape:
         if len(place.shape) != 3:
-            raise ValueError(f"{path}: needs a map (height, width, channels) but gets {place.shape}; move it before the global pool")
+            raise ValueError(
+                f"{path}: needs a map (height, width, channels) but gets {place.shape}; move it before the global pool"
+            )
         return place.shape
 
-    def conv(self, word: Conv, place: Place, path: str) -> Place:
+    def conv(self, word: Conv, place: FeatureMap, path: str) -> FeatureMap:
         inputs = self.map(place, path)[-1]
         filters = word.filters or inputs
         output = self.window(word, place, filters, path)
-        positions, taps = prod(output.shape[:2]), prod(kernel_on(word, *place.shape[:2]))
+        positions, taps = prod(output.shape[:2]), prod(get_kernel(word, *place.shape[:2]))
         if word.depth_multiplier:
             middle = inputs * word.depth_multiplier
             weights = taps * middle + middle * filters
@@ -252,17 +334,23 @@ class _Ruler:
             multiply_adds=positions * weights,
         )  # fmt: skip
 
-    def linear(self, word: Linear, place: Place, path: str) -> Place:
-        inputs, features = prod(place.shape), self.num_classes if word.features is None else word.features
+    def linear(self, word: Linear, place: FeatureMap, path: str) -> FeatureMap:
+        inputs, features = (
+            prod(place.shape),
+            self.num_classes if word.features is None else word.features,
+        )
         return self.row(
-            path, "linear", place, Place((features,), *_whole(place)),
+            path, "linear", place, FeatureMap((features,), *_whole(place)),
             parameters=inputs * features + word.bias * features + word.norm * self.gamma_beta(features),
             batch_stats=word.norm * 2 * features,
             multiply_adds=inputs * features,
         )  # fmt: skip
 
-    def concat(self, word: Concat, place: Place, path: str) -> Place:
-        outputs = [self.steps(branch, place, f"{path}/branch_{i}") for i, branch in enumerate(word.branches)]
+    def concat(self, word: Concat, place: FeatureMap, path: str) -> FeatureMap:
+        outputs = [
+            self.steps(branch, place, f"{path}/branch_{i}")
+            for i, branch in enumerate(word.branches)
+        ]
         if len({output.shape[:-1] for output in outputs}) > 1:
             shapes = ", ".join(f"branch_{i} {output.shape}" for i, output in enumerate(outputs))
             raise ValueError(
@@ -271,14 +359,16 @@ class _Ruler:
         rows, columns = outputs[0].rows, outputs[0].columns
         for output in outputs[1:]:
             rows, columns = rows.joined(output.rows), columns.joined(output.columns)
-        return Place((*outputs[0].shape[:-1], sum(output.shape[-1] for output in outputs)), rows, columns)
+        return FeatureMap(
+            (*outputs[0].shape[:-1], sum(output.shape[-1] for output in outputs)), rows, columns
+        )
 
-    def residual(self, word: Residual, place: Place, path: str) -> Place:
+    def residual(self, word: Residual, place: FeatureMap, path: str) -> FeatureMap:
         if word.preactivation:
-            self.word(Norm(), place, f"{path}/norm")
+            self.word(NormAct(), place, f"{path}/norm")
         output = self.steps(word.branch, place, path)
-        if word.up:
-            output = self.conv(expansion(place.shape[-1]), output, f"{path}/up")
+        if word.expansion_conv:
+            output = self.conv(make_expansion_conv(place.shape[-1]), output, f"{path}/up")
         if word.shortcut == "pad":
             shortcut = self.window(Pool("max", (1, 1), word.stride), place, output.shape[-1], path)
         elif word.shortcut is not None:
@@ -286,27 +376,33 @@ class _Ruler:
         else:
             shortcut = place
         if shortcut.shape != output.shape:
-            raise ValueError(f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; a sum needs equal shapes")
-        total = Place(output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns))
-        return self.word(Norm(), total, f"{path}/sum_norm") if word.norm else total
+            raise ValueError(
+                f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; a sum needs equal shapes"
+            )
+        total = FeatureMap(
+            output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns)
+        )
+        return self.word(NormAct(), total, f"{path}/sum_norm") if word.norm else total
 
-    def layer(self, word: words.Layer, place: Place, path: str) -> Place:
+    def layer(self, word: words.Layer, place: FeatureMap, path: str) -> FeatureMap:
         if word.output_shape is None:
-            raise UnknownShapeError(f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)")
+            raise UnknownShapeError(
+                f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)"
+            )
         fields = dict(word.fields)
         return self.row(
-            path, word.module.rpartition(":")[2], place, Place(word.output_shape(place.shape, **fields), place.rows, place.columns),
+            path, word.module.rpartition(":")[2], place, FeatureMap(word.output_shape(place.shape, **fields), place.rows, place.columns),
             parameters=word.parameters(place.shape, **fields) if word.parameters else None,
             multiply_adds=word.multiply_adds(place.shape, **fields) if word.multiply_adds else None,
         )  # fmt: skip
 
 
-def expansion(filters: int) -> Conv:
+def make_expansion_conv(filters: int) -> Conv:
     """The linear 1x1 convolution that ends a residual branch with `up` set."""
     return Conv(filters, (1, 1), norm=False, bias=True, activation="linear")
 
 
-def _whole(place: Place) -> tuple[Sight, Sight]:
+def _whole(place: FeatureMap) -> tuple[ReceptiveField, ReceptiveField]:
     """The sight of a value that has seen all of a map."""
     if len(place.shape) != 3:
         return place.rows, place.columns

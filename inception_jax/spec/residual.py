@@ -6,23 +6,27 @@
 from dataclasses import replace
 from typing import Any
 
-from inception_jax.spec.vocabulary import Architecture, Conv, Residual, flatten, rewritten
+from inception_jax.spec.vocabulary import Architecture, Conv, Residual, flatten, rewrite_words
 
 
-def zero_last_gamma(architecture: Architecture) -> Architecture:
+def zero_last_gammas(architecture: Architecture) -> Architecture:
     """The same table, with gamma at 0 in the norm that ends each residual branch.
 
     Raises:
       ValueError: no residual branch of this network ends in a norm with a gamma.
     """
-    layers = rewritten(architecture.layers, _zeroed)
-    if layers == architecture.layers or not (architecture.unit.norm and architecture.unit.norm_scale):
-        raise ValueError(f"{architecture.name} ({architecture.variant}) has no residual branch that ends in a norm with a gamma")
+    layers = rewrite_words(architecture.layers, _zeroed)
+    if layers == architecture.layers or not (
+        architecture.unit.norm and architecture.unit.norm_scale
+    ):
+        raise ValueError(
+            f"{architecture.name} ({architecture.variant}) has no residual branch that ends in a norm with a gamma"
+        )
     return replace(architecture, layers=layers)
 
 
 def _zeroed(word: Any) -> Any:
-    if not isinstance(word, Residual) or word.up:
+    if not isinstance(word, Residual) or word.expansion_conv:
         return word
     *first, last = flatten(word.branch)
     if isinstance(last, Conv) and last.norm is not False:

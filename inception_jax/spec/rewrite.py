@@ -10,11 +10,20 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
 
 from inception_jax.spec.rewritten import ComparedPool, PooledConv, SiblingConcat, extend
-from inception_jax.spec.vocabulary import Architecture, Concat, Conv, Pool, Steps, flatten, rewritten, within
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Concat,
+    Conv,
+    Pool,
+    Steps,
+    flatten,
+    iterate_words,
+    rewrite_words,
+)
 
-MONOTONE = ("relu", "sigmoid", "linear")
+MONOTONE_ACTIVATIONS = ("relu", "sigmoid", "linear")
 """Activations that never fall where their input rises."""
-NEEDS_BATCH_NORM = ("maximum_first", "one_pass")
+NEEDS_BATCH_NORM = ("pool_before_norm", "single_pass_moments")
 """Rules for norms that rise or fall with each channel on its own, under statistics that they can be given."""
 
 
@@ -22,16 +31,18 @@ class RewriteError(ValueError):
     """A rewrite that was asked for where it would change the function, or where there is nothing for it to do."""
 
 
-def pointwise(word: Any) -> TypeGuard[Conv]:
+def is_pointwise(word: Any) -> TypeGuard[Conv]:
     """Whether this is a plain 1x1 convolution: a matrix product at each position."""
     return (
         isinstance(word, Conv)
         and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None)
-        and (isinstance(word.padding, str) or word.padding == (0, 0))  # by a number it makes the map larger
+        and (
+            isinstance(word.padding, str) or word.padding == (0, 0)
+        )  # by a number it makes the map larger
     )
 
 
-def projected_first(pool: Pool, conv: Any) -> PooledConv:
+def pool_after_kernel(pool: Pool, conv: Any) -> PooledConv:
     """`(avg(3), same(32, 1))` as one word: the kernel first, the pool after it, and then bias, norm and activation.
 
     A 1x1 kernel acts on channels alone and an average on positions alone, so their order is free; to pool 32 channels instead of 192 is
@@ -42,43 +53,60 @@ def projected_first(pool: Pool, conv: Any) -> PooledConv:
     """
     if pool.kind != "avg" or pool.kernel is None:
         what = f"a {pool.kind} pool" + ("" if pool.kernel else " of the whole map")
-        raise RewriteError(f"a projection goes before an average over windows, which is linear, and this is {what}")
-    if not pointwise(conv) or isinstance(conv, PooledConv):
-        raise RewriteError(f"what goes before an average pool is a 1x1 convolution of stride 1, and this is {conv}")
+        raise RewriteError(
+            f"a projection goes before an average over windows, which is linear, and this is {what}"
+        )
+    if not is_pointwise(conv) or isinstance(conv, PooledConv):
+        raise RewriteError(
+            f"what goes before an average pool is a 1x1 convolution of stride 1, and this is {conv}"
+        )
     return extend(PooledConv, conv, pool=pool)
 
 
-def project_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+def project_before_pool(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """Every average pool of stride 1 and the projection behind it, exchanged. With a stride, to pool first is cheaper."""
 
     def exchanged(steps: Steps) -> Steps:
         words = list(flatten(steps))
         for i, (pool, conv) in enumerate(pairwise(words)):
-            if isinstance(pool, Pool) and pool.kind == "avg" and pool.kernel and pool.stride == (1, 1) and pointwise(conv):
-                return (*words[:i], projected_first(pool, conv), *words[i + 2 :])
+            if (
+                isinstance(pool, Pool)
+                and pool.kind == "avg"
+                and pool.kernel
+                and pool.stride == (1, 1)
+                and is_pointwise(conv)
+            ):
+                return (*words[:i], pool_after_kernel(pool, conv), *words[i + 2 :])
         return steps
 
-    return rewritten(
-        architecture, lambda part: replace(part, branches=tuple(map(exchanged, part.branches))) if isinstance(part, Concat) else part
+    return rewrite_words(
+        architecture,
+        lambda part: (
+            replace(part, branches=tuple(map(exchanged, part.branches)))
+            if isinstance(part, Concat)
+            else part
+        ),
     )
 
 
-def join_siblings(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+def merge_sibling_convs(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """The 1x1 convolutions with which branches begin, as one matrix product of their common input."""
 
     def joined(part: Any) -> Any:
         if not isinstance(part, Concat):
             return part
-        siblings = tuple(i for i, steps in enumerate(part.branches) if pointwise(next(flatten(steps), None)))
+        siblings = tuple(
+            i for i, steps in enumerate(part.branches) if is_pointwise(next(flatten(steps), None))
+        )
         return extend(SiblingConcat, part, siblings=siblings) if len(siblings) > 1 else part
 
-    return rewritten(architecture, joined)
+    return rewrite_words(architecture, joined)
 
 
-def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+def pool_before_norm(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
     """Max pools straight behind a convolution with a norm go before that norm and the activation.
 
-    Both rise with what they are given (activations: those in `MONOTONE`; norms: those that `nn.network` accepts), where gamma is negative
+    Both rise with what they are given (activations: those in `MONOTONE_ACTIVATIONS`; norms: those that `nn.network` accepts), where gamma is negative
     the norm falls, and the kernel is turned for it; so the maximum of theirs is theirs of the maximum. What the pool reads is then the
     product itself, and what is normalised, activated and kept for the backward pass has been pooled. The moments stay those of the whole
     product.
@@ -88,17 +116,30 @@ def maximum_first(architecture: Architecture, keep: Collection[str] = ()) -> Arc
     for i in range(len(rows) - 1):  # of the rows as they are by then: a pool goes before one norm
         (name, first), (below, second) = rows[i : i + 2]
         match tuple(flatten(first)), tuple(flatten(second)):
-            case (*before, Conv() as conv), (Pool("max", (_, _), pad_value=None) as pool, *after) if not isinstance(conv, PooledConv):
-                rises = (conv.activation or architecture.unit.activation) in MONOTONE
+            case (*before, Conv() as conv), (
+                Pool("max", (_, _), pad_value=None) as pool,
+                *after,
+            ) if not isinstance(conv, PooledConv):
+                rises = (conv.activation or architecture.unit.activation) in MONOTONE_ACTIVATIONS
                 if rises and name not in alone and architecture.unit.of(conv) == (True, False):
-                    rows[i : i + 2] = [(name, (*before, extend(PooledConv, conv, pool=pool))), (below, tuple(after))]
+                    rows[i : i + 2] = [
+                        (name, (*before, extend(PooledConv, conv, pool=pool))),
+                        (below, tuple(after)),
+                    ]
     return replace(architecture, layers=tuple(rows))
 
 
-def compare_maxima(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+def compare_in_max_pool_gradient(
+    architecture: Architecture, keep: Collection[str] = ()
+) -> Architecture:
     """The gradient of a max pool by comparing each window's values with its maximum, instead of XLA's select-and-scatter."""
-    return rewritten(
-        architecture, lambda part: extend(ComparedPool, part) if isinstance(part, Pool) and part.kind == "max" and part.kernel else part
+    return rewrite_words(
+        architecture,
+        lambda part: (
+            extend(ComparedPool, part)
+            if isinstance(part, Pool) and part.kind == "max" and part.kernel
+            else part
+        ),
     )
 
 
@@ -117,32 +158,57 @@ class Option(NamedTuple):
 
 
 RULES: Mapping[str, Rule] = {
-    "project_first": Rule(project_first, "a branch with an average pool of stride 1 straight before a 1x1 convolution"),
-    "join_siblings": Rule(join_siblings, "two or more branches of one input that begin with 1x1 convolutions"),
-    "maximum_first": Rule(
-        maximum_first,
+    "project_before_pool": Rule(
+        project_before_pool,
+        "a branch with an average pool of stride 1 straight before a 1x1 convolution",
+    ),
+    "merge_sibling_convs": Rule(
+        merge_sibling_convs, "two or more branches of one input that begin with 1x1 convolutions"
+    ),
+    "pool_before_norm": Rule(
+        pool_before_norm,
         "a max pool over windows straight behind a convolution with batch normalisation and without a bias, in rows of their own",
     ),
-    "compare_maxima": Rule(compare_maxima, "a max pool over windows"),
+    "max_pool_gradient_by_comparison": Rule(
+        compare_in_max_pool_gradient, "a max pool over windows"
+    ),
 }
 """In the order in which they are applied: a projection that goes first is a sibling."""
 OPTIONS: Mapping[str, Option] = {
-    "one_pass": Option(lambda table: table.unit.norm, "convolutions with batch normalisation"),
+    "single_pass_moments": Option(
+        lambda table: table.unit.norm, "convolutions with batch normalisation"
+    ),
     "keep_convolutions": Option(
-        lambda table: any(pointwise(word) for _, steps in table.layers for word in within(steps)), "1x1 convolutions of stride 1"
+        lambda table: any(
+            is_pointwise(word) for _, steps in table.layers for word in iterate_words(steps)
+        ),
+        "1x1 convolutions of stride 1",
     ),
 }
-"""`one_pass`: norms take both moments of a batch in one pass, about the running mean, while it is computed. `keep_convolutions`: 1x1
+"""`single_pass_moments`: norms take both moments of a batch in one pass, about the running mean, while it is computed. `keep_convolutions`: 1x1
 kernels are convolutions instead of matrix products, which a TPU's compiler joins with norms about them."""
-BEST: Mapping[str, tuple[str, ...]] = {
-    "tpu": ("project_first", "join_siblings", "maximum_first", "one_pass", "keep_convolutions"),
-    "gpu": ("project_first", "join_siblings", "maximum_first", "one_pass"),
-    "cpu": ("project_first",),
+BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
+    "tpu": (
+        "project_before_pool",
+        "merge_sibling_convs",
+        "pool_before_norm",
+        "single_pass_moments",
+        "keep_convolutions",
+    ),
+    "gpu": (
+        "project_before_pool",
+        "merge_sibling_convs",
+        "pool_before_norm",
+        "single_pass_moments",
+    ),
+    "cpu": ("project_before_pool",),
 }
 """Those that win, by JAX's name of a platform. On GPUs they are taken to be what they are on TPUs, but for the last: not measured."""
 
 
-def rewrite(architecture: Architecture, names: Sequence[str], keep: Collection[str] = ()) -> Architecture:
+def rewrite(
+    architecture: Architecture, names: Sequence[str], keep: Collection[str] = ()
+) -> Architecture:
     """The architecture by these rules, wherever in it they hold; the end points in `keep` have their values as they were."""
     for name, rule in RULES.items():
         if name in names:
@@ -152,10 +218,14 @@ def rewrite(architecture: Architecture, names: Sequence[str], keep: Collection[s
 
 def has_place(architecture: Architecture, name: str) -> bool:
     """Returns whether a rule or an option changes how this table is computed."""
-    return OPTIONS[name].applies(architecture) if name in OPTIONS else RULES[name].apply(architecture) != architecture
+    return (
+        OPTIONS[name].applies(architecture)
+        if name in OPTIONS
+        else RULES[name].apply(architecture) != architecture
+    )
 
 
-def demand(architecture: Architecture, names: Sequence[str]) -> None:
+def validate_rewrites(architecture: Architecture, names: Sequence[str]) -> None:
     """Checks that each of these rules and options has a place somewhere.
 
     Raises:
@@ -166,7 +236,9 @@ def demand(architecture: Architecture, names: Sequence[str]) -> None:
         raise RewriteError(f"no rewrite {', '.join(unknown)}; there are {', '.join(every)}")
     for name in names:
         if not has_place(architecture, name):
-            raise RewriteError(f"{name} is for {every[name].form}, which {architecture.name} has not")
+            raise RewriteError(
+                f"{name} is for {every[name].form}, which {architecture.name} has not"
+            )
 
 
 def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
@@ -186,6 +258,6 @@ def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
         )
 
 
-def best(architecture: Architecture, platform: str) -> tuple[str, ...]:
+def select_rewrites(architecture: Architecture, platform: str) -> tuple[str, ...]:
     """Returns the rules and options that win on this platform, of those that have a place in this architecture."""
-    return tuple(name for name in BEST.get(platform, ()) if has_place(architecture, name))
+    return tuple(name for name in BEST_REWRITES.get(platform, ()) if has_place(architecture, name))

@@ -39,16 +39,20 @@ class Init:
       fan: the inputs of a value, the values that an input feeds, or the mean of the two.
     """
 
-    law: Literal["truncated_normal", "normal", "uniform"]
+    distribution: Literal["truncated_normal", "normal", "uniform"]
     scale: float
     fan: Literal["fan_in", "fan_out", "fan_avg"] | None = None
 
     def __post_init__(self):
-        if self.law == "uniform" and self.fan is None:
-            raise ValueError("a uniform law takes its width from a fan: give fan_in, fan_out or fan_avg")
+        if self.distribution == "uniform" and self.fan is None:
+            raise ValueError(
+                "a uniform law takes its width from a fan: give fan_in, fan_out or fan_avg"
+            )
 
 
-HE = Init("truncated_normal", 2.0, "fan_in")  # arXiv:1502.01852; what TF-Slim calls variance scaling has a scale of 2.01
+HE = Init(
+    "truncated_normal", 2.0, "fan_in"
+)  # arXiv:1502.01852; what TF-Slim calls variance scaling has a scale of 2.01
 GLOROT = Init("uniform", 1.0, "fan_avg")
 
 
@@ -83,7 +87,10 @@ class Unit:
 
     def of(self, word: "Conv") -> tuple[bool, bool]:
         """Whether this convolution has (a norm, a bias)."""
-        return self.norm if word.norm is None else word.norm, self.bias if word.bias is None else word.bias
+        return (
+            self.norm if word.norm is None else word.norm,
+            self.bias if word.bias is None else word.bias,
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class Norm:
+class NormAct:
     """Batch normalisation and an activation (None for the unit's) on their own: the end of a pre-activation network."""
 
     activation: Activation | None = None
@@ -198,7 +205,7 @@ class Residual:
     shortcut: "Steps | Literal['pad'] | None" = None
     stride: Pair = (1, 1)
     scale: float = 1.0
-    up: bool = False
+    expansion_conv: bool = False
     preactivation: bool = False
     norm: bool = False
     activation: Activation | None = None
@@ -226,7 +233,9 @@ class UnknownWordError(ValueError):
     """Something in a table that is none of the words below."""
 
 
-Word = Conv | Pool | Linear | Softmax | Dropout | Norm | LocalResponse | Concat | Residual | Layer
+Word = (
+    Conv | Pool | Linear | Softmax | Dropout | NormAct | LocalResponse | Concat | Residual | Layer
+)
 Steps = Word | tuple["Steps", ...]
 Table = tuple[tuple[str, Steps], ...]
 
@@ -278,8 +287,14 @@ class Architecture:
     @property
     def embedding(self) -> "Architecture":
         """The table without what classifies: it ends in the features that the classifier would read."""
-        layers = tuple((name, _features(steps)) for name, steps in self.layers if not steps or _features(steps))
-        return replace(self, layers=layers, aux=tuple(replace(head, steps=_features(head.steps)) for head in self.aux))
+        layers = tuple(
+            (name, _features(steps)) for name, steps in self.layers if not steps or _features(steps)
+        )
+        return replace(
+            self,
+            layers=layers,
+            aux=tuple(replace(head, steps=_features(head.steps)) for head in self.aux),
+        )
 
     def up_to(self, end_points: Sequence[str]) -> "Architecture":
         """The table up to the deepest of these end points, with the auxiliary heads on what is left.
@@ -290,11 +305,17 @@ class Architecture:
         names = [name for name, _ in self.layers]
         places = {name: name for name in names} | {head.name: head.at for head in self.aux}
         if unknown := set(end_points) - set(places):
-            heads = "" if self.aux else "; auxiliary heads are end points while training with aux=True"
-            raise ValueError(f"{self.name} has no end point {', '.join(sorted(unknown))}; it has {', '.join(places)}{heads}")
+            heads = (
+                "" if self.aux else "; auxiliary heads are end points while training with aux=True"
+            )
+            raise ValueError(
+                f"{self.name} has no end point {', '.join(sorted(unknown))}; it has {', '.join(places)}{heads}"
+            )
         last = max((names.index(places[name]) for name in end_points), default=-1)
         layers = self.layers[: last + 1]
-        return replace(self, layers=layers, aux=tuple(head for head in self.aux if head.at in dict(layers)))
+        return replace(
+            self, layers=layers, aux=tuple(head for head in self.aux if head.at in dict(layers))
+        )
 
 
 def _classifies(word: Word) -> bool:
@@ -302,10 +323,12 @@ def _classifies(word: Word) -> bool:
 
 
 def _features(steps: Steps) -> Steps:
-    return tuple(word for word in flatten(steps) if not (_classifies(word) or isinstance(word, Softmax)))
+    return tuple(
+        word for word in flatten(steps) if not (_classifies(word) or isinstance(word, Softmax))
+    )
 
 
-def named(steps: Steps) -> Iterator[tuple[str, Word]]:
+def name_words(steps: Steps) -> Iterator[tuple[str, Word]]:
     """The words of one place, each with the name that its parameters carry: `conv_<h>x<w>`, a second one `..._2`.
 
     `Concat` and `Residual` open no place of their own (their parts are `branch_<i>`, `shortcut`, `up`), so a place
@@ -340,35 +363,49 @@ def flatten(steps: Steps) -> Iterator[Word]:
         yield steps
 
 
-def within(part: Any) -> Iterator[Any]:
+def iterate_words(part: Any) -> Iterator[Any]:
     """All words of a part, those inside others too."""
     if isinstance(part, tuple):
         for item in part:
-            yield from within(item)
+            yield from iterate_words(item)
     elif is_dataclass(part):
         yield part
         for field in fields(part):
-            yield from within(getattr(part, field.name))
+            yield from iterate_words(getattr(part, field.name))
 
 
-def rewritten(part: Any, change: Callable[[Any], Any]) -> Any:
+def rewrite_words(part: Any, change: Callable[[Any], Any]) -> Any:
     """The same words with `change` applied to each of them, parts before wholes."""
     if isinstance(part, tuple):
-        return tuple(rewritten(item, change) for item in part)
+        return tuple(rewrite_words(item, change) for item in part)
     if not is_dataclass(part):
         return part
-    return change(replace(part, **{field.name: rewritten(getattr(part, field.name), change) for field in fields(part)}))  # type: ignore
+    return change(
+        replace(
+            part,
+            **{
+                field.name: rewrite_words(getattr(part, field.name), change)
+                for field in fields(part)
+            },
+        )
+    )  # type: ignore
 
 
 # The short forms that tables are written in.
 
 
-def pair(value: int | Pair) -> Pair:
+def make_pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else value
 
 
-def conv(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", **unit: Any) -> Conv:
-    return Conv(filters, pair(kernel), pair(stride), padding, **unit)
+def conv(
+    filters: int | None,
+    kernel: int | Pair,
+    stride: int | Pair = 1,
+    padding: Padding = "same",
+    **unit: Any,
+) -> Conv:
+    return Conv(filters, make_pair(kernel), make_pair(stride), padding, **unit)
 
 
 def same(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, **unit: Any) -> Conv:
@@ -379,16 +416,23 @@ def valid(filters: int | None, kernel: int | Pair, stride: int | Pair = 1, **uni
     return conv(filters, kernel, stride, "valid", **unit)
 
 
-def max_(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", pad_value: float | None = None) -> Pool:
-    return Pool("max", pair(kernel), pair(stride), padding, pad_value)
+def max_(
+    kernel: int | Pair,
+    stride: int | Pair = 1,
+    padding: Padding = "same",
+    pad_value: float | None = None,
+) -> Pool:
+    return Pool("max", make_pair(kernel), make_pair(stride), padding, pad_value)
 
 
-def avg(kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", shrink: bool = False) -> Pool:
-    return Pool("avg", pair(kernel), pair(stride), padding, shrink=shrink)
+def avg(
+    kernel: int | Pair, stride: int | Pair = 1, padding: Padding = "same", shrink: bool = False
+) -> Pool:
+    return Pool("avg", make_pair(kernel), make_pair(stride), padding, shrink=shrink)
 
 
 def adaptive_avg(grid: int | Pair) -> Pool:
-    return Pool("avg", None, grid=pair(grid))
+    return Pool("avg", None, grid=make_pair(grid))
 
 
 def global_avg() -> Pool:
@@ -399,7 +443,9 @@ def concat(*branches: Steps, figure: str = "") -> Concat:
     return Concat(branches, figure)
 
 
-def layer(module: str, *, output_shape=None, multiply_adds=None, parameters=None, **fields: Any) -> Layer:
+def layer(
+    module: str, *, output_shape=None, multiply_adds=None, parameters=None, **fields: Any
+) -> Layer:
     return Layer(module, tuple(sorted(fields.items())), output_shape, multiply_adds, parameters)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from inception_jax.spec.vocabulary import Architecture, Conv, Linear, rewritten
+from inception_jax.spec.vocabulary import Architecture, Conv, Linear, rewrite_words
 
 DIVISOR = 8
 
@@ -17,7 +17,9 @@ def widen(architecture: Architecture, multiplier: float) -> Architecture:
       ValueError: a multiplier that is not positive.
     """
     if not multiplier > 0:
-        raise ValueError(f"a width multiplier of {multiplier} leaves no filters: give a number above 0")
+        raise ValueError(
+            f"a width multiplier of {multiplier} leaves no filters: give a number above 0"
+        )
 
     def scaled(count: int) -> int:
         return max(DIVISOR, round(count * multiplier / DIVISOR) * DIVISOR)
@@ -29,4 +31,4 @@ def widen(architecture: Architecture, multiplier: float) -> Architecture:
             return replace(word, features=scaled(word.features))
         return word
 
-    return architecture if multiplier == 1 else rewritten(architecture, change)
+    return architecture if multiplier == 1 else rewrite_words(architecture, change)

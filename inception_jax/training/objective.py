@@ -17,7 +17,7 @@ Metric = Callable[[jax.Array, jax.Array], jax.Array]
 Sums = dict[str, jax.Array]
 
 
-def top_k(k: int) -> Metric:
+def make_top_k_metric(k: int) -> Metric:
     """Metric: 1 where the label is among the k largest logits. Of equal logits the lower class counts as larger, as in
     `jax.lax.top_k`; NaN is larger than the label, so numbers gone wrong never score."""
 
@@ -30,10 +30,14 @@ def top_k(k: int) -> Metric:
     return hit
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType({"top1": top_k(1), "top5": top_k(5)})
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {"top1": make_top_k_metric(1), "top5": make_top_k_metric(5)}
+)
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(
+    logits: jax.Array, targets: jax.Array, *, label_smoothing: float = 0.0
+) -> jax.Array:
     """Cross-entropy [B] in nats, of `logits` [B, K] in at least float32; `targets` are classes [B] or probabilities [B, K].
 
     With smoothing e the target is (1 - e) one-hot + e / K (arXiv:1512.00567, section 7).
@@ -49,25 +53,36 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, label_smoothing: flo
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
-def with_l2(gradient: Any, params: Any, l2: float) -> Any:
+def add_l2_gradient(gradient: Any, params: Any, l2: float) -> Any:
     """The gradient of a loss that has gained l2 / 2 times the sum of squares of the kernels."""
     if not l2:
         return gradient
-    return jax.tree.map(lambda slope, value, kernel: slope + l2 * value if kernel else slope, gradient, params, kernels(params))
+    return jax.tree.map(
+        lambda slope, value, kernel: slope + l2 * value if kernel else slope,
+        gradient,
+        params,
+        mask_kernels(params),
+    )
 
 
-def kernels(params: Any) -> Any:
+def mask_kernels(params: Any) -> Any:
     """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
-def score(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array, metrics: Mapping[str, Metric] = METRICS) -> Sums:
+def sum_metrics(
+    logits: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    losses: jax.Array,
+    metrics: Mapping[str, Metric] = METRICS,
+) -> Sums:
     """Weighted sums over the batch: `loss`, each metric, and the `count` to divide them by."""
     sums = {name: (weights * metric(logits, labels)).sum() for name, metric in metrics.items()}
     return {"loss": (weights * losses).sum(), **sums, "count": weights.sum()}
 
 
-def classification(
+def classification_loss(
     outputs: "Outputs",
     targets: jax.Array,
     weights: jax.Array,
@@ -80,7 +95,7 @@ def classification(
 
     What is minimised is the smoothed cross-entropy of the main classifier, and that of each auxiliary head times `aux_weight`: its sum is
     `objective`. `loss` and the metrics are of the main classifier and the labels alone, as evaluation has them. L2 is part of neither:
-    `with_l2` adds its gradient.
+    `add_l2_gradient` adds its gradient.
 
     Args:
       targets: classes [B], or probabilities [B, K] where images are blends; the likelier class is then the label.
@@ -93,4 +108,7 @@ def classification(
         losses = losses + aux_weight * cross_entropy(aux, targets, label_smoothing=label_smoothing)
     labels = targets if targets.ndim == 1 else targets.argmax(-1)
     total, hard = (weights * losses).sum(), cross_entropy(logits, labels)
-    return total / jnp.maximum(weights.sum(), 1), {"objective": total, **score(logits, labels, weights, hard, metrics)}
+    return total / jnp.maximum(weights.sum(), 1), {
+        "objective": total,
+        **sum_metrics(logits, labels, weights, hard, metrics),
+    }

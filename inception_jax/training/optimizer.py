@@ -13,7 +13,7 @@ import optax
 from inception_jax.config import ConfigError
 
 
-def schedule(
+def make_schedule(
     name: Literal["constant", "exponential", "piecewise", "polynomial", "cosine"],
     learning_rate: float,
     *,
@@ -43,16 +43,25 @@ def schedule(
         end = floor * learning_rate or None
         if staircase and left / decay_steps < MOST_DROPS:
             by_drops = optax.exponential_decay(learning_rate, 1, decay_rate, end_value=end)
-            falls = ceilings(warmup_steps + decay_steps * np.arange(1, int(left / decay_steps) + 2))
+            falls = round_up_steps(
+                warmup_steps + decay_steps * np.arange(1, int(left / decay_steps) + 2)
+            )
             decay = lambda step: by_drops((falls <= jnp.asarray(step)[..., None]).sum(-1))  # noqa: E731
         else:
-            by_steps = optax.exponential_decay(learning_rate, decay_steps, decay_rate, staircase=staircase, end_value=end)
+            by_steps = optax.exponential_decay(
+                learning_rate, decay_steps, decay_rate, staircase=staircase, end_value=end
+            )
             decay = lambda step: by_steps(step - warmup_steps)  # noqa: E731
     elif name == "piecewise":
-        falling = {step: decay_rate**count for step, count in Counter(ceilings(boundaries).tolist()).items()}
+        falling = {
+            step: decay_rate**count
+            for step, count in Counter(round_up_steps(boundaries).tolist()).items()
+        }
         decay = optax.piecewise_constant_schedule(learning_rate, falling)
     elif name == "polynomial":
-        decay = lambda step: optax.polynomial_schedule(learning_rate, 0.0, power, left)(step - warmup_steps)  # noqa: E731
+        decay = lambda step: optax.polynomial_schedule(learning_rate, 0.0, power, left)(
+            step - warmup_steps
+        )  # noqa: E731
     else:
         decay = lambda step: optax.cosine_decay_schedule(learning_rate, left)(step - warmup_steps)  # noqa: E731
     if not warmup_steps:
@@ -65,13 +74,13 @@ MOST_DROPS = 100_000
 """Of a staircase, up to which each has its step in a table: in float32 a quotient of two steps is an integer too early or too late."""
 
 
-def ceilings(steps: Any) -> np.ndarray:
+def round_up_steps(steps: Any) -> np.ndarray:
     """Returns the first whole step at or after each of `steps`, but for a rounding of 1e-9 of it."""
     steps = np.asarray(steps, np.float64)
     return np.ceil(steps - 1e-9 * np.maximum(np.abs(steps), 1)).astype(np.int32)
 
 
-def optimizer(
+def make_optimizer(
     name: Literal["rmsprop", "momentum"],
     learning_rate: optax.ScalarOrSchedule,
     *,
@@ -91,19 +100,27 @@ def optimizer(
     """
     if name == "rmsprop":
         rule = optax.rmsprop(
-            learning_rate, decay=decay, eps=epsilon, initial_scale=1.0, eps_in_sqrt=True, momentum=momentum, nesterov=nesterov
+            learning_rate,
+            decay=decay,
+            eps=epsilon,
+            initial_scale=1.0,
+            eps_in_sqrt=True,
+            momentum=momentum,
+            nesterov=nesterov,
         )
     else:
         rule = optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
     before = []
     if freeze:
-        before.append(optax.masked(optax.set_to_zero(), lambda params: named(params, freeze)))
+        before.append(
+            optax.masked(optax.set_to_zero(), lambda params: mask_by_path(params, freeze))
+        )
     if clip_norm is not None:
         before.append(optax.clip_by_global_norm(clip_norm))
     return optax.chain(*before, rule)
 
 
-def named(params: Any, patterns: Sequence[str]) -> Any:
+def mask_by_path(params: Any, patterns: Sequence[str]) -> Any:
     """A tree of booleans: which of `params` have a path (`Mixed_5b/branch_0/conv_1x1/kernel`) that one of `patterns` fits.
 
     A pattern is `fnmatch`'s; one that ends at a place (`Mixed_5b`) fits all that lies below it.
@@ -111,15 +128,21 @@ def named(params: Any, patterns: Sequence[str]) -> Any:
     Raises:
       ConfigError: a pattern that fits nothing.
     """
-    paths = jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params)
-    fits = lambda path, pattern: fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")  # noqa: E731
+    paths = jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params
+    )
+    fits = lambda path, pattern: (
+        fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")
+    )  # noqa: E731
     for pattern in patterns:
         if not any(fits(path, pattern) for path in jax.tree.leaves(paths)):
-            raise ConfigError(f"optimizer.freeze: no parameter is called {pattern!r}; there are {', '.join(params)}")
+            raise ConfigError(
+                f"optimizer.freeze: no parameter is called {pattern!r}; there are {', '.join(params)}"
+            )
     return jax.tree.map(lambda path: any(fits(path, pattern) for pattern in patterns), paths)
 
 
-def follow(average: Any, new: Any, *, decay: float, step: jax.Array) -> Any:
+def ema_update(average: Any, new: Any, *, decay: float, step: jax.Array) -> Any:
     """Moving average as TensorFlow keeps it: step n moves with decay min(decay, (1 + n) / (10 + n))."""
     ramped = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(new, average, 1.0 - ramped)

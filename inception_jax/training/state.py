@@ -36,8 +36,13 @@ class State(flax.struct.PyTreeNode):
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def initial_state(
-    key: chex.PRNGKey, *, network: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int], averaged: bool
+def make_initial_state(
+    key: chex.PRNGKey,
+    *,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    averaged: bool,
 ) -> State:
     """The state before the first step. `image_shape` is that of one example."""
     variables = network.init({"params": key}, jnp.zeros((1, *image_shape)), train=False)

@@ -11,11 +11,11 @@ from typing import Any
 _HOMES = {
     "Card": "inception_jax.weights.cards",
     "Predictor": "inception_jax.weights.predictor",
-    "SOURCES": "inception_jax.weights.sources",
-    "card": "inception_jax.weights.file",
-    "load": "inception_jax.weights.file",
-    "save": "inception_jax.weights.file",
-    "theirs": "inception_jax.weights.convert",
+    "SOURCES": "inception_jax.weights.convert.sources",
+    "card": "inception_jax.weights.files",
+    "load": "inception_jax.weights.files",
+    "save": "inception_jax.weights.files",
+    "theirs": "inception_jax.weights.convert.conversion",
 }
 
 
@@ -23,15 +23,17 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name.startswith("from_"):
-        from inception_jax.weights.importing import imported
-        from inception_jax.weights.sources import SOURCES
+        from inception_jax.weights.convert.importing import import_weights
+        from inception_jax.weights.convert.sources import SOURCES
 
         if name.removeprefix("from_") in SOURCES:
-            return partial(imported, name.removeprefix("from_"))
-    raise AttributeError(f"module 'inception_jax.weights' has no attribute {name!r}; it has {', '.join(_HOMES)} and from_<project>")
+            return partial(import_weights, name.removeprefix("from_"))
+    raise AttributeError(
+        f"module 'inception_jax.weights' has no attribute {name!r}; it has {', '.join(_HOMES)} and from_<project>"
+    )
 
 
 def __dir__() -> list[str]:
-    from inception_jax.weights.sources import SOURCES
+    from inception_jax.weights.convert.sources import SOURCES
 
     return [*_HOMES, *(f"from_{source}" for source in SOURCES)]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.config import ConfigError, Data, Experiment, Model, build
+from inception_jax.atomic_io import format_json
+from inception_jax.config import ConfigError, Data, Experiment, Model, build_section
 from inception_jax.data.augment import SCALINGS
 from inception_jax.data.source import DataError
-from inception_jax.files import json_text
 from inception_jax.weights import classes
 
 FORMAT_VERSION = 2
@@ -35,7 +35,7 @@ class Card:
       licence: of the weights, as their project states it; unknown where nothing states it.
       tuned_from: what the weights were initialised from, a card's `source`, `file`, `sha256`, `release`, `licence`, `digest` and
         `tuned_from`; empty where from nothing.
-      digest: of the arrays of the file that the card is of (`digest_arrays`); empty where it is of none.
+      digest: of the arrays of the file that the card is of (`hash_arrays`); empty where it is of none.
       published: `top1` and `top5` (fractions) as their project publishes them, and `known_by`; none where the file is not known.
       parity: `against`, `size` and, for each end point, the largest error, over the largest value; see `verify`.
     """
@@ -59,7 +59,11 @@ class Card:
     @property
     def names(self) -> tuple[str, ...]:
         """Of all classes, in the order of the head."""
-        return self.class_names or (classes.names(self.num_classes, self.class_offset) if self.num_classes else ())
+        return self.class_names or (
+            classes.list_class_names(self.num_classes, self.class_offset)
+            if self.num_classes
+            else ()
+        )
 
     @property
     def experiment(self) -> Experiment:
@@ -67,8 +71,11 @@ class Card:
         return Experiment(self.model, data=self.data)
 
     def to_json(self) -> str:
-        fields = {**dataclasses.asdict(self), "data": {name: getattr(self.data, name) for name in FED}}
-        return json_text({**fields, "format_version": FORMAT_VERSION}, indent=1)
+        fields = {
+            **dataclasses.asdict(self),
+            "data": {name: getattr(self.data, name) for name in FED},
+        }
+        return format_json({**fields, "format_version": FORMAT_VERSION}, indent=1)
 
     @property
     def lineage(self) -> dict[str, Any]:
@@ -80,15 +87,31 @@ class Card:
         """Returns the steps between an image and the network, in numbers, for those who run an export."""
         mean, deviation = SCALINGS[self.data.scaling]
         fed = {name: getattr(self.data, name) for name in FED}
-        return {**fed, "mean": list(mean), "std": list(deviation), "pixel_range": [0, 1], "channels": "RGB", "layout": "NHWC"}
+        return {
+            **fed,
+            "mean": list(mean),
+            "std": list(deviation),
+            "pixel_range": [0, 1],
+            "channels": "RGB",
+            "layout": "NHWC",
+        }
 
 
 LINEAGE = ("source", "file", "sha256", "release", "licence", "digest", "tuned_from")
-FED = ("image_size", "test_crop", "test_crop_fraction", "resize", "scaling", "margin", "binarize", "orientation")
+FED = (
+    "image_size",
+    "test_crop",
+    "test_crop_fraction",
+    "resize",
+    "scaling",
+    "margin",
+    "binarize",
+    "orientation",
+)
 """The fields of a recipe's data that a trained network cannot do without."""
 
 
-def digest_arrays(arrays: Mapping[str, Any]) -> str:
+def hash_arrays(arrays: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of arrays by their names, with their shapes and types, in the order of the names."""
     found = hashlib.sha256()
     for name in sorted(arrays):
@@ -98,7 +121,7 @@ def digest_arrays(arrays: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
-def read(text: str, where: str) -> Card:
+def parse_card(text: str, where: str) -> Card:
     """The card that `to_json` wrote.
 
     Raises:
@@ -111,10 +134,15 @@ def read(text: str, where: str) -> Card:
             raise DataError(
                 f"{where} has a card of format {version!r:.20}; this version reads up to {FORMAT_VERSION}: use the one that wrote it"
             )
-        fields["data"] = {"orientation": "ignore", **fields["data"]}  # as images were read before there was a choice
-        card: Card = build(Card, fields, "")
+        fields["data"] = {
+            "orientation": "ignore",
+            **fields["data"],
+        }  # as images were read before there was a choice
+        card: Card = build_section(Card, fields, "")
         card.experiment.check()
-        if min(card.num_classes, card.class_offset) < 0 or (card.class_names and len(card.class_names) != card.num_classes):
+        if min(card.num_classes, card.class_offset) < 0 or (
+            card.class_names and len(card.class_names) != card.num_classes
+        ):
             raise ValueError(
                 f"there are {len(card.class_names)} names for {card.num_classes} classes, the first of them {card.class_offset}"
             )
@@ -122,4 +150,6 @@ def read(text: str, where: str) -> Card:
     except DataError:
         raise
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(f"{where} has a card that cannot be read ({error}): convert the weights again") from error
+        raise DataError(
+            f"{where} has a card that cannot be read ({error}): convert the weights again"
+        ) from error

@@ -17,17 +17,17 @@ def _lines() -> tuple[tuple[str, str], ...]:
     return tuple((id, name) for id, _, name in ids)
 
 
-def imagenet() -> tuple[str, ...]:
+def list_imagenet_names() -> tuple[str, ...]:
     """Returns the names of ILSVRC-2012's classes in the order of their synsets, which all releases keep."""
     return tuple(name for _, name in _lines())
 
 
-def names(count: int, offset: int) -> tuple[str, ...]:
+def list_class_names(count: int, offset: int) -> tuple[str, ...]:
     """Returns those of a head of `count` classes whose first of ImageNet is number `offset`.
 
     Before it stands TF-Slim's background; what is left behind the thousandth (the graph of 2015 has seven) is of no class.
     """
-    own = ("background",) * offset + imagenet()
+    own = ("background",) * offset + list_imagenet_names()
     return own + tuple(f"unused {i}" for i in range(len(own), count))
 
 
@@ -68,4 +68,6 @@ def relabel(source: Source, class_names: tuple[str, ...]) -> RelabelledSource:
             f"the network has no class called {shown} ({len(strangers)} of {len(source.class_names)}); it has {', '.join(class_names[:5])}"
             f"{' ...' if len(class_names) > 5 else ''}: name the folders as its classes, or by ImageNet's WordNet ids"
         )
-    return RelabelledSource(source, np.array([known[name] for name in source.class_names], np.int64), class_names)
+    return RelabelledSource(
+        source, np.array([known[name] for name in source.class_names], np.int64), class_names
+    )

@@ -15,4 +15,6 @@ def load_library(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f"this needs {name} ({error}): pip install 'inception-jax[{extra}]'") from error
+        raise ConfigError(
+            f"this needs {name} ({error}): pip install 'inception-jax[{extra}]'"
+        ) from error

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.data.decode import Orientation, is_turned
+from inception_jax.data.decode import Orientation, has_exif_rotation
 from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
-from inception_jax.evaluation.features import features_step
-from inception_jax.weights.trained import Trained, trained
+from inception_jax.evaluation.features import make_features_step
+from inception_jax.weights.trained import TrainedNetwork, load_trained
 
 HEADER = 2**17
 """Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""
@@ -41,23 +41,25 @@ class Predictor:
       leads: whether this process, of several that predict together, is the one that speaks. Each has all of the results.
     """
 
-    def __init__(self, path: str | Path, *, batch_size: int = BATCH, orientation: Orientation | None = None):
+    def __init__(
+        self, path: str | Path, *, batch_size: int = BATCH, orientation: Orientation | None = None
+    ):
         """Opens a file of weights, or the workdir of a run.
 
         Args:
           orientation: whether images are turned as their EXIF says; as the card has it where not given.
 
         Raises:
-          DataError, ConfigError, CheckpointError: see `trained`.
+          DataError, ConfigError, CheckpointError: see `load_trained`.
         """
-        self._trained: Trained = trained(str(path))
+        self._trained: TrainedNetwork = load_trained(str(path))
         if orientation is not None:
             config = self._trained.run.config
             turned = replace(config, data=replace(config.data, orientation=orientation))
             self._trained = self._trained._replace(run=replace(self._trained.run, config=turned))
         self._batch_size = batch_size
         self.card, self.names = self._trained.card, self._trained.run.class_names
-        self.leads = self._trained.run.placement.leads
+        self.is_primary = self._trained.run.placement.is_primary
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
         """[N, K] of files, encoded bytes or pixels.
@@ -88,13 +90,19 @@ class Predictor:
         """The `k` largest of one image's probabilities [K]; equal ones in the order of the classes."""
         return [Guess(self.names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:k]]
 
-    def each(self, images: Sequence[Image], compute: Compute | None = None) -> Iterator[np.ndarray | None]:
+    def each(
+        self, images: Sequence[Image], compute: Compute | None = None
+    ) -> Iterator[np.ndarray | None]:
         """Row by row what `compute` gives, the probabilities [K] where none is given; None for an image that cannot be read."""
         run, variables = self._trained[:2]
         compute = compute or run.predict_step
         devices = run.placement.devices
         size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
-        config = replace(run.config, batch_size=size, data=replace(run.config.data, on_bad_example="skip_and_count"))
+        config = replace(
+            run.config,
+            batch_size=size,
+            data=replace(run.config.data, on_bad_example="skip_and_count"),
+        )
         looking = replace(run, config=config, given_source=FileSource(images, self.names))
         running: list[tuple[Any, Any]] = []
         remaining = len(images)
@@ -112,7 +120,7 @@ class Predictor:
         Raises:
           ConfigError: an end point that the network has not.
         """
-        return features_step(self._trained.run, end_point)
+        return make_features_step(self._trained.run, end_point)
 
     def fault(self, image: Image) -> str:
         """Why an image cannot be read; empty where it can."""
@@ -130,10 +138,10 @@ class Predictor:
     def is_turned(self, image: Image) -> bool:
         """Returns whether an image has an EXIF orientation other than upright."""
         if isinstance(image, bytes | np.ndarray):
-            return is_turned(image)
+            return has_exif_rotation(image)
         try:
             with open(image, "rb") as opened:
-                return is_turned(opened.read(HEADER))
+                return has_exif_rotation(opened.read(HEADER))
         except (OSError, ValueError):
             return False
 
@@ -141,7 +149,9 @@ class Predictor:
         rows = []
         for image, row in zip(images, self.each(images, compute), strict=True):
             if row is None:
-                raise DataError(f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: {self.fault(image)}")
+                raise DataError(
+                    f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: {self.fault(image)}"
+                )
             rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)
 

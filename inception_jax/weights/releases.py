@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from inception_jax.config import Data
 
-FILE = Path(__file__).with_name("releases.json")
+RELEASES_FILE = Path(__file__).with_name("releases.json")
 SUFFIXES = r"(?:\.(?:pth|pt|bin|tar|safetensors|h5|hdf5|keras|ckpt|caffemodel|npz|model|weights)(?:-\d+)?)*"
 
 
@@ -49,17 +49,19 @@ class Release:
         return replace(data, **self.data)
 
 
-RELEASES = tuple(Release(**row) for row in json.loads(FILE.read_text()))
+RELEASES = tuple(Release(**row) for row in json.loads(RELEASES_FILE.read_text()))
 
 
-class Known(NamedTuple):
+class KnownRelease(NamedTuple):
     """A release, and by what a file is known to be it: `its arrays`, `its SHA-256`, `its name`."""
 
     release: Release
     by: str
 
 
-def find(source: str, model: str, file: str | Path = "", sha256: str = "", arrays: str = "") -> Known | None:
+def find_release(
+    source: str, model: str, file: str | Path = "", sha256: str = "", arrays: str = ""
+) -> KnownRelease | None:
     """Returns the release of `source`'s `model` that a file is; None where it is not known.
 
     Args:
@@ -68,18 +70,28 @@ def find(source: str, model: str, file: str | Path = "", sha256: str = "", array
     own = [release for release in RELEASES if (release.source, release.model) == (source, model)]
     for release in own:
         if arrays and release.arrays == arrays:
-            return Known(release, "its arrays")
+            return KnownRelease(release, "its arrays")
         if release.sha256 and sha256.startswith(release.sha256):
-            return Known(release, "its SHA-256")
+            return KnownRelease(release, "its SHA-256")
     path = Path(file)
     names = [path.name, *(part.rpartition("--")[2] for part in path.parts[:-1])]
     for release in own:
-        if release.name and any(re.fullmatch(f"(?:{release.name}){SUFFIXES}", name) for name in names):
-            return Known(release, "its name")
+        if release.name and any(
+            re.fullmatch(f"(?:{release.name}){SUFFIXES}", name) for name in names
+        ):
+            return KnownRelease(release, "its name")
     return None
 
 
-def published(found: Known) -> dict[str, Any]:
+def format_published(found: KnownRelease) -> dict[str, Any]:
     """Returns, for a card, the published accuracy as fractions, and how the file was known."""
-    scores = {name: value for name, value in (("top1", found.release.top1), ("top5", found.release.top5)) if value is not None}
-    return {**{name: round(value / 100, 5) for name, value in scores.items()}, "known_by": found.by} if scores else {}
+    scores = {
+        name: value
+        for name, value in (("top1", found.release.top1), ("top5", found.release.top5))
+        if value is not None
+    }
+    return (
+        {**{name: round(value / 100, 5) for name, value in scores.items()}, "known_by": found.by}
+        if scores
+        else {}
+    )

@@ -9,19 +9,19 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from inception_jax.atomic_io import wrap_read_errors
 from inception_jax.data.images import FileSource
 from inception_jax.data.source import DataError
+from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
-from inception_jax.files import reading
-from inception_jax.logbook import say
-from inception_jax.mesh import everything
-from inception_jax.weights import file
+from inception_jax.monitoring.progress import log_line
+from inception_jax.trainer.runs import open_run
+from inception_jax.weights import files as file
 from inception_jax.weights.cards import FED, UNKNOWN, Card
-from inception_jax.weights.convert import shapes
-from inception_jax.workdir import opened
+from inception_jax.weights.convert.conversion import list_shapes
 
 
-class Trained(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A run in this room, its variables on the devices, its card, and what to call it."""
 
     run: Run
@@ -30,7 +30,7 @@ class Trained(NamedTuple):
     name: str
 
 
-def trained(path: str) -> Trained:
+def load_trained(path: str) -> TrainedNetwork:
     """The newest state of the workdir `path` (`path@STEP` for another), or the weights that a .safetensors file holds.
 
     Raises:
@@ -39,38 +39,47 @@ def trained(path: str) -> Trained:
       CheckpointError: a checkpoint that is damaged.
     """
     if file.is_weights(path):
-        card, variables, _ = file.read(path)
-        run = Run(card.experiment, everything(), given_source=FileSource((), card.names))
-        if card.format_version == 1 and run.placement.leads:
-            say(f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare")
-        own, expected = {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}, shapes(run.network)
+        card, variables, _ = file.read_file(path)
+        run = Run(card.experiment, all_devices_placement(), given_source=FileSource((), card.names))
+        if card.format_version == 1 and run.placement.is_primary:
+            log_line(
+                f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare"
+            )
+        own, expected = (
+            {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()},
+            list_shapes(run.network),
+        )
         if own != expected:
-            odd = sorted(name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name))
+            odd = sorted(
+                name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name)
+            )
             raise DataError(
                 f"{path}: {len(odd)} arrays are not as {card.model.name} has them here, {odd[0]} among them ({own.get(odd[0])}, wanted is "
                 f"{expected.get(odd[0])}): convert the weights again"
             )
-        return Trained(run, jax.device_put(variables, run.placement.replicated), card, path)
+        return TrainedNetwork(run, jax.device_put(variables, run.placement.replicated), card, path)
     if Path(path).is_file():
         raise DataError(
             f"{path} is neither a workdir nor a file of weights called .safetensors: if it is another project's, convert it first: "
             f"inception-jax convert {path} --from PROJECT --model NAME"
         )
-    workdir, run, state = opened(path)
+    workdir, run, state = open_run(path)
     name = f"{path}, step {int(state.step)}"
     for place, leaf in flatten_dict(state.variables, sep="/").items():
         if leaf.is_fully_addressable and not np.isfinite(np.asarray(leaf)).all():
-            raise DataError(f"{name}: {place} is NaN or infinite: take an earlier checkpoint, {path}@STEP")
+            raise DataError(
+                f"{name}: {place} is NaN or infinite: take an earlier checkpoint, {path}@STEP"
+            )
     data = {name: getattr(run.config.data, name) for name in FED}
     lineage = read_lineage(workdir)
     card = Card(
         run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"inception_jax: {name}",
         licence=f"unknown; tuned from weights under: {lineage['licence']}" if lineage else UNKNOWN, tuned_from=lineage,
     )  # fmt: skip
-    return Trained(run, state.variables, card, name)
+    return TrainedNetwork(run, state.variables, card, name)
 
 
-LINEAGE = "initial.json"
+LINEAGE_FILE = "initial.json"
 """What a run was initialised from, in its workdir."""
 
 
@@ -80,11 +89,15 @@ def read_lineage(workdir: Any) -> dict[str, Any]:
     Raises:
       DataError: it cannot be read.
     """
-    file = workdir / LINEAGE
+    file = workdir / LINEAGE_FILE
     if not file.exists():
         return {}
-    with reading(file, DataError, "take it away, and the lineage of the weights is unknown"):
+    with wrap_read_errors(
+        file, DataError, "take it away, and the lineage of the weights is unknown"
+    ):
         found = json.loads(file.read_bytes())
-        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("source", "licence")):
+        if not isinstance(found, dict) or not all(
+            isinstance(found.get(name), str) for name in ("source", "licence")
+        ):
             raise ValueError("wanted is an object with source and licence")
         return found

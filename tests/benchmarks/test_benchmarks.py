@@ -50,13 +50,33 @@ def test_every_benchmark_can_be_imported(name, monkeypatch):
 def test_every_benchmark_runs_a_small_round(name, tmp_path):
     """Its results are valid JSON, and name the machine, the versions and the commit."""
     results = tmp_path / "results"
-    line = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *shlex.split(SMALL[name]), "--results", str(results)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    line = [
+        sys.executable,
+        str(ROOT / "benchmarks" / f"{name}.py"),
+        *shlex.split(SMALL[name]),
+        "--results",
+        str(results),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
     if done.returncode == UNAVAILABLE:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = results.glob("*.json")
     assert '"failed":' not in file.read_text()
     machine = json.loads(file.read_text(), parse_constant=pytest.fail)["machine"]
-    assert {"device", "cores", "python", "jax", "jaxlib", "flax", "optax", "commit"} <= machine.keys()
+    assert {
+        "device",
+        "cores",
+        "python",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "commit",
+    } <= machine.keys()

@@ -27,7 +27,9 @@ def test_benchmark_times_training_and_inference_and_layer_shares_add_up_to_one(c
 def test_benchmark_times_a_network_without_a_recipe_at_its_own_image_size(capsys):
     assert main(["benchmark", "one", "--rounds", "1"]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: project_first, slice_pools\n")
+    assert said.out.startswith(
+        "one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: project_before_pool, slice_pools\n"
+    )
     assert "\ntraining " in said.out and "Stem/conv_3x3" in said.out  # noqa: PT018
     assert "compiling training" in said.err
 
@@ -40,7 +42,9 @@ def test_benchmark_times_a_network_without_a_recipe_at_its_own_image_size(capsys
         (["digits", "--model.rewrites", "faster"], 78, "no rewrite"),
     ],
 )
-def test_benchmark_refuses_unknown_networks_unknown_rewrites_and_zero_rounds(line, code, message, capsys):
+def test_benchmark_refuses_unknown_networks_unknown_rewrites_and_zero_rounds(
+    line, code, message, capsys
+):
     try:
         found = main(["benchmark", *line])
     except SystemExit as exit_:

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 import inception_jax
-from inception_jax.checkpoint import Checkpoints
+from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.cli import main
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
@@ -30,7 +30,9 @@ def data(tmp_path):
 @pytest.fixture
 def train(command, data):
     """Trains three epochs of three steps on the folder of images."""
-    return lambda *fields: command("train", *TRAIN, "--data.directory", data, "--epochs", "3", *fields)
+    return lambda *fields: command(
+        "train", *TRAIN, "--data.directory", data, "--epochs", "3", *fields
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,15 @@ def made(tmp_path_factory):
     """A finished run beside its data, to be copied."""
     root = tmp_path_factory.mktemp("made")
     make_images(root / "data")
-    line = [*TRAIN, "--data.directory", str(root / "data"), "--epochs", "3", "--workdir", str(root / "run")]
+    line = [
+        *TRAIN,
+        "--data.directory",
+        str(root / "data"),
+        "--epochs",
+        "3",
+        "--workdir",
+        str(root / "run"),
+    ]
     assert main(["train", *line]) == 0
     return root
 
@@ -63,12 +73,20 @@ def compiled(monkeypatch):
     ("harm", "message"),
     [
         (lambda data: shutil.rmtree(data / "test"), r"data/test is no folder"),
-        (lambda data: (data / "test" / "bee" / "03.png").write_bytes(b"no image"), r"test, example 8 \(.*test/bee/03.png\): 8 bytes"),
-        (lambda data: shutil.rmtree(data / "test" / "bee"), r"test has 1 classes and train 2; not in both: bee"),
+        (
+            lambda data: (data / "test" / "bee" / "03.png").write_bytes(b"no image"),
+            r"test, example 8 \(.*test/bee/03.png\): 8 bytes",
+        ),
+        (
+            lambda data: shutil.rmtree(data / "test" / "bee"),
+            r"test has 1 classes and train 2; not in both: bee",
+        ),
     ],
     ids=["no folder", "a broken image", "a class too few"],
 )
-def test_held_out_data_are_checked_before_anything_is_compiled_or_written(harm, message, train, command, data, tmp_path, monkeypatch):
+def test_held_out_data_are_checked_before_anything_is_compiled_or_written(
+    harm, message, train, command, data, tmp_path, monkeypatch
+):
     compiled(monkeypatch)
     harm(data)
     done = train()
@@ -82,7 +100,17 @@ def test_held_out_data_are_checked_before_anything_is_compiled_or_written(harm, 
 
 def test_an_empty_held_out_split_is_refused_at_the_start(command, tmp_path, monkeypatch):
     compiled(monkeypatch)
-    line = [*TRAIN, "--data.name", "synthetic", "--data.train-split", "train[:64]", "--data.test-split", "test[:0%]", "--steps", "3"]
+    line = [
+        *TRAIN,
+        "--data.name",
+        "synthetic",
+        "--data.train-split",
+        "train[:64]",
+        "--data.test-split",
+        "test[:0%]",
+        "--steps",
+        "3",
+    ]
     for name in ("train", "plan"):
         done = command(name, *line)
         assert done.returncode == 65
@@ -93,7 +121,9 @@ def test_an_empty_held_out_split_is_refused_at_the_start(command, tmp_path, monk
 def test_a_broken_held_out_image_is_left_out_where_such_are_to_be_skipped(train, data, tmp_path):
     (data / "test" / "bee" / "03.png").write_bytes(b"no image")
     assert train("--data.on-bad-example", "skip_and_count").returncode == 0
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [row["val/skipped"] for row in rows if "val/skipped" in row][-1] == 1
 
 
@@ -110,7 +140,7 @@ def test_a_training_image_that_breaks_in_mid_run_loses_no_step(train, data, tmp_
     done = train("--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
     assert done.returncode == 65
     assert re.search(r"example \d+ \(.*png\): no readable image", done.stderr)
-    assert Checkpoints(tmp_path / "run" / "checkpoints", keep=1, leads=False).steps() == [7]
+    assert Checkpoints(tmp_path / "run" / "checkpoints", keep=1, is_primary=False).steps() == [7]
     (tmp_path / "mended").touch()
     done = train("--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0")
     assert done.returncode == 0, done.stderr
@@ -118,14 +148,20 @@ def test_a_training_image_that_breaks_in_mid_run_loses_no_step(train, data, tmp_
 
 
 def test_a_start_that_fails_claims_nothing_and_the_corrected_line_runs(train, tmp_path):
-    for fields, code in ((["--init-from", "nowhere"], 78), (["--data.test-split", "validation"], 65), (["--seed", str(2**63)], 78)):
+    for fields, code in (
+        (["--init-from", "nowhere"], 78),
+        (["--data.test-split", "validation"], 65),
+        (["--seed", str(2**63)], 78),
+    ):
         done = train("--optimizer.learning-rate", "0.5", *fields)
         assert done.returncode == code, done.stderr
         assert not (tmp_path / "run" / "experiment.json").exists()
     assert train("--optimizer.learning-rate", "0.1").returncode == 0
 
 
-def test_weights_that_cannot_be_read_are_refused_before_the_workdir_is_claimed(train, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_read_are_refused_before_the_workdir_is_claimed(
+    train, tmp_path, monkeypatch
+):
     compiled(monkeypatch)
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     done = train("--init-from", "w.safetensors")
@@ -138,7 +174,9 @@ def test_a_second_start_of_a_live_run_leaves_its_experiment_untouched(tmp_path):
     first = Process(tmp_path, "--workdir", "run", "--import", "tests.faults.slow")
     first.until("compiled, and made the first step")
     before = (tmp_path / "run" / "experiment.json").read_bytes()
-    second = Process(tmp_path, "--workdir", "run", "--log-every-steps", "3", "--keep-checkpoints", "7")
+    second = Process(
+        tmp_path, "--workdir", "run", "--log-every-steps", "3", "--keep-checkpoints", "7"
+    )
     assert second.wait() == 75, second.text
     assert "another process is training in" in second.text
     assert (tmp_path / "run" / "experiment.json").read_bytes() == before
@@ -148,12 +186,18 @@ def test_a_second_start_of_a_live_run_leaves_its_experiment_untouched(tmp_path):
 def test_a_run_records_its_classes_sizes_and_fingerprints(finished):
     facts = json.loads((finished / "data.json").read_text())
     assert facts["class_names"] == ["ant", "bee"]
-    assert (facts["train"]["name"], facts["train"]["examples"], facts["test"]["examples"]) == ("train", 24, 10)
+    assert (facts["train"]["name"], facts["train"]["examples"], facts["test"]["examples"]) == (
+        "train",
+        24,
+        10,
+    )
     assert len(facts["train"]["fingerprint"]) == 16
     assert facts["train"]["fingerprint"] != facts["test"]["fingerprint"]
 
 
-def test_inference_needs_no_data_and_names_the_recorded_classes(made, finished, data, command, tmp_path):
+def test_inference_needs_no_data_and_names_the_recorded_classes(
+    made, finished, data, command, tmp_path
+):
     """The classes were renamed, such that their order is another, and then the data were moved away."""
     image = tmp_path / "image.png"
     shutil.copy(data / "test" / "bee" / "00.png", image)
@@ -185,7 +229,9 @@ def add(data):
 
 
 def replace_file(data):
-    (data / "train" / "bee" / "00.png").write_bytes((data / "train" / "bee" / "01.png").read_bytes() + b"\0")
+    (data / "train" / "bee" / "00.png").write_bytes(
+        (data / "train" / "bee" / "01.png").read_bytes() + b"\0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +242,9 @@ def replace_file(data):
         (replace_file, "train: files of other names or sizes"),
     ],
 )
-def test_a_run_is_not_resumed_with_other_data_unless_that_is_accepted(harm, message, train, finished, data, tmp_path):
+def test_a_run_is_not_resumed_with_other_data_unless_that_is_accepted(
+    harm, message, train, finished, data, tmp_path
+):
     assert train().returncode == 0  # the same images elsewhere are the same data
     before = {file.name: file.read_bytes() for file in finished.iterdir() if file.is_file()}
     harm(data)
@@ -217,16 +265,24 @@ def test_a_process_whose_data_differ_is_named_before_the_first_step(tmp_path):
     (roots[1] / "train" / "bee" / "03.png").unlink()
     place = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     processes = [
-        Process(tmp_path, *TRAIN[1:], "--data.directory", str(root), **place, JAX_PROCESS_ID=str(number))
+        Process(
+            tmp_path, *TRAIN[1:], "--data.directory", str(root), **place, JAX_PROCESS_ID=str(number)
+        )
         for number, root in enumerate(roots)
     ]
     assert [process.wait(60) for process in processes] == [78, 78]
     for process in processes:
-        assert re.search(r"the processes of this run are not alike: data train is .* but on process [01] on ", process.text)
+        assert re.search(
+            r"the processes of this run are not alike: data train is .* but on process [01] on ",
+            process.text,
+        )
 
 
 def test_a_stray_file_in_a_checkpoint_is_no_damage(train, finished):
-    newest = max((path for path in (finished / "checkpoints").iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    newest = max(
+        (path for path in (finished / "checkpoints").iterdir() if path.name.isdigit()),
+        key=lambda path: int(path.name),
+    )
     (newest / ".DS_Store").write_bytes(b"\0" * 6148)
     (newest / ".ipynb_checkpoints").mkdir()
     (newest / ".ipynb_checkpoints" / "notes").write_text("")
@@ -240,7 +296,11 @@ def test_a_stray_file_in_a_checkpoint_is_no_damage(train, finished):
 def test_a_run_without_an_intact_checkpoint_begins_anew_only_if_told_to(train, finished):
     for manifest in (finished / "checkpoints").glob("*.sha256.json"):
         largest = max(
-            (file for file in (finished / "checkpoints" / manifest.name.partition(".")[0]).rglob("*") if file.is_file()),
+            (
+                file
+                for file in (finished / "checkpoints" / manifest.name.partition(".")[0]).rglob("*")
+                if file.is_file()
+            ),
             key=lambda file: file.stat().st_size,
         )
         largest.write_bytes(largest.read_bytes()[:-1])
@@ -252,7 +312,9 @@ def test_a_run_without_an_intact_checkpoint_begins_anew_only_if_told_to(train, f
         assert "no checkpoint is left to go on from" in done.stderr
         assert "--from-scratch" in done.stderr
     assert (finished / "metrics.jsonl").read_bytes() == metrics
-    assert {path for path in before if "checkpoints" in path} <= {str(path) for path in finished.rglob("*")}
+    assert {path for path in before if "checkpoints" in path} <= {
+        str(path) for path in finished.rglob("*")
+    }
     done = train("--epochs", "4", "--from-scratch")
     assert done.returncode == 0, done.stderr
     assert "it is kept as 9.damaged" in done.stderr
@@ -284,12 +346,16 @@ def test_a_class_of_any_name_is_drawn_as_it_is_called(name, command, tmp_path):
     make_images(tmp_path / "data", ("ant", name))
     done = command("train", *TRAIN, "--data.directory", "data", "--epochs", "2")
     assert done.returncode == 0, done.stderr
-    assert {"curves.png", "mistakes.png", "index.html"} <= {file.name for file in (tmp_path / "run" / "report").iterdir()}
+    assert {"curves.png", "mistakes.png", "index.html"} <= {
+        file.name for file in (tmp_path / "run" / "report").iterdir()
+    }
     assert command("report", "run").returncode == 0
     assert command("data", "show", *TRAIN[:-2], "--data.directory", "data").returncode == 0
 
 
-def test_a_drawing_that_fails_is_a_warning_and_the_run_is_complete(train, monkeypatch, tmp_path, caplog):
+def test_a_drawing_that_fails_is_a_warning_and_the_run_is_complete(
+    train, monkeypatch, tmp_path, caplog
+):
     def fails(*_):
         raise RuntimeError("no font")
 
@@ -306,7 +372,9 @@ def test_a_drawing_that_fails_is_a_warning_and_the_run_is_complete(train, monkey
     assert "this run is complete at step 9" in done.stderr
 
 
-def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(train, tmp_path, monkeypatch, caplog):
+def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(
+    train, tmp_path, monkeypatch, caplog
+):
     refused, original = [], epath.gpath._GPath.rmtree
 
     def refuse(path, *rest, **options):
@@ -319,8 +387,14 @@ def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(tr
     done = train("--keep-checkpoints", "1", "--epochs", "4", "--checkpoint-every-epochs", "1")
     assert done.returncode == 0, done.stderr
     assert len(refused) == 2
-    assert re.search(r"checkpoint 3 in .* cannot be deleted: .*Permission denied; it is tried again after the next save", caplog.text)
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["12", "12.sha256.json"]
+    assert re.search(
+        r"checkpoint 3 in .* cannot be deleted: .*Permission denied; it is tried again after the next save",
+        caplog.text,
+    )
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "12",
+        "12.sha256.json",
+    ]
 
 
 def test_one_image_of_each_class_is_decoded_at_the_start(train, data, monkeypatch):
@@ -348,7 +422,9 @@ def test_an_evaluation_on_other_held_out_data_says_so(finished, data, command):
     assert json.loads(done.stdout)["count"] == 11
 
 
-def test_names_that_are_not_utf_8_pass_through_training_report_prediction_and_preparation(command, tmp_path):
+def test_names_that_are_not_utf_8_pass_through_training_report_prediction_and_preparation(
+    command, tmp_path
+):
     """They ended a finished training, `predict` and `data prepare` in tracebacks."""
     root = os.fsencode(make_images(tmp_path / "data"))
     for split in (b"train", b"test"):
@@ -374,10 +450,15 @@ def test_names_that_are_not_utf_8_pass_through_training_report_prediction_and_pr
         assert done.returncode == 0, (arguments, done.stderr)
 
 
-def test_the_length_that_a_finished_run_was_given_is_what_it_asks_for_more_of(command, data, tmp_path):
+def test_the_length_that_a_finished_run_was_given_is_what_it_asks_for_more_of(
+    command, data, tmp_path
+):
     line = ["train", *TRAIN, "--data.directory", str(data), "--steps", "2"]
     assert command(*line).returncode == 0
-    assert "this run is complete at step 2; for a longer one, ask for more --steps (it has 2)" in command(*line).stderr
+    assert (
+        "this run is complete at step 2; for a longer one, ask for more --steps (it has 2)"
+        in command(*line).stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["model.h5", "w.pth", "model.keras"])
@@ -385,26 +466,39 @@ def test_a_file_of_another_project_as_initial_weights_is_referred_to_convert(tra
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     done = train("--init-from", name)
     assert done.returncode == 65
-    assert f"convert it first: inception-jax convert {name} --from PROJECT --model NAME" in done.stderr
+    assert (
+        f"convert it first: inception-jax convert {name} --from PROJECT --model NAME" in done.stderr
+    )
 
 
-def test_weights_of_another_network_are_refused_before_compiling_with_both_names(train, tmp_path, monkeypatch):
+def test_weights_of_another_network_are_refused_before_compiling_with_both_names(
+    train, tmp_path, monkeypatch
+):
     from inception_jax.config import Data, Model
-    from inception_jax.weights import file
+    from inception_jax.weights import files as file
     from inception_jax.weights.cards import Card
     from tests.invented import variables
 
     network = inception_jax.create("mnist_bn", num_classes=10)
-    file.save(tmp_path / "w.safetensors", Card(Model("mnist_bn"), Data(image_size=28), 10, tuple("abcdefghij")), variables(network))
+    file.save(
+        tmp_path / "w.safetensors",
+        Card(Model("mnist_bn"), Data(image_size=28), 10, tuple("abcdefghij")),
+        variables(network),
+    )
     compiled(monkeypatch)
     done = train("--init-from", "w.safetensors")
     assert done.returncode == 78
     text = " ".join(done.stderr.split())
-    assert "arrays of w.safetensors, mnist_bn (paper) of 10 classes has a name and a shape of one (paper) of 2 classes" in text
+    assert (
+        "arrays of w.safetensors, mnist_bn (paper) of 10 classes has a name and a shape of one (paper) of 2 classes"
+        in text
+    )
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_read(train, data, tmp_path, nested):
+def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_read(
+    train, data, tmp_path, nested
+):
     """Of a run whose data were not recorded nothing else says so; of one whose data were, the number of examples does."""
     assert train("--epochs", "2").returncode == 0
     config = json.loads((tmp_path / "run" / "experiment.json").read_text())
@@ -417,10 +511,21 @@ def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_r
     done = train("--epochs", "4")
     assert done.returncode == (78 if nested else 0), done.stderr
     if nested:
-        assert "which did not read folders within that of a class, and 1 of the training files are in such" in done.stderr
+        assert (
+            "which did not read folders within that of a class, and 1 of the training files are in such"
+            in done.stderr
+        )
     else:
-        assert done.stderr.count("its fields keep their meaning (format 2): images are not turned by EXIF") == 1
-        assert json.loads((tmp_path / "run" / "experiment.json").read_text())["data"]["orientation"] == "ignore"
+        assert (
+            done.stderr.count(
+                "its fields keep their meaning (format 2): images are not turned by EXIF"
+            )
+            == 1
+        )
+        assert (
+            json.loads((tmp_path / "run" / "experiment.json").read_text())["data"]["orientation"]
+            == "ignore"
+        )
 
 
 def test_data_check_counts_the_images_that_have_an_orientation(command, data):
@@ -432,6 +537,11 @@ def test_data_check_counts_the_images_that_have_an_orientation(command, data):
         path = data / "train" / "ant" / f"{i:02d}.png"
         Image.open(path).save(path, exif=exif)
     line = ["data", "check", *TRAIN[:-2], "--data.directory", str(data)]
-    assert "train: 24 examples of 2 classes, 12 to 12 of each; 3 with an EXIF orientation: they are turned upright" in command(*line).stdout
+    assert (
+        "train: 24 examples of 2 classes, 12 to 12 of each; 3 with an EXIF orientation: they are turned upright"
+        in command(*line).stdout
+    )
     said = command(*line, "--data.orientation", "ignore").stdout
-    assert "3 with an EXIF orientation: they are taken as they lie (data.orientation ignore)" in said
+    assert (
+        "3 with an EXIF orientation: they are taken as they lie (data.orientation ignore)" in said
+    )

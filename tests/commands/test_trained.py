@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.checkpoint import Checkpoints
+from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.cli import main
 from inception_jax.commands.train import initial_from
 from inception_jax.data.source import DataError
-from inception_jax.evaluation.imagenet import numbers
-from inception_jax.workdir import following, members, opened
+from inception_jax.evaluation.imagenet import parse_image_numbers
+from inception_jax.trainer.runs import follow_checkpoints, list_members, open_run
 
 RECIPE = """
 from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
@@ -53,7 +53,9 @@ def data(tmp_path_factory):
             folder.mkdir(parents=True)
             for i in range(count):
                 number += split == "test"
-                image = np.clip(rng.normal(60 + 60 * label, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+                image = np.clip(rng.normal(60 + 60 * label, 30, (32, 32, 3)), 0, 255).astype(
+                    np.uint8
+                )
                 file = f"ILSVRC2012_val_{number:08d}.PNG" if split == "test" else f"{i}.png"
                 Image.fromarray(image).save(folder / file)
     return root
@@ -78,16 +80,23 @@ def evaluated(*arguments, capsys):
 
 
 def test_multi_crop_and_multi_size_evaluation_counts_every_image_once(trained, capsys):
-    for options in ([], ["--crops", "6", "--sizes", "32", "40"], ["--crops", "10"], ["--sizes", "48"]):
+    for options in (
+        [],
+        ["--crops", "6", "--sizes", "32", "40"],
+        ["--crops", "10"],
+        ["--sizes", "48"],
+    ):
         assert evaluated(trained / "1", *options, capsys=capsys)["count"] == 21
 
 
 def test_evaluate_prints_valid_json_with_null_for_what_is_not_a_number(trained, tmp_path, capsys):
     """Of a network whose parameters are NaN: nothing is known of its likelihood and calibration, and nothing is right."""
     shutil.copytree(trained / "1", tmp_path / "run")
-    workdir, _, state = opened(str(tmp_path / "run"), whole=True)
+    workdir, _, state = open_run(str(tmp_path / "run"), with_optimizer=True)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-    checkpoints.save(7, state.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params)))
+    checkpoints.save(
+        7, state.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+    )
     checkpoints.close()
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--json", "--health"]) == 0
@@ -96,14 +105,19 @@ def test_evaluate_prints_valid_json_with_null_for_what_is_not_a_number(trained, 
         raise AssertionError(f"{token} is no JSON")
 
     results = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=refuse)
-    assert (results["nll"], results["calibration_error"], results["top1"], results["count"]) == (None, None, 0.0, 21)
+    assert (results["nll"], results["calibration_error"], results["top1"], results["count"]) == (
+        None,
+        None,
+        0.0,
+        21,
+    )
     json.loads((tmp_path / "run" / "health.json").read_text(), parse_constant=refuse)
     assert main(["report", str(tmp_path / "run")]) == 0
 
 
 def test_evaluate_treats_an_ensemble_folder_as_the_list_of_its_members(trained, tmp_path, capsys):
-    assert [Path(path).name for path in members(str(trained))] == ["1", "2", "3"]
-    assert [opened(path).run.config.seed for path in members(str(trained))] == [1, 2, 3]
+    assert [Path(path).name for path in list_members(str(trained))] == ["1", "2", "3"]
+    assert [open_run(path).run.config.seed for path in list_members(str(trained))] == [1, 2, 3]
     table = tmp_path / "results.csv"
     together = evaluated(trained, "--csv", table, capsys=capsys)
     assert together == evaluated(trained / "1", trained / "2", trained / "3", capsys=capsys)
@@ -111,7 +125,9 @@ def test_evaluate_treats_an_ensemble_folder_as_the_list_of_its_members(trained, 
     rows = list(csv.DictReader(table.open()))
     assert [row["model"].count("+") for row in rows] == [2, 0]
     one = str(trained / "1")
-    assert evaluated(f"{one}@6", f"{one}@3", capsys=capsys)["top1"] == pytest.approx(evaluated(one, capsys=capsys)["top1"], abs=0.5)
+    assert evaluated(f"{one}@6", f"{one}@3", capsys=capsys)["top1"] == pytest.approx(
+        evaluated(one, capsys=capsys)["top1"], abs=0.5
+    )
     assert main(["evaluate", str(trained), "--follow"]) == 78
     assert main(["evaluate", str(trained), "--health"]) == 78
     assert main(["train", str(trained.parent / "three.py"), "--seed", "4"]) == 78
@@ -128,7 +144,9 @@ def test_evaluate_treats_an_ensemble_folder_as_the_list_of_its_members(trained, 
         (["RUN", "--every", "-1"], 2, "-1 is below 1"),
     ],
 )
-def test_evaluate_refuses_bad_arguments_with_an_exit_code_and_a_message(trained, capsys, arguments, code, message):
+def test_evaluate_refuses_bad_arguments_with_an_exit_code_and_a_message(
+    trained, capsys, arguments, code, message
+):
     line = [word.replace("RUN", str(trained / "1")) for word in arguments]
     try:
         found = main(["evaluate", *line])
@@ -149,7 +167,16 @@ def test_evaluate_excludes_listed_images_and_scores_reassessed_labels(trained, t
     listed.write_text("2\n20\n40000\n")
     labels = [[] if number % 5 == 0 else [number % 3, 2] for number in range(1, 22)]
     real.write_text(json.dumps(labels))
-    found = evaluated(trained / "1", "--exclude", listed, "--real", real, "--output", tmp_path / "all.npz", capsys=capsys)
+    found = evaluated(
+        trained / "1",
+        "--exclude",
+        listed,
+        "--real",
+        real,
+        "--output",
+        tmp_path / "all.npz",
+        capsys=capsys,
+    )
     assert found["count"] == 19
     whole = evaluated(trained / "1", "--output", tmp_path / "whole.npz", capsys=capsys)
     assert whole["count"] == 21
@@ -174,7 +201,9 @@ def test_evaluate_excludes_listed_images_and_scores_reassessed_labels(trained, t
         ("--real", json.dumps([[]] * 21), "not one of 21 images has reassessed labels"),
     ],
 )
-def test_evaluate_refuses_invalid_exclusion_and_reassessed_label_files(trained, tmp_path, capsys, flag, text, message):
+def test_evaluate_refuses_invalid_exclusion_and_reassessed_label_files(
+    trained, tmp_path, capsys, flag, text, message
+):
     file = tmp_path / "list"
     if text:
         file.write_text(text)
@@ -186,21 +215,26 @@ def test_image_numbers_come_from_imagenet_file_names_and_other_names_are_refused
     from inception_jax.data.folder import FolderSource
 
     with pytest.raises(DataError, match="ILSVRC2012_val_00000001"):
-        numbers(FolderSource("train", str(data)))
-    assert list(numbers(FolderSource("test", str(data)))) == list(range(1, 22))
+        parse_image_numbers(FolderSource("train", str(data)))
+    assert list(parse_image_numbers(FolderSource("test", str(data)))) == list(range(1, 22))
 
 
 def test_following_a_run_yields_each_checkpoint_as_it_appears(trained, tmp_path):
     whole, copy = trained / "1", tmp_path / "run"
-    steps = sorted(int(path.name) for path in (whole / "checkpoints").iterdir() if path.name.isdigit())
+    steps = sorted(
+        int(path.name) for path in (whole / "checkpoints").iterdir() if path.name.isdigit()
+    )
     assert steps == [3, 6]
     shutil.copytree(whole, copy, ignore=shutil.ignore_patterns("checkpoints"))
     (copy / "checkpoints").mkdir()
-    found = following(str(copy), every=0.05)
+    found = follow_checkpoints(str(copy), every=0.05)
 
     def arrives(step):
         shutil.copytree(whole / "checkpoints" / str(step), copy / "checkpoints" / str(step))
-        shutil.copy(whole / "checkpoints" / f"{step}.sha256.json", copy / "checkpoints" / f"{step}.sha256.json")
+        shutil.copy(
+            whole / "checkpoints" / f"{step}.sha256.json",
+            copy / "checkpoints" / f"{step}.sha256.json",
+        )
 
     arrives(3)
     assert int(next(found).state.step) == 3
@@ -210,8 +244,10 @@ def test_following_a_run_yields_each_checkpoint_as_it_appears(trained, tmp_path)
         next(found)
 
 
-def test_following_a_run_retries_a_checkpoint_once_after_its_read_fails(trained, tmp_path, monkeypatch):
-    from inception_jax.checkpoint import CheckpointError, Checkpoints
+def test_following_a_run_retries_a_checkpoint_once_after_its_read_fails(
+    trained, tmp_path, monkeypatch
+):
+    from inception_jax.checkpointing.checkpoints import CheckpointError, Checkpoints
 
     copy, restore, tried = tmp_path / "run", Checkpoints.restore, []
     shutil.copytree(trained / "1", copy)
@@ -223,7 +259,7 @@ def test_following_a_run_retries_a_checkpoint_once_after_its_read_fails(trained,
         return restore(self, step, target)
 
     monkeypatch.setattr(Checkpoints, "restore", going)
-    assert [int(opened.state.step) for opened in following(str(copy), every=0.01)] == [6]
+    assert [int(run.state.step) for run in follow_checkpoints(str(copy), every=0.01)] == [6]
     assert tried == [6, 6]
 
     def broken(self, step, target):
@@ -231,26 +267,45 @@ def test_following_a_run_retries_a_checkpoint_once_after_its_read_fails(trained,
 
     monkeypatch.setattr(Checkpoints, "restore", broken)
     with pytest.raises(CheckpointError):  # the second time it is no accident
-        next(following(str(copy), every=0.01))
+        next(follow_checkpoints(str(copy), every=0.01))
 
 
 def test_evaluate_with_follow_ends_when_the_run_is_complete(trained, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(trained / "1"), "--follow", "--every", "1"]) == 0
-    assert re.fullmatch(r"step 6: top-1 .*\(21 examples; 95 % intervals\)\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"step 6: top-1 .*\(21 examples; 95 % intervals\)\n", capsys.readouterr().out
+    )
 
 
-def test_the_features_command_writes_pooled_features_and_end_points_of_the_network(trained, data, tmp_path, capsys):
+def test_the_features_command_writes_pooled_features_and_end_points_of_the_network(
+    trained, data, tmp_path, capsys
+):
     file = tmp_path / "features.npz"
     assert main(["features", str(trained / "1"), str(data / "test"), "--output", str(file)]) == 0
-    _, run, state = opened(str(trained / "1"))
+    _, run, state = open_run(str(trained / "1"))
     pixels = np.stack([run.pixels(run.test_source[i]) for i in range(21)])
     images = run.prepare_evaluation(pixels)
     with np.load(file) as kept:
-        assert [Path(name).name for name in kept["images"]] == [f"ILSVRC2012_val_{i:08d}.PNG" for i in range(1, 22)]
+        assert [Path(name).name for name in kept["images"]] == [
+            f"ILSVRC2012_val_{i:08d}.PNG" for i in range(1, 22)
+        ]
         pooled = np.asarray(run.network.clone(num_classes=0).apply(state.variables, images).logits)
         np.testing.assert_allclose(kept["features"], pooled, rtol=1e-5, atol=1e-6)
-    assert main(["features", str(trained / "1"), str(data / "test" / "ant"), "--end-point", "Mixed", "--output", str(file)]) == 0
+    assert (
+        main(
+            [
+                "features",
+                str(trained / "1"),
+                str(data / "test" / "ant"),
+                "--end-point",
+                "Mixed",
+                "--output",
+                str(file),
+            ]
+        )
+        == 0
+    )
     with np.load(file) as kept:
         outputs = run.network.apply(state.variables, images[:7], end_points=("Mixed",))
         wanted = np.asarray(outputs.end_points["Mixed"])
@@ -280,11 +335,13 @@ def test_a_stablehlo_export_runs_without_inception_jax_flax_and_optax(trained, t
     file = tmp_path / "network.stablehlo"
     assert main(["export", str(trained / "1"), "--pixels", "--output", str(file)]) == 0
     assert float(re.search(r"differs by (\S+) at most", capsys.readouterr().out)[1]) < 1e-6
-    _, run, state = opened(str(trained / "1"))
+    _, run, state = open_run(str(trained / "1"))
     pixels = np.stack([run.pixels(run.test_source[i]) for i in range(7)])
     np.save(tmp_path / "pixels.npy", pixels)
     line = [sys.executable, "-c", ALONE, file, tmp_path / "pixels.npy", tmp_path / "out.npz"]
-    done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    done = subprocess.run(
+        line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     wanted = np.asarray(run.predict_step(state.variables, pixels))
     with np.load(tmp_path / "out.npz") as found:
@@ -292,7 +349,9 @@ def test_a_stablehlo_export_runs_without_inception_jax_flax_and_optax(trained, t
         np.testing.assert_allclose(found["seven"], wanted, atol=1e-6)
 
 
-def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(trained, data, tmp_path, capsys):
+def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(
+    trained, data, tmp_path, capsys
+):
     file, images = tmp_path / "w.safetensors", str(data / "test" / "bee")
     assert main(["export", str(trained / "1"), "--to", "safetensors", "--output", str(file)]) == 0
     assert main(["verify", str(file)]) == 0
@@ -303,10 +362,12 @@ def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(t
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1]
     assert {guess["class"] for guess in found[0][0]["classes"]} == {"ant", "bee", "cat"}
-    _, run, state = opened(str(trained / "1"))
+    _, run, state = open_run(str(trained / "1"))
     begun = initial_from(str(file), run)[0]()
     assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().err)
-    for one, other in zip(jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True):
+    for one, other in zip(
+        jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 
@@ -328,7 +389,9 @@ def test_report_groups_runs_that_differ_only_in_seed(trained, tmp_path, capsys):
     assert "group" in (tmp_path / "index.html").read_text()
 
 
-def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(trained, data, tmp_path, capsys):
+def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(
+    trained, data, tmp_path, capsys
+):
     fewer = tmp_path / "data"
     shutil.copytree(data, fewer, ignore=shutil.ignore_patterns("cat"))
     recipe = tmp_path / "recipe.py"
@@ -336,7 +399,10 @@ def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(tr
     assert main(["train", str(recipe), "--workdir", str(tmp_path / "run"), "--steps", "1"]) == 0
     assert main(["evaluate", str(trained / "1"), str(tmp_path / "run")]) == 65
     said = capsys.readouterr().err
-    assert f"{trained / '1'} scored 21 examples of 3 classes, {tmp_path / 'run'} 14 examples of 2 classes" in said
+    assert (
+        f"{trained / '1'} scored 21 examples of 3 classes, {tmp_path / 'run'} 14 examples of 2 classes"
+        in said
+    )
     # And a checkpoint of other classes than the data has now.
     stored = json.loads((trained / "1" / "experiment.json").read_text())
     other = tmp_path / "other"

@@ -7,7 +7,13 @@ import numpy as np
 
 FILE = Path(__file__).with_name("tensorflow.npz")
 AMOUNTS = {"brightness": 0.1, "saturation": 1.4, "hue": -0.17, "contrast": 0.6}
-ORDERS = {"slim_0": "BSHC", "slim_1": "SBCH", "slim_2": "CHBS", "slim_3": "HSCB", "original_1": "BCSH"}
+ORDERS = {
+    "slim_0": "BSHC",
+    "slim_1": "SBCH",
+    "slim_2": "CHBS",
+    "slim_3": "HSCB",
+    "original_1": "BCSH",
+}
 SIZES = (41, 71)
 FIXED = 100
 """Resized pixels are stored times this, as integers."""
@@ -38,8 +44,12 @@ def record() -> None:
         shape = (size, size)
         found[f"bilinear_{size}"] = tf.image.resize(large, shape).numpy()
         found[f"antialias_{size}"] = tf.image.resize(large, shape, antialias=True).numpy()
-        found[f"bicubic_antialias_{size}"] = tf.image.resize(large, shape, "bicubic", antialias=True).numpy()
-        found[f"tf1_bilinear_{size}"] = tf.compat.v1.image.resize_bilinear(large[None], shape)[0].numpy()
+        found[f"bicubic_antialias_{size}"] = tf.image.resize(
+            large, shape, "bicubic", antialias=True
+        ).numpy()
+        found[f"tf1_bilinear_{size}"] = tf.compat.v1.image.resize_bilinear(large[None], shape)[
+            0
+        ].numpy()
         found[f"area_{size}"] = tf.image.resize(large, shape, "area").numpy()
     for name in found:  # fixed point takes half the room
         if name.split("_")[-1].isdecimal() and name not in ORDERS:

@@ -12,7 +12,11 @@ from inception_jax.data.source import DataError
 from tests.data.record_tensorflow import FILE, FIXED, SIZES
 
 RNG = np.random.default_rng(0)
-PHOTO = np.asarray(Image.fromarray(RNG.integers(0, 256, (24, 32, 3), np.uint8)).resize((160, 120), Image.Resampling.BICUBIC))
+PHOTO = np.asarray(
+    Image.fromarray(RNG.integers(0, 256, (24, 32, 3), np.uint8)).resize(
+        (160, 120), Image.Resampling.BICUBIC
+    )
+)
 
 
 def resize(pixels, size, rule):
@@ -42,13 +46,17 @@ def test_jpeg_decoding_matches_pillow_within_a_grey_level():
 
 @pytest.mark.parametrize("rule", ["area", "antialias"])
 def test_downscaling_agrees_with_pillows_antialiased_filter(rule):
-    reference = np.asarray(Image.fromarray(PHOTO).resize((60, 60), Image.Resampling.BILINEAR), np.int32)
+    reference = np.asarray(
+        Image.fromarray(PHOTO).resize((60, 60), Image.Resampling.BILINEAR), np.int32
+    )
     assert np.abs(resize(PHOTO, 60, rule) - reference).mean() < (4 if rule == "area" else 1e-9)
 
 
 def test_bilinear_area_and_antialias_upscaling_match_pillows_bilinear_filter():
     small = PHOTO[:8, :8]
-    reference = np.asarray(Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR), np.int32)
+    reference = np.asarray(
+        Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR), np.int32
+    )
     for rule in ("bilinear", "area", "antialias"):
         assert np.abs(resize(small, 32, rule) - reference).max() <= 1
 
@@ -72,7 +80,14 @@ TENSORFLOW = np.load(FILE)
 
 
 @pytest.mark.parametrize(
-    ("rule", "worst"), [("bilinear", 1), ("antialias", 1), ("tf1_bilinear", 0.51), ("area", 0.51), ("bicubic_antialias", 1.05)]
+    ("rule", "worst"),
+    [
+        ("bilinear", 1),
+        ("antialias", 1),
+        ("tf1_bilinear", 0.51),
+        ("area", 0.51),
+        ("bicubic_antialias", 1.05),
+    ],
 )
 def test_resizing_matches_tensorflow(rule, worst):
     """Within the rounding to bytes; Pillow rounds after the rows and again after the columns."""
@@ -88,14 +103,20 @@ def photographs():
     return [Image.fromarray(image[20:395, 70:570]) for image in load_sample_images().images]
 
 
-@pytest.mark.parametrize(("size", "rule"), [(299, "area"), *((size, "antialias") for size in (32, 75, 128, 224, 299, 448))])
+@pytest.mark.parametrize(
+    ("size", "rule"),
+    [(299, "area"), *((size, "antialias") for size in (32, 75, 128, 224, 299, 448))],
+)
 def test_decoded_and_resized_photographs_match_pillow_within_a_grey_level(photographs, size, rule):
     """`bilinear` is another filter: at 299 pixels 0.8 levels off on the flower, and 3.3 on the tiles of the temple's roof."""
     differences = []
     for photograph in photographs:
         file = io.BytesIO()
         photograph.save(file, "JPEG", quality=92)
-        reference = np.asarray(Image.open(file).convert("RGB").resize((size, size), Image.Resampling.BILINEAR), np.int32)
+        reference = np.asarray(
+            Image.open(file).convert("RGB").resize((size, size), Image.Resampling.BILINEAR),
+            np.int32,
+        )
         differences.append(np.abs(resize(decode(file.getvalue()), size, rule) - reference).mean())
     assert np.mean(differences) < 1
 
@@ -114,7 +135,11 @@ KINDS = [
 def test_decoding_a_box_of_a_jpeg_equals_cropping_the_whole_image(photographs, options):
     """Bit for bit, though what lies below it is not decoded."""
     rng = np.random.default_rng(0)
-    for photograph in (photographs[0], photographs[1].resize((333, 251)), photographs[1].convert("L")):
+    for photograph in (
+        photographs[0],
+        photographs[1].resize((333, 251)),
+        photographs[1].convert("L"),
+    ):
         file = io.BytesIO()
         photograph.save(file, "JPEG", quality=92, **options)
         for trailer in (b"", b"trailing"):
@@ -122,7 +147,12 @@ def test_decoding_a_box_of_a_jpeg_equals_cropping_the_whole_image(photographs, o
             whole = decode(data)
             for _ in range(20):
                 height, width = rng.integers(1, whole.shape[0]), rng.integers(1, whole.shape[1])
-                box = Box(int(rng.integers(whole.shape[0] - height)), int(rng.integers(whole.shape[1] - width)), int(height), int(width))
+                box = Box(
+                    int(rng.integers(whole.shape[0] - height)),
+                    int(rng.integers(whole.shape[1] - width)),
+                    int(height),
+                    int(width),
+                )
                 expected = whole[box.top : box.top + height, box.left : box.left + width]
                 np.testing.assert_array_equal(decode(data, lambda *_, box=box: box), expected)
 
@@ -132,7 +162,11 @@ def test_jpeg_rows_below_the_requested_box_are_not_decoded(photographs, monkeypa
     photographs[0].save(file, "JPEG", quality=92)
     heights = []
     original = module.simplejpeg.decode_jpeg
-    monkeypatch.setattr(module.simplejpeg, "decode_jpeg", lambda *args, **kw: heights.append(len(found := original(*args, **kw))) or found)
+    monkeypatch.setattr(
+        module.simplejpeg,
+        "decode_jpeg",
+        lambda *args, **kw: heights.append(len(found := original(*args, **kw))) or found,
+    )
     assert decode(file.getvalue(), lambda *_: Box(10, 20, 100, 200)).shape == (100, 200, 3)
     assert heights == [128]
 
@@ -152,7 +186,9 @@ def test_decode_accepts_stray_bytes_that_libjpeg_warns_about():
     assert np.abs(decode(strayed).astype(int) - decode(data)).mean() < 1
 
 
-@pytest.mark.parametrize("data", [b"", b"not an image", encoded("JPEG")[:200], encoded("PNG")[:100]])
+@pytest.mark.parametrize(
+    "data", [b"", b"not an image", encoded("JPEG")[:200], encoded("PNG")[:100]]
+)
 def test_the_error_for_unreadable_images_shows_their_length_and_beginning(data):
     with pytest.raises(DataError, match=f"{len(data)} bytes that begin with"):
         decode(data)
@@ -217,7 +253,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(kind, monkeypatch)
 
 
 SIDES = np.zeros((8, 16, 3), np.uint8)
-SIDES[:4, :8], SIDES[4:, :8], SIDES[:4, 8:], SIDES[4:, 8:] = (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)
+SIDES[:4, :8], SIDES[4:, :8], SIDES[:4, 8:], SIDES[4:, 8:] = (
+    (250, 0, 0),
+    (0, 250, 0),
+    (0, 0, 250),
+    (250, 250, 250),
+)
 
 
 UNDO = {
@@ -232,7 +273,12 @@ def turned(kind, orientation):
     image, exif, file = Image.fromarray(SIDES), Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
     stored = image if undo is None else image.transpose(undo)
-    stored.save(file, kind, exif=exif, **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {}))
+    stored.save(
+        file,
+        kind,
+        exif=exif,
+        **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {}),
+    )
     return file.getvalue(), np.asarray(stored)
 
 
@@ -243,7 +289,7 @@ def test_images_are_turned_as_their_exif_orientation_says(kind, orientation):
     assert np.abs(decode(data).astype(int) - SIDES).mean() < 8
     if kind != "TIFF":  # Pillow turns those by itself
         assert np.abs(decode(data, orientation="ignore").astype(int) - stored).mean() < 8
-    assert module.is_turned(data) is (orientation > 1)
+    assert module.has_exif_rotation(data) is (orientation > 1)
 
 
 def test_a_part_of_a_turned_jpeg_is_a_part_of_the_upright_image():
@@ -255,9 +301,11 @@ def test_a_part_of_a_turned_jpeg_is_a_part_of_the_upright_image():
 
 def test_an_unreadable_exif_leaves_a_jpeg_as_it_lies():
     data, stored = turned("JPEG", 6)
-    broken = data.replace(b"Exif\0\0II*\0", b"Exif\0\0XX*\0").replace(b"Exif\0\0MM\0*", b"Exif\0\0XX\0*")
+    broken = data.replace(b"Exif\0\0II*\0", b"Exif\0\0XX*\0").replace(
+        b"Exif\0\0MM\0*", b"Exif\0\0XX\0*"
+    )
     assert decode(broken).shape == stored.shape
-    assert not module.is_turned(b"no image")
+    assert not module.has_exif_rotation(b"no image")
 
 
 def saved(pixels, kind, **options):
@@ -276,7 +324,9 @@ def saved(pixels, kind, **options):
     ],
 )  # fmt: skip
 def test_depths_that_map_to_no_8_bits_are_refused(pixels, kind):
-    with pytest.raises(DataError, match="nothing says what is black and what is white: save it with 8 or 16 bits"):
+    with pytest.raises(
+        DataError, match="nothing says what is black and what is white: save it with 8 or 16 bits"
+    ):
         decode(saved(pixels, kind))
 
 
@@ -296,12 +346,16 @@ def test_16_bits_a_colour_are_scaled_within_a_grey_level():
 
 def test_the_first_image_of_a_phones_file_is_taken():
     file = io.BytesIO()
-    Image.fromarray(PHOTO).save(file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO[::-1])], quality=95)
+    Image.fromarray(PHOTO).save(
+        file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO[::-1])], quality=95
+    )
     assert np.abs(decode(file.getvalue()).astype(int) - PHOTO).mean() < 8  # of the other image 60
     exif = Image.Exif()
     exif[0x0112] = 3
     file = io.BytesIO()
-    Image.fromarray(PHOTO[::-1, ::-1]).save(file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO)], quality=95, exif=exif)
+    Image.fromarray(PHOTO[::-1, ::-1]).save(
+        file, "MPO", save_all=True, append_images=[Image.fromarray(PHOTO)], quality=95, exif=exif
+    )
     assert np.abs(decode(file.getvalue()).astype(int) - PHOTO).mean() < 8  # of the other image 60
 
 
@@ -310,14 +364,20 @@ def with_scans(count):
     file = io.BytesIO()
     Image.fromarray(PHOTO).save(file, "JPEG", progressive=True, quality=50)
     data = file.getvalue()
-    last = data.rindex(b"\xff\xc4") if data.rindex(b"\xff\xc4") > data.rindex(b"\xff\xda") else data.rindex(b"\xff\xda")
+    last = (
+        data.rindex(b"\xff\xc4")
+        if data.rindex(b"\xff\xc4") > data.rindex(b"\xff\xda")
+        else data.rindex(b"\xff\xda")
+    )
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatch):
     assert decode(with_scans(1)).shape == PHOTO.shape
     monkeypatch.setattr(module.simplejpeg, "decode_jpeg", None)
-    with pytest.raises(DataError, match=r"a JPEG of \d+ scans over 19,200 pixels, more than encoders write"):
+    with pytest.raises(
+        DataError, match=r"a JPEG of \d+ scans over 19,200 pixels, more than encoders write"
+    ):
         decode(with_scans(2010))
 
 
@@ -333,7 +393,9 @@ def test_whatever_a_resizer_raises_is_a_data_error(monkeypatch):
         raise module.cv2.error("!ssize.empty()")
 
     monkeypatch.setattr(module.cv2, "resize", broken)
-    with pytest.raises(DataError, match=r"an image of 160x120 pixels cannot be resized to 32x32 \(.*ssize"):
+    with pytest.raises(
+        DataError, match=r"an image of 160x120 pixels cannot be resized to 32x32 \(.*ssize"
+    ):
         resize(PHOTO, 32, "bilinear")
     with pytest.raises(DataError, match="there is nothing to see"):
         decode(np.zeros((0, 5, 3), np.uint8))
@@ -360,7 +422,11 @@ def test_a_baseline_jpeg_with_a_scan_for_each_colour_has_no_more_than_a_few():
     first = data.index(b"\xff\xda")
     alone = data[:first] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : -2]
     with pytest.raises(DataError, match=r"a JPEG of \d+ scans"):
-        decode(alone + (b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : first + 40]) * 100 + b"\xff\xd9")
+        decode(
+            alone
+            + (b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[first + 14 : first + 40]) * 100
+            + b"\xff\xd9"
+        )
 
 
 def test_no_damage_to_an_exif_refuses_a_whole_image():
@@ -368,7 +434,9 @@ def test_no_damage_to_an_exif_refuses_a_whole_image():
     rng = np.random.default_rng(0)
     for kind in ("JPEG", "WEBP"):
         data, stored = turned(kind, 6)
-        start = data.index(b"Exif\0\0" if kind == "JPEG" else b"EXIF\x1a\0\0\0") + (6 if kind == "JPEG" else 8)
+        start = data.index(b"Exif\0\0" if kind == "JPEG" else b"EXIF\x1a\0\0\0") + (
+            6 if kind == "JPEG" else 8
+        )
         for _ in range(200):
             damaged = bytearray(data)
             for place in rng.integers(start, start + 26, 3):

@@ -5,34 +5,43 @@ import shutil
 import numpy as np
 import pytest
 
-from inception_jax.data.facts import DataFacts, Split, changes
+from inception_jax.data.facts import DataFacts, SplitFacts, list_changes
 from inception_jax.data.prepare import Preparation
+from inception_jax.data.registry import open_source
 from inception_jax.data.source import ArraySource, DataError
-from inception_jax.data.sources import open_source
 from tests.folders import make_images
 
 
 def facts(classes=("a", "b"), train=(100, "x"), test=(10, "y")):
-    return DataFacts(tuple(classes), Split("train", *train), Split("test", *test))
+    return DataFacts(tuple(classes), SplitFacts("train", *train), SplitFacts("test", *test))
 
 
 def test_facts_are_read_as_they_were_written():
     assert DataFacts.from_json(facts().to_json()) == facts()
 
 
-@pytest.mark.parametrize("fields", [None, [], {}, {"class_names": ["a"], "train": 3}, {**facts().to_json(), "class_names": [1]}])
+@pytest.mark.parametrize(
+    "fields",
+    [None, [], {}, {"class_names": ["a"], "train": 3}, {**facts().to_json(), "class_names": [1]}],
+)
 def test_damaged_facts_are_refused(fields):
     with pytest.raises(DataError, match="does not tell of data"):
         DataFacts.from_json(fields)
 
 
 def test_each_change_is_told():
-    assert changes(facts(), facts()) == []
-    assert changes(facts(), facts(classes=("a", "c"))) == ["classes: 2 -> 2; gone: b; new: c"]
-    assert changes(facts(), facts(classes=("b", "a"))) == ["classes: in another order; label 0 was a and is b"]
-    assert changes(facts(), facts(train=(120, "z"))) == ["train: 100 -> 120 examples"]
-    assert changes(facts(), facts(test=(10, "z"))) == ["test: files of other names or sizes (y -> z)"]
-    assert changes(facts(test=(10, None)), facts(test=(10, "z"))) == []  # a source that has no fingerprint
+    assert list_changes(facts(), facts()) == []
+    assert list_changes(facts(), facts(classes=("a", "c"))) == ["classes: 2 -> 2; gone: b; new: c"]
+    assert list_changes(facts(), facts(classes=("b", "a"))) == [
+        "classes: in another order; label 0 was a and is b"
+    ]
+    assert list_changes(facts(), facts(train=(120, "z"))) == ["train: 100 -> 120 examples"]
+    assert list_changes(facts(), facts(test=(10, "z"))) == [
+        "test: files of other names or sizes (y -> z)"
+    ]
+    assert (
+        list_changes(facts(test=(10, None)), facts(test=(10, "z"))) == []
+    )  # a source that has no fingerprint
 
 
 def fingerprints(folder):
@@ -83,4 +92,8 @@ def test_each_kind_of_source_has_a_fingerprint_of_its_own(tmp_path):
     images = np.zeros((4, 2, 2), np.uint8)
     one = ArraySource(images, np.arange(4), ("a", "b", "c", "d"))
     other = ArraySource(images + np.uint8(1), np.arange(4), ("a", "b", "c", "d"))
-    assert one.fingerprint() == ArraySource(images.copy(), np.arange(4), ("a", "b", "c", "d")).fingerprint() != other.fingerprint()
+    assert (
+        one.fingerprint()
+        == ArraySource(images.copy(), np.arange(4), ("a", "b", "c", "d")).fingerprint()
+        != other.fingerprint()
+    )

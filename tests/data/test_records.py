@@ -9,14 +9,16 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from inception_jax.data import records
 from inception_jax.data.prepare import Preparation
+from inception_jax.data.registry import open_source
 from inception_jax.data.source import DataError, Example
-from inception_jax.data.sources import open_source
-from inception_jax.data.tfrecords import masked_crc
+from inception_jax.data.tfrecords import compute_masked_crc
 
 
 def photograph(seed):
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)).save(file, "JPEG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)).save(
+        file, "JPEG"
+    )
     return file.getvalue()
 
 
@@ -50,18 +52,28 @@ def test_a_tree_of_images_becomes_records(tree, tmp_path, monkeypatch):
     assert prepared(tree, tmp_path / "records") == {"test": 6, "train": 21}
     assert len(list((tmp_path / "records").glob("train-*-of-00005.array_record"))) == 5
     for split in ("train", "test"):
-        same(open_source("records", split, str(tmp_path / "records")), open_source("folder", split, str(tree)))
+        same(
+            open_source("records", split, str(tmp_path / "records")),
+            open_source("folder", split, str(tree)),
+        )
 
 
-def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(tree, tmp_path, monkeypatch):
+def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(
+    tree, tmp_path, monkeypatch
+):
     monkeypatch.setattr("inception_jax.data.prepare.SHARD", 5)
     first = Preparation(tree, tmp_path / "records")
     for shard in first.shards[:3]:
         first.write(shard)
     (tmp_path / "records" / (first.shards[3].name + ".0a1b2c3d.tmp")).write_bytes(b"cut off")
-    with pytest.raises(DataError, match=r"holds no records\.json: run\n  inception-jax data prepare"):
+    with pytest.raises(
+        DataError, match=r"holds no records\.json: run\n  inception-jax data prepare"
+    ):
         open_source("records", "train", str(tmp_path / "records"))
-    kept = {shard.name: (tmp_path / "records" / shard.name).stat().st_mtime_ns for shard in first.shards[:3]}
+    kept = {
+        shard.name: (tmp_path / "records" / shard.name).stat().st_mtime_ns
+        for shard in first.shards[:3]
+    }
     assert prepared(tree, tmp_path / "records") == {"test": 6, "train": 21}
     assert kept == {name: (tmp_path / "records" / name).stat().st_mtime_ns for name in kept}
 
@@ -75,13 +87,18 @@ def ready(tree, tmp_path, monkeypatch):
 
 def test_opening_records_names_a_missing_shard(ready):
     (ready / "train-00002-of-00005.array_record").unlink()
-    with pytest.raises(DataError, match=r"1 of 5 shards are missing in .*: train-00002-of-00005\.array_record"):
+    with pytest.raises(
+        DataError, match=r"1 of 5 shards are missing in .*: train-00002-of-00005\.array_record"
+    ):
         open_source("records", "train", str(ready))
 
 
 def test_opening_records_names_a_shard_of_the_wrong_length(ready):
-    records.write([b"one"], ready / "train-00002-of-00005.array_record")
-    with pytest.raises(DataError, match=r"17 examples of train, not 21: train-00002-of-00005\.array_record holds 1 and not 5"):
+    records.write_records([b"one"], ready / "train-00002-of-00005.array_record")
+    with pytest.raises(
+        DataError,
+        match=r"17 examples of train, not 21: train-00002-of-00005\.array_record holds 1 and not 5",
+    ):
         open_source("records", "train", str(ready))
 
 
@@ -126,7 +143,12 @@ def write_tfrecords(file, examples):
 def framed(data):
     """A record as TensorFlow writes it."""
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
+    return (
+        length
+        + struct.pack("<I", compute_masked_crc(length))
+        + data
+        + struct.pack("<I", compute_masked_crc(data))
+    )
 
 
 def slim(image, label, synset):
@@ -152,11 +174,16 @@ def slims(tmp_path):
             folder / f"train-{shard:05d}-of-00002",
             [slim(photograph(10 * shard + i), 1 + i % 3, SYNSETS[i % 3]) for i in range(4)],
         )
-    write_tfrecords(folder / "validation-00000-of-00001", [slim(photograph(i), 3 - i, SYNSETS[2 - i]) for i in range(3)])
+    write_tfrecords(
+        folder / "validation-00000-of-00001",
+        [slim(photograph(i), 3 - i, SYNSETS[2 - i]) for i in range(3)],
+    )
     return folder
 
 
-def test_tf_slim_records_are_copied_byte_for_byte_and_their_labels_become_zero_based(slims, tmp_path):
+def test_tf_slim_records_are_copied_byte_for_byte_and_their_labels_become_zero_based(
+    slims, tmp_path
+):
     assert prepared(slims, tmp_path / "records") == {"train": 8, "validation": 3}
     train = open_source("records", "train", str(tmp_path / "records"))
     assert train.class_names == SYNSETS
@@ -164,7 +191,7 @@ def test_tf_slim_records_are_copied_byte_for_byte_and_their_labels_become_zero_b
     assert train[5] == Example(photograph(11), 1, "n01443537_2.JPEG")
     validation = open_source("records", "validation", str(tmp_path / "records"))
     assert [validation[i].label for i in range(3)] == [2, 1, 0]
-    raw = records.opened([tmp_path / "records" / "train-00001-of-00002.array_record"])
+    raw = records.open_records([tmp_path / "records" / "train-00001-of-00002.array_record"])
     assert raw[1] == slim(photograph(11), 2, SYNSETS[1])
 
 
@@ -204,8 +231,10 @@ def test_converted_tfds_tfrecords_are_readable_by_tfds_and_as_records(tmp_path):
     source, name = tmp_path / "source", "inception_jax_digits"
     source.mkdir()
     for split in ("train", "test"):
-        raw = records.opened([folder / f"{name}-{split}.array_record-00000-of-00001"])
-        write_tfrecords(source / f"{name}-{split}.tfrecord-00000-of-00001", [raw[i] for i in range(len(raw))])
+        raw = records.open_records([folder / f"{name}-{split}.array_record-00000-of-00001"])
+        write_tfrecords(
+            source / f"{name}-{split}.tfrecord-00000-of-00001", [raw[i] for i in range(len(raw))]
+        )
     described = json.loads((folder / "dataset_info.json").read_text())
     (source / "dataset_info.json").write_text(json.dumps({**described, "fileFormat": "tfrecord"}))
     for file in ("features.json", "label.labels.txt"):
@@ -218,7 +247,9 @@ def test_converted_tfds_tfrecords_are_readable_by_tfds_and_as_records(tmp_path):
 
 
 @pytest.mark.parametrize("give", ["", "nothing"])
-def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted_layout(tmp_path, give):
+def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted_layout(
+    tmp_path, give
+):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="<split>/<class>/<image>"):
         Preparation(tmp_path / (give or "nowhere"), tmp_path / "records")
@@ -253,7 +284,10 @@ def test_names_that_are_not_utf_8_survive_preparation(tree, tmp_path):
     os.rename(os.fsencode(tree / "train" / "bee"), os.fsencode(tree / "train") + b"/b\xe9e")
     os.rename(os.fsencode(tree / "test" / "bee"), os.fsencode(tree / "test") + b"/b\xe9e")
     prepared(tree, tmp_path / "records")
-    found, wanted = open_source("records", "train", str(tmp_path / "records")), open_source("folder", "train", str(tree))
+    found, wanted = (
+        open_source("records", "train", str(tmp_path / "records")),
+        open_source("folder", "train", str(tree)),
+    )
     same(found, wanted)
     assert found.class_names == ("ant", "b\udce9e", "cat")
     assert os.fsencode(found[7].name) == b"train/ant/\xff\xfe.jpg"
@@ -261,7 +295,10 @@ def test_names_that_are_not_utf_8_survive_preparation(tree, tmp_path):
 
 def test_labels_of_tensorflow_datasets_may_have_a_mark_and_ends_of_lines_of_windows(tmp_path):
     (tmp_path / "source").mkdir()
-    write_tfrecords(tmp_path / "source" / "x-train.tfrecord-00000-of-00001", [slim(photograph(0), 0, "n0"), slim(photograph(1), 1, "n1")])
+    write_tfrecords(
+        tmp_path / "source" / "x-train.tfrecord-00000-of-00001",
+        [slim(photograph(0), 0, "n0"), slim(photograph(1), 1, "n1")],
+    )
     (tmp_path / "source" / "label.labels.txt").write_bytes(b"\xef\xbb\xbfant\r\nbee\r\n")
     prepared(tmp_path / "source", tmp_path / "records")
     assert open_source("records", "train", str(tmp_path / "records")).class_names == ("ant", "bee")

@@ -8,7 +8,15 @@ from PIL import Image
 
 from inception_jax.data.decode import resize
 from inception_jax.data.source import DataError, Example
-from inception_jax.data.views import VIEWS, Viewer, many, resized, six, ten, twelve
+from inception_jax.data.views import (
+    VIEWS,
+    Viewer,
+    compute_resized_shape,
+    make_144_views,
+    make_six_views,
+    make_ten_views,
+    make_twelve_views,
+)
 
 SHAPES = [(375, 500), (500, 375), (400, 400), (301, 977)]
 
@@ -16,13 +24,23 @@ SHAPES = [(375, 500), (500, 375), (400, 400), (301, 977)]
 def enumerated(height, width, size):
     """(scale, rows, columns, mirrored, needs resizing) of GoogLeNet's 144."""
     for scale in (round(s * size / 224) for s in (256, 288, 320, 352)):
-        tall, wide = (scale, round(width * scale / height)) if height <= width else (round(height * scale / width), scale)
+        tall, wide = (
+            (scale, round(width * scale / height))
+            if height <= width
+            else (round(height * scale / width), scale)
+        )
         for third in range(3):
             spare = max(tall, wide) - scale
             along = (0, spare // 2, spare)[third]
             top, left = (along, 0) if tall > wide else (0, along)
             margin = scale - size
-            corners = [(0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)]
+            corners = [
+                (0, 0),
+                (0, margin),
+                (margin, 0),
+                (margin, margin),
+                (margin // 2, margin // 2),
+            ]
             for mirrored in (False, True):
                 for down, right in corners:
                     yield scale, top + down, left + right, size, mirrored
@@ -32,26 +50,35 @@ def enumerated(height, width, size):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [224, 299])
 def test_the_144_views_match_googlenets_protocol(shape, size):
-    found = [(view.side, view.box.top, view.box.left, view.box.height, view.mirrored) for view in many(*shape, size)]
+    found = [
+        (view.side, view.box.top, view.box.left, view.box.height, view.mirrored)
+        for view in make_144_views(*shape, size)
+    ]
     assert len(found) == 144
-    assert all(view.box.height == view.box.width for view in many(*shape, size))
+    assert all(view.box.height == view.box.width for view in make_144_views(*shape, size))
     assert sorted(found) == sorted(enumerated(*shape, size))
     assert len(set(found)) == (48 if shape[0] == shape[1] else 144)
 
 
 def test_the_144_views_have_the_published_offsets_and_scales():
-    offsets = {view.box.top for view in many(400, 400, 224) if view.box.height == 224}
+    offsets = {view.box.top for view in make_144_views(400, 400, 224) if view.box.height == 224}
     assert offsets == {0, 16, 32, 48, 64, 96, 128}
-    assert sorted({view.side for view in many(400, 400, 299)}) == [342, 384, 427, 470]
+    assert sorted({view.side for view in make_144_views(400, 400, 299)}) == [342, 384, 427, 470]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ten_views_are_corners_and_centre_and_twelve_add_the_central_square(shape):
-    tall, wide = resized(*shape, 256)
-    corners = {(0, 0), (0, wide - 224), (tall - 224, 0), (tall - 224, wide - 224), ((tall - 224) // 2, (wide - 224) // 2)}
-    assert {(view.box.top, view.box.left) for view in ten(*shape, 224)} == corners
-    assert len(ten(*shape, 224)) == 10
-    views = twelve(*shape, 224)
+    tall, wide = compute_resized_shape(*shape, 256)
+    corners = {
+        (0, 0),
+        (0, wide - 224),
+        (tall - 224, 0),
+        (tall - 224, wide - 224),
+        ((tall - 224) // 2, (wide - 224) // 2),
+    }
+    assert {(view.box.top, view.box.left) for view in make_ten_views(*shape, 224)} == corners
+    assert len(make_ten_views(*shape, 224)) == 10
+    views = make_twelve_views(*shape, 224)
     assert len(views) == 12
     assert sum(view.box.height == 256 for view in views) == 2
     middle = abs(tall - wide) // 2
@@ -61,9 +88,9 @@ def test_ten_views_are_corners_and_centre_and_twelve_add_the_central_square(shap
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [224, 640])
 def test_the_six_square_views_have_the_shorter_side_and_reach_both_ends(shape, size):
-    tall, wide = resized(*shape, size)
+    tall, wide = compute_resized_shape(*shape, size)
     assert min(tall, wide) == size
-    views = six(*shape, size)
+    views = make_six_views(*shape, size)
     assert [view.mirrored for view in views] == [False, True] * 3
     assert {(view.box.height, view.box.width) for view in views} == {(size, size)}
     ends = {view.box.top + view.box.left for view in views}
@@ -72,12 +99,16 @@ def test_the_six_square_views_have_the_shorter_side_and_reach_both_ends(shape, s
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_a_viewer_crops_the_enumerated_views_exactly(views):
-    image = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120), 3))
+    image = np.asarray(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).resize(
+            (160, 120), 3
+        )
+    )
     viewer = Viewer(views, 64, "antialias")
     into = np.empty((64, 64, 3), np.uint8)
     for which, view in enumerate(VIEWS[views](120, 160, 64)):
         viewer(Example(image, 0), 7 * views + which, into)
-        scaled = np.empty((*resized(120, 160, view.side), 3), np.uint8)
+        scaled = np.empty((*compute_resized_shape(120, 160, view.side), 3), np.uint8)
         resize(image, scaled, "antialias")
         top, left, height, width = view.box
         cut = scaled[top : top + height, left : left + width]
@@ -95,7 +126,9 @@ def test_an_image_that_would_fill_the_memory_when_resized_is_a_bad_example():
 
 def test_the_views_of_a_photograph_are_of_the_upright_image():
     rng = np.random.default_rng(0)
-    upright = Image.fromarray(np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8)))
+    upright = Image.fromarray(
+        np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    )
     exif, file = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)

@@ -10,7 +10,7 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.distributed import processes
 from inception_jax.errors import UserError
-from inception_jax.interruption import Interruption
+from inception_jax.preemption import PreemptionHandler
 
 LISTENING = "0A"
 
@@ -18,11 +18,21 @@ LISTENING = "0A"
 def own_ports(pid: str = "self") -> list[int]:
     """Returns the ports at which a process listens, as `ss -ltnp` reads them from /proc."""
     own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return sorted({int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in own})
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return sorted(
+        {
+            int(row[1].rpartition(":")[2], 16)
+            for row in rows
+            if row[3] == LISTENING and f"socket:[{row[9]}]" in own
+        }
+    )
 
 
-def act(action: str, interruption: Interruption) -> None:
+def act(action: str, preemption: PreemptionHandler) -> None:
     """Does as it is asked, once all processes have joined."""
     if action == "vanish":
         os._exit(1)
@@ -33,24 +43,32 @@ def act(action: str, interruption: Interruption) -> None:
     if action == "look":
         for step in range(100_000):
             print(json.dumps({"step": step}), flush=True)
-            interruption.look()
+            preemption.raise_if_requested()
             time.sleep(0.01)
     if action == "wait":
         time.sleep(60)
 
 
 def main(action: str, facts: str = "{}") -> int:
-    Interruption.owns_process = True
+    PreemptionHandler.owns_process = True
     processes.LONG = 300  # so that waits begin again in a test, too
     processes.HEARTBEAT = int(os.environ.get("HEARTBEAT", processes.HEARTBEAT))
-    processes.run_in_child()
+    processes.supervise_subprocess()
     try:
-        with Interruption() as interruption, processes.joined(facts=lambda: json.loads(facts)) as own:
+        with (
+            PreemptionHandler() as preemption,
+            processes.join_processes(facts=lambda: json.loads(facts)) as own,
+        ):
             assert own
-            interruption.together(own.notice, own.look)
-            found = {"number": own.number, "count": own.count, "ports": own_ports(), "parent": own_ports(str(os.getppid()))}
+            preemption.together(own.notice, own.look)
+            found = {
+                "number": own.number,
+                "count": own.count,
+                "ports": own_ports(),
+                "parent": own_ports(str(os.getppid())),
+            }
             print(json.dumps(found), flush=True)
-            act(action, interruption)
+            act(action, preemption)
     except UserError as error:
         print(f"inception-jax: {error}", file=sys.stderr, flush=True)
         return error.exit_code

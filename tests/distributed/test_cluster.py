@@ -25,7 +25,11 @@ def found_in(monkeypatch):
     """A function of an environment, without others of its kind, to the cluster that it names."""
 
     def find(environment):
-        for name in [name for name in os.environ if name.startswith(("JAX_COORD", "JAX_NUM_P", "JAX_PROC", "SLURM_", "OMPI_", "TPU_"))]:
+        for name in [
+            name
+            for name in os.environ
+            if name.startswith(("JAX_COORD", "JAX_NUM_P", "JAX_PROC", "SLURM_", "OMPI_", "TPU_"))
+        ]:
             monkeypatch.delenv(name)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -44,14 +48,36 @@ def found_in(monkeypatch):
         ({**SLURM, "JAX_COORDINATOR_ADDRESS": "ib0:1"}, (4, 2), "ib0"),
         ({**SLURM, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None, None),
         (MPI, (4, 1), "10.96.0.1"),
-        ({**MPI, **SLURM, "SLURM_PROCID": "0"}, (4, 1), "10.96.0.1"),  # mpirun's daemons are started by srun
-        ({**MPI, "OMPI_MCA_orte_hnp_uri": "1314521088.0;tcp6://[fe80::b9b:1,2620:10d::2]:43370"}, (4, 1), "[fe80::b9b:1]"),
+        (
+            {**MPI, **SLURM, "SLURM_PROCID": "0"},
+            (4, 1),
+            "10.96.0.1",
+        ),  # mpirun's daemons are started by srun
+        (
+            {**MPI, "OMPI_MCA_orte_hnp_uri": "1314521088.0;tcp6://[fe80::b9b:1,2620:10d::2]:43370"},
+            (4, 1),
+            "[fe80::b9b:1]",
+        ),
         # A batch script, or the shell of an allocation, is no task of a step.
-        ({"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "gpu[03-06]"}, None, None),
-        *(({**one, "INCEPTION_JAX_DISTRIBUTED": "off"}, None, None) for one in (BY_HAND, SLURM, MPI, TPU)),
+        (
+            {
+                "SLURM_JOB_ID": "4711",
+                "SLURM_NTASKS": "4",
+                "SLURM_PROCID": "0",
+                "SLURM_JOB_NODELIST": "gpu[03-06]",
+            },
+            None,
+            None,
+        ),
+        *(
+            ({**one, "INCEPTION_JAX_DISTRIBUTED": "off"}, None, None)
+            for one in (BY_HAND, SLURM, MPI, TPU)
+        ),
     ],
 )
-def test_process_count_number_and_coordinator_are_read_from_the_environment(found_in, environment, found, host):
+def test_process_count_number_and_coordinator_are_read_from_the_environment(
+    found_in, environment, found, host
+):
     cluster = found_in(environment)
     assert (cluster and (cluster.count, cluster.number)) == found
     if cluster:
@@ -87,18 +113,38 @@ def test_first_host_reads_the_first_name_of_a_slurm_node_list(nodes, first):
     ("environment", "message"),
     [
         ({"JAX_NUM_PROCESSES": "2"}, "does not set JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
-        ({**BY_HAND, "JAX_PROCESS_ID": "4"}, "JAX_PROCESS_ID is 4: it must be from 0 to 3, since JAX_NUM_PROCESSES is 4"),
+        (
+            {**BY_HAND, "JAX_PROCESS_ID": "4"},
+            "JAX_PROCESS_ID is 4: it must be from 0 to 3, since JAX_NUM_PROCESSES is 4",
+        ),
         ({**BY_HAND, "JAX_PROCESS_ID": "one"}, "JAX_PROCESS_ID is 'one'"),
         ({**BY_HAND, "JAX_COORDINATOR_ADDRESS": "node1"}, "'node1' is no host:port"),
-        ({**SLURM, "SLURM_PROCID": "4"}, "SLURM_PROCID is 4: it must be from 0 to 3, since SLURM_STEP_NUM_TASKS is 4"),
-        ({name: value for name, value in SLURM.items() if name != "SLURM_PROCID"}, "does not set SLURM_PROCID"),
-        ({name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"}, "SLURM_STEP_NODELIST is not set"),
+        (
+            {**SLURM, "SLURM_PROCID": "4"},
+            "SLURM_PROCID is 4: it must be from 0 to 3, since SLURM_STEP_NUM_TASKS is 4",
+        ),
+        (
+            {name: value for name, value in SLURM.items() if name != "SLURM_PROCID"},
+            "does not set SLURM_PROCID",
+        ),
+        (
+            {name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"},
+            "SLURM_STEP_NODELIST is not set",
+        ),
         ({**SLURM, "SLURM_STEP_NODELIST": ","}, "no host is named first"),
-        ({name: value for name, value in MPI.items() if "uri" not in name}, "does not say where process 0 is"),
-        ({"INCEPTION_JAX_DISTRIBUTED": "no"}, "INCEPTION_JAX_DISTRIBUTED is 'no': set it to auto or off"),
+        (
+            {name: value for name, value in MPI.items() if "uri" not in name},
+            "does not say where process 0 is",
+        ),
+        (
+            {"INCEPTION_JAX_DISTRIBUTED": "no"},
+            "INCEPTION_JAX_DISTRIBUTED is 'no': set it to auto or off",
+        ),
     ],
 )
-def test_incomplete_and_contradictory_cluster_variables_are_refused_by_name(found_in, environment, message):
+def test_incomplete_and_contradictory_cluster_variables_are_refused_by_name(
+    found_in, environment, message
+):
     with pytest.raises(ConfigError, match=message):
         found_in(environment)
 
@@ -113,9 +159,13 @@ def test_incomplete_and_contradictory_cluster_variables_are_refused_by_name(foun
         ({**TPU, "INCEPTION_JAX_DISTRIBUTED": "off"}, None),
     ],
 )
-def test_a_tpu_is_left_to_jax_unless_its_variables_name_one_host(found_in, monkeypatch, environment, found):
+def test_a_tpu_is_left_to_jax_unless_its_variables_name_one_host(
+    found_in, monkeypatch, environment, found
+):
     monkeypatch.delenv("MEGASCALE_NUM_SLICES", raising=False)
-    assert found_in(environment) is None  # as variables are set for compiling ahead of time on a CPU
+    assert (
+        found_in(environment) is None
+    )  # as variables are set for compiling ahead of time on a CPU
     monkeypatch.setattr(cloud_tpu_init, "running_in_cloud_tpu_vm", True)
     assert found_in(environment) == found
 
@@ -125,8 +175,22 @@ def test_a_tpu_is_left_to_jax_unless_its_variables_name_one_host(found_in, monke
     [
         ({}, None),  # alone on its host: it takes all that it sees
         ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_LOCALID": "5"}, 5),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "0,1"}, 1),
-        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_LOCALID": "5", "CUDA_VISIBLE_DEVICES": "5"}, None),  # --gpus-per-task=1
+        (
+            {
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+                "SLURM_LOCALID": "1",
+                "CUDA_VISIBLE_DEVICES": "0,1",
+            },
+            1,
+        ),
+        (
+            {
+                "SLURM_STEP_TASKS_PER_NODE": "8(x2)",
+                "SLURM_LOCALID": "5",
+                "CUDA_VISIBLE_DEVICES": "5",
+            },
+            None,
+        ),  # --gpus-per-task=1
     ],
 )
 def test_slurm_tasks_that_share_a_host_get_one_accelerator_each(found_in, changes, device):

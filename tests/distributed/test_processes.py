@@ -14,22 +14,35 @@ import time
 
 import pytest
 
-from inception_jax.commands.line import taken
+from inception_jax.commands.cli_utils import pop_flags
 from inception_jax.commands.train import CLUSTER_FLAGS
 from inception_jax.config import ConfigError
 from inception_jax.distributed.cluster import Cluster, find_cluster
-from inception_jax.distributed.processes import explain_end, find_differences, joined
+from inception_jax.distributed.processes import explain_exit, find_differences, join_processes
 from tests.conftest import ROOT
 from tests.faults.runs import free_port
 from tests.tiers import sweep
 
-SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
-MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "40960.0;tcp://127.0.0.1:34911"}
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_NODELIST": "localhost",
+}
+MPI = {
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    "OMPI_MCA_orte_hnp_uri": "40960.0;tcp://127.0.0.1:34911",
+}
 
 
 class Member:
     def __init__(self, number, count, port, action="", facts="{}", **environment):
-        by_hand = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(number)}
+        by_hand = {
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+            "JAX_NUM_PROCESSES": str(count),
+            "JAX_PROCESS_ID": str(number),
+        }
         environment = environment if {*environment} - {"HEARTBEAT"} else by_hand | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.distributed.member", action, facts], cwd=ROOT, text=True,
@@ -57,7 +70,16 @@ def start():
         port = free_port()
         for i in numbers or range(count):
             environment = {**(environments[i] if environments else {}), **changes}
-            members.append(Member(i, count, port, (actions or {}).get(i, ""), (facts or {}).get(i, "{}"), **environment))
+            members.append(
+                Member(
+                    i,
+                    count,
+                    port,
+                    (actions or {}).get(i, ""),
+                    (facts or {}).get(i, "{}"),
+                    **environment,
+                )
+            )
         return members
 
     yield start
@@ -72,23 +94,42 @@ def test_processes_join_and_only_jaxs_coordinator_listens(start, started_by):
     environments = {
         "hand": None,
         "srun": [{**SLURM, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)],
-        "mpirun": [{**MPI, "OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_LOCAL_RANK": str(i)} for i in range(2)],
+        "mpirun": [
+            {**MPI, "OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_LOCAL_RANK": str(i)}
+            for i in range(2)
+        ],
     }[started_by]
     port = free_port()
-    members = start(2, environments=environments, **({"JAX_COORDINATOR_PORT": port} if environments else {}))
+    members = start(
+        2, environments=environments, **({"JAX_COORDINATOR_PORT": port} if environments else {})
+    )
     found = [member.line() for member in members]
     assert [(one["number"], one["count"]) for one in found] == [(0, 2), (1, 2)]
     if environments:
         assert found[0]["ports"] == [int(port)]
-    assert (len(found[0]["ports"]), found[1]["ports"], found[0]["parent"], found[1]["parent"]) == (1, [], [], [])
+    assert (len(found[0]["ports"]), found[1]["ports"], found[0]["parent"], found[1]["parent"]) == (
+        1,
+        [],
+        [],
+        [],
+    )
     assert [member.end()[0] for member in members] == [0, 0]
 
 
 @pytest.mark.slow
 def test_a_process_with_other_facts_is_named_to_all_before_anything_runs(start):
-    members = start(4, facts={i: json.dumps({"commit": "xyz" if i == 2 else "abc", "long": "x" * 5000}) for i in range(4)})
+    members = start(
+        4,
+        facts={
+            i: json.dumps({"commit": "xyz" if i == 2 else "abc", "long": "x" * 5000})
+            for i in range(4)
+        },
+    )
     for code, text in [member.end() for member in members]:
-        assert (code, f'commit is "abc" on 3 of 4, but on process 2 on {platform.node()} "xyz"' in text) == (78, True), text
+        assert (
+            code,
+            f'commit is "abc" on 3 of 4, but on process 2 on {platform.node()} "xyz"' in text,
+        ) == (78, True), text
         assert "long" not in text
 
 
@@ -113,7 +154,10 @@ def test_a_killed_process_is_named_by_the_others_within_20_seconds(start, number
 def test_an_error_of_one_process_ends_it_with_its_code_and_the_others_with_69(start):
     members = start(2, actions={0: "wait", 1: "bad data"}, HEARTBEAT="2")
     code, text = members[1].end()
-    assert (code, text) == (65, "process 1 of 2 ends, and the others with it: an image that cannot be read")
+    assert (code, text) == (
+        65,
+        "process 1 of 2 ends, and the others with it: an image that cannot be read",
+    )
     code, text = members[0].end()
     assert (code, "process 1 of 2 is lost" in text) == (69, True), text
 
@@ -124,7 +168,11 @@ def test_an_error_of_all_processes_ends_each_with_its_own_code(start):
     assert [member.end() for member in members] == [(78, "inception-jax: no such field")] * 3
 
 
-SIGNALS = [{1: signal.SIGTERM}, {0: signal.SIGINT}, {0: signal.SIGTERM, 1: signal.SIGTERM, 2: signal.SIGINT}]
+SIGNALS = [
+    {1: signal.SIGTERM},
+    {0: signal.SIGINT},
+    {0: signal.SIGTERM, 1: signal.SIGTERM, 2: signal.SIGINT},
+]
 
 
 @pytest.mark.parametrize("signals", sweep(SIGNALS, SIGNALS[2:]))
@@ -152,13 +200,18 @@ def test_a_coordinator_port_in_use_ends_process_0_with_78_and_names_the_port(sta
 
 @pytest.mark.slow
 def test_processes_that_miss_another_end_with_69_after_the_join_timeout(start):
-    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "3", "INCEPTION_JAX_JOIN_TIMEOUT": "2"}
+    address = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+        "JAX_NUM_PROCESSES": "3",
+        "INCEPTION_JAX_JOIN_TIMEOUT": "2",
+    }
     members = start(2, environments=[{**address, "JAX_PROCESS_ID": str(i)} for i in range(2)])
     began = time.monotonic()
     for i, (code, text) in enumerate([member.end() for member in members]):
         assert code == 69, text
         assert (
-            f"process {i} of 3 could not join the others at {address['JAX_COORDINATOR_ADDRESS']}" in text
+            f"process {i} of 3 could not join the others at {address['JAX_COORDINATOR_ADDRESS']}"
+            in text
             or "process 0 of 3 is lost" in text
         )
     assert time.monotonic() - began < 20
@@ -170,7 +223,10 @@ def test_a_process_beyond_the_number_of_process_0_ends_with_78(start):
     members = [Member(0, 2, port), Member(2, 3, port)]
     try:
         code, text = members[1].end()
-        assert (code, "expects fewer processes than process 2 of 3 implies" in text) == (78, True), text
+        assert (code, "expects fewer processes than process 2 of 3 implies" in text) == (
+            78,
+            True,
+        ), text
     finally:
         members[0].process.kill()
 
@@ -194,12 +250,23 @@ REGISTER = "\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
         (75, "anything", 75, ""),
         (
             -6,
-            FATAL + "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n3\n7\nThe tasks",
+            FATAL
+            + "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n3\n7\nThe tasks",
             69,
             "process 3, 7 of 9",
         ),
-        (-6, UNHEALTHY + "/job:jax_worker/replica:0/task:12\nThe tasks have crashed.", 69, "process 12 of 9 is lost"),
-        (-6, FATAL + "UNAVAILABLE: Failed to send RPC to coordination service. Either", 69, "process 0 of 9 is lost"),
+        (
+            -6,
+            UNHEALTHY + "/job:jax_worker/replica:0/task:12\nThe tasks have crashed.",
+            69,
+            "process 12 of 9 is lost",
+        ),
+        (
+            -6,
+            FATAL + "UNAVAILABLE: Failed to send RPC to coordination service. Either",
+            69,
+            "process 0 of 9 is lost",
+        ),
         (
             -6,
             FATAL + "DEADLINE_EXCEEDED\n\nRPC: /xla.coordination.CoordinationService/RegisterTask",
@@ -207,43 +274,66 @@ REGISTER = "\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
             "could not join the others at h:1 within",
         ),
         (-6, FATAL + "INTERNAL: something new", 69, "another process of the run is lost"),
-        (-6, FATAL + "ALREADY_EXISTS: a request from a newer incarnation." + REGISTER, 78, "two processes join as process 1 of 9"),
-        (-11, "E1126 add_port.cc:83] Failed to add port to server: No address added", 78, "h:1 is in use"),
+        (
+            -6,
+            FATAL + "ALREADY_EXISTS: a request from a newer incarnation." + REGISTER,
+            78,
+            "two processes join as process 1 of 9",
+        ),
+        (
+            -11,
+            "E1126 add_port.cc:83] Failed to add port to server: No address added",
+            78,
+            "h:1 is in use",
+        ),
         (-11, "UNKNOWN: Failed to start RPC server", 78, "h:1 is in use"),
         (-6, "free(): invalid pointer", 134, "process 1 of 9 was ended by SIGABRT"),
         (-9, "", 137, "process 1 of 9 was ended by SIGKILL"),
     ],
 )
 def test_the_end_of_a_child_is_translated(code, text, found, message):
-    result, said = explain_end(code, text, Cluster("hand", "h:1", 9, 1))
+    result, said = explain_exit(code, text, Cluster("hand", "h:1", 9, 1))
     assert (result, message in said) == (found, True), said
 
 
 def test_the_end_of_a_child_on_a_tpu_is_told_without_numbers_that_jax_alone_has():
-    for text in (UNHEALTHY + "3\nThe tasks have crashed.", FATAL + "DEADLINE_EXCEEDED" + REGISTER, "Failed to add port", "nothing known"):
-        code, said = explain_end(-6, text, Cluster("Cloud TPU"))
+    for text in (
+        UNHEALTHY + "3\nThe tasks have crashed.",
+        FATAL + "DEADLINE_EXCEEDED" + REGISTER,
+        "Failed to add port",
+        "nothing known",
+    ):
+        code, said = explain_exit(-6, text, Cluster("Cloud TPU"))
         assert code in (69, 78, 134)
         assert "None" not in said
-    assert "process 3 of the run is lost" in explain_end(-6, UNHEALTHY + "3\nThe tasks", Cluster("Cloud TPU"))[1]
+    assert (
+        "process 3 of the run is lost"
+        in explain_exit(-6, UNHEALTHY + "3\nThe tasks", Cluster("Cloud TPU"))[1]
+    )
 
 
 def test_a_child_that_ends_by_the_signal_passed_on_to_it_has_stopped():
     cluster = Cluster("hand", "h:1", 9, 1)
-    assert explain_end(-15, "", cluster, [15])[0] == 75
-    assert explain_end(-15, "", cluster, [15, 15])[0] == 143
+    assert explain_exit(-15, "", cluster, [15])[0] == 75
+    assert explain_exit(-15, "", cluster, [15, 15])[0] == 143
 
 
 def test_cluster_flags_override_the_environment(monkeypatch):
     monkeypatch.setenv("INCEPTION_JAX_DISTRIBUTED", "off")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "7")
-    rest, line = taken(["digits", "--coordinator", "h:1", "--seed", "1", "--processes=2", "--process", "1"], CLUSTER_FLAGS)
+    rest, line = pop_flags(
+        ["digits", "--coordinator", "h:1", "--seed", "1", "--processes=2", "--process", "1"],
+        CLUSTER_FLAGS,
+    )
     assert rest == ["digits", "--seed", "1"]
     assert find_cluster(line) == Cluster("JAX_NUM_PROCESSES", "h:1", 2, 1)
-    with joined() as processes:
+    with join_processes() as processes:
         assert processes is None
 
 
-@pytest.mark.parametrize("line", [["--processes"], ["--processes="], ["--processes", "--seed", "1"]])
+@pytest.mark.parametrize(
+    "line", [["--processes"], ["--processes="], ["--processes", "--seed", "1"]]
+)
 def test_a_cluster_flag_without_a_value_is_refused(line):
     with pytest.raises(ConfigError, match="--processes has no value"):
-        taken(line, CLUSTER_FLAGS)
+        pop_flags(line, CLUSTER_FLAGS)

@@ -8,14 +8,24 @@ import numpy as np
 import pytest
 
 from inception_jax.data.batches import Batch
-from inception_jax.evaluation.population import averaged, health, moments, observing, quiet
+from inception_jax.evaluation.population import (
+    average_moments,
+    collecting_stats,
+    compute_batch_moments,
+    measure_drift,
+    without_dropout,
+)
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, global_avg, same, table
 from tests.invented import variables as invented
 
 TABLE = Architecture(
-    "two", "paper", table(A=same(4, 1), B=same(6, 1), Pool=global_avg(), Dropout=Dropout(0.5), Logits=Linear()), source="", input_size=5
+    "two",
+    "paper",
+    table(A=same(4, 1), B=same(6, 1), Pool=global_avg(), Dropout=Dropout(0.5), Logits=Linear()),
+    source="",
+    input_size=5,
 )
 NETWORK = Network(TABLE, num_classes=3, norm=partial(BatchNorm, examples_per_group=4, decay=0.9))
 VARIABLES = invented(NETWORK)
@@ -29,8 +39,14 @@ def batches():
 
 
 def found(kind, network=NETWORK):
-    look = jax.jit(partial(moments, network=observing(network, kind), prepare=lambda batch, keys: (batch.image, batch.label)))
-    return averaged((look(VARIABLES, batch, None) for batch in batches()), kind)
+    look = jax.jit(
+        partial(
+            compute_batch_moments,
+            network=collecting_stats(network, kind),
+            prepare=lambda batch, keys: (batch.image, batch.label),
+        )
+    )
+    return average_moments((look(VARIABLES, batch, None) for batch in batches()), kind)
 
 
 def numpys(group, kind):
@@ -42,9 +58,15 @@ def numpys(group, kind):
         x = x @ layer["kernel"][0, 0]
         mean, var, m = x.mean((1, 2, 3)), x.var((1, 2, 3)), group * 25
         whole = x.reshape(-1, x.shape[-1])
-        stats[name] = (mean.mean(0), var.mean(0) * m / (m - 1)) if kind == "population" else (whole.mean(0), whole.var(0))
+        stats[name] = (
+            (mean.mean(0), var.mean(0) * m / (m - 1))
+            if kind == "population"
+            else (whole.mean(0), whole.var(0))
+        )
         norm = layer["norm"]
-        x = (x - mean[:, None, None, None]) / np.sqrt(var + TABLE.unit.norm_epsilon)[:, None, None, None]
+        x = (x - mean[:, None, None, None]) / np.sqrt(var + TABLE.unit.norm_epsilon)[
+            :, None, None, None
+        ]
         x = np.maximum(x * norm.get("scale", 1) + norm["bias"], 0)
     return stats
 
@@ -69,15 +91,20 @@ def test_scoring_by_batch_statistics_ignores_that_norms_are_frozen():
     frozen = NETWORK.clone(norm=partial(NETWORK.norm, frozen=True))
     by_batch, by_running = (
         network.apply(VARIABLES, IMAGES[0], train=train, mutable=["batch_stats"])[0].logits
-        for network, train in ((quiet(frozen), True), (frozen, False))
+        for network, train in ((without_dropout(frozen), True), (frozen, False))
     )
-    np.testing.assert_array_equal(by_batch, quiet(NETWORK).apply(VARIABLES, IMAGES[0], train=True, mutable=["batch_stats"])[0].logits)
+    np.testing.assert_array_equal(
+        by_batch,
+        without_dropout(NETWORK)
+        .apply(VARIABLES, IMAGES[0], train=True, mutable=["batch_stats"])[0]
+        .logits,
+    )
     assert np.abs(by_batch - by_running).max() > 0.01
 
 
 def test_population_statistics_require_at_least_one_batch():
     with pytest.raises(ValueError, match="at least one batch"):
-        averaged([], "population")
+        average_moments([], "population")
 
 
 @pytest.mark.parametrize("what", ["mean", "var"])
@@ -85,8 +112,10 @@ def test_batch_norm_drift_names_the_layer_with_stale_statistics(what):
     population = found("population")
     stale = jax.tree.map(jnp.asarray, population)
     norm = stale["B"]["conv_1x1"]["norm"]
-    norm[what] = norm[what].at[2].add(2 * jnp.sqrt(norm["var"][2]) if what == "mean" else norm["var"][2])
-    first, second = health(stale, population)
+    norm[what] = (
+        norm[what].at[2].add(2 * jnp.sqrt(norm["var"][2]) if what == "mean" else norm["var"][2])
+    )
+    first, second = measure_drift(stale, population)
     assert first.name == "B/conv_1x1/norm"
     assert first.mean == pytest.approx(2 if what == "mean" else 0, abs=1e-4)
     assert first.factor == pytest.approx(2 if what == "var" else 1, abs=1e-4)

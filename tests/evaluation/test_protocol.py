@@ -19,7 +19,7 @@ from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
 from inception_jax.evaluation.predictions import figures
 from inception_jax.evaluation.protocol import Protocol, examined, scored
 from inception_jax.experiment import Run
-from inception_jax.mesh import arranged
+from inception_jax.distributed.mesh import arranged
 from inception_jax.models import register
 from tests.invented import variables as invented
 from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, concat, global_avg, same, table
@@ -41,9 +41,9 @@ def results_on(devices):
             found = scored(run, state, Protocol(crops=crops, statistics=statistics, batches=4))
             results[f"{statistics} {crops}"] = figures(found)
     batch = next(run.test_batches())
-    programs = {"sums": run.eval_step.lower(variables, batch), "likelihoods": run.likelihood_step.lower(variables, batch.image)}
+    programs = {"sums": run.eval_step.lower(variables, batch), "likelihoods": run.log_probability_step.lower(variables, batch.image)}
     results["gathers"] = {name: program.compile().as_text().count("all-gather(") for name, program in programs.items()}
-    results["compiled"] = run.likelihood_step._cache_size()
+    results["compiled"] = run.log_probability_step._cache_size()
     found = scored(run, state, Protocol(crops=6, sizes=(32, 48)))
     alone = [scored(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
     results["two sizes"] = figures(found)
@@ -62,11 +62,17 @@ print(json.dumps([results_on(devices) for devices in (1, 8)]))
 @pytest.mark.slow
 def test_evaluation_protocols_give_the_same_scores_on_1_and_8_devices():
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", CODE],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     one, eight = json.loads(done.stdout.splitlines()[-1])
-    assert one["compiled"] == eight["compiled"] == 1  # the same program for every protocol but that of batch statistics
+    assert (
+        one["compiled"] == eight["compiled"] == 1
+    )  # the same program for every protocol but that of batch statistics
     assert eight["gathers"]["sums"] == 0  # devices exchange sums alone
     assert eight["gathers"]["likelihoods"] > 0
     for name in ("running 1", "population 1", "population 10", "pooled 1"):
@@ -83,5 +89,13 @@ def test_evaluation_protocols_give_the_same_scores_on_1_and_8_devices():
     assert running != population  # what the stale statistics cost
     assert len(one["health"]) == 4
     assert one["health"] == eight["health"]
-    assert len({round(one[name]["nll"], 6) for name in ("running 1", "population 1", "pooled 1", "batch 1")}) == 4
+    assert (
+        len(
+            {
+                round(one[name]["nll"], 6)
+                for name in ("running 1", "population 1", "pooled 1", "batch 1")
+            }
+        )
+        == 4
+    )
     assert np.isfinite(one["batch 1"]["nll"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inception_jax.interruption import Interruption
+from inception_jax.preemption import PreemptionHandler
 
 
 def flip_bit(file: Path) -> None:
@@ -12,8 +12,8 @@ def flip_bit(file: Path) -> None:
     file.write_bytes(bytes(data))
 
 
-def stopping_at(number: int) -> Interruption:
-    """Returns an interruption that is asked for at the `number`-th, from 0, of the moments at which a run can stop."""
-    moments, interruption = iter(range(1000)), Interruption()
-    interruption.together(lambda: None, lambda: next(moments) == number)
-    return interruption
+def stopping_at(number: int) -> PreemptionHandler:
+    """Returns an preemption that is asked for at the `number`-th, from 0, of the moments at which a run can stop."""
+    moments, preemption = iter(range(1000)), PreemptionHandler()
+    preemption.together(lambda: None, lambda: next(moments) == number)
+    return preemption

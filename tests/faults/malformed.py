@@ -18,24 +18,24 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 import inception_jax
-from inception_jax.config import Data, Experiment, Model, stored, to_json
+from inception_jax.atomic_io import split_lines
+from inception_jax.checkpointing.run_record import read_attempts
+from inception_jax.checkpointing.workdir import read_data_facts
+from inception_jax.config import Data, Experiment, Model, read_experiment, to_json
 from inception_jax.data import records, tfrecords
 from inception_jax.data.decode import decode
-from inception_jax.data.facts import DataFacts, Split
-from inception_jax.data.records import RecordSource, serialized
+from inception_jax.data.facts import DataFacts, SplitFacts
+from inception_jax.data.records import RecordSource, serialize_example
 from inception_jax.data.source import Example
 from inception_jax.errors import UserError
-from inception_jax.evaluation.imagenet import excluded, reassessed
-from inception_jax.files import split_lines
-from inception_jax.record import attempts
-from inception_jax.report.held import held
-from inception_jax.weights import file as weights_file
+from inception_jax.evaluation.imagenet import read_excluded, read_reassessed_labels
+from inception_jax.report.artifacts import load_run_artifacts
+from inception_jax.weights import files as weights_file
 from inception_jax.weights.cards import Card
-from inception_jax.weights.importing import imported
-from inception_jax.weights.preprocessing import read_config
-from inception_jax.weights.read import _caffe_message, read
+from inception_jax.weights.convert.importing import import_weights
+from inception_jax.weights.convert.preprocessing import read_timm_config
+from inception_jax.weights.convert.readers import _caffe_message, read_arrays
 from inception_jax.weights.trained import read_lineage
-from inception_jax.workdir import recorded
 
 LONGEST_SECONDS = 60
 MOST_MEGABYTES = 2048
@@ -72,7 +72,9 @@ class Outcome(NamedTuple):
 
 def photograph(kind: str, **options: Any) -> bytes:
     rng = np.random.default_rng(0)
-    pixels = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((80, 60), Image.Resampling.BICUBIC)
+    pixels = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+        (80, 60), Image.Resampling.BICUBIC
+    )
     exif, opened = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
     pixels.save(opened, kind, exif=exif, **options)
@@ -97,33 +99,46 @@ def variables() -> dict[str, Any]:
 
 def own_weights(folder: Path) -> None:
     card = Card(Model("mnist_bn"), Data(image_size=28), 10, tuple("abcdefghij"))
-    weights_file.save(folder / "own.safetensors", card, variables(), {"logits": np.linspace(0, 1, 65)})
+    weights_file.save(
+        folder / "own.safetensors", card, variables(), {"logits": np.linspace(0, 1, 65)}
+    )
 
 
 def use_own_weights(folder: Path) -> Any:
-    found = weights_file.read(folder / "own.safetensors")
+    found = weights_file.read_file(folder / "own.safetensors")
     return [found.card, flatten_dict(found.variables, sep="/")]
 
 
 @cache
 def foreign() -> dict[str, np.ndarray]:
-    from inception_jax.weights.convert import shapes
-    from inception_jax.weights.sources import SOURCES
+    from inception_jax.weights.convert.conversion import list_shapes
+    from inception_jax.weights.convert.sources import SOURCES
 
     there = SOURCES["torchvision"]["resnet18"]
     network = inception_jax.create("resnet18", variant="torchvision", num_classes=7)
     rng = np.random.default_rng(0)
-    return {array.theirs: rng.uniform(0.5, 1, array.layout.shape).astype(np.float16) for array in there.arrays(shapes(network))}
+    return {
+        array.theirs: rng.uniform(0.5, 1, array.layout.shape).astype(np.float16)
+        for array in there.arrays(list_shapes(network))
+    }
 
 
 def foreign_safetensors(folder: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file({f"module.{name}": array for name, array in foreign().items()}, folder / "theirs.safetensors")
+    save_file(
+        {f"module.{name}": array for name, array in foreign().items()},
+        folder / "theirs.safetensors",
+    )
 
 
 def use_foreign(folder: Path) -> Any:
-    return flatten_dict(imported("torchvision", folder / "theirs.safetensors", "resnet18", class_names=tuple("abcdefg")).variables, sep="/")
+    return flatten_dict(
+        import_weights(
+            "torchvision", folder / "theirs.safetensors", "resnet18", class_names=tuple("abcdefg")
+        ).variables,
+        sep="/",
+    )
 
 
 def keras_file(path: Path) -> None:
@@ -167,15 +182,27 @@ def caffe(folder: Path) -> None:
 def tfrecord(folder: Path) -> None:
     with (folder / "a.tfrecord").open("wb") as opened:
         for i in range(5):
-            data = serialized(Example(photograph("JPEG"), i % 2, f"{i}.jpg"))
+            data = serialize_example(Example(photograph("JPEG"), i % 2, f"{i}.jpg"))
             length = struct.pack("<Q", len(data))
-            opened.write(length + struct.pack("<I", tfrecords.masked_crc(length)) + data + struct.pack("<I", tfrecords.masked_crc(data)))
+            opened.write(
+                length
+                + struct.pack("<I", tfrecords.compute_masked_crc(length))
+                + data
+                + struct.pack("<I", tfrecords.compute_masked_crc(data))
+            )
 
 
 def index(folder: Path) -> None:
-    found = {"class_names": ["a", "b"], "first_label": 0, "splits": {"train": {"a.array_record": 5}}}
+    found = {
+        "class_names": ["a", "b"],
+        "first_label": 0,
+        "splits": {"train": {"a.array_record": 5}},
+    }
     (folder / "records.json").write_text(json.dumps(found))
-    records.write([serialized(Example(photograph("JPEG"), i % 2, f"{i}.jpg")) for i in range(5)], folder / "a.array_record")
+    records.write_records(
+        [serialize_example(Example(photograph("JPEG"), i % 2, f"{i}.jpg")) for i in range(5)],
+        folder / "a.array_record",
+    )
 
 
 def use_records(folder: Path) -> Any:
@@ -186,15 +213,37 @@ def use_records(folder: Path) -> Any:
 def workdir(folder: Path) -> None:
     """All side files of a run."""
     (folder / "experiment.json").write_text(json.dumps(to_json(Experiment(Model("mnist_bn")))))
-    rows = [{"step": step, "train/loss": 2.0, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0, "val/count": 10} for step in range(1, 9)]
+    rows = [
+        {
+            "step": step,
+            "train/loss": 2.0,
+            "val/top1": 0.5,
+            "val/top5": 0.9,
+            "val/loss": 1.0,
+            "val/count": 10,
+        }
+        for step in range(1, 9)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "run.json").write_text(json.dumps({"attempts": [{"began": "", "ended": None, "outcome": None, "jax": "1"}]}))
-    facts = DataFacts(("a", "b"), Split("train", 5, "0123"), Split("test", 5, None))
+    (folder / "run.json").write_text(
+        json.dumps({"attempts": [{"began": "", "ended": None, "outcome": None, "jax": "1"}]})
+    )
+    facts = DataFacts(("a", "b"), SplitFacts("train", 5, "0123"), SplitFacts("test", 5, None))
     (folder / "data.json").write_text(json.dumps(facts.to_json()))
-    lineage = {"source": "torchvision", "file": "w.pth", "sha256": "", "release": "unknown", "licence": "x", "digest": "", "tuned_from": {}}
+    lineage = {
+        "source": "torchvision",
+        "file": "w.pth",
+        "sha256": "",
+        "release": "unknown",
+        "licence": "x",
+        "digest": "",
+        "tuned_from": {},
+    }
     (folder / "initial.json").write_text(json.dumps(lineage))
     layers = [{"name": "Stem/norm", "mean": 0.1, "variance": 1.0}]
-    (folder / "health.json").write_text(json.dumps({"layers": layers, "running": 0.5, "population": 0.6}))
+    (folder / "health.json").write_text(
+        json.dumps({"layers": layers, "running": 0.5, "population": 0.6})
+    )
     np.savez(
         folder / "worst.npz", image=np.zeros((3, 8, 8, 3), np.uint8), label=np.zeros(3, int), prediction=np.ones(3, int),
         probability=np.full(3, 0.6), loss=np.ones(3), class_names=np.array(["ant", "bee"]), confusion=np.ones((2, 2), int),
@@ -203,18 +252,26 @@ def workdir(folder: Path) -> None:
 
 
 def text(name: str, content: str, use: Callable[[Path], Any]) -> Kind:
-    return Kind(name, lambda folder: (folder / name).write_text(content), lambda folder: use(folder / name))
+    return Kind(
+        name, lambda folder: (folder / name).write_text(content), lambda folder: use(folder / name)
+    )
 
 
-TIMM = {"input_size": [3, 160, 160], "interpolation": "bilinear", "crop_pct": 0.95, "mean": [0.5] * 3, "std": [0.5] * 3}
+TIMM = {
+    "input_size": [3, 160, 160],
+    "interpolation": "bilinear",
+    "crop_pct": 0.95,
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+}
 
 KINDS = (
     Kind("own.safetensors", own_weights, use_own_weights, protected=True),
     Kind("theirs.safetensors", foreign_safetensors, use_foreign),
-    Kind("w.h5", lambda folder: keras_file(folder / "w.h5"), lambda folder: read(folder / "w.h5")),
-    Kind("old.h5", lambda folder: old_keras_file(folder / "old.h5"), lambda folder: read(folder / "old.h5")),
-    Kind("w.keras", keras_archive, lambda folder: read(folder / "w.keras"), protected=True),
-    Kind("w.caffemodel", caffe, lambda folder: read(folder / "w.caffemodel")),
+    Kind("w.h5", lambda folder: keras_file(folder / "w.h5"), lambda folder: read_arrays(folder / "w.h5")),
+    Kind("old.h5", lambda folder: old_keras_file(folder / "old.h5"), lambda folder: read_arrays(folder / "old.h5")),
+    Kind("w.keras", keras_archive, lambda folder: read_arrays(folder / "w.keras"), protected=True),
+    Kind("w.caffemodel", caffe, lambda folder: read_arrays(folder / "w.caffemodel")),
     image("a.png", "PNG", protected=True),
     image("a.jpg", "JPEG"),
     image("progressive.jpg", "JPEG", progressive=True),
@@ -223,27 +280,43 @@ KINDS = (
     image("a.gif", "GIF"),
     image("a.bmp", "BMP"),
     image("a.ppm", "PPM"),
-    Kind("a.tfrecord", tfrecord, lambda folder: list(tfrecords.read(folder / "a.tfrecord")), protected=True),
+    Kind("a.tfrecord", tfrecord, lambda folder: list(tfrecords.read_tfrecords(folder / "a.tfrecord")), protected=True),
     Kind("a.array_record", index, use_records),
     Kind("records.json", index, use_records),
     *(
         Kind(name, workdir, use)
         for name, use in (
-            ("experiment.json", stored), ("metrics.jsonl", held), ("run.json", attempts), ("data.json", recorded), ("worst.npz", held),
-            ("health.json", held), ("initial.json", read_lineage),
+            ("experiment.json", read_experiment), ("metrics.jsonl", load_run_artifacts), ("run.json", read_attempts), ("data.json", read_data_facts), ("worst.npz", load_run_artifacts),
+            ("health.json", load_run_artifacts), ("initial.json", read_lineage),
         )
     ),
-    text("config.json", json.dumps(TIMM), lambda path: read_config(path.with_name("w.safetensors"))),
+    text("config.json", json.dumps(TIMM), lambda path: read_timm_config(path.with_name("w.safetensors"))),
     text("names.txt", "ant\nbee\ncat\n", lambda path: split_lines(path.read_bytes())),
-    text("blacklist.txt", "2\n20\n40000\n", lambda path: excluded(path, np.arange(1, 50))),
-    text("real.json", "[[1], [], [2, 3]]", reassessed),
+    text("blacklist.txt", "2\n20\n40000\n", lambda path: read_excluded(path, np.arange(1, 50))),
+    text("real.json", "[[1], [], [2, 3]]", read_reassessed_labels),
 )  # fmt: skip
 
 
 def harmed(rng: random.Random, data: bytes) -> tuple[str, bytes]:
     """Returns what was done to a file, and its bytes after."""
     place, length = rng.randrange(len(data)), rng.choice([1, 2, 4, 16, 256])
-    harm = rng.choice(["flip", "flip", "flip", "cut", "gap", "zeros", "noise", "largest", "twice", "added", "deep", "start", "junk"])
+    harm = rng.choice(
+        [
+            "flip",
+            "flip",
+            "flip",
+            "cut",
+            "gap",
+            "zeros",
+            "noise",
+            "largest",
+            "twice",
+            "added",
+            "deep",
+            "start",
+            "junk",
+        ]
+    )
     before, after = data[:place], data[place + length :]
     noise = rng.randbytes(length)
     changed = {
@@ -291,7 +364,14 @@ def case(number: int, folder: Path) -> Outcome:
     except Exception as error:
         verdict, message = "traceback", f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - began
-    return Outcome(number, kind.name, harm, "slow" if seconds > LONGEST_SECONDS else verdict, seconds, message[:300])
+    return Outcome(
+        number,
+        kind.name,
+        harm,
+        "slow" if seconds > LONGEST_SECONDS else verdict,
+        seconds,
+        message[:300],
+    )
 
 
 def equal(a: Any, b: Any) -> bool:

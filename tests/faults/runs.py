@@ -15,7 +15,9 @@ from pathlib import Path
 from tests.networks import line_of
 
 ROOT = Path(__file__).parent.parent.parent
-WITHOUT_PICTURES = os.pathsep.join([str(Path(__file__).parent / "bare"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+WITHOUT_PICTURES = os.pathsep.join(
+    [str(Path(__file__).parent / "bare"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+)
 """A Python path that hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
     *line_of("one"), "--data.threads", "0", "--data.test-split", "test[:40]", "--batch-size", "4", "--norm.examples-per-group", "2",
@@ -28,10 +30,18 @@ class Process:
     """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as it says it."""
 
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
-        begin = ["-m", "inception_jax.cli", command, "--import", "tests.registered"] if command else [str(ROOT / "train.py"), *RECIPE]
+        begin = (
+            ["-m", "inception_jax.cli", command, "--import", "tests.registered"]
+            if command
+            else [str(ROOT / "train.py"), *RECIPE]
+        )
         line = [sys.executable, *begin, *arguments]
         # A cache of their own: an entry that a killed process left half-written would warn for ever after.
-        environment = {"PYTHONPATH": WITHOUT_PICTURES, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), **environment}
+        environment = {
+            "PYTHONPATH": WITHOUT_PICTURES,
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            **environment,
+        }
         self._process = subprocess.Popen(
             line, cwd=folder, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -54,7 +64,9 @@ class Process:
             while (line := self._lines.get(timeout=max(0, end - time.monotonic()))) is not None:
                 if text in line:
                     return
-        raise AssertionError(f"it did not say {text!r} within {timeout:.0f} s, or ended:\n{self.text}")
+        raise AssertionError(
+            f"it did not say {text!r} within {timeout:.0f} s, or ended:\n{self.text}"
+        )
 
     def __del__(self) -> None:
         self._process.kill()  # where a test failed
@@ -98,7 +110,12 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def pair(folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)) -> list[Process]:
+def pair(
+    folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)
+) -> list[Process]:
     """Two processes that make one run, or those of these `numbers`."""
     environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
-    return [Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number)) for number in numbers]
+    return [
+        Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number))
+        for number in numbers
+    ]

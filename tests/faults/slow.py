@@ -4,9 +4,10 @@ import time
 
 import jax
 
-from inception_jax import checkpoint, loop
+from inception_jax.checkpointing import checkpoints as checkpoint
 from inception_jax.evaluation import protocol
 from inception_jax.experiment import Run
+from inception_jax.trainer import loop
 
 
 def announced(phase, function):
@@ -29,5 +30,7 @@ Run.describe = announced("start-up", Run.describe)
 checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
 whole = Run.test_batches
 Run.test_batches = lambda run, *arguments: paced(whole(run, *arguments))
-loop.score = announced("evaluation", loop.score)
-protocol.population_statistics = announced("population statistics", protocol.population_statistics)
+loop.evaluate_state = announced("evaluation", loop.evaluate_state)
+protocol.estimate_population_statistics = announced(
+    "population statistics", protocol.estimate_population_statistics
+)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import Checkpoints, Note
-from inception_jax.files import StorageError
-from inception_jax.parting import parting
+from inception_jax.atomic_io import StorageError
+from inception_jax.checkpointing.checkpoints import CheckpointMetadata, Checkpoints
+from inception_jax.debugging.compare_runs import compare_runs
 from tests.faults.disturbances import flip_bit
 from tests.faults.runs import RECIPE, ROOT, completed
 from tests.invented import abstract
@@ -31,7 +31,11 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     checkpoints = Checkpoints(folder, keep=2)
     for step in (1, 2):
-        checkpoints.save(step, state(step), note=Note({"loss": 0.1 * step, "objective": 0.1 * step}))
+        checkpoints.save(
+            step,
+            state(step),
+            metadata=CheckpointMetadata({"loss": 0.1 * step, "objective": 0.1 * step}),
+        )
     checkpoints.close()
     return folder
 
@@ -52,9 +56,13 @@ HARMS = (truncated, flip_bit, appended, deleted)
 
 
 @pytest.mark.parametrize("every", sweep([False, True], [False]))
-def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is_used(every, saved, tmp_path):
+def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is_used(
+    every, saved, tmp_path
+):
     """Every harm to the largest file and to the manifest, and one to each other; or every harm to every file."""
-    files = [file.relative_to(saved) for file in sorted(saved.glob("2*/**/*")) if file.is_file()] + ["2.sha256.json"]
+    files = [
+        file.relative_to(saved) for file in sorted(saved.glob("2*/**/*")) if file.is_file()
+    ] + ["2.sha256.json"]
     assert len(files) > 8
     always = {max(files, key=lambda name: (saved / name).stat().st_size), files[-1]}
     for number, (name, harm) in enumerate(product(files, HARMS)):
@@ -67,13 +75,18 @@ def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is
         harm(folder / name)
         told = []
         checkpoints = Checkpoints(folder, keep=2)
-        assert checkpoints.sound(told.append) == 1, (harm.__name__, name)
+        assert checkpoints.latest_intact_step(told.append) == 1, (harm.__name__, name)
         assert "checkpoint 2 in" in told[0]
         found = checkpoints.restore(1, abstract(state(0)))
         np.testing.assert_array_equal(found["params"]["kernel"], 1)
         checkpoints.save(2, state(22))
         checkpoints.close()
-        assert float(Checkpoints(folder, keep=2).restore(2, abstract(state(0)))["params"]["kernel"][0, 0]) == 22
+        assert (
+            float(
+                Checkpoints(folder, keep=2).restore(2, abstract(state(0)))["params"]["kernel"][0, 0]
+            )
+            == 22
+        )
         if not (harm is deleted and name == "2.sha256.json"):  # that one was never finished
             assert (folder / "2.damaged").is_dir()
         shutil.rmtree(folder)
@@ -82,7 +95,10 @@ def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint_intact(tmp_path):
     """The limit on the size of a file stands for a full disk: the write fails in the operating system."""
-    small, large = {"kernel": jnp.ones((10, 10))}, {"kernel": jax.random.normal(jax.random.key(0), (1000, 1000))}
+    small, large = (
+        {"kernel": jnp.ones((10, 10))},
+        {"kernel": jax.random.normal(jax.random.key(0), (1000, 1000))},
+    )
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.save(1, small)
     checkpoints.close()
@@ -95,7 +111,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_intact(tmp_path):
             checkpoints.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert Checkpoints(tmp_path, keep=2).sound(lambda text: None) == 1
+    assert Checkpoints(tmp_path, keep=2).latest_intact_step(lambda text: None) == 1
 
 
 DISK = """
@@ -111,7 +127,10 @@ cp -r disk/run run
 """
 FULL, EMPTIED = "dd if=/dev/zero of=disk/filler bs=4k 2> /dev/null", "rm disk/filler"
 AGAIN = '"$@" --workdir disk/run > said 2>&1 &'
-LOCKED, UNLOCKED = f"kill -9 $!; wait $!; mount -o remount,ro disk; {AGAIN}", "mount -o remount,rw disk"
+LOCKED, UNLOCKED = (
+    f"kill -9 $!; wait $!; mount -o remount,ro disk; {AGAIN}",
+    "mount -o remount,rw disk",
+)
 
 
 @pytest.mark.nightly
@@ -120,11 +139,22 @@ LOCKED, UNLOCKED = f"kill -9 $!; wait $!; mount -o remount,ro disk; {AGAIN}", "m
     [(FULL, EMPTIED, "No space left on device"), (LOCKED, UNLOCKED, "Read-only file system")],
     ids=["full", "read-only"],
 )
-def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable(tmp_path, harm, remedy, cause):
+def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable(
+    tmp_path, harm, remedy, cause
+):
     """A small tmpfs in a mount namespace of its own, which Linux lets a user have."""
     completed(tmp_path, "undisturbed")
     (tmp_path / "disk").mkdir()
-    within = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", DISK.format(harm=harm, remedy=remedy), "bash"]
+    within = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "bash",
+        "-c",
+        DISK.format(harm=harm, remedy=remedy),
+        "bash",
+    ]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
         [*within, sys.executable, str(ROOT / "train.py"), *RECIPE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True,
@@ -135,7 +165,7 @@ def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable
     assert cause in said.splitlines()[-1]
     assert "Traceback" not in said
     assert re.search("going on from step (21|42|63) of 126", (tmp_path / "said_then").read_text())
-    found = parting(str(tmp_path / "undisturbed"), str(tmp_path / "run"))
+    found = compare_runs(str(tmp_path / "undisturbed"), str(tmp_path / "run"))
     assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
 
 

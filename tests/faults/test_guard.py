@@ -6,16 +6,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
-from inception_jax.mesh import everything
-from inception_jax.tally import Tally
+from inception_jax.trainer.metric_accumulator import MetricAccumulator
 from tests.conftest import OPTIMIZED_OPTIONS
 from tests.networks import small
 
 
 def cost(clip_norm):
     config = small("one", steps=40)
-    run = Run(replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm)), everything())
+    run = Run(
+        replace(config, optimizer=replace(config.optimizer, clip_norm=clip_norm)),
+        all_devices_placement(),
+    )
     lowered = run.train_step.lower(run.abstract_state(), next(run.train_batches(0)))
     found = lowered.compile(compiler_options=OPTIMIZED_OPTIONS).cost_analysis()
     return found["flops"], found["bytes accessed"]
@@ -35,7 +38,10 @@ def test_the_nan_guard_adds_at_most_1_percent_to_the_compiled_step(clip_norm, mo
 @pytest.mark.slow
 def test_training_steps_and_metric_accumulation_make_no_implicit_transfers():
     """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer, `test_tally` watches that."""
-    run, tally = Run(small("one", steps=40), everything()), Tally({}, stops=True)
+    run, tally = (
+        Run(small("one", steps=40), all_devices_placement()),
+        MetricAccumulator({}, stop_on_not_finite=True),
+    )
     state, batches = run.initial_state(), run.train_batches(0)
     state, _ = run.train_step(state, next(batches))
     with jax.transfer_guard("disallow"):

@@ -9,12 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpoint import CheckpointError, Checkpoints, Note, digest
+from inception_jax.checkpointing.checkpoints import (
+    CheckpointError,
+    CheckpointMetadata,
+    Checkpoints,
+    hash_json,
+)
+from inception_jax.checkpointing.run_record import read_attempts
 from inception_jax.cli import main
-from inception_jax.config import stored, to_json
-from inception_jax.logbook import read_metrics
-from inception_jax.recipes import recipe
-from inception_jax.record import attempts
+from inception_jax.config import read_experiment, to_json
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.recipes import load_recipe
 from tests.invented import abstract
 
 
@@ -39,26 +44,36 @@ def no_pickles(monkeypatch):
 def test_loading_a_run_unpickles_nothing(tmp_path, no_pickles):
     state = {"kernel": jnp.arange(12.0).reshape(3, 4)}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(1, state, note=Note(score=0.5))
+    checkpoints.save(1, state, metadata=CheckpointMetadata(score=0.5))
     checkpoints.close()
     again = Checkpoints(tmp_path / "checkpoints", keep=1)
-    assert again.sound(print) == 1
+    assert again.latest_intact_step(print) == 1
     np.testing.assert_array_equal(again.restore(1, abstract(state))["kernel"], state["kernel"])
-    (tmp_path / "experiment.json").write_text(json.dumps(to_json(recipe("digits").config)))
+    (tmp_path / "experiment.json").write_text(json.dumps(to_json(load_recipe("digits").config)))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     (tmp_path / "run.json").write_text('{"attempts": []}')
-    assert (stored(tmp_path), read_metrics(tmp_path), attempts(tmp_path)) == (recipe("digits").config, [{"step": 1}], [])
+    assert (read_experiment(tmp_path), read_metrics(tmp_path), read_attempts(tmp_path)) == (
+        load_recipe("digits").config,
+        [{"step": 1}],
+        [],
+    )
 
 
 @pytest.mark.parametrize("where", ["arrays", "file"])
 def test_report_refuses_a_pickle_in_place_of_arrays(where, tmp_path, capsys):
     """`worst.npz` is what the report reads besides text."""
-    (tmp_path / "experiment.json").write_text(json.dumps(to_json(recipe("digits").config)))
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0}\n')
+    (tmp_path / "experiment.json").write_text(json.dumps(to_json(load_recipe("digits").config)))
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0}\n'
+    )
     file = io.BytesIO()
     if where == "arrays":
         np.savez(
-            file, **dict.fromkeys(("image", "label", "prediction", "probability", "class_names", "example"), np.array([Trap()], object))
+            file,
+            **dict.fromkeys(
+                ("image", "label", "prediction", "probability", "class_names", "example"),
+                np.array([Trap()], object),
+            ),
         )
     else:
         pickle.dump(Trap(), file)
@@ -69,7 +84,9 @@ def test_report_refuses_a_pickle_in_place_of_arrays(where, tmp_path, capsys):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "state/../../../secret", "~/secret"])
+@pytest.mark.parametrize(
+    "name", ["../../secret", "/etc/passwd", "state/../../../secret", "~/secret"]
+)
 def test_a_checkpoint_whose_manifest_names_outside_files_is_refused(name, tmp_path):
     """The names in it are held against those that are there, and never opened; the digest of the secret does not help."""
     (tmp_path / "secret").write_text("secret")
@@ -78,8 +95,8 @@ def test_a_checkpoint_whose_manifest_names_outside_files_is_refused(name, tmp_pa
     checkpoints.save(1, {"kernel": jnp.ones(3)})
     checkpoints.close()
     manifest = json.loads((folder / "1.sha256.json").read_text())
-    content = {"files": manifest["files"] | {name: digest("secret")}, "note": manifest["note"]}
-    (folder / "1.sha256.json").write_text(json.dumps({**content, "sha256": digest(content)}))
+    content = {"files": manifest["files"] | {name: hash_json("secret")}, "note": manifest["note"]}
+    (folder / "1.sha256.json").write_text(json.dumps({**content, "sha256": hash_json(content)}))
     with pytest.raises(CheckpointError, match="is damaged"):
         Checkpoints(folder, keep=2).restore(1, abstract({"kernel": jnp.ones(3)}))
     assert (tmp_path / "secret").read_text() == "secret"
@@ -95,5 +112,5 @@ def test_a_checkpoint_with_a_symlink_to_an_outside_folder_is_not_used(tmp_path):
     shutil.copytree(folder / "2" / "state", outside)
     shutil.rmtree(folder / "2" / "state")
     (folder / "2" / "state").symlink_to(outside)
-    assert Checkpoints(folder, keep=2).sound(lambda text: None) == 1
+    assert Checkpoints(folder, keep=2).latest_intact_step(lambda text: None) == 1
     assert outside.is_dir()

@@ -11,7 +11,7 @@ import pytest
 
 from inception_jax.cli import main
 from inception_jax.config import Experiment, to_json
-from inception_jax.recipes import recipe
+from inception_jax.recipes import load_recipe
 from tests.faults.runs import ROOT
 from tests.tiers import sweep
 
@@ -21,7 +21,20 @@ JUNK = [
     "", " ", "-1", "-0.5", "nan", "inf", "-inf", "1e400", "99999999999999999999", "0", "None", "true", "[]", "{}", "x" * 5000, "a\0b",
     "é€", "../../etc", "1,2", "0x10", "'", '"', "--", "-", "3.7", "NaN", "a b", "\n", "%s", "$(id)", "null",
 ]  # fmt: skip
-COMMANDS = ["train", "train", "train", "evaluate", "predict", "plan", "report", "compare", "replay", "models", "data", "export"]
+COMMANDS = [
+    "train",
+    "train",
+    "train",
+    "evaluate",
+    "predict",
+    "plan",
+    "report",
+    "compare",
+    "replay",
+    "models",
+    "data",
+    "export",
+]
 
 
 def fields(section=Experiment(), prefix=""):
@@ -41,15 +54,33 @@ NOWHERE = ["--data.name", "folder", "--data.directory", "/nowhere/at/all"]
 def line(rng):
     """A malformed line of a random command."""
     command = rng.choice(COMMANDS)
-    junk = [rng.choice([*JUNK, *FIELDS, "digits", "--json", "--help-me", "show", "check"]) for _ in range(rng.randrange(4))]
+    junk = [
+        rng.choice([*JUNK, *FIELDS, "digits", "--json", "--help-me", "show", "check"])
+        for _ in range(rng.randrange(4))
+    ]
     if command in ("train", "plan"):
-        given = [part for _ in range(rng.randrange(1, 4)) for part in (rng.choice(FIELDS), rng.choice(JUNK))]
-        return [command, rng.choice(["digits", "digits", "bn_x5", "nothing", "configs/none.py"]), *given, *junk[:1], *NOWHERE]
+        given = [
+            part
+            for _ in range(rng.randrange(1, 4))
+            for part in (rng.choice(FIELDS), rng.choice(JUNK))
+        ]
+        return [
+            command,
+            rng.choice(["digits", "digits", "bn_x5", "nothing", "configs/none.py"]),
+            *given,
+            *junk[:1],
+            *NOWHERE,
+        ]
     if command in ("evaluate", "predict", "report", "compare", "replay", "export"):
         return [command, "nowhere", *junk]
     if command == "models":
         return ["models", "no-such-model", *junk]
-    return ["data", rng.choice(["show", "check", "prepare", "benchmark", "nothing"]), "nowhere", *junk]
+    return [
+        "data",
+        rng.choice(["show", "check", "prepare", "benchmark", "nothing"]),
+        "nowhere",
+        *junk,
+    ]
 
 
 def spoiled(rng, text):
@@ -73,12 +104,18 @@ def spoiled(rng, text):
         del section[name]
         section[f"{name}x"] = 1
     else:
-        section[name] = rng.choice([None, -1, "x", [], {}, 1e308, True, [[[]]], {"a": {"b": 1}}, "9" * 400])
+        section[name] = rng.choice(
+            [None, -1, "x", [], {}, 1e308, True, [[[]]], {"a": {"b": 1}}, "9" * 400]
+        )
     return json.dumps(value)
 
 
 def contents(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 def code_of(arguments):
@@ -89,7 +126,9 @@ def code_of(arguments):
 
 
 @pytest.mark.parametrize("hundred", sweep(range(7), [0]))
-def test_malformed_commands_end_with_a_documented_code_and_write_nothing(hundred, tmp_path, monkeypatch, capsys):
+def test_malformed_commands_end_with_a_documented_code_and_write_nothing(
+    hundred, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     rng = random.Random(hundred)
     for _ in range(100):
@@ -100,14 +139,21 @@ def test_malformed_commands_end_with_a_documented_code_and_write_nothing(hundred
 
 
 @pytest.mark.parametrize("hundred", sweep(range(3), [0]))
-def test_commands_on_malformed_workdirs_end_with_a_documented_code(hundred, tmp_path, monkeypatch, capsys):
+def test_commands_on_malformed_workdirs_end_with_a_documented_code(
+    hundred, tmp_path, monkeypatch, capsys
+):
     """`experiment.json`, `run.json` and `metrics.jsonl` of a run, spoiled one at a time, and read by every command that reads them."""
     monkeypatch.chdir(tmp_path)
     rng = random.Random(1000 + hundred)
-    rows = [{"step": 1, "train/loss": 2.0}, {"step": 1, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0}]
+    rows = [
+        {"step": 1, "train/loss": 2.0},
+        {"step": 1, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0},
+    ]
     whole = {
-        "experiment.json": json.dumps(to_json(recipe("digits").config)),
-        "run.json": json.dumps({"attempts": [{"began": "", "ended": None, "outcome": None, "jax": "1"}]}),
+        "experiment.json": json.dumps(to_json(load_recipe("digits").config)),
+        "run.json": json.dumps(
+            {"attempts": [{"began": "", "ended": None, "outcome": None, "jax": "1"}]}
+        ),
         "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
     }
     for _ in range(100):
@@ -120,10 +166,19 @@ def test_commands_on_malformed_workdirs_end_with_a_documented_code(hundred, tmp_
                 (workdir / name).write_text(text)
             elif hurt == "metrics.jsonl":
                 first, second, _ = text.split("\n")
-                (workdir / name).write_text(rng.choice([f"{spoiled(rng, first)}\n{second}\n", f"{first}\n{spoiled(rng, second)}\n"]))
+                (workdir / name).write_text(
+                    rng.choice(
+                        [f"{spoiled(rng, first)}\n{second}\n", f"{first}\n{spoiled(rng, second)}\n"]
+                    )
+                )
             else:
                 (workdir / name).write_text(spoiled(rng, text))
-        lines = [["evaluate", "run"], ["compare", "run", "run"], ["report", "run"], ["train", "digits", "--workdir", "run", *NOWHERE]]
+        lines = [
+            ["evaluate", "run"],
+            ["compare", "run", "run"],
+            ["report", "run"],
+            ["train", "digits", "--workdir", "run", *NOWHERE],
+        ]
         for arguments in lines:
             before = contents(tmp_path)
             code = code_of(arguments)
@@ -139,7 +194,11 @@ def test_train_py_ends_with_a_documented_code_on_malformed_arguments(tmp_path):
     for _ in range(20):
         arguments = [part for part in line(rng) if "\0" not in part]
         done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *arguments[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [sys.executable, str(ROOT / "train.py"), *arguments[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode in CODES, (arguments, done.stderr)
         assert "Traceback" not in done.stderr

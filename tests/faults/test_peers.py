@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inception_jax.parting import apart, figures
+from inception_jax.debugging.compare_runs import diff_states, group_metrics_by_step
 from tests.faults.runs import Process, pair
 from tests.tiers import sweep
 
@@ -32,11 +32,15 @@ def test_a_process_exits_with_code_69_when_its_peer_is_killed_and_the_run_resume
     assert time.monotonic() - killed < 30
     assert f"process {victim} of 2 is lost" in other.text.splitlines()[-1]
     processes = pair(alone, workdir)
-    assert [process.wait() for process in processes] == [0, 0], processes[0].text + processes[1].text
+    assert [process.wait() for process in processes] == [0, 0], (
+        processes[0].text + processes[1].text
+    )
     assert re.search("going on from step (42|63) of 126", processes[0].text)
     assert "step " not in processes[1].text  # the lead alone speaks
-    assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
-    assert apart(str(alone / workdir), str(alone / "alone")) == []
+    assert group_metrics_by_step(str(alone / workdir)) == group_metrics_by_step(
+        str(alone / "alone")
+    )
+    assert diff_states(str(alone / workdir), str(alone / "alone")) == []
 
 
 @pytest.mark.nightly
@@ -46,11 +50,17 @@ def test_sigterm_to_one_of_two_processes_saves_and_stops_both(alone, signalled):
     processes = pair(alone, workdir, "--import", "tests.faults.slow")
     processes[0].until("now in evaluation")
     processes[signalled].send(signal.SIGTERM)
-    assert [process.wait(60) for process in processes] == [75, 75], processes[0].text + processes[1].text
-    process = Process(alone, "--workdir", workdir, JAX_NUM_CPU_DEVICES="2")  # what two processes saved, one goes on from
+    assert [process.wait(60) for process in processes] == [75, 75], (
+        processes[0].text + processes[1].text
+    )
+    process = Process(
+        alone, "--workdir", workdir, JAX_NUM_CPU_DEVICES="2"
+    )  # what two processes saved, one goes on from
     assert process.wait() == 0, process.text
-    assert figures(str(alone / workdir)) == figures(str(alone / "alone"))
-    assert apart(str(alone / workdir), str(alone / "alone")) == []
+    assert group_metrics_by_step(str(alone / workdir)) == group_metrics_by_step(
+        str(alone / "alone")
+    )
+    assert diff_states(str(alone / workdir), str(alone / "alone")) == []
 
 
 @pytest.mark.nightly

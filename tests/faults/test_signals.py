@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from inception_jax.parting import parting
+from inception_jax.debugging.compare_runs import compare_runs
 from tests.faults.runs import Process, completed, killed_at
 
 PHASES = {
@@ -33,7 +33,11 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_stopped_by_sigterm_then_by_sigint_then_killed_ends_with_the_same_bits(tmp_path):
     completed(tmp_path, "undisturbed")
-    for number, step, code in ((signal.SIGTERM, 21, 75), (signal.SIGINT, 63, 75), (signal.SIGKILL, 105, -9)):
+    for number, step, code in (
+        (signal.SIGTERM, 21, 75),
+        (signal.SIGINT, 63, 75),
+        (signal.SIGKILL, 105, -9),
+    ):
         process = Process(tmp_path, "--workdir", "hurt", "--import", "tests.faults.slow")
         process.until(f"step {step}/126")
         stopped = time.monotonic()
@@ -45,13 +49,18 @@ def test_a_run_stopped_by_sigterm_then_by_sigint_then_killed_ends_with_the_same_
     said = completed(tmp_path, "hurt")
     assert "going on from step" in said
     assert "damaged" not in said
-    found = parting(str(tmp_path / "undisturbed"), str(tmp_path / "hurt"))
+    found = compare_runs(str(tmp_path / "undisturbed"), str(tmp_path / "hurt"))
     assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("phase", "number"), [*((phase, signal.SIGTERM) for phase in PHASES), ("training", signal.SIGINT)])
-def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exactly(undisturbed, phase, number):
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [*((phase, signal.SIGTERM) for phase in PHASES), ("training", signal.SIGINT)],
+)
+def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exactly(
+    undisturbed, phase, number
+):
     folder, _ = undisturbed
     workdir = f"{phase}-{number.name}"
     process = Process(folder, "--workdir", workdir, "--import", "tests.faults.slow")
@@ -63,7 +72,7 @@ def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exa
     assert number.name in process.text
     assert "Traceback" not in process.text
     completed(folder, workdir)
-    found = parting(str(folder / "undisturbed"), str(folder / workdir))
+    found = compare_runs(str(folder / "undisturbed"), str(folder / workdir))
     assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), found.lines()
 
 
@@ -90,7 +99,7 @@ def test_a_second_signal_ends_a_run_at_once_and_the_run_resumes_exactly(undistur
     process.send(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     completed(folder, "twice")
-    assert parting(str(folder / "undisturbed"), str(folder / "twice")).step is None
+    assert compare_runs(str(folder / "undisturbed"), str(folder / "twice")).step is None
 
 
 @pytest.mark.nightly
@@ -105,5 +114,5 @@ def test_a_killed_run_resumes_to_the_same_bits(undisturbed, fifth):
         moment *= 0.9
     said = completed(folder, workdir)
     assert "damaged" not in said
-    found = parting(str(folder / "undisturbed"), str(folder / workdir))
+    found = compare_runs(str(folder / "undisturbed"), str(folder / workdir))
     assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inception_jax.parting import apart, figures
+from inception_jax.debugging.compare_runs import diff_states, group_metrics_by_step
 from tests.conftest import ROOT
 from tests.faults.runs import RECIPE, WITHOUT_PICTURES, free_port
 
@@ -83,8 +83,12 @@ def launch(tmp_path):
             "HOSTS": "localhost localhost", "TPU": "pod", "ZONE": "zone", "DIRECTORY": str(ROOT), "AGAIN_PAUSE": "0", **environment,
         }  # fmt: skip
         if name == "ssh":
-            environment = {key: value for key, value in environment.items() if not key.startswith("SLURM")}
-        process = subprocess.Popen(line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            environment = {
+                key: value for key, value in environment.items() if not key.startswith("SLURM")
+            }
+        process = subprocess.Popen(
+            line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         processes.append(process)
         return process
 
@@ -104,7 +108,9 @@ def starts(folder, number=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS)
 @pytest.mark.parametrize("last", [0, 65, 70, 78, 1])
-def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(launch, tmp_path, name, last):
+def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(
+    launch, tmp_path, name, last
+):
     process = launch(name, "digits", "--workdir", "a b", codes=[[75, 69, last], [75, 69, last]])
     said, _ = process.communicate(timeout=60)
     assert process.returncode == last, said
@@ -119,12 +125,18 @@ def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(
 @pytest.mark.parametrize(
     ("codes", "result", "attempts"),
     [
-        ([[65], [69]], 65, 1),  # whose peer ended with an error of its own has lost it: that error decides, though 69 is higher
+        (
+            [[65], [69]],
+            65,
+            1,
+        ),  # whose peer ended with an error of its own has lost it: that error decides, though 69 is higher
         ([[75, 0], [69, 0]], 0, 2),
         ([[137, 0], [69, 0]], 0, 2),  # killed from outside
     ],
 )
-def test_launch_scripts_decide_from_the_exit_codes_of_all_processes(launch, tmp_path, name, codes, result, attempts):
+def test_launch_scripts_decide_from_the_exit_codes_of_all_processes(
+    launch, tmp_path, name, codes, result, attempts
+):
     process = launch(name, codes=codes)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, starts(tmp_path)) == (result, attempts), said
@@ -214,7 +226,14 @@ ENVIRONMENT = {"PYTHON": sys.executable, "PYTHONPATH": WITHOUT_PICTURES}
 @pytest.mark.nightly
 def test_a_run_restarted_by_slurm_equals_a_run_by_ssh_bit_for_bit(launch, tmp_path):
     port = free_port()
-    process = launch("slurm", *RECIPE, "--workdir", str(tmp_path / "slurm"), JAX_COORDINATOR_PORT=port, **ENVIRONMENT)
+    process = launch(
+        "slurm",
+        *RECIPE,
+        "--workdir",
+        str(tmp_path / "slurm"),
+        JAX_COORDINATOR_PORT=port,
+        **ENVIRONMENT,
+    )
     said = []
     for line in process.stdout:
         said.append(line)
@@ -233,8 +252,10 @@ def test_a_run_restarted_by_slurm_equals_a_run_by_ssh_bit_for_bit(launch, tmp_pa
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert f"localhost: 2 processes, by JAX_NUM_PROCESSES, meet at localhost:{port}\n" in text
-    assert figures(str(tmp_path / "ssh")) == figures(str(tmp_path / "slurm"))
-    assert apart(str(tmp_path / "ssh"), str(tmp_path / "slurm")) == []
+    assert group_metrics_by_step(str(tmp_path / "ssh")) == group_metrics_by_step(
+        str(tmp_path / "slurm")
+    )
+    assert diff_states(str(tmp_path / "ssh"), str(tmp_path / "slurm")) == []
 
 
 # What cannot be run here is read.
@@ -254,7 +275,11 @@ def test_the_kubernetes_jobset_restarts_after_codes_69_and_75():
     (rule,) = job["podFailurePolicy"]["rules"]
     pod = job["template"]["spec"]
     (container,) = pod["containers"]
-    assert (rule["action"], rule["onExitCodes"]["operator"], rule["onExitCodes"]["containerName"]) == (
+    assert (
+        rule["action"],
+        rule["onExitCodes"]["operator"],
+        rule["onExitCodes"]["containerName"],
+    ) == (
         "FailJob",
         "NotIn",
         container["name"],
@@ -264,7 +289,11 @@ def test_the_kubernetes_jobset_restarts_after_codes_69_and_75():
     assert not again & {0, 1, 2, 65, 70, 74, 78}
     (final,) = jobset["spec"]["failurePolicy"]["rules"]
     assert (final["action"], final["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
-    assert (job["backoffLimit"], job["completionMode"], pod["restartPolicy"]) == (0, "Indexed", "Never")
+    assert (job["backoffLimit"], job["completionMode"], pod["restartPolicy"]) == (
+        0,
+        "Indexed",
+        "Never",
+    )
     environment = {one["name"]: one.get("value") for one in container["env"]}
     assert job["parallelism"] == job["completions"] == int(environment["JAX_NUM_PROCESSES"])
     name = jobset["metadata"]["name"]

@@ -4,7 +4,13 @@ At the source's input size and number of classes; the first three without auxili
 numbers were matched against: the released code, its graph or its prototxt. What no release has is summed by hand here.
 """
 
-UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+UNITS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def projections(depth, option):
@@ -65,7 +71,12 @@ REFERENCE = {
     ("bn_inception", "tf_slim"): (11_178_336, 19_776, 1_934_857_216, 0),
     ("bn_inception", "cadene"): (11_295_240, 20_032, 2_032_600_064, 0),
     # Our own; summed in test_bn_inception.py. Its heads: 144 channels on 4x4, pooled to 2x2, 1x1 to 32, 256 units.
-    ("bn_inception_small", "paper"): (641_770, 4_976, 9_806_080, 2 * (144 * 32 + 2 * 32 + 4 * 32 * 256 + 256 + 256 * 10 + 10)),
+    ("bn_inception_small", "paper"): (
+        641_770,
+        4_976,
+        9_806_080,
+        2 * (144 * 32 + 2 * 32 + 4 * 32 * 256 + 256 + 256 * 10 + 10),
+    ),
     # Derived from table 1 of arXiv:1512.00567 at the released widths; a bias for gamma and beta in the head's last layer.
     ("inception_v2_rethinking", "paper"): (24_263_240, 35_072, 5_864_860_256, V3_AUX - 768),
     ("inception_v2_rethinking", "bn_auxiliary"): (24_263_240, 35_072, 5_864_860_256, V3_AUX),
@@ -96,7 +107,12 @@ REFERENCE = {
         0,
     ),
     # The arrays of facenet-pytorch 2.6's InceptionResnetV1 with 1,000 people, summed; multiply-adds as above.
-    ("inception_resnet_v1", "facenet_pytorch"): (23_995_624, 29_600, 6_306_805_856 + 1792 * 512 + 512 * 1000, 0),
+    ("inception_resnet_v1", "facenet_pytorch"): (
+        23_995_624,
+        29_600,
+        6_306_805_856 + 1792 * 512 + 512 * 1000,
+        0,
+    ),
     # timm inception_resnet_v2.py, Cadene; slim inception_resnet_v2.py; keras
     ("inception_resnet_v2", "released"): (55_843_464, 60_544, 13_155_794_016, 3_367_656),
     ("inception_resnet_v2", "timm"): (55_843_464, 60_544, 13_155_794_016, 0),
@@ -105,8 +121,18 @@ REFERENCE = {
     ("inception_resnet_v2", "keras"): (55_813_192, 60_544, 13_155_794_016, 0),
     # Derived from the paper's widths; and 10 x 320 + 20 x 1088 + 10 x 2080 channels normalised once more.
     ("inception_resnet_v2", "paper"): (32_433_928, 32_864, 9_257_953_632, 35_809_776 - 32_433_928),
-    ("inception_resnet_v2", "paper_10_20_10"): (55_284_488, 57_344, 14_142_011_232, 58_660_336 - 55_284_488),
-    ("inception_resnet_v2", "norm_on_sum"): (55_843_464 + 2 * 45_760, 60_544 + 2 * 45_760, 13_155_794_016, 3_367_656),
+    ("inception_resnet_v2", "paper_10_20_10"): (
+        55_284_488,
+        57_344,
+        14_142_011_232,
+        58_660_336 - 55_284_488,
+    ),
+    ("inception_resnet_v2", "norm_on_sum"): (
+        55_843_464 + 2 * 45_760,
+        60_544 + 2 * 45_760,
+        13_155_794_016,
+        3_367_656,
+    ),
     # torchvision resnet.py
     ("resnet18", "torchvision"): (*RESNET_18, 0),
     ("resnet34", "torchvision"): (*RESNET_34, 0),
@@ -117,7 +143,12 @@ REFERENCE = {
     ("wide_resnet101_2", "torchvision"): (126_886_696, 137_856, 22_753_050_624, 0),
     # The stride in the first 1x1; three units of 101 move as those of 50 do, so the difference is the same.
     ("wide_resnet50_2", "stride_in_1x1"): (68_883_240, 68_224, 10_935_599_104, 0),
-    ("wide_resnet101_2", "stride_in_1x1"): (126_886_696, 137_856, 22_753_050_624 - (11_398_021_120 - 10_935_599_104), 0),
+    ("wide_resnet101_2", "stride_in_1x1"): (
+        126_886_696,
+        137_856,
+        22_753_050_624 - (11_398_021_120 - 10_935_599_104),
+        0,
+    ),
     # KaimingHe/deep-residual-networks, prototxt: conv1 has a bias in 50 alone
     ("resnet18", "paper"): (*RESNET_18, 0),
     ("resnet34", "paper"): (*RESNET_34, 0),
@@ -142,23 +173,65 @@ REFERENCE = {
     **plain(18, RESNET_18),
     **plain(34, RESNET_34),
     # timm resnetv2.py; fb.resnet.torch preresnet.lua
-    **{("preact_resnet18", variant): (11_687_720, 7_808, 1_814_073_344, 0) for variant in ("paper", "facebook")},
-    **{("preact_resnet34", variant): (21_795_880, 15_232, 3_663_761_408, 0) for variant in ("paper", "facebook")},
-    **{("preact_resnet50", variant): (25_549_352, 45_440, 4_089_184_256, 0) for variant in ("paper", "facebook")},
-    **{("preact_resnet101", variant): (44_541_480, 97_664, 7_801_405_440, 0) for variant in ("paper", "facebook")},
-    **{("preact_resnet152", variant): (60_185_128, 143_744, 11_513_626_624, 0) for variant in ("paper", "facebook")},
-    **{("preact_resnet200", variant): (64_666_152, 168_320, 15_007_481_856, 0) for variant in ("paper", "facebook")},
+    **{
+        ("preact_resnet18", variant): (11_687_720, 7_808, 1_814_073_344, 0)
+        for variant in ("paper", "facebook")
+    },
+    **{
+        ("preact_resnet34", variant): (21_795_880, 15_232, 3_663_761_408, 0)
+        for variant in ("paper", "facebook")
+    },
+    **{
+        ("preact_resnet50", variant): (25_549_352, 45_440, 4_089_184_256, 0)
+        for variant in ("paper", "facebook")
+    },
+    **{
+        ("preact_resnet101", variant): (44_541_480, 97_664, 7_801_405_440, 0)
+        for variant in ("paper", "facebook")
+    },
+    **{
+        ("preact_resnet152", variant): (60_185_128, 143_744, 11_513_626_624, 0)
+        for variant in ("paper", "facebook")
+    },
+    **{
+        ("preact_resnet200", variant): (64_666_152, 168_320, 15_007_481_856, 0)
+        for variant in ("paper", "facebook")
+    },
     # slim resnet_v2.py; keras resnet_v2.py
-    **{("preact_resnet50", variant): (25_568_360, 45_440, 3_482_255_360, 0) for variant in ("tf_slim", "keras")},
-    **{("preact_resnet101", variant): (44_577_896, 97_664, 7_194_476_544, 0) for variant in ("tf_slim", "keras")},
-    **{("preact_resnet152", variant): (60_236_904, 143_744, 10_906_697_728, 0) for variant in ("tf_slim", "keras")},
+    **{
+        ("preact_resnet50", variant): (25_568_360, 45_440, 3_482_255_360, 0)
+        for variant in ("tf_slim", "keras")
+    },
+    **{
+        ("preact_resnet101", variant): (44_577_896, 97_664, 7_194_476_544, 0)
+        for variant in ("tf_slim", "keras")
+    },
+    **{
+        ("preact_resnet152", variant): (60_236_904, 143_744, 10_906_697_728, 0)
+        for variant in ("tf_slim", "keras")
+    },
     ("preact_resnet200", "tf_slim"): (64_726_120, 168_320, 14_400_552_960, 0),
     # arXiv:1512.03385, table 6 (0.27M to 1.7M); a shortcut of option A has no parameters, so a plain network has as many.
-    **{(f"cifar_{kind}20", "paper"): (269_722, 1_376, 40_551_040, 0) for kind in ("resnet", "plain")},
-    **{(f"cifar_{kind}32", "paper"): (464_154, 2_272, 68_862_592, 0) for kind in ("resnet", "plain")},
-    **{(f"cifar_{kind}44", "paper"): (658_586, 3_168, 97_174_144, 0) for kind in ("resnet", "plain")},
-    **{(f"cifar_{kind}56", "paper"): (853_018, 4_064, 125_485_696, 0) for kind in ("resnet", "plain")},
-    **{(f"cifar_{kind}110", "paper"): (1_727_962, 8_096, 252_887_680, 0) for kind in ("resnet", "plain")},
+    **{
+        (f"cifar_{kind}20", "paper"): (269_722, 1_376, 40_551_040, 0)
+        for kind in ("resnet", "plain")
+    },
+    **{
+        (f"cifar_{kind}32", "paper"): (464_154, 2_272, 68_862_592, 0)
+        for kind in ("resnet", "plain")
+    },
+    **{
+        (f"cifar_{kind}44", "paper"): (658_586, 3_168, 97_174_144, 0)
+        for kind in ("resnet", "plain")
+    },
+    **{
+        (f"cifar_{kind}56", "paper"): (853_018, 4_064, 125_485_696, 0)
+        for kind in ("resnet", "plain")
+    },
+    **{
+        (f"cifar_{kind}110", "paper"): (1_727_962, 8_096, 252_887_680, 0)
+        for kind in ("resnet", "plain")
+    },
     ("cifar_preact_resnet110", "paper"): (1_730_522, 8_096, 253_149_824, 0),
     ("cifar_preact_resnet164", "paper"): (1_703_258, 24_224, 244_500_992, 0),
     # arXiv:1605.07146, tables 2 to 5 (11.0M, 36.5M, 8.9M)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inception_jax.models import architecture, bn_inception
+from inception_jax.models import bn_inception, get_architecture
 from inception_jax.spec.measure import measure
 from inception_jax.spec.vocabulary import max_
 from inception_jax.spec.width import widen
@@ -29,8 +29,10 @@ CADENE = FIGURE_5 | {"Mixed_4d": (14, 608), "Mixed_4e": (14, 608), "Mixed_5a": (
 
 @pytest.mark.parametrize(("variant", "expected"), [("paper", FIGURE_5), ("cadene", CADENE)])
 def test_bn_inception_end_points_have_the_published_shapes(variant, expected):
-    places = measure(architecture("bn_inception", variant)).end_points
-    assert {name: places[name].shape for name in expected} == {name: (grid, grid, depth) for name, (grid, depth) in expected.items()}
+    places = measure(get_architecture("bn_inception", variant)).end_points
+    assert {name: places[name].shape for name in expected} == {
+        name: (grid, grid, depth) for name, (grid, depth) in expected.items()
+    }
 
 
 # Figure 5's filter columns: #1x1 | 3x3 reduce, 3x3 | double reduce, double | projection; grids of the small network.
@@ -62,21 +64,33 @@ def test_bn_inception_small_equals_figure_5_at_a_quarter_of_its_width():
     depth = conv(1, depth, 16, 16)
     depth = conv(3, depth, 48, 16)
     for row in ROWS:
-        one, reduce, three, double_reduce, double, projection = (8 * round(filters / 32) for filters in row[:6])
+        one, reduce, three, double_reduce, double, projection = (
+            8 * round(filters / 32) for filters in row[:6]
+        )
         grid, stride = row[6:]
         branches = [conv(1, depth, one, grid)] if one else []
         branches.append(conv(3, conv(1, depth, reduce, grid), three, grid // stride))
-        branches.append(conv(3, conv(3, conv(1, depth, double_reduce, grid), double, grid), double, grid // stride))
+        branches.append(
+            conv(
+                3,
+                conv(3, conv(1, depth, double_reduce, grid), double, grid),
+                double,
+                grid // stride,
+            )
+        )
         branches.append(conv(1, depth, projection, grid) if projection else depth)
         depth = sum(branches)
-    measured = measure(architecture("bn_inception_small"))
+    measured = measure(get_architecture("bn_inception_small"))
     assert measured.parameters == weights + 2 * normalised + depth * 10 + 10
     assert measured.batch_stats == 2 * normalised
     assert measured.multiply_adds == multiply_adds + depth * 10
 
 
 def test_bn_inception_small_has_the_modules_of_bn_inception_at_quarter_width():
-    narrow, small = dict(widen(architecture("bn_inception"), 0.25).layers), dict(architecture("bn_inception_small").layers)
+    narrow, small = (
+        dict(widen(get_architecture("bn_inception"), 0.25).layers),
+        dict(get_architecture("bn_inception_small").layers),
+    )
     rows = [name for name, _ in bn_inception.modules(max_(3, 2), 96)]
     assert len(rows) == 10
     assert all(small[name] == narrow[name] for name in rows)

@@ -47,7 +47,10 @@ def test_the_naive_and_the_reduced_module_have_the_counts_of_figure_2():
     naive, reduced = measure(DRAWINGS["naive_module"]), measure(DRAWINGS["reduced_module"])
     assert (naive.parameters, naive.multiply_adds) == (387_072, 303_464_448)
     assert (reduced.parameters, reduced.multiply_adds) == (163_328, 128_049_152)
-    assert (naive.end_points["Module"].shape[-1], reduced.end_points["Module"].shape[-1]) == (416, 256)
+    assert (naive.end_points["Module"].shape[-1], reduced.end_points["Module"].shape[-1]) == (
+        416,
+        256,
+    )
 
 
 def test_three_grid_reductions_agree_in_shape_and_cost_as_published():
@@ -56,15 +59,23 @@ def test_three_grid_reductions_agree_in_shape_and_cost_as_published():
     assert measure(last).multiply_adds == 2 * 35**2 * 320**2
     assert measure(first).multiply_adds == 2 * 17**2 * 320**2
     shapes = {
-        measure(DRAWINGS[name]).end_points["Module"].shape for name in ("pool_then_convolve", "convolve_then_pool", "reduce_in_parallel")
+        measure(DRAWINGS[name]).end_points["Module"].shape
+        for name in ("pool_then_convolve", "convolve_then_pool", "reduce_in_parallel")
     }
     assert shapes == {(17, 17, 640)}
 
 
 def test_factorised_convolutions_keep_the_receptive_field_at_the_published_cost():
     for size in (3, 5, 7):
-        square, chain, asymmetric = (measure(DRAWINGS[f"{form}_{size}x{size}"]) for form in ("square", "chain", "asymmetric"))
-        assert square.receptive_field == chain.receptive_field == asymmetric.receptive_field == (size, size)
+        square, chain, asymmetric = (
+            measure(DRAWINGS[f"{form}_{size}x{size}"]) for form in ("square", "chain", "asymmetric")
+        )
+        assert (
+            square.receptive_field
+            == chain.receptive_field
+            == asymmetric.receptive_field
+            == (size, size)
+        )
         assert chain.multiply_adds / square.multiply_adds == (size // 2) * 9 / size**2
         assert asymmetric.multiply_adds / square.multiply_adds == 2 / size
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 from inception_jax.spec.measure import measure
 
 
@@ -109,27 +109,44 @@ SLIM = {
 
 @pytest.mark.parametrize("key", SLIM, ids="-".join)
 def test_end_points_have_the_shapes_of_tf_slims_graphs(key):
-    measured = measure(architecture(*key), num_classes=1001)
+    measured = measure(get_architecture(*key), num_classes=1001)
     places = measured.end_points | measured.aux_end_points
     assert {name: places[name].shape for name in SLIM[key]} == SLIM[key]
 
 
 def test_resnet_v2_has_tf_slims_shapes_at_299_pixels():
-    places = measure(architecture("preact_resnet50", "tf_slim"), image_size=299).end_points
-    expected = {"conv1": (150, 64), "block1": (38, 256), "block2": (19, 512), "block3": (10, 1024), "block4": (10, 2048)}
+    places = measure(get_architecture("preact_resnet50", "tf_slim"), image_size=299).end_points
+    expected = {
+        "conv1": (150, 64),
+        "block1": (38, 256),
+        "block2": (19, 512),
+        "block3": (10, 1024),
+        "block4": (10, 2048),
+    }
     assert {name: places[name].shape[1:] for name in expected} == expected
-    assert measure(architecture("preact_resnet50", "tf_slim"), image_size=299, num_classes=1001).multiply_adds == 6_536_213_248
+    assert (
+        measure(
+            get_architecture("preact_resnet50", "tf_slim"), image_size=299, num_classes=1001
+        ).multiply_adds
+        == 6_536_213_248
+    )
 
 
 def test_every_part_of_a_resnet_v1_unit_has_tf_slims_shape():
     """`block1/unit_1/bottleneck_v1/{conv1,conv2,conv3,shortcut}`, by our names."""
-    shapes = {row.path: row.output.shape for row in measure(architecture("resnet50", "tf_slim")).rows}
+    shapes = {
+        row.path: row.output.shape for row in measure(get_architecture("resnet50", "tf_slim")).rows
+    }
     parts = {"conv_1x1": 64, "conv_3x3": 64, "conv_1x1_2": 256, "shortcut/conv_1x1": 256}
-    assert {part: shapes[f"block1_unit_1/{part}"] for part in parts} == {part: (56, 56, depth) for part, depth in parts.items()}
+    assert {part: shapes[f"block1_unit_1/{part}"] for part in parts} == {
+        part: (56, 56, depth) for part, depth in parts.items()
+    }
 
 
 def test_facenet_has_its_published_shape_and_cost_at_160_pixels():
     """davidsandberg/facenet at 160 px."""
-    measured = measure(architecture("inception_resnet_v1", "facenet"), image_size=160, num_classes=0)
+    measured = measure(
+        get_architecture("inception_resnet_v1", "facenet"), image_size=160, num_classes=0
+    )
     assert measured.end_points["Mixed_8b"].shape == (3, 3, 1792)
     assert measured.multiply_adds == 1_416_744_800

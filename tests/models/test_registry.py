@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from inception_jax.models import ALIASES, REGISTRY, UnknownModelError, architecture, cifar, list_models, register
+from inception_jax.models import (
+    ALIASES,
+    REGISTRY,
+    UnknownModelError,
+    cifar,
+    get_architecture,
+    list_models,
+    register,
+)
 from inception_jax.nn.create import create
 from inception_jax.spec.measure import measure
 from tests.conftest import ROOT
@@ -31,40 +39,66 @@ def test_every_registered_model_has_a_reference_row_and_every_row_a_model():
 
 @pytest.mark.parametrize(("name", "variant"), ENTRIES)
 def test_the_measured_counts_of_every_model_match_its_reference(name, variant):
-    table = architecture(name, variant)
+    table = get_architecture(name, variant)
     measured = measure(table)
     assert (table.name, table.variant) == (name, variant)
-    assert (measured.parameters, measured.batch_stats, measured.multiply_adds, measured.aux_parameters) == REFERENCE[name, variant]
+    assert (
+        measured.parameters,
+        measured.batch_stats,
+        measured.multiply_adds,
+        measured.aux_parameters,
+    ) == REFERENCE[name, variant]
 
 
 @cache
 def variables(name, variant):
     """Shapes, auxiliary heads included."""
-    table = architecture(name, variant)
-    image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
+    table = get_architecture(name, variant)
+    image = jax.ShapeDtypeStruct(
+        (1, table.input_size, table.input_size, table.channels), jnp.float32
+    )
     return jax.eval_shape(create(name, variant=variant, aux=True).init, jax.random.key(0), image)
 
 
 def test_the_documentation_explains_every_model_variant():
     page = (ROOT / "docs" / "which_inception.md").read_text()
-    assert [variant for variant in dict.fromkeys(variant for _, variant in ENTRIES) if f"`{variant}`" not in page] == []
-    for name in ("googlenet", "inception", "bn_inception", "inception_v2_rethinking", "inception_v3", "inception_v4", "resnet50"):
+    assert [
+        variant
+        for variant in dict.fromkeys(variant for _, variant in ENTRIES)
+        if f"`{variant}`" not in page
+    ] == []
+    for name in (
+        "googlenet",
+        "inception",
+        "bn_inception",
+        "inception_v2_rethinking",
+        "inception_v3",
+        "inception_v4",
+        "resnet50",
+    ):
         assert f"`{name}`" in page
 
 
 @pytest.mark.parametrize(("name", "variant"), sweep(ENTRIES, TRACED))
 def test_the_variables_of_every_model_match_its_reference_counts(name, variant):
-    tree, table = variables(name, variant), architecture(name, variant)
+    tree, table = variables(name, variant), get_architecture(name, variant)
     heads = {head.name for head in table.aux}
     count = {
         (kind, of_heads): sum(
-            leaf.size for top, branch in tree.get(kind, {}).items() if (top in heads) is of_heads for leaf in jax.tree.leaves(branch)
+            leaf.size
+            for top, branch in tree.get(kind, {}).items()
+            if (top in heads) is of_heads
+            for leaf in jax.tree.leaves(branch)
         )
         for kind in ("params", "batch_stats")
         for of_heads in (False, True)
     }
     parameters, statistics, _, auxiliary = REFERENCE[name, variant]
-    assert (count["params", False], count["batch_stats", False], count["params", True]) == (parameters, statistics, auxiliary)
+    assert (count["params", False], count["batch_stats", False], count["params", True]) == (
+        parameters,
+        statistics,
+        auxiliary,
+    )
     assert count["batch_stats", True] == measure(table).aux_batch_stats
 
 
@@ -78,7 +112,7 @@ def test_cifar_networks_of_other_depths_match_their_reference_counts(key):
 @pytest.mark.parametrize("key", BY_CLASSES, ids=str)
 def test_counts_for_other_numbers_of_classes_match_their_reference(key):
     name, variant, classes = key
-    measured = measure(architecture(name, variant), num_classes=classes)
+    measured = measure(get_architecture(name, variant), num_classes=classes)
     (parameters, multiply_adds), (all_parameters, all_statistics) = BY_CLASSES[key]
     assert (measured.parameters, measured.multiply_adds) == (parameters, multiply_adds)
     assert measured.parameters + measured.aux_parameters == all_parameters
@@ -87,14 +121,16 @@ def test_counts_for_other_numbers_of_classes_match_their_reference(key):
 
 @pytest.mark.parametrize("key", AUX, ids="-".join)
 def test_the_cost_of_auxiliary_heads_matches_its_reference(key):
-    measured = measure(architecture(*key))
+    measured = measure(get_architecture(*key))
     assert (measured.aux_multiply_adds, measured.aux_batch_stats) == AUX[key]
 
 
 def paths(entries=ENTRIES):
     """All parameter paths of these models, auxiliary heads included, a line each."""
     for name, variant in entries:
-        for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(variables(name, variant))[0], key=str):
+        for path, leaf in sorted(
+            jax.tree_util.tree_flatten_with_path(variables(name, variant))[0], key=str
+        ):
             shape = "x".join(map(str, leaf.shape))
             yield f"{name} {variant} {'/'.join(key.key for key in path)} {shape}"
 
@@ -105,8 +141,14 @@ def test_parameter_paths_equal_the_committed_list(name, variant):
 
     To write it: python -m tests.models.test_registry
     """
-    lines = [line for line in gzip.decompress(PATHS.read_bytes()).decode().splitlines() if line.startswith(f"{name} {variant} ")]
-    changed = list(unified_diff(lines, list(paths([(name, variant)])), "committed", "found", n=0, lineterm=""))
+    lines = [
+        line
+        for line in gzip.decompress(PATHS.read_bytes()).decode().splitlines()
+        if line.startswith(f"{name} {variant} ")
+    ]
+    changed = list(
+        unified_diff(lines, list(paths([(name, variant)])), "committed", "found", n=0, lineterm="")
+    )
     assert not changed, "\n".join(changed[:40])
 
 
@@ -115,19 +157,25 @@ PATHS = Path(__file__).parent / "paths.txt.gz"
 
 def test_the_error_for_an_unknown_model_or_variant_suggests_the_nearest_name():
     with pytest.raises(UnknownModelError, match="did you mean bn_inception"):
-        architecture("bn_incepton")
+        get_architecture("bn_incepton")
     with pytest.raises(UnknownModelError, match="no variant 'caden'; did you mean cadene"):
-        architecture("bn_inception", "caden")
+        get_architecture("bn_inception", "caden")
 
 
 def test_the_ambiguous_alias_inception_v2_warns_that_it_is_bn_inception():
     with pytest.warns(UserWarning, match="this is 'bn_inception'.*'inception_v2_rethinking'"):
-        assert architecture("inception_v2") == architecture("bn_inception")
+        assert get_architecture("inception_v2") == get_architecture("bn_inception")
 
 
 def test_list_models_matches_wildcards_and_includes_aliases():
     assert list_models()[: len(REGISTRY)] == list(REGISTRY)
-    assert {"inception_resnet_v1", "resnet18", "preact_resnet200", "wide_resnet50_2", "resnet_v2_50"} <= set(list_models("*resnet*"))
+    assert {
+        "inception_resnet_v1",
+        "resnet18",
+        "preact_resnet200",
+        "wide_resnet50_2",
+        "resnet_v2_50",
+    } <= set(list_models("*resnet*"))
     assert not any("resnet" in name for name in list_models("inception_v?"))
     for alias, name in ALIASES.items():
         assert alias not in REGISTRY
@@ -136,7 +184,7 @@ def test_list_models_matches_wildcards_and_includes_aliases():
 
 def test_register_refuses_an_existing_model_name():
     with pytest.raises(ValueError, match="exists already"):
-        register("bn_inception", paper=lambda: architecture("bn_inception"))
+        register("bn_inception", paper=lambda: get_architecture("bn_inception"))
 
 
 if __name__ == "__main__":

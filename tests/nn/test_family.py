@@ -10,14 +10,26 @@ import numpy as np
 import optax
 import pytest
 
-from inception_jax.models import REGISTRY, architecture
+from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.models.modules import DRAWINGS
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.nn.pooling import pool
-from inception_jax.spec.geometry import slide
-from inception_jax.spec.measure import TooSmallError, measure, smallest
-from inception_jax.spec.vocabulary import Architecture, Linear, Pool, Residual, Unit, concat, global_avg, rewritten, same, table, valid
+from inception_jax.spec.geometry import slide_window
+from inception_jax.spec.measure import TooSmallError, measure, min_image_size
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Linear,
+    Pool,
+    Residual,
+    Unit,
+    concat,
+    global_avg,
+    rewrite_words,
+    same,
+    table,
+    valid,
+)
 from inception_jax.spec.width import widen
 from tests.invented import variables
 from tests.networks import each_row_once
@@ -26,15 +38,17 @@ from tests.tiers import sweep
 
 @cache
 def least(name, variant=None):
-    return smallest(architecture(name, variant))
+    return min_image_size(get_architecture(name, variant))
 
 
 def of_distinct_rows():
     """The first network of each set of rows: those that differ in how often a row is repeated alone (resnet50, 101, 152) are one."""
     first = {}
     for name in REGISTRY:
-        table = architecture(name)
-        first.setdefault((frozenset(steps for _, steps in table.layers), table.unit, table.aux), name)
+        table = get_architecture(name)
+        first.setdefault(
+            (frozenset(steps for _, steps in table.layers), table.unit, table.aux), name
+        )
     return list(first.values())
 
 
@@ -48,14 +62,23 @@ def test_every_kernel_has_a_finite_non_zero_gradient_at_the_smallest_image_size(
     network = create(name, aux=True, num_classes=5)
     network = network.clone(architecture=each_row_once(network.architecture))
     tree = variables(network, image_size=least(name))
-    images = jax.random.normal(jax.random.key(1), (4, least(name), least(name), network.architecture.channels))
+    images = jax.random.normal(
+        jax.random.key(1), (4, least(name), least(name), network.architecture.channels)
+    )
     labels = jnp.arange(4)
 
     def loss(params):
         outputs, _ = network.apply(
-            {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)}
+            {**tree, "params": params},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(2)},
         )
-        return sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for logits in (outputs.logits, *outputs.aux))
+        return sum(
+            optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            for logits in (outputs.logits, *outputs.aux)
+        )
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(tree["params"])
     assert np.isfinite(value)
@@ -72,16 +95,25 @@ def averaging(word):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "variant", "end_point"),
-    [("googlenet", "torchvision", "Mixed_4b"), ("inception_v3", "released", "Mixed_6b"), ("preact_resnet50", "tf_slim", "block3_unit_1")],
+    [
+        ("googlenet", "torchvision", "Mixed_4b"),
+        ("inception_v3", "released", "Mixed_6b"),
+        ("preact_resnet50", "tf_slim", "block3_unit_1"),
+    ],
 )
 def test_measured_receptive_fields_match_gradients_of_positive_weights(name, variant, end_point):
-    wide = widen(architecture(name, variant), 0.125)
-    network = Network(replace(rewritten(wide, averaging), unit=replace(wide.unit, norm=False, bias=False)), num_classes=0)
+    wide = widen(get_architecture(name, variant), 0.125)
+    network = Network(
+        replace(rewrite_words(wide, averaging), unit=replace(wide.unit, norm=False, bias=False)),
+        num_classes=0,
+    )
     place = measure(wide).end_points[end_point]
     images = jnp.ones((1, wide.input_size, wide.input_size, 3))
     options = {"end_points": (end_point,), "stop": True}
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, **options))
-    tree = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1 / max(np.prod(leaf.shape[:-1]), 1)), shapes)
+    tree = jax.tree.map(
+        lambda leaf: jnp.full(leaf.shape, 1 / max(np.prod(leaf.shape[:-1]), 1)), shapes
+    )
 
     def centre(images, row, column):
         return network.apply(tree, images, **options).end_points[end_point][0, row, column].sum()
@@ -90,7 +122,11 @@ def test_measured_receptive_fields_match_gradients_of_positive_weights(name, var
     seen = jax.jit(jax.grad(centre))(images, row, column)[0].sum(-1) != 0
     for axis, position, sight in ((1, row, place.rows), (0, column, place.columns)):
         found = np.flatnonzero(seen.any(axis))
-        expected = np.clip([sight.first + position * sight.jump, sight.last + position * sight.jump], 0, wide.input_size - 1)
+        expected = np.clip(
+            [sight.first + position * sight.jump, sight.last + position * sight.jump],
+            0,
+            wide.input_size - 1,
+        )
         assert [found[0], found[-1]] == list(expected)
         assert expected[1] - expected[0] > 40
 
@@ -102,10 +138,13 @@ GEOMETRIES = ("googlenet", "bn_inception", "resnet50", "preact_resnet50")
 @pytest.mark.parametrize("name", REGISTRY)
 def test_the_smallest_image_size_is_accepted_and_one_pixel_less_is_refused(name):
     for variant in REGISTRY[name] if name in GEOMETRIES else (None,):
-        table, size = architecture(name, variant), least(name, variant)
+        table, size = get_architecture(name, variant), least(name, variant)
         measure(table, image_size=size)
         if size > 1:
-            with pytest.raises(ValueError, match=f"smallest image that {name} takes is {size}x{size}|branches of different size"):
+            with pytest.raises(
+                ValueError,
+                match=f"smallest image that {name} takes is {size}x{size}|branches of different size",
+            ):
                 measure(table, image_size=size - 1)
 
 
@@ -118,39 +157,60 @@ def test_the_smallest_image_sizes_are_75_for_inception_and_1_for_resnet50():
 @pytest.mark.parametrize(
     ("name", "factor"),
     sweep(
-        [(name, factor) for name in REGISTRY if architecture(name).aux for factor in (0, 0.6, 1, 1.3)],
+        [
+            (name, factor)
+            for name in REGISTRY
+            if get_architecture(name).aux
+            for factor in (0, 0.6, 1, 1.3)
+        ],
         [("googlenet", 0), ("bn_inception_small", 1.3), ("inception_v3", 0), ("inception_v3", 0.6)],
     ),
 )
 def test_auxiliary_heads_can_be_built_at_any_legal_image_size(name, factor):
-    size = max(least(name), round(factor * architecture(name).input_size))
+    size = max(least(name), round(factor * get_architecture(name).input_size))
     network = create(name, aux=True, num_classes=7)
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     key = jax.random.key(0)
-    outputs, _ = jax.eval_shape(lambda x: network.init_with_output({"params": key, "dropout": key}, x, train=True), image)
-    assert [logits.shape for logits in (outputs.logits, *outputs.aux)] == [(2, 7)] * (1 + len(network.architecture.aux))
+    outputs, _ = jax.eval_shape(
+        lambda x: network.init_with_output({"params": key, "dropout": key}, x, train=True), image
+    )
+    assert [logits.shape for logits in (outputs.logits, *outputs.aux)] == [(2, 7)] * (
+        1 + len(network.architecture.aux)
+    )
 
 
 def test_the_error_for_a_too_small_image_names_the_layer_and_the_smallest_size():
     image = jax.ShapeDtypeStruct((1, 74, 74, 3), jnp.float32)
     with pytest.raises(
-        TooSmallError, match=r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this one is 74x74"
+        TooSmallError,
+        match=r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this one is 74x74",
     ):
         jax.eval_shape(create("inception_v3").init, jax.random.key(0), image)
 
 
 def test_branches_of_different_size_are_refused_before_any_compilation():
-    rows = table(Stem=same(8, 3), Mixed=concat(same(8, 1), valid(8, 3)), Pool=global_avg(), Logits=Linear())
+    rows = table(
+        Stem=same(8, 3), Mixed=concat(same(8, 1), valid(8, 3)), Pool=global_avg(), Logits=Linear()
+    )
     image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
-    with pytest.raises(ValueError, match=r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 \(7, 7, 8\)"):
-        jax.eval_shape(Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image)
+    with pytest.raises(
+        ValueError,
+        match=r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 \(7, 7, 8\)",
+    ):
+        jax.eval_shape(
+            Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image
+        )
 
 
 def test_a_residual_sum_of_different_channels_is_refused_before_any_compilation():
     rows = table(Stem=same(8, 3), Unit_1=Residual(same(16, 3)), Pool=global_avg(), Logits=Linear())
     image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
-    with pytest.raises(ValueError, match=r"Unit_1: the shortcut is \(9, 9, 8\) but the branch is \(9, 9, 16\)"):
-        jax.eval_shape(Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image)
+    with pytest.raises(
+        ValueError, match=r"Unit_1: the shortcut is \(9, 9, 8\) but the branch is \(9, 9, 16\)"
+    ):
+        jax.eval_shape(
+            Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image
+        )
 
 
 def test_images_of_other_channels_than_the_weights_are_refused():
@@ -164,14 +224,18 @@ def test_images_of_other_channels_than_the_weights_are_refused():
 @pytest.mark.parametrize("scale", [0.17, 1.0])
 def test_an_inception_resnet_block_without_its_branch_is_relu_or_the_identity(scale):
     """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is ReLU(x)."""
-    blocks = dict(architecture("inception_resnet_v2").layers)
+    blocks = dict(get_architecture("inception_resnet_v2").layers)
     name = "block35_1" if scale == 0.17 else "Block8"
     block, channels = blocks[name], 320 if scale == 0.17 else 2080
     assert block.scale == scale
     x = jax.random.normal(jax.random.key(0), (1, 3, 3, channels))
-    network = Network(Architecture("block", "", ((name, block),), "tests", channels=channels), num_classes=0)
+    network = Network(
+        Architecture("block", "", ((name, block),), "tests", channels=channels), num_classes=0
+    )
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), x))
-    tree = jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, 0.0 if "up" in str(path) else 0.1), shapes)
+    tree = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full(leaf.shape, 0.0 if "up" in str(path) else 0.1), shapes
+    )
     output = network.apply(tree, x, end_points=(name,)).end_points[name]
     np.testing.assert_array_equal(output, jax.nn.relu(x) if scale == 0.17 else x)
 
@@ -180,7 +244,9 @@ def test_an_inception_resnet_block_without_its_branch_is_relu_or_the_identity(sc
 def test_a_residual_block_with_a_norm_on_its_sum_returns_normalised_values():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 6)) * 3 + 5
     block = Residual(same(6, 3, norm=False, activation="linear"), norm=True, activation="linear")
-    network = Network(Architecture("sum", "", (("Unit", block),), "tests", channels=6), num_classes=0)
+    network = Network(
+        Architecture("sum", "", (("Unit", block),), "tests", channels=6), num_classes=0
+    )
     tree = network.init(jax.random.key(0), x)
     output, _ = network.apply(tree, x, train=True, mutable=["batch_stats"], end_points=("Unit",))
     total = output.end_points["Unit"]
@@ -193,21 +259,30 @@ def test_the_predictions_are_an_end_point():
     network = create("mnist_bn")
     x = jax.random.normal(jax.random.key(0), (3, 28, 28, 1))
     outputs = network.apply(variables(network), x, end_points=("Predictions", "Hidden_3"))
-    np.testing.assert_allclose(outputs.end_points["Predictions"], jax.nn.softmax(outputs.logits), rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.end_points["Predictions"], jax.nn.softmax(outputs.logits), rtol=1e-6
+    )
     assert outputs.end_points["Hidden_3"].shape == (3, 100)
 
 
 def test_an_early_end_point_is_legal_for_an_image_too_small_for_the_rest():
     image = jax.ShapeDtypeStruct((1, 40, 40, 3), jnp.float32)
     network, options = create("inception_v3"), {"end_points": ("Mixed_5d",), "stop": True}
-    outputs, _ = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x, **options), image)
+    outputs, _ = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x, **options), image
+    )
     assert outputs.end_points["Mixed_5d"].shape == (1, 2, 2, 288)
     assert outputs.logits is None
 
 
 def test_a_network_without_classes_has_no_logits_end_point():
-    network, image = create("googlenet", num_classes=0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    assert not {"Logits", "Predictions"} & set(measure(architecture("googlenet"), num_classes=0).end_points)
+    network, image = (
+        create("googlenet", num_classes=0),
+        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+    )
+    assert not {"Logits", "Predictions"} & set(
+        measure(get_architecture("googlenet"), num_classes=0).end_points
+    )
     with pytest.raises(ValueError, match="no end point Logits"):
         jax.eval_shape(lambda x: network.init(jax.random.key(0), x, end_points=("Logits",)), image)
 
@@ -218,11 +293,18 @@ def test_auxiliary_heads_are_end_points_while_training():
     x, key = jnp.ones((2, 32, 32, 3)), jax.random.key(0)
 
     def head(train):
-        options = {"train": train, "mutable": ["batch_stats"], "end_points": ("Aux_Mixed_4e",), "rngs": {"dropout": key}}
+        options = {
+            "train": train,
+            "mutable": ["batch_stats"],
+            "end_points": ("Aux_Mixed_4e",),
+            "rngs": {"dropout": key},
+        }
         return jax.eval_shape(lambda: network.apply(variables(network), x, **options))[0]
 
     assert head(True).end_points["Aux_Mixed_4e"].shape == (2, 10)
-    with pytest.raises(ValueError, match=r"no end point Aux_Mixed_4e.*while training with aux=True"):
+    with pytest.raises(
+        ValueError, match=r"no end point Aux_Mixed_4e.*while training with aux=True"
+    ):
         head(False)
 
 
@@ -243,13 +325,17 @@ def test_an_early_end_point_computes_only_the_convolutions_up_to_it():
     def early(tree, x):
         return network.apply(tree, x, end_points=("Conv2d_2c_3x3",), stop=True).end_points
 
-    assert str(jax.make_jaxpr(early)(tree, image)).count("conv_general_dilated[") == 2  # the third is a matrix product
+    assert (
+        str(jax.make_jaxpr(early)(tree, image)).count("conv_general_dilated[") == 2
+    )  # the third is a matrix product
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_the_modules_drawn_in_the_papers_run_with_their_measured_shapes_and_counts(name):
     drawing = DRAWINGS[name]
-    image = jax.ShapeDtypeStruct((2, drawing.input_size, drawing.input_size, drawing.channels), jnp.float32)
+    image = jax.ShapeDtypeStruct(
+        (2, drawing.input_size, drawing.input_size, drawing.channels), jnp.float32
+    )
     network = Network(drawing, num_classes=0)
     outputs, tree = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
     measured = measure(drawing)
@@ -262,10 +348,17 @@ def test_adaptive_average_pooling_follows_pytorchs_window_rule():
     ours = pool(jnp.asarray(x), Pool("avg", None, grid=(4, 4)), Unit())
     for i in range(4):
         for j in range(4):
-            rows, columns = slice(i * 5 // 4, -(-(i + 1) * 5 // 4)), slice(j * 11 // 4, -(-(j + 1) * 11 // 4))
-            np.testing.assert_allclose(ours[0, i, j], x[0, rows, columns].mean((0, 1)), rtol=1e-5, atol=1e-6)
+            rows, columns = (
+                slice(i * 5 // 4, -(-(i + 1) * 5 // 4)),
+                slice(j * 11 // 4, -(-(j + 1) * 11 // 4)),
+            )
+            np.testing.assert_allclose(
+                ours[0, i, j], x[0, rows, columns].mean((0, 1)), rtol=1e-5, atol=1e-6
+            )
 
 
 def test_a_layer_of_a_symmetric_network_can_use_tensorflows_padding():
-    assert slide(112, 3, 2, "tensorflow", "symmetric") == slide(112, 3, 2, "same", "tensorflow")
-    assert slide(112, 3, 2, "same", "symmetric").before == 1
+    assert slide_window(112, 3, 2, "tensorflow", "symmetric") == slide_window(
+        112, 3, 2, "same", "tensorflow"
+    )
+    assert slide_window(112, 3, 2, "same", "symmetric").before == 1

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 from inception_jax.nn import conv as home
-from inception_jax.nn.conv import Trunk, initializer
+from inception_jax.nn.conv import NetworkPart, make_initializer
 from inception_jax.nn.network import Network
 from inception_jax.spec.vocabulary import flatten
 from tests.tiers import sweep
@@ -24,22 +24,29 @@ from tests.tiers import sweep
 def kernels(name, variant):
     """Path -> (law, shape) of every kernel, auxiliary heads included, as the network asks for them."""
     found, path = {}, []
-    ask, answer = Trunk.kernel, initializer
+    ask, answer = NetworkPart.kernel, make_initializer
 
     def kernel(self, shape, init, name="kernel"):
-        path[:] = ["/".join(self.path) + ("/depthwise" if name == "depthwise_kernel" else ""), shape]
+        path[:] = [
+            "/".join(self.path) + ("/depthwise" if name == "depthwise_kernel" else ""),
+            shape,
+        ]
         return ask(self, shape, init, name)
 
     def drawn_from(law):
         found[path[0]] = (law, path[1])
         return answer(law)
 
-    table = architecture(name, variant)
-    image = jax.ShapeDtypeStruct((1, table.input_size, table.input_size, table.channels), jnp.float32)
+    table = get_architecture(name, variant)
+    image = jax.ShapeDtypeStruct(
+        (1, table.input_size, table.input_size, table.channels), jnp.float32
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trunk, "kernel", kernel)
+        patch.setattr(NetworkPart, "kernel", kernel)
         patch.setattr(home, "initializer", drawn_from)
-        jax.eval_shape(Network(table, num_classes=table.num_classes, aux=True).init, jax.random.key(0), image)
+        jax.eval_shape(
+            Network(table, num_classes=table.num_classes, aux=True).init, jax.random.key(0), image
+        )
     return found
 
 
@@ -154,12 +161,19 @@ SAMPLED = [case for case in LAWS if case[:2] in QUICK]
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "path", "expected"), sweep(LAWS, SAMPLED), ids=lambda part: part if isinstance(part, str) else ""
+    ("name", "variant", "path", "expected"),
+    sweep(LAWS, SAMPLED),
+    ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_kernel_initializers_follow_the_distributions_of_the_released_code(name, variant, path, expected):
+def test_kernel_initializers_follow_the_distributions_of_the_released_code(
+    name, variant, path, expected
+):
     law, shape = kernels(name, variant)[path]
     deviation, bound = expected(shape)
-    draws = [np.asarray(initializer(law)(jax.random.key(i), shape, jnp.float32)).ravel() for i in range(1 + 40_000 // prod(shape))]
+    draws = [
+        np.asarray(make_initializer(law)(jax.random.key(i), shape, jnp.float32)).ravel()
+        for i in range(1 + 40_000 // prod(shape))
+    ]
     values = np.concatenate(draws)
     assert values.size > 10_000
     assert values.std() == pytest.approx(deviation, rel=0.02)
@@ -172,7 +186,7 @@ def test_kernel_initializers_follow_the_distributions_of_the_released_code(name,
 
 def test_biases_are_initialised_as_in_caffe():
     """0.2 in convolutions and in the auxiliary heads' hidden layer, 0 in classifiers."""
-    table = architecture("googlenet", "caffe")
+    table = get_architecture("googlenet", "caffe")
     network = Network(table, num_classes=5, aux=True)
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     assert params["Mixed_3b"]["branch_0"]["conv_1x1"]["bias"].shape == (64,)

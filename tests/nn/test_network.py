@@ -10,22 +10,41 @@ import numpy as np
 import pytest
 
 import inception_jax
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Block, Network
 from inception_jax.nn.norm import BatchNorm
-from inception_jax.spec.depth import depth
+from inception_jax.spec.depth import count_depth
 from inception_jax.spec.measure import measure
-from inception_jax.spec.vocabulary import Conv, LocalResponse, Residual, UnknownWordError, layer, named, same
+from inception_jax.spec.vocabulary import (
+    Conv,
+    LocalResponse,
+    Residual,
+    UnknownWordError,
+    layer,
+    name_words,
+    same,
+)
 from tests import invented
-from tests.spec.probes import CEIL, EXPECTED, LRN, OPTION_A, PREACTIVATION, SEPARABLE, ZERO_PADDED, probe
+from tests.spec.probes import (
+    CEIL,
+    EXPECTED,
+    LRN,
+    OPTION_A,
+    PREACTIVATION,
+    SEPARABLE,
+    ZERO_PADDED,
+    probe,
+)
 from tests.tiers import sweep
 
 KEY = jax.random.key(0)
 
 
 def images(architecture, batch=2):
-    return jax.random.normal(jax.random.key(1), (batch, architecture.input_size, architecture.input_size, 3))
+    return jax.random.normal(
+        jax.random.key(1), (batch, architecture.input_size, architecture.input_size, 3)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +59,28 @@ def test_probe_networks_run_with_their_measured_shapes_and_counts(table):
     network, measured = Network(table, num_classes=10), measure(table, num_classes=10)
     variables = invented.variables(network)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == measured.parameters
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables.get("batch_stats", {}))) == measured.batch_stats
+    assert (
+        sum(leaf.size for leaf in jax.tree.leaves(variables.get("batch_stats", {})))
+        == measured.batch_stats
+    )
 
     @jax.jit
     @partial(jax.grad, has_aux=True)
     def gradient(params):
         given = {**variables, "params": params}
-        outputs, _ = network.apply(given, images(table), train=True, mutable=["batch_stats"], end_points=tuple(measured.end_points))
+        outputs, _ = network.apply(
+            given,
+            images(table),
+            train=True,
+            mutable=["batch_stats"],
+            end_points=tuple(measured.end_points),
+        )
         return outputs.logits[:, 0].sum(), outputs.end_points
 
     found, end_points = gradient(variables["params"])
-    assert {name: x.shape[1:] for name, x in end_points.items()} == {name: place.shape for name, place in measured.end_points.items()}
+    assert {name: x.shape[1:] for name, x in end_points.items()} == {
+        name: place.shape for name, place in measured.end_points.items()
+    }
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
@@ -74,9 +104,17 @@ def test_one_preactivation_feeds_branch_and_projection():
     for unit in ("Unit_1", "Unit_2"):
         kernel = variables["params"][unit]["conv_1x1_2"]
         kernel["kernel"] = jnp.zeros_like(kernel["kernel"])
-    points = network.apply(variables, images(PREACTIVATION), end_points=("Stem", "Unit_1", "Unit_2")).end_points
-    normalised = nn.relu((points["Stem"] - stats["mean"]) / np.sqrt(stats["var"] + 1e-3) * norm["scale"] + norm["bias"])
-    projection = normalised[:, ::2, ::2] @ variables["params"]["Unit_1"]["shortcut"]["conv_1x1"]["kernel"][0, 0]
+    points = network.apply(
+        variables, images(PREACTIVATION), end_points=("Stem", "Unit_1", "Unit_2")
+    ).end_points
+    normalised = nn.relu(
+        (points["Stem"] - stats["mean"]) / np.sqrt(stats["var"] + 1e-3) * norm["scale"]
+        + norm["bias"]
+    )
+    projection = (
+        normalised[:, ::2, ::2]
+        @ variables["params"]["Unit_1"]["shortcut"]["conv_1x1"]["kernel"][0, 0]
+    )
     np.testing.assert_allclose(points["Unit_1"], projection, atol=1e-5)
     np.testing.assert_array_equal(points["Unit_2"], points["Unit_1"])
 
@@ -103,7 +141,9 @@ def test_caffes_ceil_pools_extend_past_the_border_and_count_only_real_pixels():
 
 def test_the_keras_max_pool_pads_negative_values_with_zeros():
     network = Network(replace(ZERO_PADDED, layers=ZERO_PADDED.layers[1:2]))
-    largest = network.apply({}, -jnp.ones((1, 8, 8, 1)), end_points=("Max",)).end_points["Max"][0, :, :, 0]
+    largest = network.apply({}, -jnp.ones((1, 8, 8, 1)), end_points=("Max",)).end_points["Max"][
+        0, :, :, 0
+    ]
     assert not largest[0].any()
     assert not largest[:, 0].any()
     assert (largest[1:, 1:] == -1).all()
@@ -130,7 +170,11 @@ def test_a_separable_convolution_is_depthwise_then_pointwise():
 
 
 def test_a_residual_block_of_scale_zero_is_relu_despite_its_expansion_convolution():
-    table = probe("scaled", Stem=same(16, 3), Block=Residual((same(8, 1), same(8, 3)), up=True, scale=0.0))
+    table = probe(
+        "scaled",
+        Stem=same(16, 3),
+        Block=Residual((same(8, 1), same(8, 3)), expansion_conv=True, scale=0.0),
+    )
     network = Network(table, num_classes=10)
     variables = invented.variables(network)
     assert variables["params"]["Block"]["up"]["kernel"].shape == (1, 1, 8, 16)
@@ -152,7 +196,9 @@ def test_the_layer_word_admits_any_module_that_can_be_imported():
     table = probe("open", Mine=layer("tests.nn.test_network:Doubled", times=2))
     network = Network(table, num_classes=10)
     variables = invented.variables(network)
-    assert network.apply(variables, images(table), end_points=("Mine",)).end_points["Mine"].shape == (2, 8, 8, 6)
+    assert network.apply(variables, images(table), end_points=("Mine",)).end_points[
+        "Mine"
+    ].shape == (2, 8, 8, 6)
     with pytest.raises(ValueError, match=r"nowhere:Class.*cannot be imported"):
         Network(probe("open", Mine=layer("nowhere:Class"))).init(KEY, images(table))
 
@@ -165,8 +211,12 @@ def test_the_variable_collections_of_a_network_are_params_and_batch_stats(digits
 def test_evaluation_changes_no_variables_and_needs_no_random_key(digits):
     network, variables = digits
     x = images(network.architecture)
-    _, updated = jax.jit(lambda v: network.apply(v, x, train=False, mutable=["batch_stats", "params"]))(variables)
-    for found, wanted in zip(jax.tree.leaves(updated), jax.tree.leaves({k: variables[k] for k in updated}), strict=True):
+    _, updated = jax.jit(
+        lambda v: network.apply(v, x, train=False, mutable=["batch_stats", "params"])
+    )(variables)
+    for found, wanted in zip(
+        jax.tree.leaves(updated), jax.tree.leaves({k: variables[k] for k in updated}), strict=True
+    ):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -180,10 +230,18 @@ def test_a_network_refuses_training_without_mutable_batch_stats(digits):
 def test_auxiliary_heads_leave_nothing_in_the_evaluation_program(digits):
     network, variables = digits
     x = images(network.architecture)
-    outputs = jax.eval_shape(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY})[0], variables, x)
+    outputs = jax.eval_shape(
+        lambda v, x: network.apply(
+            v, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY}
+        )[0],
+        variables,
+        x,
+    )
     assert [logits.shape for logits in outputs.aux] == [(2, 10), (2, 10)]
     with_heads = jax.jit(lambda v, x: network.apply(v, x)).lower(variables, x).as_text()
-    without = jax.jit(lambda v, x: network.clone(aux=False).apply(v, x)).lower(variables, x).as_text()
+    without = (
+        jax.jit(lambda v, x: network.clone(aux=False).apply(v, x)).lower(variables, x).as_text()
+    )
 
     def operations(text):
         return re.findall(r"= \"?(stablehlo\.\w+)", text)
@@ -195,10 +253,16 @@ def test_auxiliary_heads_leave_nothing_in_the_evaluation_program(digits):
 def test_apply_returns_the_requested_end_points_and_can_stop_at_the_deepest(digits):
     network, variables = digits
     x = images(network.architecture)
-    both = jax.eval_shape(lambda v: network.apply(v, x, end_points=("Mixed_4a", "Mixed_3b"), stop=True), variables)
+    both = jax.eval_shape(
+        lambda v: network.apply(v, x, end_points=("Mixed_4a", "Mixed_3b"), stop=True), variables
+    )
     assert both.logits is None
     assert both.end_points["Mixed_4a"].shape == (2, 4, 4, 144)
-    text = jax.jit(lambda v, x: network.apply(v, x, end_points=("Mixed_3b",), stop=True).end_points).lower(variables, x).as_text()
+    text = (
+        jax.jit(lambda v, x: network.apply(v, x, end_points=("Mixed_3b",), stop=True).end_points)
+        .lower(variables, x)
+        .as_text()
+    )
     assert text.count("convolution") < 10
     with pytest.raises(ValueError, match="no end point Mixed_9z; it has Conv2d_1a_3x3"):
         network.apply(variables, x, end_points=("Mixed_9z",))
@@ -207,7 +271,9 @@ def test_apply_returns_the_requested_end_points_and_can_stop_at_the_deepest(digi
 def test_a_network_without_classes_returns_the_pooled_features(digits):
     _, variables = digits
     features = jax.eval_shape(
-        create("bn_inception_small", num_classes=0).apply, variables, images(architecture("bn_inception_small"))
+        create("bn_inception_small", num_classes=0).apply,
+        variables,
+        images(get_architecture("bn_inception_small")),
     ).logits
     assert features.shape == (2, 256)
 
@@ -255,37 +321,52 @@ def test_every_normalised_convolution_is_invariant_to_the_scale_of_its_kernel(ev
 
     Of the first convolution of each kernel, stride and padding, or of all.
     """
-    table = architecture("bn_inception")
+    table = get_architecture("bn_inception")
     words = {
         f"{end_point}/{branch}{name}": word
         for end_point, steps in table.layers
         for branch, branch_steps in (
             ((f"branch_{i}/", s) for i, s in enumerate(steps.branches)) if hasattr(steps, "branches") else [("", steps)]
         )
-        for name, word in named(branch_steps)
+        for name, word in name_words(branch_steps)
         if isinstance(word, Conv)
     }  # fmt: skip
     inputs = {row.path: row.input[-1] for row in measure(table).rows}
     assert set(words) == set(normalised_kernels(table))
     assert len(words) == 69
-    kinds = {(word.kernel, word.stride, word.padding): path for path, word in reversed(words.items())}
+    kinds = {
+        (word.kernel, word.stride, word.padding): path for path, word in reversed(words.items())
+    }
     rng = np.random.default_rng(0)
     for path, word in words.items() if every else [(path, words[path]) for path in kinds.values()]:
-        block = replace(table, layers=(("Block", word),), aux=(), unit=replace(table.unit, norm_epsilon=0.0), input_size=5)
+        block = replace(
+            table,
+            layers=(("Block", word),),
+            aux=(),
+            unit=replace(table.unit, norm_epsilon=0.0),
+            input_size=5,
+        )
         network = Network(block, dtype=jnp.float64)
         u = jnp.asarray(rng.normal(size=(3, 5, 5, inputs[path])))
         pick = rng.normal(size=measure(block, channels=inputs[path]).end_points["Block"].shape)
-        name, depth = f"conv_{word.kernel[0]}x{word.kernel[1]}", word.filters
-        norm = {"scale": jnp.asarray(rng.normal(1, 0.2, depth)), "bias": jnp.asarray(rng.normal(size=depth))}
-        statistics = {"mean": jnp.zeros(depth), "var": jnp.ones(depth)}
-        kernel = jnp.asarray(rng.normal(size=(*word.kernel, inputs[path], depth)))
+        name, filters = f"conv_{word.kernel[0]}x{word.kernel[1]}", word.filters
+        norm = {
+            "scale": jnp.asarray(rng.normal(1, 0.2, filters)),
+            "bias": jnp.asarray(rng.normal(size=filters)),
+        }
+        statistics = {"mean": jnp.zeros(filters), "var": jnp.ones(filters)}
+        kernel = jnp.asarray(rng.normal(size=(*word.kernel, inputs[path], filters)))
 
-        def loss(kernel, network=network, u=u, pick=pick, name=name, norm=norm, statistics=statistics):
+        def loss(
+            kernel, network=network, u=u, pick=pick, name=name, norm=norm, statistics=statistics
+        ):
             variables = {
                 "params": {"Block": {name: {"kernel": kernel, "norm": norm}}},
                 "batch_stats": {"Block": {name: {"norm": statistics}}},
             }
-            outputs, _ = network.apply(variables, u, train=True, mutable=["batch_stats"], end_points=("Block",))
+            outputs, _ = network.apply(
+                variables, u, train=True, mutable=["batch_stats"], end_points=("Block",)
+            )
             return (outputs.end_points["Block"] * pick).sum(), outputs.end_points["Block"]
 
         slope = jax.jit(jax.grad(loss, has_aux=True))
@@ -295,7 +376,9 @@ def test_every_normalised_convolution_is_invariant_to_the_scale_of_its_kernel(ev
         for a in (0.1, 10.0):
             scaled_gradient, scaled_y = slope(a * kernel)
             np.testing.assert_allclose(scaled_y, y, atol=1e-10, err_msg=path)
-            np.testing.assert_allclose(scaled_gradient * a, gradient, atol=1e-10 * scale, err_msg=path)
+            np.testing.assert_allclose(
+                scaled_gradient * a, gradient, atol=1e-10 * scale, err_msg=path
+            )
 
 
 @pytest.mark.nightly
@@ -308,7 +391,9 @@ def test_a_training_step_of_full_size_bn_inception_lowers_the_loss(variant):
     @jax.jit
     def step(variables):
         def loss(params):
-            outputs, updated = network.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            outputs, updated = network.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
             return -jax.nn.log_softmax(outputs.logits)[:, 3].mean(), updated
 
         (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -317,7 +402,11 @@ def test_a_training_step_of_full_size_bn_inception_lowers_the_loss(variant):
 
     before, gradient, variables = step(variables)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    kernels = [leaf for path, leaf in jax.tree_util.tree_flatten_with_path(gradient)[0] if path[-1].key == "kernel"]
+    kernels = [
+        leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(gradient)[0]
+        if path[-1].key == "kernel"
+    ]
     assert all(jnp.abs(leaf).max() > 0 for leaf in kernels)
     assert step(variables)[0] < before
 
@@ -341,11 +430,15 @@ def test_recomputation_keeps_the_gradients_and_stores_less_than_a_third_of_the_b
         tree = invented.variables(network, image_size=16)
 
         def loss(params, network=network, tree=tree):
-            outputs, updated = network.apply({**tree, "params": params}, images, train=True, mutable=["batch_stats"])
+            outputs, updated = network.apply(
+                {**tree, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
             return jnp.square(outputs.logits).mean(), updated
 
         found.append(jax.jit(jax.grad(loss, has_aux=True))(tree["params"]))
-        waiting = jax.eval_shape(lambda params, loss=loss: jax.vjp(loss, params, has_aux=True)[1], tree["params"])
+        waiting = jax.eval_shape(
+            lambda params, loss=loss: jax.vjp(loss, params, has_aux=True)[1], tree["params"]
+        )
         kept.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(waiting)))
     chex.assert_trees_all_close(found[0], found[1], rtol=1e-9, atol=1e-12)
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(tree["params"]))
@@ -363,10 +456,12 @@ class Stranger:
 
 def test_an_unknown_word_in_a_table_is_refused_by_the_network_and_the_measurement():
     table = probe("strange", Conv=same(4, 3), Odd=Stranger())
-    with pytest.raises(UnknownWordError, match=r"Odd/stranger: <.*Stranger.*> is no word that a table is made of"):
+    with pytest.raises(
+        UnknownWordError, match=r"Odd/stranger: <.*Stranger.*> is no word that a table is made of"
+    ):
         measure(table)
     with pytest.raises(UnknownWordError, match="Stranger"):
-        depth(table)
+        count_depth(table)
     block = Block(architecture=probe("plain"), steps=(Stranger(),))
     with pytest.raises(UnknownWordError, match=r"stranger: .* is no word that a table is made of"):
         block.init(KEY, jnp.zeros((1, 8, 8, 3)), False)
@@ -383,7 +478,9 @@ class Within(nn.Module):
 
 
 def test_per_activation_norms_are_kept_inside_another_module():
-    network = Network(probe("mine", A=same(4, 3), B=same(4, 3)), num_classes=10, per_activation_in=("B",))
+    network = Network(
+        probe("mine", A=same(4, 3), B=same(4, 3)), num_classes=10, per_activation_in=("B",)
+    )
     alone = network.init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]
     inside = Within(network).init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]["network"]
     assert jax.tree.map(jnp.shape, inside) == jax.tree.map(jnp.shape, alone)
@@ -394,10 +491,18 @@ def test_per_activation_norms_are_kept_inside_another_module():
 @pytest.mark.parametrize("precision", [jax.lax.Precision.HIGHEST, None])
 def test_logits_are_computed_at_the_highest_precision_and_all_else_at_the_platforms(precision):
     """On a TPU a product of float32 is one of bfloat16 by default, on a GPU one of TF32."""
-    network = Network(probe("mine", A=same(4, 1), B=same(4, 3)), num_classes=10, precision=precision)
+    network = Network(
+        probe("mine", A=same(4, 1), B=same(4, 3)), num_classes=10, precision=precision
+    )
     tree = network.init(KEY, jnp.zeros((1, 8, 8, 3)))
-    jaxpr = jax.make_jaxpr(lambda tree, x: network.apply(tree, x).logits)(tree, jnp.zeros((1, 8, 8, 3)))
-    found = [eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name in ("dot_general", "conv_general_dilated")]
+    jaxpr = jax.make_jaxpr(lambda tree, x: network.apply(tree, x).logits)(
+        tree, jnp.zeros((1, 8, 8, 3))
+    )
+    found = [
+        eqn.params["precision"]
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated")
+    ]
     assert found[:-1] == [None, None]
     assert found[-1] == (precision and (precision, precision))
 

@@ -39,11 +39,15 @@ def apply(x, gamma, beta, module=None, stats=None):
 @shapes
 def test_the_batch_norm_forward_pass_matches_algorithm_1(x64, shape):
     x, gamma, beta, _ = example(shape)
-    np.testing.assert_allclose(apply(x, gamma, beta)[0], algorithm_1(x, gamma, beta)[0], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        apply(x, gamma, beta)[0], algorithm_1(x, gamma, beta)[0], rtol=0, atol=1e-10
+    )
 
 
 def gradients(norm, x, gamma, beta, dy):
-    return jax.grad(lambda *inputs: (norm(*inputs) * dy).sum(), argnums=(0, 1, 2))(*map(jnp.asarray, (x, gamma, beta)))
+    return jax.grad(lambda *inputs: (norm(*inputs) * dy).sum(), argnums=(0, 1, 2))(
+        *map(jnp.asarray, (x, gamma, beta))
+    )
 
 
 def ours(x, gamma, beta):
@@ -65,8 +69,12 @@ def papers_gradients(x, gamma, beta, dy):
     normalised = (flat - mean) / np.sqrt(variance + EPSILON)
     d_normalised = d * gamma
     d_variance = (d_normalised * (flat - mean)).sum(0) * -0.5 * (variance + EPSILON) ** -1.5
-    d_mean = (-d_normalised / np.sqrt(variance + EPSILON)).sum(0) + d_variance * (-2 * (flat - mean)).sum(0) / m
-    dx = d_normalised / np.sqrt(variance + EPSILON) + d_variance * 2 * (flat - mean) / m + d_mean / m
+    d_mean = (-d_normalised / np.sqrt(variance + EPSILON)).sum(0) + d_variance * (
+        -2 * (flat - mean)
+    ).sum(0) / m
+    dx = (
+        d_normalised / np.sqrt(variance + EPSILON) + d_variance * 2 * (flat - mean) / m + d_mean / m
+    )
     return dx.reshape(x.shape), (d * normalised).sum(0), d.sum(0)
 
 
@@ -138,15 +146,22 @@ def test_running_statistics_are_moving_averages_of_the_batch_statistics(x64, kin
 def test_batch_norm_normalises_groups_separately_and_averages_their_statistics(x64):
     x, gamma, beta, _ = example((12, 4, 3, 5))
     y, stats = apply(x, gamma, beta, BatchNorm(examples_per_group=4, decay=0.0, epsilon=EPSILON))
-    parts = [apply(part, gamma, beta, BatchNorm(decay=0.0, epsilon=EPSILON)) for part in np.split(x, 3)]
+    parts = [
+        apply(part, gamma, beta, BatchNorm(decay=0.0, epsilon=EPSILON)) for part in np.split(x, 3)
+    ]
     np.testing.assert_allclose(y, np.concatenate([part for part, _ in parts]), atol=1e-12)
     for name in ("mean", "var"):
-        np.testing.assert_allclose(stats[name], np.mean([part_stats[name] for _, part_stats in parts], 0), atol=1e-12)
+        np.testing.assert_allclose(
+            stats[name], np.mean([part_stats[name] for _, part_stats in parts], 0), atol=1e-12
+        )
 
 
 def test_batch_norm_evaluation_uses_the_running_statistics(x64):
     x, gamma, beta, _ = example((6, 5))
-    variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": {"mean": jnp.full(5, 2.0), "var": jnp.full(5, 9.0)}}
+    variables = {
+        "params": {"scale": gamma, "bias": beta},
+        "batch_stats": {"mean": jnp.full(5, 2.0), "var": jnp.full(5, 9.0)},
+    }
     y = BatchNorm(epsilon=EPSILON).apply(variables, jnp.asarray(x), train=False)
     np.testing.assert_allclose(y, gamma * (x - 2) / np.sqrt(9 + EPSILON) + beta, atol=1e-12)
 
@@ -161,7 +176,9 @@ def test_batch_norm_normalises_bfloat16_in_float32():
 
 def test_batch_norm_refuses_a_batch_that_its_groups_do_not_divide():
     with pytest.raises(ValueError, match="over 5 examples cannot split a batch of 12"):
-        apply(np.ones((12, 4), np.float32), jnp.ones(4), jnp.zeros(4), BatchNorm(examples_per_group=5))
+        apply(
+            np.ones((12, 4), np.float32), jnp.ones(4), jnp.zeros(4), BatchNorm(examples_per_group=5)
+        )
 
 
 def test_batch_norm_refuses_training_without_mutable_statistics():
@@ -187,12 +204,16 @@ def test_per_activation_norm_normalises_each_position_over_the_examples_alone(x6
         stats = {"mean": jnp.zeros((4, 3, 5)), "var": jnp.ones((4, 3, 5))}
         found, running = apply(x, gamma, beta, BatchNorm(**options, per_activation=True), stats)
         flat_stats = {"mean": jnp.zeros(60), "var": jnp.ones(60)}
-        expected, expected_running = apply(flat(x), flat(gamma), flat(beta), BatchNorm(**options), flat_stats)
+        expected, expected_running = apply(
+            flat(x), flat(gamma), flat(beta), BatchNorm(**options), flat_stats
+        )
         np.testing.assert_allclose(flat(found), expected, atol=1e-12)
         for name in running:
             np.testing.assert_allclose(flat(running[name]), expected_running[name], atol=1e-12)
         evaluated = BatchNorm(**options, per_activation=True).apply(
-            {"params": {"scale": gamma, "bias": beta}, "batch_stats": running}, jnp.asarray(x), train=False
+            {"params": {"scale": gamma, "bias": beta}, "batch_stats": running},
+            jnp.asarray(x),
+            train=False,
         )
         by_hand = (x - running["mean"]) / np.sqrt(running["var"] + EPSILON) * gamma + beta
         np.testing.assert_allclose(evaluated, by_hand, atol=1e-12)
@@ -201,9 +222,14 @@ def test_per_activation_norm_normalises_each_position_over_the_examples_alone(x6
 @shapes
 def test_frozen_batch_norm_uses_and_keeps_its_statistics_in_training(x64, shape):
     x, gamma, beta, _ = example(shape)
-    stats = {"mean": jnp.asarray(RNG.normal(size=shape[-1])), "var": jnp.asarray(RNG.uniform(0.5, 2, shape[-1]))}
+    stats = {
+        "mean": jnp.asarray(RNG.normal(size=shape[-1])),
+        "var": jnp.asarray(RNG.uniform(0.5, 2, shape[-1])),
+    }
     found, kept = apply(x, gamma, beta, BatchNorm(epsilon=EPSILON, frozen=True), stats)
-    np.testing.assert_allclose(found, (x - stats["mean"]) / np.sqrt(stats["var"] + EPSILON) * gamma + beta, atol=1e-12)
+    np.testing.assert_allclose(
+        found, (x - stats["mean"]) / np.sqrt(stats["var"] + EPSILON) * gamma + beta, atol=1e-12
+    )
     for name in stats:
         np.testing.assert_array_equal(kept[name], stats[name])
 
@@ -221,13 +247,17 @@ def masked_example():
 def statistics(x, module, mask=None):
     stats = {"mean": jnp.full(5, 0.5), "var": jnp.full(5, 2.0)}
     variables = {"params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)}, "batch_stats": stats}
-    y, updated = module.apply(variables, jnp.asarray(x), train=True, mask=mask, mutable=["batch_stats"])
+    y, updated = module.apply(
+        variables, jnp.asarray(x), train=True, mask=mask, mutable=["batch_stats"]
+    )
     return np.asarray(y), jax.device_get(updated["batch_stats"])
 
 
 @pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
-def test_masked_batch_norm_equals_that_of_a_batch_without_the_masked_examples(x64, passes, running_variance):
+def test_masked_batch_norm_equals_that_of_a_batch_without_the_masked_examples(
+    x64, passes, running_variance
+):
     x, *_ = masked_example()
     module = BatchNorm(epsilon=EPSILON, passes=passes, running_variance=running_variance)
     y, stats = statistics(x, module, jnp.asarray(MASK))
@@ -241,11 +271,22 @@ def test_masked_batch_norm_equals_that_of_a_batch_without_the_masked_examples(x6
 def test_masked_groups_are_normalised_separately_and_an_empty_group_adds_no_statistics(x64, passes):
     x, *_ = masked_example()
     mask = MASK & (np.arange(8) // 2 != 3)  # of the last group nobody counts
-    y, stats = statistics(x, BatchNorm(epsilon=EPSILON, passes=passes, examples_per_group=2), jnp.asarray(mask))
-    alone = [statistics(x[2 * i : 2 * i + 2][mask[2 * i : 2 * i + 2]], BatchNorm(epsilon=EPSILON, passes=passes)) for i in range(3)]
-    np.testing.assert_allclose(y[mask], np.concatenate([one for one, _ in alone]), rtol=0, atol=1e-12)
+    y, stats = statistics(
+        x, BatchNorm(epsilon=EPSILON, passes=passes, examples_per_group=2), jnp.asarray(mask)
+    )
+    alone = [
+        statistics(
+            x[2 * i : 2 * i + 2][mask[2 * i : 2 * i + 2]], BatchNorm(epsilon=EPSILON, passes=passes)
+        )
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(
+        y[mask], np.concatenate([one for one, _ in alone]), rtol=0, atol=1e-12
+    )
     for name in ("mean", "var"):
-        np.testing.assert_allclose(stats[name], np.mean([own[name] for _, own in alone], 0), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            stats[name], np.mean([own[name] for _, own in alone], 0), rtol=0, atol=1e-12
+        )
     assert np.isfinite(y[6:]).all()
 
 
@@ -265,7 +306,9 @@ def test_masked_batch_norm_gradients_match_finite_differences(x64, passes):
     def loss(x, gamma, beta):
         module = BatchNorm(epsilon=EPSILON, passes=passes)
         variables = {"params": {"scale": gamma, "bias": beta}, "batch_stats": stats}
-        y, _ = module.apply(variables, x, train=True, mask=jnp.asarray(MASK), mutable=["batch_stats"])
+        y, _ = module.apply(
+            variables, x, train=True, mask=jnp.asarray(MASK), mutable=["batch_stats"]
+        )
         return (y * weights).sum()
 
     inputs = [jnp.asarray(value) for value in (x, gamma, beta)]
@@ -273,5 +316,15 @@ def test_masked_batch_norm_gradients_match_finite_differences(x64, passes):
     np.testing.assert_array_equal(found[0][~MASK], 0)
     for argument, gradient in enumerate(found):
         direction, h = RNG.normal(size=gradient.shape), 1e-5
-        sides = [loss(*(value + sign * h * direction if i == argument else value for i, value in enumerate(inputs))) for sign in (1, -1)]
-        assert float(sides[0] - sides[1]) / (2 * h) == pytest.approx(float((gradient * direction).sum()), abs=1e-6)
+        sides = [
+            loss(
+                *(
+                    value + sign * h * direction if i == argument else value
+                    for i, value in enumerate(inputs)
+                )
+            )
+            for sign in (1, -1)
+        ]
+        assert float(sides[0] - sides[1]) / (2 * h) == pytest.approx(
+            float((gradient * direction).sum()), abs=1e-6
+        )

@@ -8,16 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import REGISTRY, architecture
+from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.conv import ACTIVATIONS
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.nn.norm import BatchNorm, in_one_pass
+from inception_jax.nn.norm import BatchNorm, single_pass_moments
 from inception_jax.nn.pooling import pool
-from inception_jax.spec.measure import smallest
-from inception_jax.spec.rewrite import OPTIONS, RULES, RewriteError, best, demand, has_place
+from inception_jax.spec.measure import min_image_size
+from inception_jax.spec.rewrite import (
+    OPTIONS,
+    RULES,
+    RewriteError,
+    has_place,
+    select_rewrites,
+    validate_rewrites,
+)
 from inception_jax.spec.rewritten import ComparedPool, extend
-from inception_jax.spec.vocabulary import Architecture, Linear, Residual, Unit, avg, concat, global_avg, max_, same, table
+from inception_jax.spec.vocabulary import (
+    Architecture,
+    Linear,
+    Residual,
+    Unit,
+    avg,
+    concat,
+    global_avg,
+    max_,
+    same,
+    table,
+)
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
 from tests.tiers import sweep
@@ -29,21 +47,33 @@ ALL = (*RULES, *OPTIONS)
 def learned(network, tree, images):
     def loss(params):
         outputs, updated = network.apply(
-            {**tree, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(3)}
+            {**tree, "params": params},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(3)},
         )
-        return sum(jnp.square(logits).sum() for logits in (outputs.logits, *outputs.aux)), (outputs.logits, updated)
+        return sum(jnp.square(logits).sum() for logits in (outputs.logits, *outputs.aux)), (
+            outputs.logits,
+            updated,
+        )
 
     return jax.jit(jax.grad(loss, has_aux=True))(tree["params"])
 
 
 def module(width):
     fork = concat(same(width, (1, 3)), same(width, (3, 1)))
-    return concat(same(width, 1), (same(width, 1), fork), (same(width, 1), same(width, 3)), (avg(3), same(width, 1)))
+    return concat(
+        same(width, 1),
+        (same(width, 1), fork),
+        (same(width, 1), same(width, 3)),
+        (avg(3), same(width, 1)),
+    )
 
 
 def small(unit):
     """A place for every rule, a residual and a nested fork among them."""
-    block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), up=True)
+    block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), expansion_conv=True)
     layers = table(
         Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block_1=block, Block_2=block, Block_3=block,
         Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
@@ -61,11 +91,15 @@ KINDS = [
 
 
 @pytest.mark.parametrize(
-    ("unit", "count", "together"), sweep(KINDS, KINDS[:-1]), ids=["pairs", "no gamma", "bias", "no norm", "each alone"]
+    ("unit", "count", "together"),
+    sweep(KINDS, KINDS[:-1]),
+    ids=["pairs", "no gamma", "bias", "no norm", "each alone"],
 )
 def test_rewrites_keep_outputs_gradients_and_statistics(x64, unit, count, together):
     """All that apply at once; and so many of them `together`."""
-    network = Network(small(unit), num_classes=5, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=2))
+    network = Network(
+        small(unit), num_classes=5, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=2)
+    )
     tree = some_gammas_negative(variables(network))
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     plain = learned(network, tree, images)
@@ -80,8 +114,8 @@ def joined():
     """The first network of each set of rows with siblings."""
     first = {}
     for name in REGISTRY:
-        if "join_siblings" in best(architecture(name), "tpu"):
-            first.setdefault(frozenset(steps for _, steps in architecture(name).layers), name)
+        if "merge_sibling_convs" in select_rewrites(get_architecture(name), "tpu"):
+            first.setdefault(frozenset(steps for _, steps in get_architecture(name).layers), name)
     return list(first.values())
 
 
@@ -90,13 +124,17 @@ def joined():
 def test_rewritten_networks_give_the_same_logits_within_2e_5_at_two_image_sizes(name):
     network = create(name)
     network = network.clone(architecture=each_row_once(network.architecture))
-    rewritten = network.clone(rewrites=best(network.architecture, "tpu"))
-    least = smallest(network.architecture)
+    rewritten = network.clone(rewrites=select_rewrites(network.architecture, "tpu"))
+    least = min_image_size(network.architecture)
     tree = variables(network, image_size=least)
     image = jax.ShapeDtypeStruct((1, least, least, network.architecture.channels), jnp.float32)
-    assert jax.eval_shape(rewritten.init, jax.random.key(0), image) == jax.eval_shape(network.init, jax.random.key(0), image)
+    assert jax.eval_shape(rewritten.init, jax.random.key(0), image) == jax.eval_shape(
+        network.init, jax.random.key(0), image
+    )
     for size in (least, least + 27):
-        images = jax.random.normal(jax.random.key(1), (2, size, size, network.architecture.channels))
+        images = jax.random.normal(
+            jax.random.key(1), (2, size, size, network.architecture.channels)
+        )
         found, wanted = (jax.jit(net.apply)(tree, images).logits for net in (rewritten, network))
         assert apart(found, wanted) <= 2e-5
 
@@ -107,27 +145,32 @@ def test_a_rewritten_network_returns_the_same_end_points(x64):
     network = Network(small(Unit()), num_classes=5, dtype=jnp.float64)
     tree, images = variables(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
     wanted = network.apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
-    found = network.clone(rewrites=ALL).apply(tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"])
+    found = network.clone(rewrites=ALL).apply(
+        tree, images, end_points=["Stem", "Max", "Block_2", "Mixed_b"]
+    )
     assert apart(found, wanted) < 1e-10
 
 
 @pytest.mark.slow
 def test_a_rewritten_network_is_initialised_to_the_same_values():
     network = Network(small(Unit()), num_classes=5)
-    begun = [jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3))) for net in (network, network.clone(rewrites=ALL))]
+    begun = [
+        jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+        for net in (network, network.clone(rewrites=ALL))
+    ]
     jax.tree.map(np.testing.assert_array_equal, *begun)
 
 
 def test_a_rewrite_that_does_not_apply_to_the_network_is_refused():
-    with pytest.raises(RewriteError, match=r"project_first is for .* which resnet50 has not"):
-        create("resnet50", rewrites=("project_first",))
+    with pytest.raises(RewriteError, match=r"project_before_pool is for .* which resnet50 has not"):
+        create("resnet50", rewrites=("project_before_pool",))
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0, 1e4])
 def test_single_pass_moments_about_a_point_near_the_mean_match_numpy(mean):
     """Within 1e-5 of the variance where that point is a deviation away, in float32."""
     x = RNG.normal(mean, 1, (1, 16, 9, 9, 4)).astype(np.float32)
-    found = in_one_pass(jnp.asarray(x), (1, 2, 3), jnp.full(4, mean + 1, jnp.float32))
+    found = single_pass_moments(jnp.asarray(x), (1, 2, 3), jnp.full(4, mean + 1, jnp.float32))
     wide = x.astype(np.float64)
     np.testing.assert_allclose(found[0], wide.mean((1, 2, 3), keepdims=True), atol=1e-6, rtol=1e-6)
     np.testing.assert_allclose(found[1], wide.var((1, 2, 3), keepdims=True), rtol=1e-5)
@@ -135,9 +178,12 @@ def test_single_pass_moments_about_a_point_near_the_mean_match_numpy(mean):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 2, "valid"), (3, 1, "same"), (2, 2, "ceil"), (2, 3, "valid"), (3, 2, "same")]
+    ("kernel", "stride", "padding"),
+    [(3, 2, "valid"), (3, 1, "same"), (2, 2, "ceil"), (2, 3, "valid"), (3, 2, "same")],
 )
-def test_max_pooling_by_comparison_and_its_gradient_match_xla_including_ties(kernel, stride, padding):
+def test_max_pooling_by_comparison_and_its_gradient_match_xla_including_ties(
+    kernel, stride, padding
+):
     x = jnp.asarray(RNG.integers(-2, 3, (2, 9, 12, 3)).astype(np.float32))
     word = max_(kernel, stride, padding)
 
@@ -146,15 +192,26 @@ def test_max_pooling_by_comparison_and_its_gradient_match_xla_including_ties(ker
         return (y * (1 + jnp.arange(y.size).reshape(y.shape))).sum(), y
 
     compared = extend(ComparedPool, word)
-    found, wanted = (jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)(x, chosen) for chosen in (compared, word))
+    found, wanted = (
+        jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)(x, chosen)
+        for chosen in (compared, word)
+    )
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rewrites", [(), ALL], ids=["none", "all"])
-def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_without_its_masked_examples(x64, rewrites):
+def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_without_its_masked_examples(
+    x64, rewrites
+):
     table = small(Unit())
-    network = Network(table, num_classes=10, dtype=jnp.float64, rewrites=rewrites, norm=partial(BatchNorm, decay=0.8))
+    network = Network(
+        table,
+        num_classes=10,
+        dtype=jnp.float64,
+        rewrites=rewrites,
+        norm=partial(BatchNorm, decay=0.8),
+    )
     tree = jax.tree.map(jnp.float64, some_gammas_negative(variables(network, image_size=16)))
     mask = np.array([True, True, False, True, True, False])
     images = RNG.normal(size=(6, 16, 16, 3))
@@ -162,12 +219,19 @@ def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_w
 
     def learned(images, weights, **options):
         def loss(params):
-            outputs, updated = network.apply({**tree, "params": params}, images, train=True, mutable=["batch_stats"], **options)
-            return (jnp.square(outputs.logits).sum(-1) * weights).sum(), (outputs.logits, updated["batch_stats"])
+            outputs, updated = network.apply(
+                {**tree, "params": params}, images, train=True, mutable=["batch_stats"], **options
+            )
+            return (jnp.square(outputs.logits).sum(-1) * weights).sum(), (
+                outputs.logits,
+                updated["batch_stats"],
+            )
 
         return jax.jit(jax.grad(loss, has_aux=True))(tree["params"])
 
-    gradient, (logits, stats) = learned(jnp.asarray(images), jnp.asarray(mask, jnp.float64), mask=jnp.asarray(mask))
+    gradient, (logits, stats) = learned(
+        jnp.asarray(images), jnp.asarray(mask, jnp.float64), mask=jnp.asarray(mask)
+    )
     wanted, (wanted_logits, wanted_stats) = learned(jnp.asarray(images[mask]), jnp.ones(4))
     np.testing.assert_allclose(logits[mask], wanted_logits, rtol=0, atol=1e-10)
     assert apart(gradient, wanted) < 1e-10
@@ -182,13 +246,15 @@ class GroupNorm(BatchNorm):
         return nn.GroupNorm(num_groups=2, name="groups")(x)
 
 
-@pytest.mark.parametrize("rule", ["maximum_first", "one_pass"])
+@pytest.mark.parametrize("rule", ["pool_before_norm", "single_pass_moments"])
 def test_rewrites_for_batch_norm_are_refused_for_another_norm(rule):
     table = small(Unit())
     images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
     network = Network(table, num_classes=10, norm=partial(GroupNorm))
     tree = network.init({"params": jax.random.key(0)}, images)
-    with pytest.raises(RewriteError, match=rf"{rule}: wanted is a norm .* and GroupNorm does not say so"):
+    with pytest.raises(
+        RewriteError, match=rf"{rule}: wanted is a norm .* and GroupNorm does not say so"
+    ):
         network.clone(rewrites=(rule,)).apply(tree, images)
 
 
@@ -196,20 +262,28 @@ def test_sibling_convolutions_of_another_norm_are_merged_without_moments():
     images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
     network = Network(small(Unit()), num_classes=10, norm=partial(GroupNorm))
     tree = network.init({"params": jax.random.key(0)}, images)
-    merged = network.clone(rewrites=("join_siblings", "project_first"))
+    merged = network.clone(rewrites=("merge_sibling_convs", "project_before_pool"))
     for train in (False, True):
-        found, plain = (one.apply(tree, images, train=train, mutable=["batch_stats"])[0].logits for one in (merged, network))
+        found, plain = (
+            one.apply(tree, images, train=train, mutable=["batch_stats"])[0].logits
+            for one in (merged, network)
+        )
         np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_max_pool_stays_behind_an_activation_that_is_not_monotone(monkeypatch):
     """`swish` falls before it rises: of two values below -1.28 it gives the larger one the lower."""
     monkeypatch.setitem(ACTIVATIONS, "swish", nn.swish)
-    table = Architecture("mine", "paper", small(Unit()).layers, "a test", 16, unit=Unit(activation="swish"))
-    with pytest.raises(RewriteError, match="maximum_first is for"):
-        demand(table, ("maximum_first",))
+    table = Architecture(
+        "mine", "paper", small(Unit()).layers, "a test", 16, unit=Unit(activation="swish")
+    )
+    with pytest.raises(RewriteError, match="pool_before_norm is for"):
+        validate_rewrites(table, ("pool_before_norm",))
     images = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
     network = Network(table, num_classes=10)
     tree = variables(network, image_size=16)
-    found, plain = (one.apply(tree, images).logits for one in (network.clone(rewrites=("maximum_first",)), network))
+    found, plain = (
+        one.apply(tree, images).logits
+        for one in (network.clone(rewrites=("pool_before_norm",)), network)
+    )
     np.testing.assert_array_equal(found, plain)

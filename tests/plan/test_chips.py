@@ -5,7 +5,7 @@ from math import prod
 import pytest
 
 from inception_jax.config import ConfigError
-from inception_jax.plan.chips import CHIPS, Topology, chip_of, roofline, topology
+from inception_jax.plan.chips import CHIPS, Topology, compute_roofline, find_chip, parse_topology
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ from inception_jax.plan.chips import CHIPS, Topology, chip_of, roofline, topolog
         ("tpu7x", 2307, 7380, 192, 600),
     ],
 )
-def test_chip_specifications_match_the_published_values(kind, teraflops, bandwidth, memory, interconnect):
+def test_chip_specifications_match_the_published_values(
+    kind, teraflops, bandwidth, memory, interconnect
+):
     chip = CHIPS[kind]
     assert (chip.flops / 1e12, chip.hbm_bandwidth / 1e9, chip.hbm_bytes / 2**30, chip.ici_bandwidth / 1e9) == (
         teraflops, bandwidth, memory, interconnect,
@@ -29,24 +31,37 @@ def test_chip_specifications_match_the_published_values(kind, teraflops, bandwid
 @pytest.mark.parametrize("kind", CHIPS)
 def test_every_offered_topology_name_is_parsed(kind):
     for grid in CHIPS[kind].topologies:
-        found = topology(f"{kind}:{grid}")
+        found = parse_topology(f"{kind}:{grid}")
         assert found.name == f"{kind}:{grid}"
         assert found.chips == prod(map(int, grid.split("x")))
     assert CHIPS[kind].source
-    assert all(chip_of(name) is CHIPS[kind] for name in CHIPS[kind].device_kinds)
+    assert all(find_chip(name) is CHIPS[kind] for name in CHIPS[kind].device_kinds)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "v5e", "v5e:", "v5e:16", "v5e:4x4x4", "v4:4x4", "v5e:0x4", "v5e:4x-4", "v5e:axb", "v9:4x4", "V5E:4x4"]
+    "name",
+    [
+        "",
+        "v5e",
+        "v5e:",
+        "v5e:16",
+        "v5e:4x4x4",
+        "v4:4x4",
+        "v5e:0x4",
+        "v5e:4x-4",
+        "v5e:axb",
+        "v9:4x4",
+        "V5E:4x4",
+    ],
 )
 def test_the_error_for_an_unknown_topology_name_lists_the_known_ones(name):
     with pytest.raises(ConfigError, match=r"no topology .* v5e:1x1, .*16x16; v5p:2x2x1"):
-        topology(name)
+        parse_topology(name)
 
 
 def test_a_topology_counts_the_chips_of_all_slices():
-    assert topology("v5e:16x16", 4) == Topology("v5e", (16, 16), 4)
-    assert topology("v5e:16x16", 4).chips == 1024
+    assert parse_topology("v5e:16x16", 4) == Topology("v5e", (16, 16), 4)
+    assert parse_topology("v5e:16x16", 4).chips == 1024
 
 
 @pytest.mark.parametrize(
@@ -58,6 +73,6 @@ def test_a_topology_counts_the_chips_of_all_slices():
     ],
 )
 def test_the_slowest_resource_bounds_the_roofline(work, bound, milliseconds):
-    least = roofline(CHIPS["v5e"], **work)
+    least = compute_roofline(CHIPS["v5e"], **work)
     assert least.bound == bound
     assert max(least) == pytest.approx(milliseconds / 1e3)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from inception_jax.plan.collectives import collectives, traffic
+from inception_jax.plan.collectives import parse_collectives, sum_traffic
 from tests.conftest import OPTIMIZED_FLAGS
 
 PROGRAM = """
@@ -52,21 +52,26 @@ def test_collectives_are_counted_in_programs_compiled_for_eight_devices():
         [sys.executable, "-c", "import jax; jax.config.update('jax_num_cpu_devices', 8)\n" + PROGRAM],
         env={**os.environ, "XLA_FLAGS": OPTIMIZED_FLAGS}, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    summed, gathered, scattered, _ = (list(collectives(text)) for text in done.stdout.split("====="))
-    sums = traffic(summed, "all-reduce")
+    summed, gathered, scattered, _ = (
+        list(parse_collectives(text)) for text in done.stdout.split("=====")
+    )
+    sums = sum_traffic(summed, "all-reduce")
     assert sums.bytes_by_dtype == {"float32": 48 * 4, "int32": 4}
     assert 1 <= sums.number <= 2
-    assert traffic(gathered, "all-gather") == (1, {"float32": 64 * 48 * 4})
-    assert not traffic(gathered, "all-reduce").number
-    assert traffic(scattered, "reduce-scatter") == (1, {"float32": 64 * 48 * 4})
+    assert sum_traffic(gathered, "all-gather") == (1, {"float32": 64 * 48 * 4})
+    assert not sum_traffic(gathered, "all-reduce").number
+    assert sum_traffic(scattered, "reduce-scatter") == (1, {"float32": 64 * 48 * 4})
 
 
 def test_collectives_are_counted_in_the_text_of_a_tpu_program():
-    found = list(collectives(TEXT))
-    assert traffic(found, "all-reduce") == (2, {"bfloat16": 200, "float32": (288 + 4 + 1000) * 4})
-    assert traffic(found, "all-gather") == (1, {"float32": 128 * 4})
-    assert traffic(found, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
-    assert traffic(found, "send") == (1, {"float32": 128 * 4})
+    found = list(parse_collectives(TEXT))
+    assert sum_traffic(found, "all-reduce") == (
+        2,
+        {"bfloat16": 200, "float32": (288 + 4 + 1000) * 4},
+    )
+    assert sum_traffic(found, "all-gather") == (1, {"float32": 128 * 4})
+    assert sum_traffic(found, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
+    assert sum_traffic(found, "send") == (1, {"float32": 128 * 4})
 
 
 @pytest.mark.parametrize(
@@ -82,20 +87,34 @@ def test_collectives_are_counted_in_the_text_of_a_tpu_program():
 )
 def test_replica_groups_of_a_reduce_scatter_are_read_as_lists_and_as_mesh_axes(groups, devices):
     line = f"  %a = f32[16]{{0}} reduce-scatter(%b), channel_id=1, replica_groups={groups}, use_global_device_ids=true, dimensions={{0}}"
-    assert traffic(collectives(line), "reduce-scatter") == (1, {"float32": 16 * devices * 4})
+    assert sum_traffic(parse_collectives(line), "reduce-scatter") == (
+        1,
+        {"float32": 16 * devices * 4},
+    )
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "count"),
-    [("pred[3]", "bool", 3), ("s4[5]", "int4", 3), ("f8e4m3fn[10]", "f8e4m3fn", 10), ("c64[2]", "complex64", 16), ("u32[]", "uint32", 4)],
+    [
+        ("pred[3]", "bool", 3),
+        ("s4[5]", "int4", 3),
+        ("f8e4m3fn[10]", "f8e4m3fn", 10),
+        ("c64[2]", "complex64", 16),
+        ("u32[]", "uint32", 4),
+    ],
 )
 def test_collective_bytes_follow_the_width_of_the_dtype(shape, dtype, count):
-    assert traffic(collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce").bytes_by_dtype == {dtype: count}
+    assert sum_traffic(
+        parse_collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce"
+    ).bytes_by_dtype == {dtype: count}
 
 
 def reduce_scatter(groups, devices=8):
     header = f"HloModule jit_step, is_scheduled=true, replica_count=1, num_partitions={devices}\n"
-    return header + f"  %reduce-scatter.4 = f32[16]{{0}} reduce-scatter(%s), channel_id=4, {groups}, dimensions={{0}}\n"
+    return (
+        header
+        + f"  %reduce-scatter.4 = f32[16]{{0}} reduce-scatter(%s), channel_id=4, {groups}, dimensions={{0}}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +130,7 @@ def reduce_scatter(groups, devices=8):
     ],
 )
 def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups, participants):
-    (found,) = collectives(reduce_scatter(groups))
+    (found,) = parse_collectives(reduce_scatter(groups))
     assert found.bytes_by_dtype == {"float32": participants * 64}
 
 
@@ -126,4 +145,4 @@ def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups
 )
 def test_groups_of_an_unknown_form_are_an_error(groups):
     with pytest.raises(ValueError, match="devices are grouped in a form that is not known here"):
-        list(collectives(reduce_scatter(groups)))
+        list(parse_collectives(reduce_scatter(groups)))

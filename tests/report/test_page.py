@@ -18,7 +18,11 @@ class Reader(HTMLParser):
         self.addresses, self.open, self.text = [], [], ""
 
     def handle_starttag(self, tag, attributes):
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
+        self.addresses += [
+            value
+            for name, value in attributes
+            if name in ("src", "href", "srcset", "action", "data")
+        ]
         if tag not in ("meta", "img"):
             self.open.append(tag)
 
@@ -32,11 +36,28 @@ class Reader(HTMLParser):
 def test_report_writes_one_self_contained_page_about_a_run(tmp_path, capsys):
     run = tmp_path / "<b>run"
     run.mkdir()
-    rows = [{"step": step, "train/loss": 2 / step, "train/top1": 1 - 1 / step, "train/learning_rate": 0.1} for step in range(1, 200)]
-    rows += [{"step": step, "val/loss": 0.3, "val/top1": top1, "val/top5": 1.0} for step, top1 in ((100, 0.95), (199, 0.9))]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "val/lo')
-    (run / "experiment.json").write_text(json.dumps(to_json(Experiment(model=Model("inception_v3"), seed=7))))
-    (run / "run.json").write_text(json.dumps({"attempts": [{"jax": "0.10.2", "command": ["<script>alert(1)</script>"]}]}))
+    rows = [
+        {
+            "step": step,
+            "train/loss": 2 / step,
+            "train/top1": 1 - 1 / step,
+            "train/learning_rate": 0.1,
+        }
+        for step in range(1, 200)
+    ]
+    rows += [
+        {"step": step, "val/loss": 0.3, "val/top1": top1, "val/top5": 1.0}
+        for step, top1 in ((100, 0.95), (199, 0.9))
+    ]
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "val/lo'
+    )
+    (run / "experiment.json").write_text(
+        json.dumps(to_json(Experiment(model=Model("inception_v3"), seed=7)))
+    )
+    (run / "run.json").write_text(
+        json.dumps({"attempts": [{"jax": "0.10.2", "command": ["<script>alert(1)</script>"]}]})
+    )
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
     np.savez(
         run / "worst.npz", image=images, label=np.zeros(10, int), prediction=np.ones(10, int), probability=np.full(10, 0.6),

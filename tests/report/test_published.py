@@ -4,33 +4,50 @@ import re
 import pytest
 
 from inception_jax.cli import main
-from inception_jax.recipes import members, names, recipe
-from inception_jax.report.published import compared, published
+from inception_jax.recipes import list_recipe_members, list_recipes, load_recipe
+from inception_jax.report.published import format_published_comparison, read_published
 
-ROWS = {row["key"]: row for row in published()}
+ROWS = {row["key"]: row for row in read_published()}
 OF_NO_PAPER = {"digits", "mnist", "mnist_bn"}  # ours, and two curves without a printed score
 
 
 def test_published_rows_have_the_same_fields_and_unique_keys():
-    assert len(ROWS) == len(published())
-    fields = {"key", "model", "source", "top1_error", "top5_error", "crops", "models", "image_size", "images"}
-    for row in published():
+    assert len(ROWS) == len(read_published())
+    fields = {
+        "key",
+        "model",
+        "source",
+        "top1_error",
+        "top5_error",
+        "crops",
+        "models",
+        "image_size",
+        "images",
+    }
+    for row in read_published():
         assert fields <= row.keys() <= fields | {"steps_to_72_2", "learning_rate"}
         assert row["top1_error"] or row["top5_error"]
 
 
 def test_the_published_steps_give_bn_x5_a_speed_up_of_14_8():
     """31.0e6 over 2.1e6 steps is 14.8; the abstract's 14 times fewer (arXiv:1502.03167)."""
-    assert ROWS["inception"]["steps_to_72_2"] / ROWS["bn_x5"]["steps_to_72_2"] == pytest.approx(14.8, abs=0.05)
+    assert ROWS["inception"]["steps_to_72_2"] / ROWS["bn_x5"]["steps_to_72_2"] == pytest.approx(
+        14.8, abs=0.05
+    )
     assert ROWS["bn_x30"]["learning_rate"] / ROWS["inception"]["learning_rate"] == pytest.approx(30)
 
 
-@pytest.mark.parametrize("name", sorted(set(names()) - OF_NO_PAPER))
+@pytest.mark.parametrize("name", sorted(set(list_recipes()) - OF_NO_PAPER))
 def test_the_description_of_a_recipe_contains_its_published_score(name):
     """As an error or as an accuracy, in percent."""
     row = ROWS[name]
-    text = recipe(members(name)[0]).description
-    printed = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text[text.index("Published:") : text.index("Measured here:")])]
+    text = load_recipe(list_recipe_members(name)[0]).description
+    printed = [
+        float(number)
+        for number in re.findall(
+            r"\d+(?:\.\d+)?", text[text.index("Published:") : text.index("Measured here:")]
+        )
+    ]
     for error in (row["top1_error"], row["top5_error"]):
         assert error is None or {round(error, 2), round(100 - error, 2)} & set(printed), error
 
@@ -39,13 +56,16 @@ def test_report_compares_runs_with_the_published_scores(tmp_path, capsys):
     run = tmp_path / "bn_x5"
     run.mkdir()
     (run / "metrics.jsonl").write_text(
-        "".join(json.dumps({"step": step, "val/top1": top1}) + "\n" for step, top1 in ((1, 0.5), (2, 0.7312)))
+        "".join(
+            json.dumps({"step": step, "val/top1": top1}) + "\n"
+            for step, top1 in ((1, 0.5), (2, 0.7312))
+        )
     )
     assert main(["report", "--published", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith("bn_x5 ")]
     assert re.search(r"27(\.0)? .*26\.88", line)
     assert sum("not run" in line for line in lines) == len(ROWS) - 1
-    assert compared(published(), {}).count("not run") == len(ROWS)
+    assert format_published_comparison(read_published(), {}).count("not run") == len(ROWS)
     assert main(["report"]) == 78
     assert main(["report", "--published", str(tmp_path)]) == 78

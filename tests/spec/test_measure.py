@@ -7,7 +7,19 @@ import pytest
 
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure
-from inception_jax.spec.vocabulary import Linear, Residual, Unit, avg, concat, global_avg, layer, max_, same, table, valid
+from inception_jax.spec.vocabulary import (
+    Linear,
+    Residual,
+    Unit,
+    avg,
+    concat,
+    global_avg,
+    layer,
+    max_,
+    same,
+    table,
+    valid,
+)
 from tests import invented
 from tests.spec.probes import EXPECTED, probe
 
@@ -15,7 +27,9 @@ from tests.spec.probes import EXPECTED, probe
 @pytest.mark.parametrize("architecture", EXPECTED, ids=lambda architecture: architecture.name)
 def test_measured_counts_of_probe_networks_match_counts_by_hand(architecture):
     measured = measure(architecture, num_classes=10)
-    body = [place for name, place in measured.end_points.items() if name not in ("Pool", "Logits")][-1]
+    body = [place for name, place in measured.end_points.items() if name not in ("Pool", "Logits")][
+        -1
+    ]
     found = (body.shape, measured.parameters, measured.batch_stats, measured.multiply_adds)
     assert found == EXPECTED[architecture]
 
@@ -24,15 +38,25 @@ def test_measured_counts_of_probe_networks_match_counts_by_hand(architecture):
 @pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
 def test_the_receptive_field_is_where_the_input_gradient_is_non_zero(padding):
     """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""
-    rows = table(A=same(4, 3, 2), B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)), C=same(4, (3, 1), 2))
-    architecture = replace(probe("field"), layers=rows, unit=Unit(norm=False, same=padding), input_size=64)
+    rows = table(
+        A=same(4, 3, 2),
+        B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)),
+        C=same(4, (3, 1), 2),
+    )
+    architecture = replace(
+        probe("field"), layers=rows, unit=Unit(norm=False, same=padding), input_size=64
+    )
     network = Network(architecture)
     images = jnp.ones((1, 64, 64, 3))
     variables = jax.tree.map(jnp.abs, invented.variables(network))
     middle = measure(architecture).end_points["C"]
 
     def one(images):
-        return network.apply(variables, images, end_points=("C",), stop=True).end_points["C"][0, 8, 8].sum()
+        return (
+            network.apply(variables, images, end_points=("C",), stop=True)
+            .end_points["C"][0, 8, 8]
+            .sum()
+        )
 
     touched = np.asarray(jax.grad(one)(images)[0].sum(-1) != 0)
     for axis, sight in enumerate((middle.rows, middle.columns)):
@@ -43,17 +67,23 @@ def test_the_receptive_field_is_where_the_input_gradient_is_non_zero(padding):
 
 def test_measure_names_the_place_of_an_impossible_concatenation():
     broken = probe("broken", Mixed=concat(same(8, 1), (same(8, 1), max_(3, 2))))
-    with pytest.raises(ValueError, match=r"Mixed: branches of different size.*branch_1 \(4, 4, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"Mixed: branches of different size.*branch_1 \(4, 4, 8\)"
+    ):
         measure(broken)
 
 
 def test_measure_names_the_place_of_an_unequal_residual_sum():
-    with pytest.raises(ValueError, match=r"Unit: the shortcut is \(8, 8, 3\) but the branch is \(8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"Unit: the shortcut is \(8, 8, 3\) but the branch is \(8, 8, 8\)"
+    ):
         measure(probe("broken", Unit=Residual(same(8, 3))))
 
 
 def test_measure_names_the_place_of_a_window_larger_than_the_map():
-    with pytest.raises(ValueError, match=r"Conv/conv_9x9: a window of 9 does not fit into 8 pixels"):
+    with pytest.raises(
+        ValueError, match=r"Conv/conv_9x9: a window of 9 does not fit into 8 pixels"
+    ):
         measure(probe("broken", Conv=valid(8, 9)))
 
 
@@ -66,7 +96,13 @@ def test_measure_uses_the_given_counts_of_an_open_layer_or_leaves_them_unknown()
     def told(shape, *, factor):
         return (*shape[:2], shape[2] * factor)
 
-    open_word = layer("mine:Repeat", output_shape=told, parameters=lambda shape, factor: 7, multiply_adds=lambda shape, factor: 5, factor=2)
+    open_word = layer(
+        "mine:Repeat",
+        output_shape=told,
+        parameters=lambda shape, factor: 7,
+        multiply_adds=lambda shape, factor: 5,
+        factor=2,
+    )
     silent = layer("mine:Repeat", output_shape=told, factor=2)
     assert measure(probe("open", A=open_word), num_classes=0).parameters == 7
     assert measure(probe("open", A=open_word), num_classes=0).multiply_adds == 5
@@ -84,6 +120,8 @@ def test_measure_leaves_the_classifier_out_of_a_network_without_classes():
 
 
 def test_measure_counts_all_positions_of_a_map_that_a_linear_layer_flattens():
-    tower = table(A=same(8, 1), B=(Linear(16, norm=True, bias=False, activation="sigmoid"), Linear()))
+    tower = table(
+        A=same(8, 1), B=(Linear(16, norm=True, bias=False, activation="sigmoid"), Linear())
+    )
     measured = measure(replace(probe("mlp"), layers=tower), num_classes=10)
     assert measured.parameters == 3 * 8 + 16 + 8 * 8 * 8 * 16 + 2 * 16 + 16 * 10 + 10

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.models import architecture
+from inception_jax.models import get_architecture
 from inception_jax.nn.create import create
-from inception_jax.spec.residual import zero_last_gamma
+from inception_jax.spec.residual import zero_last_gammas
 from inception_jax.spec.vocabulary import Conv, flatten
 
 
 def test_zero_last_gamma_zeroes_the_last_gamma_of_each_unit_and_no_other():
-    table = zero_last_gamma(architecture("resnet50"))
+    table = zero_last_gammas(get_architecture("resnet50"))
     units = [steps for name, steps in table.layers if "unit" in name]
     for unit in units:
         convolutions = [word for word in flatten(unit.branch) if isinstance(word, Conv)]
@@ -35,4 +35,4 @@ def test_a_residual_unit_with_zero_last_gamma_is_its_shortcut():
 @pytest.mark.parametrize("name", ["inception_v3", "inception_resnet_v2", "preact_resnet50"])
 def test_zero_last_gamma_refuses_networks_whose_branches_do_not_end_in_a_norm(name):
     with pytest.raises(ValueError, match=f"{name} .* no residual branch that ends in a norm"):
-        zero_last_gamma(architecture(name))
+        zero_last_gammas(get_architecture(name))

@@ -30,7 +30,9 @@ def record() -> None:
     for epsilon in EPSILONS:
         weights = tf.Variable(data["start"])
         step = tf.Variable(0, dtype=tf.int64)
-        rate = v1.train.exponential_decay(tf.constant(0.05, tf.float64), step, 7, 0.94, staircase=True)
+        rate = v1.train.exponential_decay(
+            tf.constant(0.05, tf.float64), step, 7, 0.94, staircase=True
+        )
         rule = v1.train.RMSPropOptimizer(rate, decay=0.9, momentum=0.9, epsilon=epsilon)
         path, rates = [], []
         for gradient in data["gradients"]:
@@ -41,7 +43,10 @@ def record() -> None:
         found[f"rmsprop_{epsilon}"] = np.array(path)
         found[f"rates_{epsilon}"] = np.array(rates)
     found["smoothed"] = v1.losses.softmax_cross_entropy(
-        tf.one_hot(data["labels"], 10, dtype=tf.float64), data["logits"], label_smoothing=0.1, reduction="none"
+        tf.one_hot(data["labels"], 10, dtype=tf.float64),
+        data["logits"],
+        label_smoothing=0.1,
+        reduction="none",
     ).numpy()
     variable, step = tf.Variable(data["start"]), tf.Variable(0, dtype=tf.int64)
     follower = tf.train.ExponentialMovingAverage(0.999, num_updates=step)

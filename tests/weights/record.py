@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_jax.weights.samples import images, sample
-from tests.weights.peers import MODELS, classes, heads, made, sizes, weights
+from inception_jax.weights.reference.samples import make_test_images, sample_values
+from tests.weights.references import MODELS, classes, heads, made, sizes, weights
 
 FOLDER = Path(__file__).parent / "recorded"
 
 
 def digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Of a network's arrays by name, with their shapes."""
-    return hashlib.sha256(json.dumps(sorted((name, list(shape)) for name, shape in shapes.items())).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(sorted((name, list(shape)) for name, shape in shapes.items())).encode()
+    ).hexdigest()
 
 
 def record(source: str, models: list[str]) -> None:
@@ -32,9 +34,15 @@ def record(source: str, models: list[str]) -> None:
     for model in models:
         for size in sizes(source, model):
             peer = made(source, model, size)
-            found = peer.run(weights(source, peer.shapes), images(size), "float64")
-            facts[model] = {"classes": classes(source, model), "aux": heads(source, model), "arrays": digest(peer.shapes)}
-            tensors |= {f"{model}/{size}/{name}": sample(tensor) for name, tensor in found.items()}
+            found = peer.run(weights(source, peer.shapes), make_test_images(size), "float64")
+            facts[model] = {
+                "classes": classes(source, model),
+                "aux": heads(source, model),
+                "arrays": digest(peer.shapes),
+            }
+            tensors |= {
+                f"{model}/{size}/{name}": sample_values(tensor) for name, tensor in found.items()
+            }
             facts["made_by"] = peer.versions
             print(source, model, size, len(found), flush=True)
     np.savez_compressed(tensors_file, **tensors)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.peers import MODELS, sizes
+from tests.weights.references import MODELS, sizes
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 MATRIX = Path(__file__).with_name("matrix.json")
@@ -36,11 +36,11 @@ if source == "keras":
     import keras
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
-from inception_jax.weights.activations import activations
-from inception_jax.weights.convert import ours
-from inception_jax.weights.samples import images
-from inception_jax.weights.sources import SOURCES
-from tests.weights.peers import made, sizes, weights
+from inception_jax.weights.reference.activations import activations
+from inception_jax.weights.convert.conversion import ours
+from inception_jax.weights.reference.samples import images
+from inception_jax.weights.convert.sources import SOURCES
+from tests.weights.references import made, sizes, weights
 measured = {}
 for size in sizes(source, model):
     peer = made(source, model, size)
@@ -56,15 +56,32 @@ print(json.dumps(measured))
 
 def measure(source: str, model: str, dtype: str) -> dict[str, dict[str, float]]:
     """Size -> end point -> max|a - b| / max|b| over the whole tensor, found by a process of its own."""
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": str(int(dtype == "float64"))}
-    run = subprocess.run([sys.executable, "-c", MEASURE, source, model, dtype], capture_output=True, text=True, env=environment)
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_ENABLE_X64": str(int(dtype == "float64")),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, source, model, dtype],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 
 
 def test_the_parity_matrix_lists_exactly_the_networks_that_are_run():
-    cells = {f"{source}/{model}/{size}/{best(source)}" for source, model in LIVE for size in sizes(source, model)}
-    before = {cell for cell in json.loads(MATRIX.read_text())["cells"] if cell.endswith(best(cell.partition("/")[0]))}
+    cells = {
+        f"{source}/{model}/{size}/{best(source)}"
+        for source, model in LIVE
+        for size in sizes(source, model)
+    }
+    before = {
+        cell
+        for cell in json.loads(MATRIX.read_text())["cells"]
+        if cell.endswith(best(cell.partition("/")[0]))
+    }
     assert before == cells
 
 
@@ -77,12 +94,30 @@ def test_every_end_point_matches_the_reference_network_at_two_sizes(source, mode
 
 if __name__ == "__main__":
     cells = {}
-    for source, model, dtype in [(*one, dtype) for one in LIVE for dtype in dict.fromkeys(("float32", best(one[0])))]:
+    for source, model, dtype in [
+        (*one, dtype) for one in LIVE for dtype in dict.fromkeys(("float32", best(one[0])))
+    ]:
         for size, errors in measure(source, model, dtype).items():
             cells[f"{source}/{model}/{size}/{dtype}"] = max(errors.values())
-            print(source, model, size, dtype, len(errors), cells[f"{source}/{model}/{size}/{dtype}"], flush=True)
+            print(
+                source,
+                model,
+                size,
+                dtype,
+                len(errors),
+                cells[f"{source}/{model}/{size}/{dtype}"],
+                flush=True,
+            )
     packages = ("jax", "torch", "torchvision", "timm", "keras", "pytorch-fid", "facenet-pytorch")
     versions = {name: version(name) for name in packages}
     MATRIX.write_text(
-        json.dumps({"measured": "max|a - b| / max|b|, the worst end point", "versions": versions, "cells": cells}, indent=1) + "\n"
+        json.dumps(
+            {
+                "measured": "max|a - b| / max|b|, the worst end point",
+                "versions": versions,
+                "cells": cells,
+            },
+            indent=1,
+        )
+        + "\n"
     )

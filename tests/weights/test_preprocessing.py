@@ -6,9 +6,14 @@ import pytest
 
 from inception_jax.config import ConfigError, Data
 from inception_jax.data.source import DataError
-from inception_jax.weights.preprocessing import describe, find_scaling, read_config, resolve
-from inception_jax.weights.releases import RELEASES, find
-from inception_jax.weights.sources import SOURCES
+from inception_jax.weights.convert.preprocessing import (
+    find_scaling,
+    format_preprocessing,
+    read_timm_config,
+    resolve_preprocessing,
+)
+from inception_jax.weights.convert.sources import SOURCES
+from inception_jax.weights.releases import RELEASES, find_release
 
 TIMM = {
     "architecture": "resnet50", "num_classes": 3, "label_names": ["a", "b", "c"],
@@ -27,7 +32,7 @@ def written(folder, **fields):
 
 
 def test_timms_config_beside_a_file_says_what_is_fed_and_what_the_classes_are(tmp_path):
-    found = read_config(written(tmp_path))
+    found = read_timm_config(written(tmp_path))
     assert found.data == {
         "image_size": 160,
         "resize": "antialias",
@@ -36,18 +41,23 @@ def test_timms_config_beside_a_file_says_what_is_fed_and_what_the_classes_are(tm
         "test_crop_fraction": 0.95,
     }
     assert found.class_names == ("a", "b", "c")
-    assert read_config(written(tmp_path, mean=IMAGENET[0], std=IMAGENET[1], interpolation="bicubic")).data["scaling"] == "imagenet"
-    whole = read_config(written(tmp_path, crop_mode="squash", crop_pct=1.0)).data
+    assert (
+        read_timm_config(
+            written(tmp_path, mean=IMAGENET[0], std=IMAGENET[1], interpolation="bicubic")
+        ).data["scaling"]
+        == "imagenet"
+    )
+    whole = read_timm_config(written(tmp_path, crop_mode="squash", crop_pct=1.0)).data
     assert (whole["test_crop"], whole["image_size"]) == ("none", 160)
     (tmp_path / "config.json").write_text(json.dumps(TIMM["pretrained_cfg"]))  # of before timm 0.9
-    assert read_config(tmp_path / "model.safetensors").data["image_size"] == 160
+    assert read_timm_config(tmp_path / "model.safetensors").data["image_size"] == 160
 
 
 @pytest.mark.parametrize("text", ["{}", '{"architectures": ["ResNetForImageClassification"]}'])
 def test_a_config_of_another_kind_says_nothing(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    assert read_config(tmp_path / "model.safetensors") is None
-    assert read_config(tmp_path / "none" / "model.safetensors") is None
+    assert read_timm_config(tmp_path / "model.safetensors") is None
+    assert read_timm_config(tmp_path / "none" / "model.safetensors") is None
 
 
 @pytest.mark.parametrize(
@@ -64,64 +74,111 @@ def test_a_config_of_another_kind_says_nothing(tmp_path, text):
 )
 def test_a_config_that_cannot_be_followed_is_refused_with_its_name(tmp_path, fields, message):
     with pytest.raises(DataError, match=message):
-        read_config(written(tmp_path, **fields))
+        read_timm_config(written(tmp_path, **fields))
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000, '{"pretrained_cfg": 3}', "\xff"])
 def test_a_damaged_config_is_refused_with_its_name(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"config\.json cannot be read"):
-        read_config(tmp_path / "model.safetensors")
+        read_timm_config(tmp_path / "model.safetensors")
 
 
 def test_the_line_goes_before_the_config_and_that_before_the_release(tmp_path):
-    assumed, release = SOURCES["timm"]["resnet50"].data, find("timm", "resnet50", "resnet50.a3_in1k.safetensors")
-    config = read_config(written(tmp_path))
-    given = resolve(assumed, "timm", release, config, {"scaling": "vgg", "image_size": 200})
-    assert (given.data.image_size, given.data.scaling, given.data.test_crop_fraction) == (200, "vgg", 0.95)
+    assumed, release = (
+        SOURCES["timm"]["resnet50"].data,
+        find_release("timm", "resnet50", "resnet50.a3_in1k.safetensors"),
+    )
+    config = read_timm_config(written(tmp_path))
+    given = resolve_preprocessing(
+        assumed, "timm", release, config, {"scaling": "vgg", "image_size": 200}
+    )
+    assert (given.data.image_size, given.data.scaling, given.data.test_crop_fraction) == (
+        200,
+        "vgg",
+        0.95,
+    )
     assert given.sources == ("scaling, image-size as given", "config.json beside the file")
-    by_config = resolve(assumed, "timm", release, config, {})
+    by_config = resolve_preprocessing(assumed, "timm", release, config, {})
     assert (by_config.data.image_size, by_config.data.scaling) == (160, "inception")
-    by_release = resolve(assumed, "timm", release, None, {})
+    by_release = resolve_preprocessing(assumed, "timm", release, None, {})
     assert (by_release.data.image_size, by_release.data.scaling) == (160, "imagenet")
     assert by_release.sources == ("the release timm/resnet50.a3_in1k, known by its name",)
-    unknown = resolve(assumed, "timm", None, None, {})
+    unknown = resolve_preprocessing(assumed, "timm", None, None, {})
     assert unknown.data == assumed
     assert unknown.sources == ("release not known: assumed what timm feeds such networks",)
 
 
-@pytest.mark.parametrize("given", [{"image_size": 0}, {"test_crop_fraction": 0.0}, {"test_crop_fraction": 1.5}])
+@pytest.mark.parametrize(
+    "given", [{"image_size": 0}, {"test_crop_fraction": 0.0}, {"test_crop_fraction": 1.5}]
+)
 def test_sizes_and_fractions_out_of_range_are_refused(given):
     with pytest.raises(ConfigError, match="wanted are a size of 1 or more"):
-        resolve(Data(), "timm", None, None, given)
+        resolve_preprocessing(Data(), "timm", None, None, given)
 
 
 def test_what_is_fed_is_said_in_words_and_numbers():
     assert find_scaling([0.5] * 3, [0.5] * 3) == "inception"
-    said = describe(Data(image_size=160, test_crop="square", test_crop_fraction=0.95, resize="antialias", scaling="inception"))
-    assert said.startswith("160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; scaling inception: less")
+    said = format_preprocessing(
+        Data(
+            image_size=160,
+            test_crop="square",
+            test_crop_fraction=0.95,
+            resize="antialias",
+            scaling="inception",
+        )
+    )
+    assert said.startswith(
+        "160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; scaling inception: less"
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "model", "file", "sha256", "wanted"),
     [
         ("timm", "resnet50", "resnet50.a1_in1k.safetensors", "", "timm/resnet50.a1_in1k"),
-        ("timm", "resnet50", "hub/models--timm--resnet50.a2_in1k/snapshots/f00/model.safetensors", "", "timm/resnet50.a2_in1k"),
+        (
+            "timm",
+            "resnet50",
+            "hub/models--timm--resnet50.a2_in1k/snapshots/f00/model.safetensors",
+            "",
+            "timm/resnet50.a2_in1k",
+        ),
         ("timm", "resnet50", "model.safetensors", "", None),
         ("timm", "resnet50", "anything.pth", "14fe96d1" + "0" * 56, "timm/resnet50.a1_in1k"),
         ("timm", "preact_resnet50", "resnetv2_50.a1h_in1k.bin", "", "timm/resnetv2_50.a1h_in1k"),
         ("tf_slim", "inception_v3", "inception_v3.ckpt", "", "tf_slim/inception_v3_2016_08_28"),
-        ("tf_slim", "inception_v3", "inception_v3.ckpt-450000", "", "tf_slim/inception_v3_2016_08_28"),
+        (
+            "tf_slim",
+            "inception_v3",
+            "inception_v3.ckpt-450000",
+            "",
+            "tf_slim/inception_v3_2016_08_28",
+        ),
         ("tf_slim", "inception_v3", "inception_v3_flowers.ckpt", "", None),
-        ("keras", "resnet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "", "keras/resnet50.imagenet"),
+        (
+            "keras",
+            "resnet50",
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "",
+            "keras/resnet50.imagenet",
+        ),
         ("keras", "resnet50", "resnet50_mine.h5", "", None),
         ("torchvision", "resnet50", "resnet50-11ad3fa6.pth", "f" * 64, None),
-        ("torchvision", "resnet18", "x.pth", "f37072fd" + "0" * 56, "torchvision/resnet18.imagenet1k_v1"),
+        (
+            "torchvision",
+            "resnet18",
+            "x.pth",
+            "f37072fd" + "0" * 56,
+            "torchvision/resnet18.imagenet1k_v1",
+        ),
         ("fid", "inception_v3", "x.pth", "6726825d" + "0" * 56, "fid/2015-12-05"),
     ],
 )
-def test_a_release_is_known_by_its_hash_or_its_whole_name_and_nothing_that_resembles_it(source, model, file, sha256, wanted):
-    found = find(source, model, file, sha256)
+def test_a_release_is_known_by_its_hash_or_its_whole_name_and_nothing_that_resembles_it(
+    source, model, file, sha256, wanted
+):
+    found = find_release(source, model, file, sha256)
     assert (found.release.id if found else None) == wanted
 
 
@@ -130,9 +187,11 @@ def test_the_digest_of_the_arrays_goes_before_all_else(monkeypatch):
 
     from inception_jax.weights import releases
 
-    rows = tuple(replace(row, arrays="abc") if row.id == "timm/resnet50.a1_in1k" else row for row in RELEASES)
+    rows = tuple(
+        replace(row, arrays="abc") if row.id == "timm/resnet50.a1_in1k" else row for row in RELEASES
+    )
     monkeypatch.setattr(releases, "RELEASES", rows)
-    assert find("timm", "resnet50", "resnet50.a2_in1k.safetensors", "", "abc") == (
+    assert find_release("timm", "resnet50", "resnet50.a2_in1k.safetensors", "", "abc") == (
         rows[[r.id for r in rows].index("timm/resnet50.a1_in1k")],
         "its arrays",
     )
@@ -151,9 +210,9 @@ def test_the_table_of_releases_is_of_known_networks_and_fields():
 def test_timms_configurations_of_all_releases_are_what_is_recorded():
     """timm 1.0.31: input size, crop, filter, mean and deviation of each release of the networks that `convert` takes."""
     pytest.importorskip("torch")
-    from inception_jax.weights.projects import torchvision
+    from inception_jax.weights.reference.reference_models import import_torchvision
 
-    torchvision()  # without which timm does not import beside every build of PyTorch
+    import_torchvision()  # without which timm does not import beside every build of PyTorch
     import timm
 
     own = {model.replace("preact_resnet", "resnetv2_"): model for model in SOURCES["timm"]}
@@ -163,11 +222,16 @@ def test_timms_configurations_of_all_releases_are_what_is_recorded():
         if model is None:
             continue
         config = timm.models.get_pretrained_cfg(name)
-        release = find("timm", model, f"{name}.safetensors")
+        release = find_release("timm", model, f"{name}.safetensors")
         assert release is not None, name
         data = release.release.fed(SOURCES["timm"][model].data)
         filters = {"bicubic": "bicubic_antialias", "bilinear": "antialias"}
-        wanted = (config.input_size[-1], config.crop_pct, filters[config.interpolation], find_scaling(config.mean, config.std))
+        wanted = (
+            config.input_size[-1],
+            config.crop_pct,
+            filters[config.interpolation],
+            find_scaling(config.mean, config.std),
+        )
         assert (data.image_size, data.test_crop_fraction, data.resize, data.scaling) == wanted, name
         assert data.test_crop == "square", name
         assert config.crop_mode == "center", name

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import pytest
 
 from inception_jax.nn.create import create
-from inception_jax.weights.activations import activations
-from inception_jax.weights.convert import ours, shapes
-from inception_jax.weights.origin import Origin
-from inception_jax.weights.samples import errors, images
-from inception_jax.weights.sources import SOURCES
-from tests.weights.peers import MODELS, classes, heads, sizes, weights
+from inception_jax.weights.convert.conversion import list_shapes, to_ours
+from inception_jax.weights.convert.source_spec import SourceSpec
+from inception_jax.weights.convert.sources import SOURCES
+from inception_jax.weights.reference.activations import compute_activations
+from inception_jax.weights.reference.samples import compute_errors, make_test_images
+from tests.weights.references import MODELS, classes, heads, sizes, weights
 from tests.weights.recordings import samples
 
 RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
@@ -24,19 +24,33 @@ ONE_OF_EACH = {
 
 def drawn(source: str, model: str):
     """The arrays of a peer by our table of its names, which `test_names` holds against theirs."""
-    origin: Origin = SOURCES[source][model]
-    network = create(origin.model, variant=origin.variant, num_classes=classes(source, model), aux=heads(source, model))
-    return weights(source, {array.theirs: array.layout.shape for array in origin.arrays(shapes(network))})
+    origin: SourceSpec = SOURCES[source][model]
+    network = create(
+        origin.model,
+        variant=origin.variant,
+        num_classes=classes(source, model),
+        aux=heads(source, model),
+    )
+    return weights(
+        source, {array.theirs: array.layout.shape for array in origin.arrays(list_shapes(network))}
+    )
 
 
 def worst(source: str, model: str, dtype: Any, count: int = 2) -> dict[int, float]:
     """Size -> the largest error of any end point, at the first `count` sizes."""
-    converted, found = ours(SOURCES[source][model], drawn(source, model)), {}
+    converted, found = to_ours(SOURCES[source][model], drawn(source, model)), {}
     for size in sizes(source, model)[:count]:
         wanted = samples(source, model, size)
         assert len(wanted) > 8
         points = [name for name in wanted if not name.startswith(("logits", "aux "))]
-        found[size] = max(errors(activations(converted.network, converted.variables, images(size), points, dtype), wanted).values())
+        found[size] = max(
+            compute_errors(
+                compute_activations(
+                    converted.network, converted.variables, make_test_images(size), points, dtype
+                ),
+                wanted,
+            ).values()
+        )
     return found
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints, the workdir of a run, and the record of its attempts."""

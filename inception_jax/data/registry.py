@@ -1,0 +1,58 @@
+"""Where examples come from, by name."""
+
+import re
+from collections.abc import Callable
+
+from inception_jax.data.folder import FolderSource
+from inception_jax.data.records import RecordSource
+from inception_jax.data.source import DataError, PartSource, Source
+from inception_jax.data.synthetic import SyntheticSource
+from inception_jax.data.tfds import TfdsSource
+
+OpenSource = Callable[[str, str | None], Source]
+"""(split, directory) -> source. Splits are whole ones: parts of them are taken by `open_source`."""
+
+
+def register_dataset(name: str, open_source: OpenSource) -> None:
+    """Adds a dataset: `register("my_photos", open_my_photos)`, where open_my_photos(split, directory) gives a `Source`."""
+    if name in SOURCES:
+        raise ValueError(f"a dataset named {name!r} is registered already; choose another name")
+    SOURCES[name] = open_source
+
+
+def open_source(name: str, split: str, directory: str | None = None) -> Source:
+    """Opens one split of a dataset: a registered one, or any image-classification set of TFDS.
+
+    Args:
+      split: `train`, or a part of it: `train[:1000]`, `train[90%:]`.
+
+    Raises:
+      DataError: unknown, not prepared, or not image classification.
+    """
+    if name not in SOURCES:
+        return TfdsSource(name, split, directory)
+    found = re.fullmatch(r"(?P<whole>[^\[\]]+)(?:\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?", split)
+    if not found:
+        raise DataError(
+            f"a split {split!r} cannot be understood; say train, train[:1000] or train[90%:]"
+        )
+    source = SOURCES[name](found["whole"], directory)
+    if split == found["whole"]:
+        return source
+    bounds = [
+        _bound(found["start"] or "0%", len(source)),
+        _bound(found["stop"] or "100%", len(source)),
+    ]
+    return PartSource(source, range(*bounds))
+
+
+def _bound(text: str, length: int) -> int:
+    return round(length * int(text[:-1]) / 100) if text.endswith("%") else min(int(text), length)
+
+
+SOURCES: dict[str, OpenSource] = {
+    "folder": FolderSource,
+    "records": RecordSource,
+    "synthetic": SyntheticSource,
+}
+"""What is no TFDS dataset; users' packages add theirs. Every other name is TFDS's."""

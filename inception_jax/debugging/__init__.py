@@ -1,0 +1,1 @@
+"""Tools that explain a run: comparison, replay, inspection of data."""

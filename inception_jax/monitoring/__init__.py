@@ -1,0 +1,1 @@
+"""Metrics, progress, wall time and profiles of a run."""

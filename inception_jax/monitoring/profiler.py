@@ -1,0 +1,43 @@
+"""Profiles of some steps of a run."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+
+from inception_jax.monitoring.observers import Observer
+
+
+class Profiler(Observer):
+    """A profile of some steps, where TensorBoard's profiler and xprof look for one: `WORKDIR/tensorboard/plugins/profile/`.
+
+    Args:
+      span: the first and the last step to profile, or whatever part of them is made; None for none.
+      log_line: prints a line that names the folder.
+    """
+
+    def __init__(
+        self, span: tuple[int, int] | None, workdir: epath.Path, log_line: Callable[[str], None]
+    ):
+        import jax  # commands that import this module do without
+
+        (self._first, self._last), self._log_line, self._jax = span or (0, 0), log_line, jax
+        self._folder, self._is_open = workdir / "tensorboard", False
+
+    def before_step(self, step: int) -> None:
+        if self._first <= step <= self._last and not self._is_open:
+            self._jax.profiler.start_trace(str(self._folder))
+            self._is_open = True
+
+    def after_step(self, step: int, sums: Mapping[str, Any]) -> None:
+        if self._is_open and step >= self._last:
+            self._jax.block_until_ready(sums)
+            self.close()
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._jax.profiler.stop_trace()
+            self._log_line(
+                f"a profile of steps {self._first} to {self._last} is in {self._folder}: tensorboard --logdir {self._folder}"
+            )

@@ -1,0 +1,1 @@
+"""Conversion of arrays between other projects and this package."""

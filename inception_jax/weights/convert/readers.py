@@ -1,0 +1,297 @@
+"""Files of other projects as arrays by name. Nothing in them is ever run: a pickle with code in it is refused."""
+
+import glob
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.weights.convert import hdf5
+from inception_jax.weights.convert.selection import to_numpy_arrays
+from inception_jax.weights.convert.size_limit import check_expansion
+from inception_jax.weights.library import load_library
+
+Arrays = dict[str, np.ndarray]
+Tree = dict[str, Any]
+"""Arrays by name, or mappings of such by theirs, as training loops save them."""
+
+SHARD = re.compile(r"\.(?:index|data-\d{5}-of-\d{5})$")
+"""What stands behind the prefix of a TensorFlow checkpoint, in the names of its files."""
+FORMATS = ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a TensorFlow checkpoint"
+
+
+def read_arrays(file: Path) -> Tree:
+    """Returns all arrays that are in `file`, which is known by what it holds, not by what it is called.
+
+    A checkpoint of PyTorch's has them as it was saved, in mappings; see `selection`.
+
+    Raises:
+      DataError: no such file, or one that cannot be read whole, is of another format, has code in it, or says that it holds much more
+        than its bytes can.
+      ConfigError: the library that reads this format is not installed.
+    """
+    if file.is_dir():
+        raise DataError(
+            f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it perhaps"
+        )
+    prefix = Path(SHARD.sub("", str(file)))
+    is_tensorflow = prefix.with_name(prefix.name + ".index").is_file() and not (
+        prefix == file and file.is_file()
+    )
+    if not file.is_file() and not is_tensorflow:
+        raise DataError(f"{file} is no file: give one of weights ({FORMATS}: its prefix)")
+    kind = "a TensorFlow checkpoint"
+    try:
+        if is_tensorflow:
+            return _tensorflow(prefix)
+        kind, reader = _recognised(file)
+        return reader(file)
+    except (ConfigError, DataError):
+        raise
+    except Exception as error:  # each library has errors of its own for what it cannot read
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"{file} cannot be read as {kind} ({lines[0][:300]}): is it whole?"
+        ) from error
+
+
+def _recognised(file: Path) -> tuple[str, Any]:
+    """Returns the format of `file`, for people, and what reads it.
+
+    Raises:
+      DataError: no known format.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(1024)
+        opened.seek(max(0, file.stat().st_size - 8))
+        end = opened.read()
+    if any(start[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512)):
+        return "an HDF5 file of Keras", hdf5.read_keras_h5
+    if start.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+        if "model.weights.h5" in names:
+            return "a .keras file", hdf5.read_keras_archive
+        if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+            return "a checkpoint of PyTorch", _pytorch
+        raise DataError(
+            f"{file} is an archive of {', '.join(names[:5]) or 'nothing'}: wanted are {FORMATS}"
+        )
+    if start[8:9] == b"{" and 1 < int.from_bytes(start[:8], "little") <= file.stat().st_size - 8:
+        return "a .safetensors file", _safetensors
+    if re.match(rb"\x80[\x02-\x05]", start):
+        return "a checkpoint of PyTorch", _pytorch
+    if (
+        end == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+    ):  # the magic number of its tables, in which version 1 is one file
+        return "a TensorFlow checkpoint", _tensorflow
+    if file.suffix in NAMED:
+        return NAMED[file.suffix]
+    if _is_caffe(file):
+        return "a .caffemodel", _caffe
+    raise DataError(
+        f"{file} is of no known format (it begins with {start[:8]!r}): wanted are {FORMATS}"
+    )
+
+
+def hash_file(file: Path) -> str:
+    """Returns that of the bytes of `file`; of the data file of a TensorFlow checkpoint; empty where there is none."""
+    if not file.is_file():
+        file = file.with_name(file.name + ".data-00000-of-00001")
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _safetensors(file: Path) -> Tree:
+    from safetensors import safe_open
+
+    found = {}
+    with safe_open(file, framework="flax") as opened:  # NumPy has no bfloat16
+        for name in opened.keys():  # noqa: SIM118
+            found[name] = np.asarray(opened.get_tensor(name))
+    return found
+
+
+class InertObject:
+    """What stands for objects of other classes in a checkpoint, such as arguments and hyper-parameters; it takes everything."""
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "InertObject":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+CODE = re.compile(
+    r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty|ctypes|codecs|operator|functools|types|"
+    r"code|pdb|timeit|webbrowser|pickle|_pickle|torch|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
+)
+"""Modules whose names in a pickle are there to be run. Records of arguments and metrics are of others."""
+
+
+def _pytorch(file: Path) -> Tree:
+    torch = load_library("torch", "torch")
+    size = file.stat().st_size
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            check_expansion(file, sum(part.file_size for part in archive.infolist()), size)
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+            raise
+        found = _pytorch_with_records(torch, file, error)
+    # One number may stand for a tensor of any size.
+    check_expansion(
+        file,
+        sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in _tensors(torch, found)),
+        size,
+    )
+    if not isinstance(found, Mapping):
+        kind = (
+            f"a network itself ({type(found).__name__})"
+            if hasattr(found, "state_dict")
+            else f"a {type(found).__name__}"
+        )
+        raise DataError(
+            f"{file} holds {kind}; wanted is a state dict, arrays by name: torch.save(network.state_dict(), FILE)"
+        )
+    return to_numpy_arrays(found)
+
+
+def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
+    """Returns what a checkpoint holds beside arguments, metrics and hyper-parameters, which nothing here imports or runs.
+
+    Raises:
+      DataError: it names code.
+    """
+    refused = DataError(
+        f"{file} is a pickle of more than arrays, which could run code, and is refused: save its state_dict"
+    )
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # a file of before PyTorch 1.6 has no list of them
+        raise refused from error
+    if any(CODE.fullmatch(name.rpartition(".")[0]) for name in names):
+        raise refused from error
+    stand_ins = [(type("InertObject", (InertObject,), {}), name) for name in names]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # a record that is made in a way that arrays are not
+        raise refused from error
+
+
+def _tensors(torch: Any, found: Any) -> Iterator[Any]:
+    if isinstance(found, torch.Tensor):
+        yield found
+    for value in found.values() if isinstance(found, Mapping) else ():
+        yield from _tensors(torch, value)
+
+
+def _tensorflow(prefix: Path) -> Tree:
+    tensorflow = load_library("tensorflow", "tensorflow")
+    opened = tensorflow.train.load_checkpoint(str(prefix))
+    shapes, kinds = opened.get_variable_to_shape_map(), opened.get_variable_to_dtype_map()
+    stored = sum(part.stat().st_size for part in prefix.parent.glob(f"{glob.escape(prefix.name)}*"))
+    check_expansion(
+        prefix,
+        sum(int(np.prod(shape)) * kinds[name].size for name, shape in shapes.items()),
+        stored,
+    )
+    return {name: opened.get_tensor(name) for name in shapes}
+
+
+def _caffe(file: Path) -> Tree:
+    """Blobs have no names in Caffe: they get those of `frameworks.CAFFE`."""
+    net = _caffe_message().FromString(file.read_bytes())
+    found = {}
+    for layer in (*net.layer, *net.layers):
+        blobs = [_blob(blob) for blob in layer.blobs]
+        if not blobs:
+            continue
+        kind = layer.type if isinstance(layer.type, str) else ""
+        if (
+            kind == "BatchNorm"
+        ):  # mean and variance are sums, and the third blob is what they are divided by
+            factor = float(blobs[2].reshape(-1)[0]) if len(blobs) > 2 else 1.0
+            scale = np.float32(1 / factor if factor else 0)
+            blobs, names = [blob.reshape(-1) * scale for blob in blobs[:2]], ("mean", "variance")
+        elif kind == "Scale":
+            names = ("gamma", "beta")
+        else:
+            names = ("weights", "biases")
+            weights = blobs[0]
+            if weights.ndim == 4 and weights.shape[:2] == (1, 1):  # an old file's matrix
+                blobs[0] = weights.reshape(weights.shape[2:])
+        for name, blob in zip(names, blobs, strict=False):
+            found[f"{layer.name}/{name}"] = blob.reshape(-1) if name != "weights" else blob
+    if not found:
+        raise DataError(f"{file} has no layers with blobs: is it a .caffemodel, and whole?")
+    return found
+
+
+def _blob(blob: Any) -> np.ndarray:
+    values = np.array(blob.data or blob.double_data, np.float32)
+    shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+    return values.reshape(shape)
+
+
+def _caffe_message() -> Any:
+    """caffe.NetParameter, as far as weights need it (caffe.proto)."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(
+        name="inception_jax/caffe.proto", package="inception_jax.caffe", syntax="proto2"
+    )
+    kinds = {"string": 9, "float": 2, "double": 1, "int32": 5, "int64": 3}
+    fields = {
+        "BlobShape": {"dim": (1, "int64*")},
+        "BlobProto": {
+            "num": (1, "int32"), "channels": (2, "int32"), "height": (3, "int32"), "width": (4, "int32"), "data": (5, "float*"),
+            "shape": (7, "BlobShape"), "double_data": (8, "double*"),
+        },
+        "V1LayerParameter": {"name": (4, "string"), "type": (5, "int32"), "blobs": (6, "BlobProto+")},
+        "LayerParameter": {"name": (1, "string"), "type": (2, "string"), "blobs": (7, "BlobProto+")},
+        "NetParameter": {"name": (1, "string"), "layers": (2, "V1LayerParameter+"), "layer": (100, "LayerParameter+")},
+    }  # fmt: skip
+    for message, parts in fields.items():
+        described = file.message_type.add(name=message)
+        for name, (number, kind) in parts.items():
+            bare = kind.rstrip("*+")
+            part = described.field.add(
+                name=name, number=number, label=3 if kind != bare else 1, type=kinds.get(bare, 11)
+            )
+            if bare not in kinds:
+                part.type_name = f".inception_jax.caffe.{bare}"
+            part.options.packed = kind.endswith("*")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("inception_jax.caffe.NetParameter")
+    )
+
+
+def _is_caffe(file: Path) -> bool:
+    try:
+        return bool(_caffe(file))
+    except Exception:  # any bytes may be tried
+        return False
+
+
+NAMED = {
+    ".caffemodel": ("a .caffemodel", _caffe),
+    ".safetensors": ("a .safetensors file", _safetensors),
+}
+"""Formats that a damaged file is still said to be of."""

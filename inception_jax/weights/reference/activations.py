@@ -1,0 +1,53 @@
+"""What a network of ours makes of images on its way, end point by end point: what is held against others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.nn.network import Network
+from inception_jax.weights.reference.samples import NamedTensors
+
+
+def compute_activations(
+    network: Network,
+    variables: Mapping[str, Any],
+    batch: np.ndarray,
+    end_points: Sequence[str],
+    dtype: Any,
+) -> NamedTensors:
+    """`logits`, `aux 0`, ... and `end_points` of `batch` in evaluation, computed in `dtype` from variables of it.
+
+    Auxiliary heads, which have no part in evaluation elsewhere, are run here as well.
+    """
+    network = network.clone(dtype=dtype)
+    table = network.architecture
+    heads = table.aux if network.aux else ()
+    points = list(dict.fromkeys([*end_points, *(head.at for head in heads)]))
+
+    @partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+    )  # it runs once: half the time to compile, on a CPU
+    def run(variables: Any, images: jax.Array) -> dict[str, Any]:
+        outputs: Any = network.apply(variables, images, end_points=points)
+        found = {"logits": outputs.logits, **outputs.end_points}
+        for i, head in enumerate(heads):
+            alone = replace(
+                table,
+                layers=((head.name, head.steps),),
+                aux=(),
+                channels=outputs.end_points[head.at].shape[-1],
+            )
+            found[f"aux {i}"] = (
+                network.clone(architecture=alone)
+                .apply(variables, outputs.end_points[head.at])
+                .logits
+            )  # type: ignore
+        return found
+
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), dict(variables))
+    return {name: np.asarray(value) for name, value in run(own, jnp.asarray(batch, dtype)).items()}

@@ -1,0 +1,86 @@
+"""How far a network of ours is from the one that its weights come from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.nn.network import Network
+from inception_jax.weights.cards import Card
+from inception_jax.weights.convert.importing import Imported
+from inception_jax.weights.reference.activations import compute_activations
+from inception_jax.weights.reference.reference_models import list_end_points, make_reference
+from inception_jax.weights.reference.samples import compute_errors, make_test_images, sample_values
+
+BOUND = 1e-4
+"""Of max|a - b| / max|b|, above which weights are not trusted. Sound conversions are at 1e-6."""
+
+Parity = dict[str, Any]
+"""For a card: `against` what, at which `size`, and the `compute_errors` by end point."""
+
+
+def measure_parity(found: Imported, *, check: bool = True) -> tuple[dict[str, np.ndarray], Parity]:
+    """Samples of the activations of the project's own network, and how far ours are from them.
+
+    Where that network cannot be run here, or with `check=False`, the samples are of ours: they show a later change, and no slip of the
+    conversion. `against` says which it was.
+
+    Raises:
+      DataError: ours are further away than `BOUND`.
+    """
+    card, size, there = found.card, found.card.data.image_size, found.source_spec
+    batch = make_test_images(size)
+    ours = compute_activations(
+        found.network, found.variables, batch, list_end_points(there), jnp.float32
+    )
+    try:
+        if not check:
+            raise ConfigError("it was not asked for")
+        own = make_reference(
+            found.project,
+            card.model.name,
+            classes=card.num_classes,
+            aux=card.model.aux,
+            image_size=size,
+        )
+        theirs = own.run(found.arrays, batch, "float64")
+        against = f"{found.project} itself ({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
+    except ConfigError as error:
+        theirs, against = ours, f"itself alone, as it was converted ({error})"
+    references = {name: sample_values(value) for name, value in theirs.items()}
+    parity = {"against": against, "size": size, "errors": compute_errors(ours, references)}
+    require_parity(parity, "nothing was written")
+    return references, parity
+
+
+def remeasure_parity(
+    card: Card, network: Network, variables: Mapping[str, Any], references: Mapping[str, np.ndarray]
+) -> Parity:
+    """The same errors on this machine.
+
+    Raises:
+      DataError: there is nothing to compare with.
+    """
+    if not references:
+        raise DataError(
+            "these weights keep no activations to compare with: convert or export them again"
+        )
+    points = [name for name in references if not name.startswith(("logits", "aux "))]
+    given = make_test_images(card.parity["size"], network.architecture.channels)
+    found = compute_activations(network, variables, given, points, jnp.float32)
+    return {**card.parity, "errors": compute_errors(found, references)}
+
+
+def require_parity(parity: Parity, consequence: str) -> None:
+    """
+    Raises:
+      DataError: an error above `BOUND`, or none that is a number.
+    """
+    for name, error in parity["errors"].items():
+        if not error <= BOUND:
+            raise DataError(
+                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, more than {BOUND}: {consequence}"
+            )

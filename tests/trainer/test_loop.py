@@ -1,0 +1,145 @@
+"""Where the wall time of a run goes, what is saved before it is scored, and when a run with bad steps ends."""
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from etils import epath
+
+from inception_jax.checkpointing.checkpoints import Checkpoints
+from inception_jax.data.source import DataError
+from inception_jax.distributed.mesh import all_devices_placement
+from inception_jax.experiment import Run
+from inception_jax.models import REGISTRY, register
+from inception_jax.monitoring.metrics_log import read_metrics
+from inception_jax.monitoring.wall_time import KINDS, PREFIX, sum_seconds_by_kind
+from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, layer, same, table
+from inception_jax.trainer.divergence import DivergedError
+from inception_jax.trainer.loop import find_completed_step, fit
+from tests import sleeping
+from tests.faults import poison
+from tests.networks import small
+
+pytestmark = pytest.mark.slow
+
+
+def sleepy() -> Architecture:
+    rows = table(
+        Stem=same(4, 3, 2), Rest=layer("tests.sleeping:Sleep"), Pool=global_avg(), Logits=Linear()
+    )
+    return Architecture("sleepy", "paper", rows, "a test", 16, num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    """A run whose step takes 0.4 s, with a save and a score in its middle: its rows, its wall time, and when it slept."""
+    if "sleepy" not in REGISTRY:
+        register("sleepy", paper=sleepy)
+    cadence = {"checkpoint_every_epochs": 6 * 4 / 1347, "evaluate_every_epochs": 6 * 4 / 1347}
+    config = small("sleepy", batch_size=4, steps=14, log_every_steps=3, **cadence)
+    config = replace(config, norm=replace(config.norm, examples_per_group=0))
+    workdir = epath.Path(tmp_path_factory.mktemp("timed"))
+    sleeping.moments.clear()
+    began = time.monotonic()
+    fit(Run(config, all_devices_placement()), workdir)
+    return read_metrics(workdir), time.monotonic() - began, list(sleeping.moments)
+
+
+def test_the_seconds_of_all_kinds_add_up_to_the_wall_clock(timed):
+    rows, wall, _ = timed
+    assert sum(sum_seconds_by_kind(rows).values()) == pytest.approx(wall, rel=0.05)
+    assert {
+        name.removeprefix(PREFIX) for row in rows for name in row if name.startswith(PREFIX)
+    } <= {*KINDS}
+
+
+def test_seconds_of_steps_are_those_that_the_steps_took(timed):
+    """By the wall clock, from where a step slept to where the next one did: that is neither waiting for storage nor for data."""
+    rows, _, moments = timed
+    assert len(moments) == 14
+    took = [
+        after - before
+        for step, (before, after) in enumerate(pairwise(moments), 1)
+        if step not in (1, 6, 12)
+    ]
+    assert min(took) > sleeping.SECONDS
+    assert sum_seconds_by_kind(rows)["step"] == pytest.approx(13 * sum(took) / len(took), rel=0.05)
+
+
+def test_images_per_second_are_images_over_the_wall_seconds_of_their_stretch(timed):
+    """From the last step before a stretch to its last: less evaluation and saving, which are at the ends of stretches."""
+    rows, _, moments = timed
+    rated = [row for row in rows if "perf/images_per_second" in row]
+    assert [row["step"] for row in rated] == [3, 6, 9, 12, 14]
+    pairs = [
+        (one, other) for one, other in pairwise(rated) if one["step"] not in (6, 12)
+    ]  # after those steps comes an evaluation
+    wall = sum(
+        moments[int(other["step"]) - 1] - moments[int(one["step"]) - 1] for one, other in pairs
+    )
+    rated_seconds = sum(
+        4 * (other["step"] - one["step"]) / other["perf/images_per_second"] for one, other in pairs
+    )
+    assert rated_seconds == pytest.approx(wall, rel=0.05)
+
+
+def test_no_second_is_booked_as_saving_where_nothing_is_saved(timed):
+    rows, *_ = timed
+    assert not [
+        row["step"]
+        for row in rows
+        if row.get("perf/seconds_save", 0) > 0.01 and row["step"] not in (6, 9, 12, 14)
+    ]
+
+
+def broken(run: Run) -> Run:
+    """The run with held-out data that cannot be read."""
+
+    def unreadable(*_):
+        raise DataError("test/a/01.png cannot be read")
+
+    object.__setattr__(run, "test_batches", unreadable)
+    return run
+
+
+@pytest.mark.parametrize("due", [4, 3], ids=["with the checkpoint", "between checkpoints"])
+def test_an_evaluation_that_fails_loses_no_step(due, tmp_path):
+    workdir, share = epath.Path(tmp_path), 32 / 1347
+    config = small(
+        "one", steps=8, checkpoint_every_epochs=4 * share, evaluate_every_epochs=due * share
+    )
+    with pytest.raises(DataError, match="cannot be read"):
+        fit(broken(Run(config, all_devices_placement())), workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2, is_primary=False)
+    assert checkpoints.steps() == [due]
+    assert checkpoints.read_metadata(due).is_unscored
+    assert find_completed_step(Run(config, all_devices_placement()), workdir) is None
+    state, results = fit(Run(config, all_devices_placement()), workdir)
+    assert int(state.step) == 8
+    assert results["count"] == 50
+    assert [row["step"] for row in read_metrics(workdir) if "val/top1" in row] == sorted(
+        {due, *range(due, 9, due), 8}
+    )
+
+
+def test_a_run_whose_steps_are_all_skipped_ends_with_70_after_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(poison, "POISONED", 9 * 32 + 1)
+    monkeypatch.setattr(
+        Run, "prepare_training", lambda run, batch, keys: poison.poisoned(run, batch, keys)
+    )
+    config = small("one", steps=40, on_not_finite="skip_and_count", max_consecutive_skipped=6)
+    fit(
+        Run(replace(config, steps=20), all_devices_placement()),
+        epath.Path(tmp_path / "one bad step"),
+    )
+    always = lambda run, batch, keys: (
+        poison.clean(run, batch, keys)[0] * float("nan"),
+        batch.label,
+    )  # noqa: E731
+    monkeypatch.setattr(Run, "prepare_training", always)
+    with pytest.raises(
+        DivergedError,
+        match=r"step \d+ was NaN or infinite, the last of 6 such steps in a row \(max_consecutive_skipped\)",
+    ):
+        fit(Run(config, all_devices_placement()), epath.Path(tmp_path / "all bad"))
