@@ -100,7 +100,7 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
 
 def epochs_since_best(found: Curve) -> float:
     """How many epochs ago the mean of five was at its highest, where the last evaluation is now."""
-    means = found.smooth[min(SMOOTHING_WINDOW, len(found.smooth)) - 1 :]
+    means = found.smoothed_top1[min(SMOOTHING_WINDOW, len(found.smoothed_top1)) - 1 :]
     return (len(means) - 1 - int(means.argmax())) / 2
 
 
@@ -223,7 +223,7 @@ def main() -> None:
                     "steps_to_baselines_best": [
                         int(steps) if steps < float("inf") else None for steps in one.steps
                     ],
-                    "times_fewer": [round(ratio, 2) for ratio in one.ratio],
+                    "times_fewer": [round(ratio, 2) for ratio in one.speed_up],
                     "best_mean_of_five": [round(value, 4) for value in one.best],
                     "maximum": [round(value, 4) for value in one.maximum],
                 }

@@ -36,7 +36,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         word, unit = self.word, self.architecture.unit
-        norm, bias = unit.of(word)
+        norm, bias = unit.get_norm_and_bias(word)
         padding = [
             (span.before, span.after) for span in slide_windows(word, x.shape[1:], unit.same)
         ]

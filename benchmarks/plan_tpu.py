@@ -30,7 +30,7 @@ from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, compute_roofline
 from inception_jax.plan.compiled_step import compile_train_step, topology_placement
 from inception_jax.recipes import list_recipes, load_recipe
-from inception_jax.spec.rewrite import RULES, has_place, select_rewrites
+from inception_jax.spec.rewrite import RULES, is_applicable, select_rewrites
 
 IMAGES = 64
 MODELS = ("inception_v3", "inception_v4", "inception_resnet_v2", "bn_inception", "resnet50")
@@ -53,7 +53,7 @@ def networks(model: str, every: bool) -> dict[str, tuple[str, ...]]:
         found |= {
             f"and {rule}": (*winning, rule)
             for rule in RULES
-            if rule not in winning and has_place(table, rule)
+            if rule not in winning and is_applicable(table, rule)
         }
     return found
 

@@ -19,7 +19,7 @@ from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
-from inception_jax.plan.compiled_step import account_program
+from inception_jax.plan.compiled_step import summarize_program
 from inception_jax.spec.rewrite import select_rewrites
 from inception_jax.weights.convert import conversion as convert
 from inception_jax.weights.convert.sources import SOURCES
@@ -210,7 +210,7 @@ class Flax(Program):
 
     def facts(self) -> dict[str, Any]:
         about = jax.devices()[0].memory_stats()
-        program = account_program(self._program)
+        program = summarize_program(self._program)
         return {
             "memory_peak_bytes": about["peak_bytes_in_use"] if about else most_held(),
             "program_flops": int(program["flops_per_chip"]),

@@ -26,7 +26,7 @@ from machine import make_parser, read_results, write_results
 from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure, min_image_size
-from inception_jax.spec.rewrite import BEST_REWRITES, has_place, rewrite, select_rewrites
+from inception_jax.spec.rewrite import BEST_REWRITES, is_applicable, rewrite, select_rewrites
 from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
 from tests.invented import apart, some_gammas_negative, variables
 from tests.networks import each_row_once
@@ -124,7 +124,7 @@ def compared(
 ) -> list[dict[str, Any]]:
     network, rules = (
         Network(table),
-        tuple(rule for rule in winning(table) if has_place(table, rule)),
+        tuple(rule for rule in winning(table) if is_applicable(table, rule)),
     )
     found: list[dict[str, Any]] = []
     tree = some_gammas_negative(variables(network, image_size=sizes[0]))

@@ -2,10 +2,10 @@
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
-    "architecture": "inception_jax.models",
+    "get_architecture": "inception_jax.models",
     "create": "inception_jax.nn.create",
     "Outputs": "inception_jax.nn.network",
     "evaluate": "inception_jax.evaluation.evaluate",
@@ -18,7 +18,7 @@ _HOMES = {
 __all__ = [
     "Outputs",
     "Predictor",
-    "architecture",
+    "get_architecture",
     "create",
     "evaluate",
     "list_models",

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from inception_jax.checkpointing.packing import named_arrays
+from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.config import Norm
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.distributed.processes import join_processes
@@ -59,7 +59,7 @@ def main(folder: Path, name: str, begun: list[str]) -> None:
             if jax.process_index() == 0:
                 np.savez(
                     folder / f"{workdir}.npz",
-                    **{key: np.asarray(leaf) for key, leaf in named_arrays(state)},
+                    **{key: np.asarray(leaf) for key, leaf in flatten_with_names(state)},
                 )
         if jax.process_index() == 0:
             (folder / f"{name}.json").write_text(json.dumps(found))

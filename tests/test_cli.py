@@ -340,7 +340,7 @@ def test_train_prints_its_progress_and_writes_its_files(trained):
 
 SLOW = """
 import time
-from inception_jax.data.registry import open_source, register
+from inception_jax.data.registry import open_source, register_dataset
 
 class Slow:
     def __init__(self, split, directory):
@@ -351,7 +351,7 @@ class Slow:
         time.sleep(0.05)
         return self.digits[index]
 
-register("slow", Slow)
+register_dataset("slow", Slow)
 """
 
 

@@ -54,7 +54,7 @@ def test_a_warm_up_that_the_run_does_not_hold_is_refused(schedule, steps):
         match=r"schedule.warmup_epochs [12] are \d+.* steps, and the run has \d+: give fewer of them",
     ):
         run.format_summary()
-    assert of({**neutral, **schedule, "warmup_epochs": 0.5}, steps=steps).describe()
+    assert of({**neutral, **schedule, "warmup_epochs": 0.5}, steps=steps).format_summary()
     with pytest.raises(ConfigError, match=r"schedule.warmup_epochs are 5.0, and the run has 4.0"):
         replace(small(epochs=4.0), schedule=replace(small().schedule, warmup_epochs=5.0)).check()
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.checkpointing.packing import named_arrays
+from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.checkpointing.workdir import read_data_facts, resolve_for_resume
 from inception_jax.data.registry import open_source
 from inception_jax.trainer.runs import open_run
@@ -51,7 +51,7 @@ def test_an_old_run_goes_on_with_the_old_meaning_of_its_fields(workdir, command)
     assert "going on from step 6 of 12" in done.stderr
     _, run, state = open_run(str(workdir))
     expected = np.load(OLD / "expected.npz")
-    for name, leaf in named_arrays({"params": state.params, "batch_stats": state.batch_stats}):
+    for name, leaf in flatten_with_names({"params": state.params, "batch_stats": state.batch_stats}):
         np.testing.assert_allclose(
             leaf, expected[name], rtol=2e-4, atol=2e-5, err_msg=name
         )  # another machine rounds otherwise
@@ -72,7 +72,7 @@ def test_an_old_run_under_the_new_meaning_would_be_another(workdir, command):
     expected = np.load(OLD / "expected.npz")
     apart = max(
         float(np.abs(np.asarray(leaf) - expected[name]).max())
-        for name, leaf in named_arrays({"params": state.params})
+        for name, leaf in flatten_with_names({"params": state.params})
     )
     assert apart > 1e-3
 

@@ -41,9 +41,9 @@ def test_a_second_interrupt_raises_in_a_process_that_the_command_line_does_not_o
 def test_an_interrupt_ends_the_process_of_a_command_and_no_kernel(owned, code):
     program = (
         "import os, signal, time\n"
-        "from inception_jax.preemption import Interruption, PreemptedError\n"
-        f"Interruption.owns_process = {owned}\n"
-        "with Interruption() as preemption:\n"
+        "from inception_jax.preemption import PreemptionHandler, PreemptedError\n"
+        f"PreemptionHandler.owns_process = {owned}\n"
+        "with PreemptionHandler() as preemption:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(1)\n"  # one long call, as compiling is
         "print('alive')\n"

@@ -145,7 +145,7 @@ def test_the_plan_of_a_recipe_shows_its_steps_learning_rate_and_assumed_defaults
     text = "\n".join(lines)
     assert f"{run.steps:,} of {found.config.batch_size:,}" in text
     assert "learning rate" in text
-    assert text.count("stand-in: ") == len(found.assumptions)
+    assert text.count("assumed default: ") == len(found.assumptions)
 
 
 @pytest.mark.nightly

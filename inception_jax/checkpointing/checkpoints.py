@@ -1,11 +1,14 @@
-"""Checkpoints: Orbax behind one thin face, with the checks that it lacks.
+"""Checkpoints: a thin layer over Orbax that adds SHA-256 checks and atomic completion.
 
-A checkpoint exists when its manifest does. After Orbax's own commit the SHA-256 of every file goes to
-`checkpoints/<step>.sha256.json`, in one go, with the numbers noted of the step and the SHA-256 of itself; without it a step is
-unfinished and is written again. Orbax keeps no checksum of array data: a flipped byte would restore silently. What is not kept is
-deleted after that, and the manifest first: a kill at any moment leaves as many checkpoints as there were.
+A checkpoint is finished when its manifest, `checkpoints/<step>.sha256.json`, exists. The manifest
+is written atomically after Orbax's own commit. It holds the SHA-256 of every file, the metadata of
+the step and the SHA-256 of its own content. A step without a manifest is unfinished and is written
+again. Orbax keeps no checksum of array data: without the manifest a flipped byte would be restored
+silently. Old checkpoints are deleted after that, each with its manifest first, so that a kill at
+any moment leaves as many finished checkpoints as before.
 
-Small arrays are saved joined, a vector of bytes for each field; which are in it is in the checkpoint's own metadata.
+Small arrays are saved packed, as one vector of bytes for each field of the state; Orbax's custom
+metadata holds their layout.
 """
 
 import hashlib
@@ -27,8 +30,8 @@ from orbax.checkpoint import v1 as ocp
 from inception_jax.atomic_io import StorageError, write_atomically
 from inception_jax.checkpointing.packing import (
     PackedLayout,
+    flatten_with_names,
     get_field,
-    named_arrays,
     pack_arrays,
     unpack_arrays,
 )
@@ -36,18 +39,19 @@ from inception_jax.errors import ExitCode, UserError
 from inception_jax.training.state import FORMAT_VERSION
 
 SKIP_ARRAY = ocp.PLACEHOLDER
-"""In the place of an array that is not to be read."""
+"""Replaces an array of a target that `Checkpoints.restore` must not read."""
 MANIFEST_SUFFIX = ".sha256.json"
 
 
 class CheckpointMetadata(NamedTuple):
-    """Holds what is kept with a state, in its manifest.
+    """The facts about a checkpoint that its manifest stores.
 
     Attributes:
-      sums: of the stretch of steps in whose middle the run was stopped, by name.
-      score: the held-out top-1, by which the best are kept; None where it was not evaluated.
-      is_unscored: whether an evaluation was due, and was broken off.
-      is_complete: whether this is the end of a run, scored and with all that its report is drawn from.
+      sums: The summed metrics, by name, of the steps since the last row of metrics; empty unless
+        the run was stopped between two rows.
+      score: The held-out top-1, by which the best checkpoints are kept; None if not evaluated.
+      is_unscored: Whether an evaluation was due and was interrupted.
+      is_complete: Whether this is the end of a run, evaluated and with all data of its report.
     """
 
     sums: Mapping[str, float] = MappingProxyType({})
@@ -56,7 +60,7 @@ class CheckpointMetadata(NamedTuple):
     is_complete: bool = False
 
     def to_json(self) -> dict[str, float]:
-        """Returns numbers alone, the form that manifests have had from the first."""
+        """Returns the metadata as numbers only, the format of manifests since the first version."""
         flags = {"unscored": self.is_unscored, "complete": self.is_complete}
         return {
             **self.sums,
@@ -66,12 +70,13 @@ class CheckpointMetadata(NamedTuple):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, float]) -> "CheckpointMetadata":
-        """Returns the metadata that `to_json` wrote. Sums of before both were kept, whose `loss` was the objective, are left out."""
-        sums = {
-            name: value
-            for name, value in fields.items()
-            if name not in ("score", "unscored", "complete")
-        }
+        """Returns the metadata that `to_json` wrote.
+
+        Sums without `objective` are left out: they are of an earlier version, whose `loss` was the
+        objective.
+        """
+        own = ("score", "unscored", "complete")
+        sums = {name: value for name, value in fields.items() if name not in own}
         return cls(
             sums if "objective" in sums else {},
             fields.get("score"),
@@ -81,7 +86,7 @@ class CheckpointMetadata(NamedTuple):
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint that cannot be restored; the message says which and why."""
+    """A checkpoint that cannot be restored; the message names it and the reason."""
 
     exit_code = ExitCode.DATA
 
@@ -91,59 +96,61 @@ class DamagedError(CheckpointError):
 
 
 class Checkpoints:
-    """The checkpoints of one run, under `directory`: the newest `keep` are kept, and of all the `keep_best` with the highest scores."""
+    """The checkpoints of one run in `directory`.
+
+    Args:
+      keep: The number of newest checkpoints to keep.
+      keep_best: The number of checkpoints with the highest scores to keep in addition.
+      is_primary: Whether this process writes manifests and deletes old checkpoints.
+    """
 
     def __init__(
         self, directory: epath.Path, *, keep: int, keep_best: int = 0, is_primary: bool = True
     ):
-        self._directory, self._leads, self._keep, self._keep_best = (
-            epath.Path(directory),
-            is_primary,
-            keep,
-            keep_best,
-        )
+        self._directory, self._is_primary = epath.Path(directory), is_primary
+        self._keep, self._keep_best = keep, keep_best
         self._pending: tuple[int, Future[None]] | None = None
-        self._intact: int | None = None  # whose files were found as they were written
-        self.last: int | None = None
-        """The step that was saved last."""
-        self._failed = False
-        self._sealer = ThreadPoolExecutor(
-            1
-        )  # so that a checkpoint is there for others as soon as it is whole
+        self._verified_step: int | None = None
+        self.last_saved_step: int | None = None
+        """The step of the last `save`; None before the first."""
+        self._has_failed = False
+        # A thread of its own finishes a checkpoint as soon as its files are written.
+        self._executor = ThreadPoolExecutor(1)
 
     @cached_property
     def _orbax(self) -> ocp.training.Checkpointer:
-        """Made when it is needed: it lists the directory once, and what is damaged is set aside before."""
-        silence_orbax()
-        # Its own policies delete old steps before the new one has its manifest.
+        """Returns the Orbax checkpointer, created on first use.
+
+        It lists the directory only once, so damaged steps must be set aside before.
+        """
+        filter_orbax_logs()
+        # Orbax's own policies delete old steps before the new one has its manifest.
         return ocp.training.Checkpointer(
             self._directory, preservation_policy=ocp.training.preservation_policies.PreserveAll()
         )
 
-    def _names(self) -> list[str]:
+    def _list_names(self) -> list[str]:
         return [path.name for path in self._directory.iterdir()] if self._directory.exists() else []
 
     def steps(self) -> list[int]:
-        """Finished steps, the oldest first."""
-        return self._finished(self._names())
-
-    def _finished(self, names: list[str]) -> list[int]:
-        there = set(names)
-        return [step for step in parse_steps(names) if f"{step}{MANIFEST_SUFFIX}" in there]
+        """Returns the finished steps, the oldest first."""
+        return _select_finished(self._list_names())
 
     def save(
         self, step: int, state: Any, *, metadata: CheckpointMetadata = CheckpointMetadata()
     ) -> None:
-        """Begins to save; the next `save`, and `close`, wait for it, and tell what went wrong with it.
+        """Starts to save `state` in the background.
+
+        The next `save`, `update_metadata` or `close` waits for the end and raises its error.
 
         Args:
-          metadata: is kept with the state, its numbers to the last bit.
+          metadata: Facts to keep with the state, numbers to the last bit.
 
         Raises:
-          StorageError: this save could not begin, or the one before it failed.
+          StorageError: This save could not start, or the one before it failed.
         """
-        self._finalize()
-        self._intact = None
+        self._wait_for_save()
+        self._verified_step = None
         arrays, joined = pack_arrays(state)
         layout = {"format_version": FORMAT_VERSION, "joined": joined}
         try:
@@ -155,146 +162,153 @@ class Checkpoints:
                 overwrite=step not in self.steps(),
             )
         except OSError as error:
-            self._failed = True
-            raise StorageError(
-                f"checkpoint {step} was not written to {self._directory}: {find_root_cause(error)}"
-            ) from error
-        self.last, self._pending = (
-            step,
-            (step, self._sealer.submit(self._complete, step, saving, metadata)),
-        )
+            raise self._make_storage_error(step, error) from error
+        self.last_saved_step = step
+        self._pending = step, self._executor.submit(self._finalize, step, saving, metadata)
 
     def read_metadata(self, step: int) -> CheckpointMetadata:
-        """Returns what was saved with the state of `step`.
+        """Returns the metadata of a saved step.
 
         Raises:
-          DamagedError: its manifest cannot be read.
+          DamagedError: The manifest cannot be read.
         """
-        return CheckpointMetadata.from_json(self._manifest(step)["metadata"])
+        return CheckpointMetadata.from_json(self._read_manifest(step)["note"])
 
     def update_metadata(self, step: int, metadata: CheckpointMetadata) -> None:
-        """Puts another metadata in the place of that of a saved step; waits where it is still being saved.
+        """Replaces the metadata of a saved step, after waiting for a save under way.
 
         Raises:
-          StorageError: it was not saved, or the metadata cannot be written.
+          StorageError: The step was not saved, or the metadata cannot be written.
         """
-        if self._leads:
-            self._finalize()
-            self._write_manifest(step, self._manifest(step)["files"], metadata)
+        if self._is_primary:
+            self._wait_for_save()
+            self._write_manifest(step, self._read_manifest(step)["files"], metadata)
             self._delete_old()
 
     def raise_if_failed(self) -> None:
-        """Tells of a save that has failed; costs nothing while one is under way.
+        """Raises the error of a save that has failed; does not wait for one under way.
 
         Raises:
-          StorageError: it failed.
+          StorageError: The save failed.
         """
         if self._pending is not None and self._pending[1].done():
-            self._finalize()
+            self._wait_for_save()
 
-    def _complete(self, step: int, saving: Any, metadata: CheckpointMetadata) -> None:
+    def _finalize(self, step: int, saving: Any, metadata: CheckpointMetadata) -> None:
         saving.result()
-        if self._leads:
+        if self._is_primary:
             self._write_manifest(step, hash_files(self._directory / str(step)), metadata)
             self._delete_old()
 
     def _delete_old(self) -> None:
-        """Deletes what is not kept. What cannot be deleted is told of, and tried again after the next save."""
-        names = self._names()
-        finished = self._finished(names)
+        """Deletes the steps that are not kept, unfinished ones that a kill left among them.
+
+        A step that cannot be deleted is logged, and tried again after the next save.
+        """
+        names = self._list_names()
+        finished = _select_finished(names)
+        kept = {*finished[-self._keep :], *self._select_best(finished)}
+        for step in parse_steps(names):
+            if step >= finished[-1] or step in kept:
+                continue
+            try:
+                with suppress(FileNotFoundError):
+                    (self._directory / f"{step}{MANIFEST_SUFFIX}").unlink()
+                (self._directory / str(step)).rmtree()
+            except OSError as error:
+                reason = f"{error}; it is tried again after the next save"
+                logging.getLogger(__name__).warning(
+                    "checkpoint %d in %s cannot be deleted: %s", step, self._directory, reason
+                )
+
+    def _select_best(self, finished: Iterable[int]) -> list[int]:
+        """Returns the `keep_best` steps of the highest scores; of equal scores the newest."""
+        if not self._keep_best:
+            return []
         scores: dict[int, float] = {}
-        for step in finished if self._keep_best else []:
-            with suppress(DamagedError):  # it is told of where it is to be used
+        for step in finished:
+            with suppress(DamagedError):  # raised where the step is to be used
                 if (score := self.read_metadata(step).score) is not None:
                     scores[step] = score
-        best = sorted(scores, key=lambda step: (scores[step], step))
-        kept = {*finished[-self._keep :], *(best[-self._keep_best :] if self._keep_best else [])}
-        for step in parse_steps(names):
-            if (
-                step < finished[-1] and step not in kept
-            ):  # not finished ones among them, which a kill left
-                try:
-                    with suppress(FileNotFoundError):
-                        (self._directory / f"{step}{MANIFEST_SUFFIX}").unlink()
-                    (self._directory / str(step)).rmtree()
-                except OSError as error:
-                    why = f"{error}; it is tried again after the next save"
-                    logging.getLogger(__name__).warning(
-                        "checkpoint %d in %s cannot be deleted: %s", step, self._directory, why
-                    )
+        return sorted(scores, key=lambda step: (scores[step], step))[-self._keep_best :]
 
-    def _finalize(self) -> None:
+    def _wait_for_save(self) -> None:
         if self._pending is None:
             return
-        (step, sealed), self._pending = self._pending, None
+        (step, future), self._pending = self._pending, None
         try:
-            sealed.result()
+            future.result()
         except Exception as error:
-            self._failed = True
+            self._has_failed = True
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(
-                f"checkpoint {step} was not written to {self._directory}: {find_root_cause(error)}"
-            ) from error
+            raise self._make_storage_error(step, error) from error
+
+    def _make_storage_error(self, step: int, error: Exception) -> StorageError:
+        self._has_failed = True
+        cause = find_root_cause(error)
+        return StorageError(f"checkpoint {step} was not written to {self._directory}: {cause}")
 
     def _write_manifest(
         self, step: int, files: Mapping[str, str], metadata: CheckpointMetadata
     ) -> None:
-        content = {"files": dict(files), "metadata": metadata.to_json()}
+        content = {"files": dict(files), "note": metadata.to_json()}
+        manifest = {**content, "sha256": hash_json(content)}
         write_atomically(
             self._directory / f"{step}{MANIFEST_SUFFIX}",
-            json.dumps({**content, "sha256": hash_json(content)}, indent=1, allow_nan=False),
+            json.dumps(manifest, indent=1, allow_nan=False),
         )
 
-    def _manifest(self, step: int) -> dict[str, Any]:
+    def _read_manifest(self, step: int) -> dict[str, Any]:
         file = self._directory / f"{step}{MANIFEST_SUFFIX}"
+        prefix = f"checkpoint {step} in {self._directory} is damaged: {file.name}"
         try:
             manifest = json.loads(file.read_bytes())
-            content = {"files": dict(manifest["files"]), "metadata": dict(manifest["metadata"])}
-            intact = manifest["sha256"] == hash_json(content) and all(
-                isinstance(value, int | float) for value in content["metadata"].values()
+            content = {"files": dict(manifest["files"]), "note": dict(manifest["note"])}
+            is_intact = manifest["sha256"] == hash_json(content) and all(
+                isinstance(value, int | float) for value in content["note"].values()
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DamagedError(
-                f"checkpoint {step} in {self._directory} is damaged: {file.name} cannot be read ({error!r})"
-            ) from error
-        if not intact:
-            raise DamagedError(
-                f"checkpoint {step} in {self._directory} is damaged: {file.name} changed since it was saved"
-            )
+            raise DamagedError(f"{prefix} cannot be read ({error!r})") from error
+        if not is_intact:
+            raise DamagedError(f"{prefix} changed since it was saved")
         return content
 
     def verify(self, step: int) -> None:
-        """Holds the files that the manifest of a step names against it; others, as a file manager leaves them, are nobody's concern.
+        """Compares the files of a step with the hashes in its manifest.
+
+        Files that the manifest does not name, such as those of a file manager, are ignored.
 
         Raises:
-          DamagedError: one was changed, or is missing.
-          OSError: one cannot be read, which says nothing of what it holds.
+          DamagedError: A file was changed, or is missing.
+          OSError: A file cannot be read, which leaves open whether it is intact.
         """
-        files = self._manifest(step)["files"]
-        found = hash_files(self._directory / str(step), only=files)
-        if wrong := sorted(name for name in files if files[name] != found.get(name)):
+        files = self._read_manifest(step)["files"]
+        hashes = hash_files(self._directory / str(step), only=files)
+        if changed := sorted(name for name in files if files[name] != hashes.get(name)):
             raise DamagedError(
-                f"checkpoint {step} in {self._directory} is damaged: {', '.join(wrong[:3])} changed since it was saved"
+                f"checkpoint {step} in {self._directory} is damaged: "
+                f"{', '.join(changed[:3])} changed since it was saved"
             )
-        self._intact = step
+        self._verified_step = step
 
     def latest_intact_step(
         self, log_line: Callable[[str], None], *, from_scratch: bool = False
     ) -> int | None:
-        """The newest finished step whose files are as they were written; None where there is none.
+        """Returns the newest finished step whose files are intact; None if there is none.
 
-        Newer ones, which are damaged, are set aside under another name, and told of.
+        Newer steps that are damaged are renamed, and each is reported by `log_line`.
 
         Args:
-          from_scratch: whether to do so also where that leaves none.
+          log_line: Prints one line.
+          from_scratch: Whether to rename damaged steps also if no intact one is left.
 
         Raises:
-          DamagedError: there are finished steps, and not one of them is intact; they stay where they are.
-          OSError: a file cannot be read, which says nothing of what it holds.
+          DamagedError: There are finished steps and none is intact; they are left as they are.
+          OSError: A file cannot be read, which leaves open whether it is intact.
         """
-        names = self._names()
-        finished = self._finished(names)
+        names = self._list_names()
+        finished = _select_finished(names)
         for step in sorted({*parse_steps(names)} - {*finished}):
             log_line(f"checkpoint {step} in {self._directory} was not finished, and is not used")
         damaged, intact = dict[int, DamagedError](), None
@@ -306,152 +320,167 @@ class Checkpoints:
             except DamagedError as error:
                 damaged[step] = error
         if damaged and intact is None and not from_scratch:
-            faults = "\n".join(map(str, damaged.values()))
+            errors = "\n".join(map(str, damaged.values()))
             raise DamagedError(
-                f"{faults}\nno checkpoint is left to go on from: bring one back, or begin again with --from-scratch"
+                f"{errors}\nno checkpoint is left to go on from: restore one from a copy, "
+                "or start again with --from-scratch"
             )
-        for step, fault in damaged.items():
-            log_line(f"{fault}; it is kept as {self._set_aside(step)}, and not used")
+        for step, damage in damaged.items():
+            log_line(f"{damage}; it is kept as {self._set_aside(step)}, and not used")
         return intact
 
     def _set_aside(self, step: int) -> str:
-        """Renames a step so that it is none any more, its manifest first."""
-        there = set(self._names())
-        name = next(
-            name
-            for name in (f"{step}.damaged{'' if i < 1 else f'.{i}'}" for i in range(len(there) + 1))
-            if name not in there
-        )
+        """Renames a step, its manifest first, and returns the new name."""
+        taken = set(self._list_names())
+        names = (f"{step}.damaged{f'.{i}' if i else ''}" for i in range(len(taken) + 1))
+        name = next(name for name in names if name not in taken)
         with suppress(FileNotFoundError):
             (self._directory / f"{step}{MANIFEST_SUFFIX}").rename(self._directory / f"{name}.json")
         (self._directory / str(step)).rename(self._directory / name)
         return name
 
     def restore(self, step: int, target: Any) -> Any:
-        """The state saved at `step`, in the shapes, dtypes and shardings of the abstract `target`; leaves of it that are
-        `SKIP_ARRAY` are left out, and not read.
+        """Returns the state saved at `step`.
+
+        Args:
+          target: An abstract state with the shapes, dtypes and shardings to restore. Its leaves
+            that are `SKIP_ARRAY` are not read, and stay `SKIP_ARRAY` in the result.
 
         Raises:
-          CheckpointError: files that changed since they were written, or a state of other shapes, dtypes or names.
+          CheckpointError: A file changed since it was written, or the saved state has other shapes,
+            dtypes or names.
         """
-        if step != self._intact:
+        if step != self._verified_step:
             self.verify(step)
         try:
             return self._read(step, target)
         except CheckpointError:
             raise
         except Exception as error:
+            cause = find_root_cause(error)
             raise CheckpointError(
-                f"checkpoint {step} in {self._directory} cannot be read: {find_root_cause(error)}"
+                f"checkpoint {step} in {self._directory} cannot be read: {cause}"
             ) from error
 
     def _read(self, step: int, target: Any) -> Any:
         stored = self._orbax.checkpointables_metadata(step)
-        found, metadata = stored.metadata["state"], stored.custom_metadata or {}
+        saved, metadata = stored.metadata["state"], stored.custom_metadata or {}
         version = metadata.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
                 f"checkpoint {step} has format {version}, this version reads {FORMAT_VERSION}"
             )
-        joined, targets = metadata["joined"], dict(named_arrays(target))
-        self._compare(step, format_arrays(found, joined), targets)
+        joined, targets = metadata["joined"], dict(flatten_with_names(target))
+        self._check_signatures(step, format_signatures(saved, joined), targets)
         wanted = {name for name, leaf in targets.items() if leaf is not SKIP_ARRAY}
-        read = wanted | {get_field(name) for name in wanted}
-        asked = {
-            name: SKIP_ARRAY
-            if name not in read
-            else found[name]
-            if name in joined
-            else targets[name]
-            for name in found
+        to_read = wanted | {get_field(name) for name in wanted}
+        request = {
+            name: (saved if name in joined else targets)[name] if name in to_read else SKIP_ARRAY
+            for name in saved
         }
-        loaded = self._orbax.load_checkpointables(step, {"state": asked})["state"]
-        arrays = unpack_arrays(
-            {name: leaf for name, leaf in loaded.items() if asked[name] is not SKIP_ARRAY}, joined
-        )
+        loaded = self._orbax.load_checkpointables(step, {"state": request})["state"]
+        loaded = {name: leaf for name, leaf in loaded.items() if request[name] is not SKIP_ARRAY}
+        arrays = unpack_arrays(loaded, joined)
         placed = [
             place_array(arrays[name], leaf) if name in wanted else SKIP_ARRAY
             for name, leaf in targets.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 
-    def _compare(self, step: int, before: Mapping[str, str], targets: Mapping[str, Any]) -> None:
-        """Orbax reports a wrong shape as "incompatible handler", and casts to another dtype without a word."""
-        after = {
+    def _check_signatures(
+        self, step: int, saved: Mapping[str, str], targets: Mapping[str, Any]
+    ) -> None:
+        """Raises `CheckpointError` where a shape, dtype or name differs from its target.
+
+        Orbax reports a wrong shape as "incompatible handler", and converts dtypes silently.
+        """
+        wanted = {
             name: "unwanted" if leaf is SKIP_ARRAY else format_signature(leaf.shape, leaf.dtype)
             for name, leaf in targets.items()
         }
         lines = [
-            f"  {name}: saved {before.get(name, 'nothing')}, wanted {after.get(name, 'nothing')}"
-            for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)
-            and not (name in before and after.get(name) == "unwanted")
+            f"  {name}: saved {saved.get(name, 'nothing')}, wanted {wanted.get(name, 'nothing')}"
+            for name in sorted(saved.keys() | wanted.keys())
+            if saved.get(name) != wanted.get(name)
+            and not (name in saved and wanted.get(name) == "unwanted")
         ]
         if lines:
+            head = f"checkpoint {step} in {self._directory} is of another network or optimizer:"
             more = [f"  and {len(lines) - 8} more"] if len(lines) > 8 else []
-            raise CheckpointError(
-                "\n".join(
-                    [
-                        f"checkpoint {step} in {self._directory} is of another network or optimizer:",
-                        *lines[:8],
-                        *more,
-                    ]
-                )
-            )
+            raise CheckpointError("\n".join([head, *lines[:8], *more]))
 
     def close(self) -> None:
-        """Waits for the save under way."""
+        """Waits for the save under way, and closes Orbax.
+
+        Raises:
+          StorageError: The save failed.
+        """
         try:
-            self._finalize()
+            self._wait_for_save()
         finally:
-            self._sealer.shutdown()
+            self._executor.shutdown()
             if "_orbax" in self.__dict__:
                 try:
                     self._orbax.close()
                 except Exception:
-                    if (
-                        not self._failed
-                    ):  # else it tells of the same failure once more, without the step
+                    # After a failed save Orbax raises the same failure again, without the step.
+                    if not self._has_failed:
                         raise
 
 
 @cache
-def silence_orbax() -> None:
-    """Leaves it to this module to tell of saves: Orbax logs a dozen lines of each, and a thousand of one that fails, in which
-    TensorStore has a traceback for every write that was given up."""
+def filter_orbax_logs() -> None:
+    """Suppresses Orbax's log lines: `Checkpoints` reports failed saves itself.
+
+    Orbax logs a dozen lines for each save, and a thousand for a failed one, with a traceback from
+    TensorStore for every cancelled write.
+    """
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda found: (
-        None if str(found.exc_value) == "Event loop is closed" else before(found)
-    )
+    previous_hook = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            previous_hook(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def parse_steps(names: Iterable[str]) -> list[int]:
-    """The steps among names of files, the lowest first."""
+    """Returns the steps among names of files, the lowest first."""
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def format_arrays(stored: Mapping[str, Any], joined: PackedLayout) -> dict[str, str]:
-    """Name -> `(3, 4) float32` of each array of a checkpoint."""
-    apart = {
+def _select_finished(names: Sequence[str]) -> list[int]:
+    """Returns the steps among names of files that have a manifest, the lowest first."""
+    present = set(names)
+    return [step for step in parse_steps(names) if f"{step}{MANIFEST_SUFFIX}" in present]
+
+
+def format_signatures(stored: Mapping[str, Any], joined: PackedLayout) -> dict[str, str]:
+    """Returns the shape and dtype of each array of a checkpoint: name -> `(3, 4) float32`."""
+    separate = {
         name: format_signature(leaf.shape, leaf.dtype)
         for name, leaf in stored.items()
         if name not in joined
     }
-    return apart | {
+    packed = {
         name: format_signature(shape, dtype)
-        for inside in joined.values()
-        for name, shape, dtype in inside
+        for entries in joined.values()
+        for name, shape, dtype in entries
     }
+    return separate | packed
 
 
 def format_signature(shape: Sequence[int], dtype: Any) -> str:
-    """`(3, 4) float32`."""
+    """Returns a shape and a dtype as text: `(3, 4) float32`."""
     return f"{tuple(shape)} {jax.numpy.dtype(dtype)}"
 
 
 def place_array(value: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
-    """Lays an array out as `target` is; what Orbax read on its own it has laid out."""
+    """Returns `value` in the sharding of `target`.
+
+    A `jax.Array` is returned as it is: Orbax has read it into that sharding.
+    """
     if isinstance(value, jax.Array):
         return value
     return jax.make_array_from_callback(target.shape, target.sharding, lambda index: value[index])
@@ -460,32 +489,37 @@ def place_array(value: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
 def hash_files(
     directory: epath.Path, *, only: Container[str] | None = None, under: str = ""
 ) -> dict[str, str]:
-    """Name -> SHA-256 of every file under `directory`, or of those in `only`; links are not followed, and have none.
+    """Returns the SHA-256 of every file below `directory`, by name.
 
-    Names with a dot in front are passed over: a file manager, and not Orbax, writes them (`.DS_Store`).
+    Links are not followed; they get the text "a link" for a hash. Names that begin with a dot are
+    left out: Orbax writes none, file managers do (`.DS_Store`).
+
+    Args:
+      only: The names to hash; default: all.
+      under: The prefix of the names, for recursion.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for path in sorted(directory.iterdir()):
         name = f"{under}{path.name}"
         if path.name.startswith("."):
             continue
         if os.path.islink(path):
-            found[name] = "a link"
+            hashes[name] = "a link"
         elif path.is_dir():
-            found |= hash_files(path, only=only, under=f"{name}/")
+            hashes |= hash_files(path, only=only, under=f"{name}/")
         elif only is None or name in only:
             with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def hash_json(content: Any) -> str:
-    """SHA-256 of what is JSON."""
+    """Returns the SHA-256 of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def find_root_cause(error: BaseException) -> BaseException:
-    """Orbax wraps the true cause of a failure in several others."""
+    """Returns the first error of a chain; Orbax wraps the cause of a failure in several others."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return error

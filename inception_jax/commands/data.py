@@ -54,7 +54,7 @@ def data(arguments: list[str]) -> None:
     seen = survey.sample_prepared(run, 32)
     print(
         shorten_path(
-            import_figures().contact_sheet(
+            import_figures().draw_contact_sheet(
                 seen.before, seen.after, seen.names, Path("contact_sheet.png")
             )
         )

@@ -136,7 +136,7 @@ def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[
         return answer
 
     best = find_largest_batch(
-        sizes, attempt, start=config.batch_size // devices, fixed=lies["state_bytes"]
+        sizes, attempt, start=config.batch_size // devices, fixed_bytes=lies["state_bytes"]
     )
     return {**best, "tried": tried}
 

@@ -42,8 +42,8 @@ def replay(arguments: list[str]) -> None:
     if options.json:
         record = {
             "step": found.step,
-            "broken": found.broken and found.broken._asdict(),
-            "seen": [one._asdict() for one in found.seen],
+            "broken": found.first_not_finite and found.first_not_finite._asdict(),
+            "seen": [one._asdict() for one in found.arrays],
         }
         print(format_json(record))
     else:
@@ -77,19 +77,19 @@ def before(path: str, step: int) -> "OpenedRun":
 
 def told(found: "StepReplay") -> str:
     """What a replay shows, in lines."""
-    if (broken := found.broken) is None:
-        outputs = [one for one in found.seen if one.what == "output"]
+    if (broken := found.first_not_finite) is None:
+        outputs = [one for one in found.arrays if one.what == "output"]
         largest = max(outputs, key=lambda one: one.largest)
         return (
             f"step {found.step} is finite in all of its {len(outputs)} outputs and in every gradient; "
             f"the largest output is {largest.largest:.4g}, of {largest.layer}"
         )
-    place = found.seen.index(broken)
+    place = found.arrays.index(broken)
     lines = [
         f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} ({1 - broken.finite:.2%} of it)"
     ]
     lines += [
         f"  before it, the {one.what} of {one.layer} reached {one.largest:.4g}"
-        for one in found.seen[max(0, place - 5) : place]
+        for one in found.arrays[max(0, place - 5) : place]
     ]
     return "\n".join(lines)

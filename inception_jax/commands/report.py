@@ -45,7 +45,7 @@ def report(arguments: list[str]) -> None:
 def _one(workdir: Path) -> None:
     from inception_jax.report.page import write_page
 
-    pictures = import_figures().draw(workdir)
+    pictures = import_figures().draw_report(workdir)
     for file in (*pictures, write_page(workdir, pictures)):
         print(shorten_path(file))
 
@@ -59,7 +59,7 @@ def _several(workdirs: Sequence[Path], output: Path) -> None:
     known = {row["key"]: row for row in read_published()}
     print(format_comparison(found, known))
     output.mkdir(parents=True, exist_ok=True)
-    picture = import_figures().beside(found, output / "accuracy.png")
+    picture = import_figures().draw_comparison(found, output / "accuracy.png")
     for file in (picture, write_comparison_page(found, known, picture, output / "index.html")):
         print(shorten_path(file))
 

@@ -177,13 +177,13 @@ def _made(
 
     is_primary = run.placement.is_primary
     record = RunRecord(workdir, is_primary=is_primary)
-    if (changed := record.begin(run.placement)) and is_primary:
+    if (changed := record.begin_attempt(run.placement)) and is_primary:
         log_line(
             f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}"
         )
     if is_primary:
         (workdir / "worst.npz").unlink(missing_ok=True)  # of a shorter run
-    preemption.on_exit = record.end
+    preemption.on_exit = record.end_attempt
     try:
         fit(
             run,
@@ -193,11 +193,11 @@ def _made(
             finish=lambda state: _keep_worst(workdir, run, state),
         )
     except Exception as error:
-        record.end(f"{type(error).__name__}: {error}")
+        record.end_attempt(f"{type(error).__name__}: {error}")
         raise
     finally:
         preemption.on_exit = discard_line
-    record.end("complete")
+    record.end_attempt("complete")
 
 
 def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:

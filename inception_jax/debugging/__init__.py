@@ -1,1 +1,1 @@
-"""Tools that explain a run: comparison, replay, inspection of data."""
+"""Tools to find a fault: comparing two runs, replaying a step, inspecting data."""

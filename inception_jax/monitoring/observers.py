@@ -8,16 +8,16 @@ class Observer:
     """Hooks around the steps of a run; each does nothing unless a subclass overrides it."""
 
     def before_step(self, step: int) -> None:
-        """Is called when the batch of `step` is there, and the step is about to be dispatched."""
+        """Is called before `step` is dispatched, when its batch is ready."""
 
     def after_step(self, step: int, sums: Mapping[str, Any]) -> None:
-        """Is called when `step` was dispatched; its `sums` may not have been computed yet."""
+        """Is called after `step` was dispatched; its `sums` may not be computed yet."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Is called with the metrics of `step`, where some are due, after training or after evaluation."""
+        """Is called with metrics of `step` when they are due: after training, after evaluation."""
 
     def close(self) -> None:
-        """Is called once, when no more steps are made."""
+        """Is called once, after the last step."""
 
 
 class Observers(Observer):

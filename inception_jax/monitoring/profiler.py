@@ -9,17 +9,20 @@ from inception_jax.monitoring.observers import Observer
 
 
 class Profiler(Observer):
-    """A profile of some steps, where TensorBoard's profiler and xprof look for one: `WORKDIR/tensorboard/plugins/profile/`.
+    """Profiles some steps into `WORKDIR/tensorboard/plugins/profile/`.
+
+    TensorBoard's profiler and xprof look for profiles in that folder.
 
     Args:
-      span: the first and the last step to profile, or whatever part of them is made; None for none.
-      log_line: prints a line that names the folder.
+      span: The first and the last step to profile; None for no profile. Of a run that covers only a
+        part of the span, that part is profiled.
+      log_line: Prints a line that names the folder.
     """
 
     def __init__(
         self, span: tuple[int, int] | None, workdir: epath.Path, log_line: Callable[[str], None]
     ):
-        import jax  # commands that import this module do without
+        import jax  # commands that import this module run without JAX
 
         (self._first, self._last), self._log_line, self._jax = span or (0, 0), log_line, jax
         self._folder, self._is_open = workdir / "tensorboard", False
@@ -39,5 +42,6 @@ class Profiler(Observer):
             self._is_open = False
             self._jax.profiler.stop_trace()
             self._log_line(
-                f"a profile of steps {self._first} to {self._last} is in {self._folder}: tensorboard --logdir {self._folder}"
+                f"a profile of steps {self._first} to {self._last} is in {self._folder}: "
+                f"tensorboard --logdir {self._folder}"
             )

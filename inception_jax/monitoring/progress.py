@@ -109,7 +109,7 @@ class ProgressBar(Observer):
 
 
 def format_postfix(shown: Mapping[str, str]) -> str:
-    """Returns metrics as one text beside the bar: speed, loss and time left first."""
+    """Returns metrics as the text after the bar: speed, loss and time left first."""
     first = [name for name in ("img/s", "loss", "left") if name in shown]
     names = [*first, *(name for name in shown if name not in first)]
     return ", ".join(f"{name}={shown[name]}" for name in names)

@@ -1,4 +1,4 @@
-"""A run's figures once more, for TensorBoard."""
+"""The metrics of a run as TensorBoard event files."""
 
 import time
 from collections.abc import Mapping
@@ -11,17 +11,19 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from inception_jax.monitoring.observers import Observer
 
-EVERY = 10.0
-"""Seconds after which what was written is sent to the disk."""
+FLUSH_SECONDS = 10.0
+"""The time after which written events are flushed to the disk."""
 
 
 class TensorBoardWriter(Observer):
-    """Writes an event file into `folder`, as far as the disk takes it: figures that count are in `metrics.jsonl`.
+    """Writes the metrics of a run to an event file in `folder`.
 
-    Written from the thread that calls: `SummaryWriter` has one of its own, which a full disk ends, and its queue then blocks the run.
+    Errors of the disk are ignored: the reference for metrics is `metrics.jsonl`. Events are written
+    by the calling thread. `SummaryWriter` has a thread of its own, which a full disk ends; its
+    queue then blocks the run.
 
     Args:
-      start: the step that the run goes on from; TensorBoard forgets what an earlier file holds beyond it.
+      start: The step from which the run resumes. TensorBoard drops later events of earlier files.
     """
 
     def __init__(self, folder: epath.Path, *, start: int):
@@ -40,7 +42,7 @@ class TensorBoardWriter(Observer):
         with suppress(OSError):
             if self._events:
                 self._events.write_event(event)
-                if (now := time.monotonic()) > self._flushed + EVERY:
+                if (now := time.monotonic()) > self._flushed + FLUSH_SECONDS:
                     self._events.flush()
                     self._flushed = now
 

@@ -41,9 +41,9 @@ class WallTime:
 
     def format_summary(self) -> str:
         """Returns the share of each kind: `step 81%, input 9%, ...`."""
-        whole = sum(self._total.values())
+        total = sum(self._total.values())
         shares = [
-            f"{kind} {seconds / whole:.0%}" for kind, seconds in self._total.items() if seconds
+            f"{kind} {seconds / total:.0%}" for kind, seconds in self._total.items() if seconds
         ]
         return ", ".join(shares)
 

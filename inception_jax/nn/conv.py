@@ -173,7 +173,7 @@ class Convolution(NetworkPart):
         """Convolves `x` [B, H, W, C]; with `product` follows what its kernel has given already."""
         word, unit = self.word, self.architecture.unit
         x, moments = product or KernelOutput(self.product(x))
-        norm, bias = unit.of(word)
+        norm, bias = unit.get_norm_and_bias(word)
         if isinstance(word, PooledConv):
             x, moments = self.pooled(x, word.pool, train, mask)
         if bias:

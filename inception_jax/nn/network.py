@@ -16,7 +16,7 @@ from inception_jax.nn.norm import Mask
 from inception_jax.nn.pooling import normalise_local_response, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.measure import check_image_size, make_expansion_conv
-from inception_jax.spec.rewrite import check_norm, rewrite
+from inception_jax.spec.rewrite import rewrite, validate_norm
 from inception_jax.spec.rewritten import SiblingConcat
 from inception_jax.spec.vocabulary import Conv, Linear, Steps, name_words
 
@@ -177,12 +177,12 @@ class Network(NetworkPart):
           RewriteError: a rewrite that this norm cannot have.
         """
         chex.assert_rank(images, 4)
-        check_norm(self.rewrites, self.norm.func, needed=self.architecture.unit.norm)
+        validate_norm(self.rewrites, self.norm.func, needed=self.architecture.unit.norm)
         table = self.architecture if self.num_classes else self.architecture.embedding
         table = replace(
             table, aux=table.aux if self.aux and (train or self.is_initializing()) else ()
         )
-        deepest = table.up_to(end_points)  # raises where there is no such end point
+        deepest = table.truncate(end_points)  # raises where there is no such end point
         table = deepest if stop and end_points else table
         check_image_size(
             table, (images.shape[1], images.shape[2]), images.shape[3]
@@ -221,7 +221,7 @@ class Network(NetworkPart):
             for head in table.aux:
                 if head.at == name:
                     aux[head.name] = kept[head.name] = run(head.name, head.steps, x)
-        logits = None if stop and end_points else kept[table.logits or name]
+        logits = None if stop and end_points else kept[table.logits_row or name]
         return Outputs(
             logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points}
         )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.spec.geometry import adaptive_windows, get_kernel, slide_windows
+from inception_jax.spec.geometry import get_kernel, list_adaptive_windows, slide_windows
 from inception_jax.spec.rewritten import ComparedPool
 from inception_jax.spec.vocabulary import Pool, Unit
 
@@ -17,7 +17,7 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
     """Pools `x` of shape [B, H, W, C]; a global pool gives [B, C]."""
     reduce = jnp.mean if word.kind == "avg" else jnp.max
     if word.grid:
-        rows, columns = (adaptive_windows(x.shape[1 + i], word.grid[i]) for i in (0, 1))
+        rows, columns = (list_adaptive_windows(x.shape[1 + i], word.grid[i]) for i in (0, 1))
         return jnp.stack(
             [
                 jnp.stack([reduce(x[:, row, column], (1, 2)) for column in columns], 1)

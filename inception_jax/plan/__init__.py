@@ -1,1 +1,1 @@
-"""What a recipe will do, before it is paid for."""
+"""Plans: what a recipe costs in steps, memory and time, before it is trained."""

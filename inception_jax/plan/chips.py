@@ -1,4 +1,4 @@
-"""TPU chips as published, and the topologies they come in."""
+"""TPU chips with their published peaks, and the topologies that they are rented in."""
 
 import re
 from math import prod
@@ -10,16 +10,16 @@ GB, GIB = 10**9, 2**30
 
 
 class Chip(NamedTuple):
-    """What a chip can do at most.
+    """The published peaks of a chip.
 
     Attributes:
-      flops: bfloat16 operations a second; a multiplication and an addition are two.
-      hbm_bandwidth: bytes a second between memory and chip.
-      hbm_bytes: of memory. The compiler keeps some for itself: 0.25 GiB of v5e's 16.
-      ici_bandwidth: bytes a second to other chips, over all links, one way.
-      topologies: the shapes that are rented out.
-      device_kinds: what JAX calls its devices.
-      source: of the figures.
+      flops: bfloat16 operations per second; a multiply-add counts as two.
+      hbm_bandwidth: Bytes per second between memory and chip.
+      hbm_bytes: Bytes of memory. The compiler reserves some: 0.25 GiB of the 16 GiB of a v5e.
+      ici_bandwidth: Bytes per second to other chips, over all links, in one direction.
+      topologies: The grids that are rented out.
+      device_kinds: JAX's names for its devices.
+      source: The source of these numbers.
     """
 
     flops: float
@@ -32,43 +32,91 @@ class Chip(NamedTuple):
 
 
 _DOCS = "docs.cloud.google.com/tpu/docs/"
-_PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-_SPACE = (
-    "2x2x1",
-    "2x2x2",
-    "2x2x4",
-    "2x4x4",
-    "4x4x4",
-    "4x4x8",
-    "4x8x8",
-    "8x8x8",
-    "8x8x16",
-    "8x16x16",
+_JOUPPI = "Jouppi et al. 2020, A domain-specific supercomputer for training deep neural networks"
+_V2_GRIDS = ("2x2", "4x4", "8x8", "8x16", "16x16")
+_2D_GRIDS = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_3D_GRIDS = (
+    "2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16",
     "16x16x16",
-)
+)  # fmt: skip
 
+# The interconnect is counted in one direction: half of the documented bidirectional bandwidth, or
+# the bandwidth of each link in the papers.
 CHIPS = {
-    # Where the documentation gives ICI both ways, half of it; elsewhere the papers' links, each way.
     "v2": Chip(
-        46e12, 700 * GB, 16 * GIB, 4 * 496e9 / 8, ("2x2", "4x4", "8x8", "8x16", "16x16"), ("TPU v2",),
-        "Jouppi et al. 2020, A domain-specific supercomputer for training deep neural networks: 4 links of 496 Gbit/s",
+        flops=46e12,
+        hbm_bandwidth=700 * GB,
+        hbm_bytes=16 * GIB,
+        ici_bandwidth=4 * 496e9 / 8,
+        topologies=_V2_GRIDS,
+        device_kinds=("TPU v2",),
+        source=f"{_JOUPPI}: 4 links of 496 Gbit/s",
     ),
     "v3": Chip(
-        123e12, 900 * GB, 32 * GIB, 4 * 656e9 / 8, ("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"), ("TPU v3",),
-        f"{_DOCS}v3; Jouppi et al. 2020: 4 links of 656 Gbit/s",
+        flops=123e12,
+        hbm_bandwidth=900 * GB,
+        hbm_bytes=32 * GIB,
+        ici_bandwidth=4 * 656e9 / 8,
+        topologies=(*_V2_GRIDS, "16x32", "32x32"),
+        device_kinds=("TPU v3",),
+        source=f"{_DOCS}v3; {_JOUPPI}: 4 links of 656 Gbit/s",
     ),
     "v4": Chip(
-        275e12, 1200 * GB, 32 * GIB, 6 * 50 * GB, (*_SPACE, "12x16x16"), ("TPU v4",), f"{_DOCS}v4; arXiv:2304.01433: 6 links of 50 GB/s",
+        flops=275e12,
+        hbm_bandwidth=1200 * GB,
+        hbm_bytes=32 * GIB,
+        ici_bandwidth=6 * 50 * GB,
+        topologies=(*_3D_GRIDS, "12x16x16"),
+        device_kinds=("TPU v4",),
+        source=f"{_DOCS}v4; arXiv:2304.01433: 6 links of 50 GB/s",
     ),
-    "v5e": Chip(197e12, 819 * GB, 16 * GIB, 400 / 2 * GB, _PLANE, ("TPU v5 lite", "TPU v5e"), f"{_DOCS}v5e"),
-    "v5p": Chip(459e12, 2765 * GB, 95 * GIB, 1200 / 2 * GB, (*_SPACE, "16x16x24"), ("TPU v5", "TPU v5p"), f"{_DOCS}tpu7x"),
-    "v6e": Chip(918e12, 1638 * GB, 32 * GIB, 800 / 2 * GB, _PLANE, ("TPU v6 lite", "TPU v6e"), f"{_DOCS}tpu7x"),
-    "tpu7x": Chip(2307e12, 7380 * GB, 192 * GIB, 1200 / 2 * GB, _SPACE, ("TPU7x",), f"{_DOCS}tpu7x"),
-}  # fmt: skip
+    "v5e": Chip(
+        flops=197e12,
+        hbm_bandwidth=819 * GB,
+        hbm_bytes=16 * GIB,
+        ici_bandwidth=400 / 2 * GB,
+        topologies=_2D_GRIDS,
+        device_kinds=("TPU v5 lite", "TPU v5e"),
+        source=f"{_DOCS}v5e",
+    ),
+    "v5p": Chip(
+        flops=459e12,
+        hbm_bandwidth=2765 * GB,
+        hbm_bytes=95 * GIB,
+        ici_bandwidth=1200 / 2 * GB,
+        topologies=(*_3D_GRIDS, "16x16x24"),
+        device_kinds=("TPU v5", "TPU v5p"),
+        source=f"{_DOCS}tpu7x",
+    ),
+    "v6e": Chip(
+        flops=918e12,
+        hbm_bandwidth=1638 * GB,
+        hbm_bytes=32 * GIB,
+        ici_bandwidth=800 / 2 * GB,
+        topologies=_2D_GRIDS,
+        device_kinds=("TPU v6 lite", "TPU v6e"),
+        source=f"{_DOCS}tpu7x",
+    ),
+    "tpu7x": Chip(
+        flops=2307e12,
+        hbm_bandwidth=7380 * GB,
+        hbm_bytes=192 * GIB,
+        ici_bandwidth=1200 / 2 * GB,
+        topologies=_3D_GRIDS,
+        device_kinds=("TPU7x",),
+        source=f"{_DOCS}tpu7x",
+    ),
+}
 
 
 class Topology(NamedTuple):
-    """`v5e:16x16`: chips of one kind on a grid; `slices` of them, joined by the data centre's network."""
+    """A grid of chips, `v5e:16x16`, in one or several slices.
+
+    Attributes:
+      kind: A key of `CHIPS`.
+      shape: The sides of the grid, in chips.
+      slices: The number of grids, joined by the data centre's network.
+    """
 
     kind: str
     shape: tuple[int, ...]
@@ -76,22 +124,25 @@ class Topology(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Returns the name of one slice: `v5e:16x16`."""
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
 
     @property
     def chip(self) -> Chip:
+        """Returns the chip of this topology."""
         return CHIPS[self.kind]
 
     @property
-    def chips(self) -> int:
+    def num_chips(self) -> int:
+        """Returns the number of chips in all slices."""
         return self.slices * prod(self.shape)
 
 
 def parse_topology(name: str, slices: int = 1) -> Topology:
-    """Reads `v5e:16x16`.
+    """Returns the topology of a name such as `v5e:16x16`.
 
     Raises:
-      ConfigError: another kind of chip, or no grid of its dimensions.
+      ConfigError: The kind of chip is unknown, or the grid has another number of dimensions.
     """
     kind, _, grid = name.partition(":")
     dimensions = len(CHIPS[kind].topologies[0].split("x")) if kind in CHIPS else 0
@@ -101,19 +152,24 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
 
 
 def list_topologies() -> str:
-    """Every topology, for a message."""
-    return "there are " + "; ".join(
-        f"{kind}:{', '.join(chip.topologies)}" for kind, chip in CHIPS.items()
-    )
+    """Returns the names of all topologies, as part of a message."""
+    kinds = [f"{kind}:{', '.join(chip.topologies)}" for kind, chip in CHIPS.items()]
+    return f"there are {'; '.join(kinds)}"
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """The chip that JAX calls so, where its figures are known."""
+    """Returns the chip of a JAX device kind; None if its peaks are unknown."""
     return next((chip for chip in CHIPS.values() if device_kind in chip.device_kinds), None)
 
 
 class Roofline(NamedTuple):
-    """The seconds that a chip needs at least for what one resource does, were it at its published peak all the time."""
+    """Lower bounds on the time of a step in seconds, for each resource at its published peak.
+
+    Attributes:
+      mxu: Seconds of the matrix units.
+      hbm: Seconds of the memory.
+      ici: Seconds of the interconnect.
+    """
 
     mxu: float
     hbm: float
@@ -121,12 +177,18 @@ class Roofline(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """The resource that takes longest."""
+        """Returns the name of the resource that takes longest."""
         return max(zip(self, self._fields, strict=True))[1]
 
 
 def compute_roofline(chip: Chip, *, flops: float, hbm_bytes: float, ici_bytes: float) -> Roofline:
-    """Of what one chip does in a step: operations, bytes moved in its memory, bytes sent to its neighbours."""
+    """Returns the roofline of what one chip does in a step.
+
+    Args:
+      flops: Operations of the chip; a multiply-add counts as two.
+      hbm_bytes: Bytes moved between its memory and the chip.
+      ici_bytes: Bytes sent to other chips.
+    """
     return Roofline(
         flops / chip.flops, hbm_bytes / chip.hbm_bandwidth, ici_bytes / chip.ici_bandwidth
     )

@@ -1,4 +1,4 @@
-"""The child process that compiles: it may abort, run out of memory or be noisy, and its parent still has an answer."""
+"""The subprocess that compiles a program: it may abort or run out of memory without its parent."""
 
 import json
 import os
@@ -13,20 +13,24 @@ from inception_jax.config import ConfigError
 from inception_jax.errors import UserError
 from inception_jax.plan.chips import list_topologies
 
-ABROAD = {
+TPU_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_LOG_DIR": "disabled",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""With these libtpu looks for no TPU, asks no metadata server, writes no files, and is content beside others."""
-OWN = ("TPU_", "LIBTPU_", "XLA_", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""Variables for this machine's devices, which would change what is compiled for others."""
+"""Variables that make libtpu compile only: no search for a TPU, no query of the metadata server, no
+log files, and no lock against other processes."""
+LOCAL_DEVICE_PREFIXES = (
+    "TPU_", "LIBTPU_", "XLA_",
+    "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
+)  # fmt: skip
+"""Prefixes of variables for the devices of this machine, which would change what is compiled."""
 
 
-class RefusedError(UserError, RuntimeError):
-    """What the child could not do, with its exit code."""
+class CompileProcessError(UserError, RuntimeError):
+    """A user error of the subprocess, with its exit code."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
@@ -34,57 +38,67 @@ class RefusedError(UserError, RuntimeError):
 
 
 def run_in_subprocess(module: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Has `python -m module` answer a request: JSON on its standard input, and a line of JSON on its standard output.
+    """Runs `python -m module` on a request, and returns its answer.
+
+    The module reads the request as JSON from standard input, and prints its answer as the last line
+    of standard output, in JSON; `error` and `exit_code` in it stand for a user error.
 
     Args:
-      request: `topology` is what it compiles for; None for the devices that are here.
+      module: The name of the module.
+      request: The request. Its `topology` is what to compile for; None for local devices.
 
     Raises:
-      ConfigError: libtpu is not installed, or died of the topology.
-      RefusedError: an error that a user can mend.
-      RuntimeError: any other death, with what the child said.
+      ConfigError: libtpu is not installed, or crashed on the topology.
+      CompileProcessError: The subprocess reports an error that a user can correct.
+      RuntimeError: The subprocess failed otherwise; the message has its standard error.
     """
     topology = request["topology"]
     if topology and find_spec("libtpu") is None:
         raise ConfigError(
             f"to compile for {topology}, libtpu must be installed: pip install 'inception-jax[tpu]'"
         )
-    environment = dict(os.environ)
-    if topology:
-        environment = {
-            name: value for name, value in environment.items() if not name.startswith(OWN)
-        } | ABROAD
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "JAX_ENABLE_COMPILATION_CACHE": "false",  # so that compile_seconds are of compiling
-    }
     done = subprocess.run(
         [sys.executable, "-m", module],
         input=json.dumps(request).encode(),
         capture_output=True,
-        env=environment,
+        env=_make_environment(for_local_devices=not topology),
     )
-    said = done.stderr.decode(errors="replace").strip()
+    stderr = done.stderr.decode(errors="replace").strip()
     if done.returncode == 0:
         answer = json.loads(done.stdout.splitlines()[-1])
         if "error" in answer:
-            raise RefusedError(answer["error"], answer["exit_code"])
+            raise CompileProcessError(answer["error"], answer["exit_code"])
         return answer
     if done.returncode > 0:
-        raise RuntimeError(f"the process that compiles failed:\n{said}")
+        raise RuntimeError(f"the process that compiles failed:\n{stderr}")
     name = signal.Signals(-done.returncode).name
     if name == "SIGKILL":
         raise RuntimeError(
-            "the process that compiles was killed, probably for want of memory on this machine: it takes some GB"
+            "the process that compiles was killed, probably because this machine ran out of "
+            "memory: it takes some GB"
         )
     if topology:
         raise ConfigError(
-            f"libtpu cannot compile for {topology}: it died of {name}{extract_reason(said)}; {list_topologies()}"
+            f"libtpu cannot compile for {topology}: it was ended by {name}"
+            f"{extract_reason(stderr)}; {list_topologies()}"
         )
-    raise RuntimeError(f"the process that compiles died of {name}:\n{said}")
+    raise RuntimeError(f"the process that compiles was ended by {name}:\n{stderr}")
 
 
-def extract_reason(said: str) -> str:
-    """The line in which a dying library says why, in brackets."""
-    lines = [line for line in said.splitlines() if "Check failed" in line]
+def _make_environment(*, for_local_devices: bool) -> dict[str, str]:
+    environment = dict(os.environ)
+    if not for_local_devices:
+        for name in os.environ:
+            if name.startswith(LOCAL_DEVICE_PREFIXES):
+                del environment[name]
+        environment |= TPU_ENVIRONMENT
+    return environment | {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # so that `compile_seconds` measures compilation
+    }
+
+
+def extract_reason(stderr: str) -> str:
+    """Returns the failed check of a library that aborted, in parentheses; empty without one."""
+    lines = [line for line in stderr.splitlines() if "Check failed" in line]
     return f" ({lines[0].partition('] ')[2] or lines[0]})"[:300] if lines else ""

@@ -1,4 +1,4 @@
-"""What each layer must compute and move at least, and so where the time of a step would go on a device that never waits."""
+"""Lower bounds on the operations, bytes and time of each layer."""
 
 from collections.abc import Iterator
 from math import prod
@@ -8,12 +8,13 @@ from inception_jax.spec.measure import Measurement
 
 
 class DeviceRates(NamedTuple):
-    """What a device does in a second.
+    """The peak rates of a device.
 
     Attributes:
-      flops: operations of matrix products in the dtype of the activations; a multiplication and an addition are two.
-      bandwidth: bytes between memory and processor.
-      source: where the figures are from.
+      flops: Operations per second of matrix products in the dtype of the activations; a
+        multiply-add counts as two.
+      bandwidth: Bytes per second between memory and processor.
+      source: The source of these numbers: `published` or `measured here`.
     """
 
     flops: float
@@ -22,11 +23,14 @@ class DeviceRates(NamedTuple):
 
 
 class LayerCost(NamedTuple):
-    """One row of a table, for so many images.
+    """The lower bounds of one layer for a number of images.
 
     Attributes:
-      seconds: that it takes at least: computing or moving, whichever is longer.
-      bound: which of the two: compute or memory.
+      path: The path of the layer.
+      flops: Operations.
+      bytes: Bytes read and written.
+      seconds: The time at peak rates: of computing or of moving, whichever is longer.
+      bound: Which of the two is longer: `compute` or `memory`.
     """
 
     path: str
@@ -39,20 +43,25 @@ class LayerCost(NamedTuple):
 def compute_layer_costs(
     measured: Measurement, *, images: int, itemsize: int, train: bool, rates: DeviceRates
 ) -> Iterator[LayerCost]:
-    """The rows of a measured table.
+    """Yields the cost of each layer of a network.
 
-    Each reads its input and its parameters once and writes its output once, with whatever follows the product done on the way; training
-    does as much three times: forward, and backward for the input and for the kernel. A program moves more: norms read what they normalise
-    again.
+    Each layer reads its input and its parameters once, and writes its output once, with everything
+    elementwise after the product fused into it. Training costs three times as much: forward, and
+    backward for the input and for the kernel. Real programs move more: norms read their input
+    twice.
+
+    Args:
+      measured: The measured network.
+      images: The number of images.
+      itemsize: Bytes of an activation.
+      train: Whether to include the backward pass.
+      rates: The peak rates of the device.
     """
-    times = 3 if train else 1
+    passes = 3 if train else 1
     for row in measured.rows:
-        flops = times * images * 2 * (row.multiply_adds or 0)
-        moved = (
-            times
-            * itemsize
-            * (images * (prod(row.input) + row.output.activations) + (row.parameters or 0))
-        )
-        least = {"compute": flops / rates.flops, "memory": moved / rates.bandwidth}
-        bound = max(least, key=lambda name: least[name])
-        yield LayerCost(row.path, flops, moved, least[bound], bound)
+        flops = passes * images * 2 * (row.multiply_adds or 0)
+        activations = images * (prod(row.input) + row.output.activations)
+        moved = passes * itemsize * (activations + (row.parameters or 0))
+        seconds = {"compute": flops / rates.flops, "memory": moved / rates.bandwidth}
+        bound = max(seconds, key=lambda name: seconds[name])
+        yield LayerCost(row.path, flops, moved, seconds[bound], bound)

@@ -1,4 +1,4 @@
-"""What shares batch statistics, where it lies, and whether it is enough."""
+"""The groups of examples that share batch statistics, and their devices."""
 
 from dataclasses import replace
 from itertools import count
@@ -10,49 +10,55 @@ from inception_jax.experiment import Run
 
 
 class NormGroups(NamedTuple):
-    """The groups of a batch over its devices.
+    """The norm groups of a batch over its devices.
 
     Attributes:
-      examples: in each.
-      number: of groups in a batch.
-      devices: that the examples of one group lie on, at most; 1 where nothing is told for their sake.
-      norms: layers that take statistics, each of them over every group.
+      examples: The number of examples in each group.
+      num_groups: The number of groups in a batch.
+      devices_per_group: The largest number of devices that hold examples of one group; 1 if no
+        statistics are communicated.
+      num_layers: The number of layers that compute batch statistics, each over every group.
     """
 
     examples: int
-    number: int
-    devices: int
-    norms: int
+    num_groups: int
+    devices_per_group: int
+    num_layers: int
 
 
 def compute_norm_groups(run: Run, devices: int) -> NormGroups:
-    """How the batch of a run falls into groups over so many devices.
+    """Returns how the batch of a run is split into norm groups over so many devices.
 
     Raises:
-      ConfigError: a group so small that some layer takes the variance of one value, which is 0, and learns nothing.
+      ConfigError: A layer takes the variance of a single value, which is 0: groups are too small.
     """
     config = run.config
     examples = config.norm.examples_per_group or config.batch_size
     rows = (*run.measurement.rows, *(run.measurement.aux_rows if config.model.aux else ()))
     norms = [row for row in rows if row.batch_stats and not config.norm.frozen]
-    each = config.norm.per_activation_in
-    values = {
-        row.path: 1 if row.path.partition("/")[0] in each else prod(row.output.shape[:-1])
-        for row in norms
-    }
-    if lonely := [path for path, count in values.items() if count * examples == 1]:
-        raise ConfigError(
-            f"norm.examples_per_group {config.norm.examples_per_group} over a batch of {config.batch_size} is too small: {lonely[0]} takes "
-            "the variance of one value, which is 0; give it 2 or more"
-        )
+    for row in norms:
+        is_per_activation = row.path.partition("/")[0] in config.norm.per_activation_in
+        values_per_example = 1 if is_per_activation else prod(row.output.shape[:-1])
+        if values_per_example * examples == 1:
+            raise ConfigError(
+                f"norm.examples_per_group {config.norm.examples_per_group} over a batch of "
+                f"{config.batch_size} is too small: {row.path} takes the variance of one value, "
+                "which is 0; give it 2 or more"
+            )
     share = config.batch_size / devices
-    span = 1 if share % examples == 0 else _span(examples, config.batch_size, devices)
+    span = 1
+    if share % examples:
+        span = _count_spanned_devices(examples, config.batch_size, devices)
     return NormGroups(examples, config.batch_size // examples, span, len(norms))
 
 
 def round_up_batch_size(config: Experiment, devices: int) -> Experiment:
-    """The experiment; where so many devices cannot share its batch evenly, with the next larger that they can, and that has no group
-    across the border of two shares without filling them (inception_v3 on 256 v5e would gather its activations for that)."""
+    """Returns `config` with a batch that so many devices can share evenly.
+
+    Of the larger batches it is the smallest that devices divide and in which no norm group crosses
+    the border between two devices without filling both: for such a group, inception_v3 on 256 v5e
+    would gather its activations.
+    """
     group = config.norm.examples_per_group
     if config.batch_size % devices == 0:
         return config
@@ -64,8 +70,8 @@ def round_up_batch_size(config: Experiment, devices: int) -> Experiment:
     return replace(config, batch_size=next(fitting) * devices)
 
 
-def _span(examples: int, batch_size: int, devices: int) -> int:
-    """The most devices that a run of `examples` rows touches, of which each holds batch_size / devices."""
+def _count_spanned_devices(examples: int, batch_size: int, devices: int) -> int:
+    """Returns the largest number of devices that share a group of `examples` consecutive rows."""
     share = batch_size // devices or 1
-    step = gcd(examples, share)  # where groups begin within a device's share
+    step = gcd(examples, share)  # the distance of possible group starts within a device's rows
     return min(devices, (share - step + examples - 1) // share + 1)

@@ -38,7 +38,7 @@ class Curve(NamedTuple):
     loss: np.ndarray
 
     @property
-    def smooth(self) -> np.ndarray:
+    def smoothed_top1(self) -> np.ndarray:
         """[E] the mean of each evaluation and the four before it; of the first ones, of as many as there are."""
         sums = np.cumsum(np.concatenate([[0.0], self.top1]))
         stops = np.arange(1, len(self.top1) + 1)
@@ -48,7 +48,7 @@ class Curve(NamedTuple):
     @property
     def best(self) -> float:
         """The highest mean of five evaluations."""
-        return float(self.smooth[min(SMOOTHING_WINDOW, len(self.top1)) - 1 :].max())
+        return float(self.smoothed_top1[min(SMOOTHING_WINDOW, len(self.top1)) - 1 :].max())
 
     @property
     def threshold(self) -> float:
@@ -59,7 +59,7 @@ class Curve(NamedTuple):
 
     def steps_to(self, accuracy: float) -> float:
         """The first evaluated step whose mean of five reaches `accuracy`; infinite where none does."""
-        reached = self.smooth >= accuracy
+        reached = self.smoothed_top1 >= accuracy
         reached[: min(SMOOTHING_WINDOW, len(reached)) - 1] = False
         return float(self.steps[reached.argmax()]) if reached.any() else float("inf")
 
@@ -69,7 +69,7 @@ class SpeedComparison(NamedTuple):
 
     name: str
     steps: list[float]
-    ratio: list[float]
+    speed_up: list[float]
     best: list[float]
     maximum: list[float]
 
@@ -134,7 +134,7 @@ def make_table_cells(
         "maximum",
     )
     lines: list[tuple[str, ...]] = [
-        (one.name, str(len(one.best)), format_range(one.steps, "{:,.0f}"), format_range(one.ratio, "{:.2f}"), format_range(one.best, "{:.2%}"),
+        (one.name, str(len(one.best)), format_range(one.steps, "{:,.0f}"), format_range(one.speed_up, "{:.2f}"), format_range(one.best, "{:.2%}"),
          format_range(one.maximum, "{:.2%}"))
         for one in found
     ]  # fmt: skip

@@ -100,7 +100,7 @@ def draw_comparison(found: Sequence[Curve], file: Path) -> Path:
     for i, name in enumerate(dict.fromkeys(one.name for one in found)):
         runs = [one for one in found if one.name == name]
         for axis, values in zip(
-            axes, ([100 * one.smooth for one in runs], [one.loss for one in runs]), strict=True
+            axes, ([100 * one.smoothed_top1 for one in runs], [one.loss for one in runs]), strict=True
         ):
             steps = np.unique(np.concatenate([one.steps for one in runs]))
             lines = np.array(

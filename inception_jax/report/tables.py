@@ -62,7 +62,7 @@ def format_paper_table(measured: Measurement) -> str:
     rows: list[tuple[str, str, str, str]] = []
     notes = dict(table.notes)
     for _, same in groupby(
-        lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULES else line
+        lines, key=lambda line: (*line[0][:2], line[2]) if line[0].type in MODULE_TYPES else line
     ):
         group = list(same)
         line, names = group[0][0], [name for _, name, _ in group]
@@ -81,7 +81,7 @@ def format_paper_table(measured: Measurement) -> str:
     )
 
 
-MODULES = ("Inception", "residual")
+MODULE_TYPES = ("Inception", "residual")
 
 
 def _line(steps: Steps, shape: Shape, after: Shape) -> PaperRow:
@@ -103,7 +103,7 @@ def _line(steps: Steps, shape: Shape, after: Shape) -> PaperRow:
                     f"{_times(word.kernel)}/{word.stride[0]}" if word.kernel else _times(shape[:2])
                 )
             case vocabulary.Concat() | vocabulary.Residual():
-                types.append(MODULES[isinstance(word, vocabulary.Residual)])
+                types.append(MODULE_TYPES[isinstance(word, vocabulary.Residual)])
                 remarks += [
                     f"as in {word.figure}" if word.figure else "",
                     "stride 2" if after[0] < shape[0] else "",
@@ -173,7 +173,7 @@ def _number(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
 
 
-NUMBERS = {
+RIGHT_ALIGNED_COLUMNS = {
     "parameters", "multiply-adds", "input", "receptive field", "crops", "models", "pixels", "top-1 error", "top-5 error", "measured here",
     "GFLOP", "MB", "ms", "share",
 }  # fmt: skip
@@ -186,7 +186,7 @@ def align_columns(header: Sequence[str], rows: Iterable[Sequence[str | int | Non
         *([cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows),
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    put = [str.rjust if name in NUMBERS else str.ljust for name in header]
+    put = [str.rjust if name in RIGHT_ALIGNED_COLUMNS else str.ljust for name in header]
     return "\n".join(
         "  ".join(
             at(cell, width) for at, cell, width in zip(put, line, widths, strict=True)

@@ -1,4 +1,5 @@
-"""What a network is: the vocabulary, its geometry, and what can be read off a table without running it.
+"""The description of a network: its vocabulary, its geometry and the counts of a table.
 
-Standard library only: a network can be listed, measured and compared where JAX is not installed.
+This package uses the standard library only, so a network can be listed, measured and compared
+without JAX.
 """

@@ -1,4 +1,4 @@
-"""Where a window falls: output size and padding along one axis, and what part of the image a value has seen."""
+"""The geometry of sliding windows: output sizes, padding and receptive fields along one axis."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,13 @@ from inception_jax.spec.vocabulary import Conv, Padding, Pair, Pool, Same
 
 @dataclass(frozen=True)
 class WindowSpan:
-    """A sliding window along one axis: `size` outputs, after `before` and `after` pixels of padding."""
+    """A sliding window along one axis: its outputs and the pixels of padding on both sides.
+
+    Attributes:
+      size: Number of outputs.
+      before: Pixels of padding before the first pixel.
+      after: Pixels of padding after the last pixel. A negative number drops pixels.
+    """
 
     size: int
     before: int
@@ -15,7 +21,7 @@ class WindowSpan:
 
 
 def get_kernel(word: Conv | Pool, height: int, width: int) -> Pair:
-    """The kernel that `word` slides over a map of this size."""
+    """Returns the kernel that `word` slides over a map of `height` x `width` pixels."""
     rows, columns = word.kernel or (height, width)
     return (min(rows, height), min(columns, width)) if word.shrink else (rows, columns)
 
@@ -23,8 +29,15 @@ def get_kernel(word: Conv | Pool, height: int, width: int) -> Pair:
 def slide_window(length: int, kernel: int, stride: int, padding: Padding, same: Same) -> WindowSpan:
     """Slides a window of `kernel` pixels over `length` pixels.
 
+    Args:
+      length: Pixels along the axis.
+      kernel: Pixels of the window.
+      stride: Pixels between two windows.
+      padding: The padding of the word.
+      same: The meaning of "same" padding, from the architecture's unit.
+
     Raises:
-      ValueError: the window does not fit once.
+      ValueError: The window does not fit once.
     """
     if padding == "same":
         padding = same
@@ -36,12 +49,12 @@ def slide_window(length: int, kernel: int, stride: int, padding: Padding, same: 
         size = -(-(length - kernel) // stride) + 1
         before, after = 0, (size - 1) * stride + kernel - length
     else:
-        around = (kernel - 1) // 2
-        before, after = (
-            {"symmetric": (around, around), "valid": (0, 0)}[padding]
-            if isinstance(padding, str)
-            else padding
-        )
+        if padding == "symmetric":
+            before = after = (kernel - 1) // 2
+        elif padding == "valid":
+            before = after = 0
+        else:
+            before, after = padding
         size = (length + before + after - kernel) // stride + 1
     if size < 1:
         raise ValueError(
@@ -53,10 +66,15 @@ def slide_window(length: int, kernel: int, stride: int, padding: Padding, same: 
 def slide_windows(
     word: Conv | Pool, shape: tuple[int, ...], same: Same
 ) -> tuple[WindowSpan, WindowSpan]:
-    """How `word` slides over the rows and the columns of a map of shape (height, width, channels).
+    """Slides the window of `word` over the rows and the columns of a map.
+
+    Args:
+      word: A convolution or a pool over windows.
+      shape: The shape of the map, (height, width, channels).
+      same: The meaning of "same" padding, from the architecture's unit.
 
     Raises:
-      ValueError: its window does not fit once.
+      ValueError: The window does not fit once.
     """
     kernel = get_kernel(word, *shape[:2])
     rows, columns = (
@@ -65,16 +83,22 @@ def slide_windows(
     return rows, columns
 
 
-def adaptive_windows(length: int, size: int) -> list[slice]:
-    """The windows of PyTorch's adaptive pooling: of 14 pixels and 4 windows [0, 4), [3, 7), [7, 11) and [10, 14)."""
+def list_adaptive_windows(length: int, size: int) -> list[slice]:
+    """Returns the `size` windows of PyTorch's adaptive pooling over `length` pixels.
+
+    For 14 pixels and 4 windows they are [0, 4), [3, 7), [7, 11) and [10, 14).
+    """
     return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What position 0 of a map has seen along one axis: input pixels `first` to `last`; the next sees `jump` further.
+    """The receptive field of position 0 of a map along one axis, in pixels of the image.
 
-    Pixels below 0 are padding.
+    Attributes:
+      first: First pixel of the field. Pixels below 0 are padding.
+      last: Last pixel of the field.
+      jump: Pixels between the fields of two neighbouring positions.
     """
 
     first: int = 0
@@ -83,16 +107,17 @@ class ReceptiveField:
 
     @property
     def size(self) -> int:
+        """Returns the number of pixels in the field."""
         return self.last - self.first + 1
 
-    def through(self, kernel: int, stride: int, before: int) -> "ReceptiveField":
-        """The sight of what a window over this map sees."""
+    def apply_window(self, kernel: int, stride: int, before: int) -> "ReceptiveField":
+        """Returns the field of position 0 after a window over this map with padding `before`."""
         first = self.first - before * self.jump
-        return ReceptiveField(
-            first, self.last + (kernel - 1 - before) * self.jump, self.jump * stride
-        )
+        last = self.last + (kernel - 1 - before) * self.jump
+        return ReceptiveField(first, last, self.jump * stride)
 
-    def joined(self, other: "ReceptiveField") -> "ReceptiveField":
+    def merge(self, other: "ReceptiveField") -> "ReceptiveField":
+        """Returns the smallest field that covers both fields."""
         return ReceptiveField(
             min(self.first, other.first), max(self.last, other.last), max(self.jump, other.jump)
         )

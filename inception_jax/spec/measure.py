@@ -1,8 +1,9 @@
-"""What a table amounts to: shapes, parameters, multiply-adds and receptive fields, read off without running anything.
+"""Measures a table without running it: shapes, parameters, multiply-adds and receptive fields.
 
-Multiply-adds count convolutions and matrix products only, one per multiplication, for one example: bias, norm,
-pooling and additions are not counted (torchvision's `_ops` count the same way). Parameters are those that are trained;
-the running mean and variance of a norm are counted apart, as `batch_stats`.
+Multiply-adds count convolutions and matrix products only, one per multiplication, for one example.
+Bias, norm, pooling and additions are not counted (torchvision's `_ops` count the same way).
+Parameters are those that are trained; the running mean and variance of a norm are counted as
+`batch_stats`.
 """
 
 from collections.abc import Iterable
@@ -13,9 +14,8 @@ from math import prod
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import (
     ReceptiveField,
-    WindowSpan,
-    adaptive_windows,
     get_kernel,
+    list_adaptive_windows,
     slide_windows,
 )
 from inception_jax.spec.rewritten import PooledConv
@@ -38,7 +38,13 @@ from inception_jax.spec.vocabulary import (
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A tensor on its way through the network: the shape of one example, and what its first value has seen."""
+    """A tensor inside the network.
+
+    Attributes:
+      shape: Shape of one example.
+      rows: Receptive field of its first value along the height of the image.
+      columns: Receptive field of its first value along the width of the image.
+    """
 
     shape: Shape
     rows: ReceptiveField = ReceptiveField()
@@ -46,21 +52,36 @@ class FeatureMap:
 
     @property
     def receptive_field(self) -> Pair:
+        """Returns the size of the receptive field in pixels, (height, width)."""
         return self.rows.size, self.columns.size
 
     @property
     def stride(self) -> Pair:
+        """Returns the pixels of the image between neighbouring positions, (height, width)."""
         return self.rows.jump, self.columns.jump
 
     @property
     def activations(self) -> int:
-        """Values in the tensor, for one example."""
+        """Returns the number of values in the tensor, for one example."""
         return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One word at work. Counts are None where an open word does not tell them; `padding` is above, left, below, right."""
+    """The measurements of one word.
+
+    Attributes:
+      path: Path of its parameters.
+      kind: Kind of the word, such as "conv" or "max pool".
+      kernel: Height and width of its window; None without one.
+      stride: Stride of its window; None without one.
+      input: Shape of its input.
+      output: Its output.
+      parameters: Number of trained parameters; None where a `Layer` gives no count.
+      batch_stats: Number of running means and variances.
+      multiply_adds: Number of multiply-adds; None where a `Layer` gives no count.
+      padding: Pixels of padding above, left, below and right.
+    """
 
     path: str
     kind: str
@@ -76,7 +97,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Measurement:
-    """An architecture, measured: its rows in order, the places after each end point, and the auxiliary heads' rows."""
+    """The measurements of an architecture.
+
+    Attributes:
+      architecture: The network.
+      rows: One row for each word, in order.
+      end_points: The tensor after each end point.
+      aux_rows: The rows of the auxiliary heads.
+      aux_end_points: The output of each auxiliary head.
+    """
 
     architecture: Architecture
     rows: tuple[Row, ...]
@@ -86,44 +115,52 @@ class Measurement:
 
     @property
     def parameters(self) -> int | None:
-        return _total(row.parameters for row in self.rows)
+        """Returns the number of parameters without the auxiliary heads; None if unknown."""
+        return _sum_counts(row.parameters for row in self.rows)
 
     @property
     def batch_stats(self) -> int:
+        """Returns the number of running means and variances without the auxiliary heads."""
         return sum(row.batch_stats for row in self.rows)
 
     @property
     def multiply_adds(self) -> int | None:
-        return _total(row.multiply_adds for row in self.rows)
+        """Returns the number of multiply-adds without the auxiliary heads; None if unknown."""
+        return _sum_counts(row.multiply_adds for row in self.rows)
 
     @property
     def aux_parameters(self) -> int | None:
-        return _total(row.parameters for row in self.aux_rows)
+        """Returns the number of parameters of the auxiliary heads; None if unknown."""
+        return _sum_counts(row.parameters for row in self.aux_rows)
 
     @property
     def aux_multiply_adds(self) -> int | None:
-        return _total(row.multiply_adds for row in self.aux_rows)
+        """Returns the number of multiply-adds of the auxiliary heads; None if unknown."""
+        return _sum_counts(row.multiply_adds for row in self.aux_rows)
 
     @property
     def aux_batch_stats(self) -> int:
+        """Returns the number of running means and variances of the auxiliary heads."""
         return sum(row.batch_stats for row in self.aux_rows)
 
     @property
     def receptive_field(self) -> Pair:
-        """Of the last map before the classifier; of the first layer where there are no maps."""
-        places = list(self.end_points.values())
-        return ([place for place in places if len(place.shape) == 3] or places[:1])[
-            -1
-        ].receptive_field
+        """Returns the receptive field of the last map, or of the first layer without maps."""
+        outputs = list(self.end_points.values())
+        maps = [output for output in outputs if len(output.shape) == 3]
+        return (maps or outputs[:1])[-1].receptive_field
 
 
-def _total(counts: Iterable[int | None]) -> int | None:
+def _sum_counts(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count for count in known if count is not None)
 
 
 class TooSmallError(ValueError):
-    """A window that does not fit into a map once; the message names the place and the smallest legal image."""
+    """A window that does not fit into a map once.
+
+    The message names the place and the smallest legal image.
+    """
 
 
 def measure(
@@ -133,40 +170,50 @@ def measure(
     channels: int | None = None,
     num_classes: int | None = None,
 ) -> Measurement:
-    """Measures `architecture` on images of `image_size` pixels, (height, width) or square; what is not given is its own.
+    """Measures `architecture` without running it.
 
-    With `num_classes=0` the classifier is left out.
+    Args:
+      architecture: The network.
+      image_size: Pixels of the images, (height, width) or one number for square images. None for
+        the architecture's own size.
+      channels: Channels of the images. None for the architecture's own number.
+      num_classes: Number of classes. None for the architecture's own number, 0 to leave the
+        classifier out.
 
     Raises:
-      TooSmallError: a window that does not fit.
-      ValueError: branches that cannot be joined, a sum of different shapes; the message names the place in the table.
+      TooSmallError: A window does not fit.
+      ValueError: Branches cannot be concatenated, or the terms of a sum differ in shape. The
+        message names the place in the table.
     """
     size = make_pair(image_size or architecture.input_size)
     try:
         classes = architecture.num_classes if num_classes is None else num_classes
         return _measure(architecture, size, channels or architecture.channels, classes)
     except TooSmallError as error:
-        least = min_image_size(architecture)
+        smallest = min_image_size(architecture)
         limit = (
-            f"the smallest image that {architecture.name} takes is {least}x{least}"
-            if least
+            f"the smallest image that {architecture.name} takes is {smallest}x{smallest}"
+            if smallest
             else "not even its own input size fits"
         )
         raise TooSmallError(f"{error}; {limit}, this one is {size[0]}x{size[1]}") from None
 
 
 class UnknownShapeError(ValueError):
-    """An open word that does not tell its output shape: nothing behind it can be measured."""
+    """A `Layer` without an output shape, behind which nothing can be measured."""
 
 
 def check_image_size(architecture: Architecture, image_size: Pair, channels: int) -> None:
-    """Raises what `measure` raises; what stands behind an open word of unknown shape is taken on trust."""
+    """Raises the errors of `measure`, without checking what follows a `Layer` of unknown shape."""
     with suppress(UnknownShapeError):
         measure(architecture, image_size=image_size, channels=channels)
 
 
 def min_image_size(architecture: Architecture) -> int | None:
-    """The smallest legal height and width of an image: windows fit and branches join. None where no size up to the table's own is."""
+    """Returns the smallest height and width for which all windows fit and all branches join.
+
+    Returns None if no size up to the architecture's own is legal.
+    """
     for size in range(1, architecture.input_size + 1):
         try:
             _measure(architecture, (size, size), architecture.channels, 1)
@@ -180,231 +227,222 @@ def _measure(
     architecture: Architecture, size: Pair, channels: int, num_classes: int
 ) -> Measurement:
     architecture = architecture if num_classes else architecture.embedding
-    ruler = _Measurer(architecture.unit, num_classes)
-    place = FeatureMap((*size, channels))
+    main, aux = (_Measurer(architecture.unit, num_classes) for _ in range(2))
+    x = FeatureMap((*size, channels))
     end_points = {}
     for name, steps in architecture.layers:
-        place = end_points[name] = ruler.steps(steps, place, name)
-    aux = _Measurer(architecture.unit, num_classes)
+        x = end_points[name] = main.measure_steps(steps, x, name)
     heads = {
-        head.name: aux.steps(head.steps, end_points[head.at], head.name)
+        head.name: aux.measure_steps(head.steps, end_points[head.at], head.name)
         for head in architecture.aux
     }
-    return Measurement(architecture, tuple(ruler.rows), end_points, tuple(aux.rows), heads)
+    return Measurement(architecture, tuple(main.rows), end_points, tuple(aux.rows), heads)
 
 
 class _Measurer:
-    """Walks the words and writes down a row for each."""
+    """A walk over the words that appends a row for each of them."""
 
     def __init__(self, unit: words.Unit, num_classes: int):
         self.unit, self.num_classes, self.rows = unit, num_classes, list[Row]()
 
-    def steps(self, steps: Steps, place: FeatureMap, path: str) -> FeatureMap:
+    def measure_steps(self, steps: Steps, x: FeatureMap, path: str) -> FeatureMap:
         for name, word in name_words(steps):
-            place = self.word(
-                word, place, path if isinstance(word, Concat | Residual) else f"{path}/{name}"
-            )
-        return place
+            nested = isinstance(word, Concat | Residual)
+            x = self.measure_word(word, x, path if nested else f"{path}/{name}")
+        return x
 
-    def word(self, word: Word, place: FeatureMap, path: str) -> FeatureMap:
+    def measure_word(self, word: Word, x: FeatureMap, path: str) -> FeatureMap:
         match word:
             case Conv():
-                return self.conv(word, place, path)
-            case Pool(kernel=None, grid=None):
-                return self.row(
-                    path,
-                    f"global {word.kind} pool",
-                    place,
-                    FeatureMap(self.map(place, path)[-1:], *_whole(place)),
-                    word,
-                )
-            case Pool(kernel=None):
-                return self.row(
-                    path, f"adaptive {word.kind} pool", place, self.adaptive(word, place, path)
-                )
+                return self.measure_conv(word, x, path)
             case Pool():
-                return self.row(
-                    path,
-                    f"{word.kind} pool",
-                    place,
-                    self.window(word, place, place.shape[-1], path),
-                    word,
-                )
+                return self.measure_pool(word, x, path)
             case Linear():
-                return self.linear(word, place, path)
+                return self.measure_linear(word, x, path)
             case NormAct():
-                channels = place.shape[-1]
-                return self.row(
-                    path,
-                    "norm",
-                    place,
-                    place,
-                    parameters=self.gamma_beta(channels),
-                    batch_stats=2 * channels,
+                channels = x.shape[-1]
+                parameters = self.count_gamma_beta(channels)
+                return self.add_row(
+                    path, "norm", x, x, parameters=parameters, batch_stats=2 * channels
                 )
             case Concat():
-                return self.concat(word, place, path)
+                return self.measure_concat(word, x, path)
             case Residual():
-                return self.residual(word, place, path)
+                return self.measure_residual(word, x, path)
             case words.Layer():
-                return self.layer(word, place, path)
+                return self.measure_layer(word, x, path)
             case words.Dropout() | words.LocalResponse() | words.Softmax():
-                return self.row(path, type(word).__name__.lower(), place, place)
+                return self.add_row(path, words.get_kind(word), x, x)
         raise words.UnknownWordError(
-            f"{path}: {word!r} is no word that a table is made of; write layer('package.module:Class') for a module"
+            f"{path}: {word!r} is no word that a table is made of; "
+            "write layer('package.module:Class') for a module"
         )
 
-    def row(
+    def add_row(
         self,
         path: str,
         kind: str,
-        place: FeatureMap,
+        x: FeatureMap,
         output: FeatureMap,
         window: Conv | Pool | None = None,
         **counts,
     ) -> FeatureMap:
-        kernel, stride = (
-            (get_kernel(window, *place.shape[:2]), window.stride) if window else (None, None)
-        )
-        rows, columns = (
-            slide_windows(window, place.shape, self.unit.same)
-            if window
-            else (WindowSpan(0, 0, 0), WindowSpan(0, 0, 0))
-        )
-        padding = (rows.before, columns.before, rows.after, columns.after)
+        """Appends a row and returns `output`; `window` is the word if it slides a window."""
+        kernel = stride = None
+        padding = (0, 0, 0, 0)
+        if window:
+            kernel, stride = get_kernel(window, *x.shape[:2]), window.stride
+            rows, columns = slide_windows(window, x.shape, self.unit.same)
+            padding = (rows.before, columns.before, rows.after, columns.after)
         self.rows.append(
-            Row(path, kind, kernel, stride, place.shape, output, padding=padding, **counts)
+            Row(path, kind, kernel, stride, x.shape, output, padding=padding, **counts)
         )
         return output
 
-    def gamma_beta(self, channels: int) -> int:
+    def count_gamma_beta(self, channels: int) -> int:
         return channels * (1 + self.unit.norm_scale)
 
-    def window(self, word: Conv | Pool, place: FeatureMap, channels: int, path: str) -> FeatureMap:
-        self.map(place, path)
+    def apply_window(
+        self, word: Conv | Pool, x: FeatureMap, channels: int, path: str
+    ) -> FeatureMap:
+        self.check_is_map(x, path)
         try:
-            rows, columns = slide_windows(word, place.shape, self.unit.same)
+            rows, columns = slide_windows(word, x.shape, self.unit.same)
         except ValueError as error:
             raise TooSmallError(f"{path}: {error}") from None
-        kernel = get_kernel(word, *place.shape[:2])
-        sights = (
-            place.rows.through(kernel[0], word.stride[0], rows.before),
-            place.columns.through(kernel[1], word.stride[1], columns.before),
+        kernel = get_kernel(word, *x.shape[:2])
+        return FeatureMap(
+            (rows.size, columns.size, channels),
+            x.rows.apply_window(kernel[0], word.stride[0], rows.before),
+            x.columns.apply_window(kernel[1], word.stride[1], columns.before),
         )
-        return FeatureMap((rows.size, columns.size, channels), *sights)
 
-    def adaptive(self, word: Pool, place: FeatureMap, path: str) -> FeatureMap:
-        """The windows differ in size; the widest stands for all."""
-        height, width, channels = self.map(place, path)
+    def apply_adaptive_window(self, word: Pool, x: FeatureMap) -> FeatureMap:
+        """Returns the output of an adaptive pool, with the receptive field of its widest window."""
+        height, width, channels = x.shape
         rows, columns = word.grid or (1, 1)
         widest = [
-            max(window.stop - window.start for window in adaptive_windows(*axis))
+            max(window.stop - window.start for window in list_adaptive_windows(*axis))
             for axis in ((height, rows), (width, columns))
         ]
-        sights = (
-            place.rows.through(widest[0], max(height // rows, 1), 0),
-            place.columns.through(widest[1], max(width // columns, 1), 0),
+        return FeatureMap(
+            (rows, columns, channels),
+            x.rows.apply_window(widest[0], max(height // rows, 1), 0),
+            x.columns.apply_window(widest[1], max(width // columns, 1), 0),
         )
-        return FeatureMap((rows, columns, channels), *sights)
 
-    def map(self, place: FeatureMap, path: str) -> Shape:
-        if len(place.shape) != 3:
+    def check_is_map(self, x: FeatureMap, path: str) -> None:
+        if len(x.shape) != 3:
             raise ValueError(
-                f"{path}: needs a map (height, width, channels) but gets {place.shape}; move it before the global pool"
+                f"{path}: needs a map (height, width, channels) but gets {x.shape}; "
+                "move it before the global pool"
             )
-        return place.shape
 
-    def conv(self, word: Conv, place: FeatureMap, path: str) -> FeatureMap:
-        inputs = self.map(place, path)[-1]
+    def measure_pool(self, word: Pool, x: FeatureMap, path: str) -> FeatureMap:
+        self.check_is_map(x, path)
+        if word.kernel:
+            output = self.apply_window(word, x, x.shape[-1], path)
+            return self.add_row(path, f"{word.kind} pool", x, output, word)
+        if word.grid:
+            output = self.apply_adaptive_window(word, x)
+            return self.add_row(path, f"adaptive {word.kind} pool", x, output)
+        output = FeatureMap(x.shape[-1:], *_cover_whole_map(x))
+        return self.add_row(path, f"global {word.kind} pool", x, output, word)
+
+    def measure_conv(self, word: Conv, x: FeatureMap, path: str) -> FeatureMap:
+        self.check_is_map(x, path)
+        inputs = x.shape[-1]
         filters = word.filters or inputs
-        output = self.window(word, place, filters, path)
-        positions, taps = prod(output.shape[:2]), prod(get_kernel(word, *place.shape[:2]))
+        output = self.apply_window(word, x, filters, path)
+        positions, taps = prod(output.shape[:2]), prod(get_kernel(word, *x.shape[:2]))
         if word.depth_multiplier:
             middle = inputs * word.depth_multiplier
             weights = taps * middle + middle * filters
         else:
             weights = taps * inputs * filters
-        norm, bias = self.unit.of(word)
+        norm, bias = self.unit.get_norm_and_bias(word)
         if isinstance(word, PooledConv):
-            output = self.window(word.pool, output, filters, path)
-        return self.row(
-            path, "separable conv" if word.depth_multiplier else "conv", place, output, word,
-            parameters=weights + bias * filters + norm * self.gamma_beta(filters),
+            output = self.apply_window(word.pool, output, filters, path)
+        return self.add_row(
+            path, "separable conv" if word.depth_multiplier else "conv", x, output, word,
+            parameters=weights + bias * filters + norm * self.count_gamma_beta(filters),
             batch_stats=norm * 2 * filters,
             multiply_adds=positions * weights,
         )  # fmt: skip
 
-    def linear(self, word: Linear, place: FeatureMap, path: str) -> FeatureMap:
-        inputs, features = (
-            prod(place.shape),
-            self.num_classes if word.features is None else word.features,
-        )
-        return self.row(
-            path, "linear", place, FeatureMap((features,), *_whole(place)),
-            parameters=inputs * features + word.bias * features + word.norm * self.gamma_beta(features),
+    def measure_linear(self, word: Linear, x: FeatureMap, path: str) -> FeatureMap:
+        inputs = prod(x.shape)
+        features = self.num_classes if word.features is None else word.features
+        norm_parameters = word.norm * self.count_gamma_beta(features)
+        return self.add_row(
+            path, "linear", x, FeatureMap((features,), *_cover_whole_map(x)),
+            parameters=inputs * features + word.bias * features + norm_parameters,
             batch_stats=word.norm * 2 * features,
             multiply_adds=inputs * features,
         )  # fmt: skip
 
-    def concat(self, word: Concat, place: FeatureMap, path: str) -> FeatureMap:
+    def measure_concat(self, word: Concat, x: FeatureMap, path: str) -> FeatureMap:
         outputs = [
-            self.steps(branch, place, f"{path}/branch_{i}")
+            self.measure_steps(branch, x, f"{path}/branch_{i}")
             for i, branch in enumerate(word.branches)
         ]
         if len({output.shape[:-1] for output in outputs}) > 1:
             shapes = ", ".join(f"branch_{i} {output.shape}" for i, output in enumerate(outputs))
             raise ValueError(
-                f"{path}: branches of different size cannot be joined: {shapes}; give them equal strides and padding, or another image size"
+                f"{path}: branches of different size cannot be joined: {shapes}; "
+                "give them equal strides and padding, or another image size"
             )
         rows, columns = outputs[0].rows, outputs[0].columns
         for output in outputs[1:]:
-            rows, columns = rows.joined(output.rows), columns.joined(output.columns)
-        return FeatureMap(
-            (*outputs[0].shape[:-1], sum(output.shape[-1] for output in outputs)), rows, columns
-        )
+            rows, columns = rows.merge(output.rows), columns.merge(output.columns)
+        channels = sum(output.shape[-1] for output in outputs)
+        return FeatureMap((*outputs[0].shape[:-1], channels), rows, columns)
 
-    def residual(self, word: Residual, place: FeatureMap, path: str) -> FeatureMap:
+    def measure_residual(self, word: Residual, x: FeatureMap, path: str) -> FeatureMap:
         if word.preactivation:
-            self.word(NormAct(), place, f"{path}/norm")
-        output = self.steps(word.branch, place, path)
+            self.measure_word(NormAct(), x, f"{path}/norm")
+        output = self.measure_steps(word.branch, x, path)
         if word.expansion_conv:
-            output = self.conv(make_expansion_conv(place.shape[-1]), output, f"{path}/up")
+            output = self.measure_conv(make_expansion_conv(x.shape[-1]), output, f"{path}/up")
         if word.shortcut == "pad":
-            shortcut = self.window(Pool("max", (1, 1), word.stride), place, output.shape[-1], path)
+            subsample = Pool("max", (1, 1), word.stride)
+            shortcut = self.apply_window(subsample, x, output.shape[-1], path)
         elif word.shortcut is not None:
-            shortcut = self.steps(word.shortcut, place, f"{path}/shortcut")
+            shortcut = self.measure_steps(word.shortcut, x, f"{path}/shortcut")
         else:
-            shortcut = place
+            shortcut = x
         if shortcut.shape != output.shape:
             raise ValueError(
-                f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; a sum needs equal shapes"
+                f"{path}: the shortcut is {shortcut.shape} but the branch is {output.shape}; "
+                "a sum needs equal shapes"
             )
         total = FeatureMap(
-            output.shape, output.rows.joined(shortcut.rows), output.columns.joined(shortcut.columns)
+            output.shape, output.rows.merge(shortcut.rows), output.columns.merge(shortcut.columns)
         )
-        return self.word(NormAct(), total, f"{path}/sum_norm") if word.norm else total
+        return self.measure_word(NormAct(), total, f"{path}/sum_norm") if word.norm else total
 
-    def layer(self, word: words.Layer, place: FeatureMap, path: str) -> FeatureMap:
+    def measure_layer(self, word: words.Layer, x: FeatureMap, path: str) -> FeatureMap:
         if word.output_shape is None:
             raise UnknownShapeError(
-                f"{path}: {word.module} does not tell its output shape; give layer(..., output_shape=function)"
+                f"{path}: {word.module} has no output shape; give layer(..., output_shape=function)"
             )
         fields = dict(word.fields)
-        return self.row(
-            path, word.module.rpartition(":")[2], place, FeatureMap(word.output_shape(place.shape, **fields), place.rows, place.columns),
-            parameters=word.parameters(place.shape, **fields) if word.parameters else None,
-            multiply_adds=word.multiply_adds(place.shape, **fields) if word.multiply_adds else None,
+        output = FeatureMap(word.output_shape(x.shape, **fields), x.rows, x.columns)
+        return self.add_row(
+            path, word.module.rpartition(":")[2], x, output,
+            parameters=word.parameters(x.shape, **fields) if word.parameters else None,
+            multiply_adds=word.multiply_adds(x.shape, **fields) if word.multiply_adds else None,
         )  # fmt: skip
 
 
 def make_expansion_conv(filters: int) -> Conv:
-    """The linear 1x1 convolution that ends a residual branch with `up` set."""
+    """Returns the linear 1x1 convolution that ends a branch with `Residual.expansion_conv`."""
     return Conv(filters, (1, 1), norm=False, bias=True, activation="linear")
 
 
-def _whole(place: FeatureMap) -> tuple[ReceptiveField, ReceptiveField]:
-    """The sight of a value that has seen all of a map."""
-    if len(place.shape) != 3:
-        return place.rows, place.columns
-    height, width, _ = place.shape
-    return place.rows.through(height, 1, 0), place.columns.through(width, 1, 0)
+def _cover_whole_map(x: FeatureMap) -> tuple[ReceptiveField, ReceptiveField]:
+    """Returns the receptive field of a value that depends on the whole of `x`."""
+    if len(x.shape) != 3:
+        return x.rows, x.columns
+    height, width, _ = x.shape
+    return x.rows.apply_window(height, 1, 0), x.columns.apply_window(width, 1, 0)

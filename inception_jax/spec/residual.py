@@ -1,6 +1,7 @@
-"""Residual branches that begin at zero, so that every block is its shortcut when training starts.
+"""Residual branches that begin at zero, so that every block equals its shortcut at initialisation.
 
-"Accurate, Large Minibatch SGD" (Goyal et al. 2017, arXiv:1706.02677), section 5.1; torchvision's `zero_init_residual`.
+Source: "Accurate, Large Minibatch SGD" (Goyal et al. 2017, arXiv:1706.02677), section 5.1;
+torchvision's `zero_init_residual`.
 """
 
 from dataclasses import replace
@@ -10,22 +11,22 @@ from inception_jax.spec.vocabulary import Architecture, Conv, Residual, flatten,
 
 
 def zero_last_gammas(architecture: Architecture) -> Architecture:
-    """The same table, with gamma at 0 in the norm that ends each residual branch.
+    """Returns the table with an initial gamma of 0 in the norm that ends each residual branch.
 
     Raises:
-      ValueError: no residual branch of this network ends in a norm with a gamma.
+      ValueError: No residual branch of this network ends in a norm with a gamma.
     """
-    layers = rewrite_words(architecture.layers, _zeroed)
-    if layers == architecture.layers or not (
-        architecture.unit.norm and architecture.unit.norm_scale
-    ):
+    layers = rewrite_words(architecture.layers, _zero_last_gamma)
+    unit = architecture.unit
+    if layers == architecture.layers or not (unit.norm and unit.norm_scale):
         raise ValueError(
-            f"{architecture.name} ({architecture.variant}) has no residual branch that ends in a norm with a gamma"
+            f"{architecture.name} ({architecture.variant}) has no residual branch that ends in a "
+            "norm with a gamma"
         )
     return replace(architecture, layers=layers)
 
 
-def _zeroed(word: Any) -> Any:
+def _zero_last_gamma(word: Any) -> Any:
     if not isinstance(word, Residual) or word.expansion_conv:
         return word
     *first, last = flatten(word.branch)

@@ -1,7 +1,8 @@
-"""Tables that compute the same for less: other orders of the same words, with the same parameters under the same names.
+"""Rewrites of a table that compute the same function with less work.
 
-Every rule holds in exact arithmetic for all inputs and all parameters, in training as in evaluation; what differs is rounding.
-docs/rewrites.md tells what each saves where.
+A rewrite reorders the words and keeps the parameters and their names. Every rule is exact in exact
+arithmetic for all inputs and all parameters, in training and in evaluation; only rounding differs.
+docs/rewrites.md lists the savings of each rule on each platform.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,39 +23,40 @@ from inception_jax.spec.vocabulary import (
 )
 
 MONOTONE_ACTIVATIONS = ("relu", "sigmoid", "linear")
-"""Activations that never fall where their input rises."""
+"""Activations that never decrease when their input increases."""
 NEEDS_BATCH_NORM = ("pool_before_norm", "single_pass_moments")
-"""Rules for norms that rise or fall with each channel on its own, under statistics that they can be given."""
+"""Rules that need a norm which is monotone in each channel and accepts given statistics."""
 
 
 class RewriteError(ValueError):
-    """A rewrite that was asked for where it would change the function, or where there is nothing for it to do."""
+    """A requested rewrite would change the function or has nothing to change."""
 
 
 def is_pointwise(word: Any) -> TypeGuard[Conv]:
-    """Whether this is a plain 1x1 convolution: a matrix product at each position."""
+    """Returns whether this is a plain 1x1 convolution: a matrix product at each position."""
     return (
         isinstance(word, Conv)
         and (word.kernel, word.stride, word.depth_multiplier) == ((1, 1), (1, 1), None)
-        and (
-            isinstance(word.padding, str) or word.padding == (0, 0)
-        )  # by a number it makes the map larger
+        # Other numbers of padding enlarge the map.
+        and (isinstance(word.padding, str) or word.padding == (0, 0))
     )
 
 
-def pool_after_kernel(pool: Pool, conv: Any) -> PooledConv:
-    """`(avg(3), same(32, 1))` as one word: the kernel first, the pool after it, and then bias, norm and activation.
+def move_pool_after_kernel(pool: Pool, conv: Any) -> PooledConv:
+    """Returns `(avg(3), same(32, 1))` as one word: kernel, pool, then bias, norm and activation.
 
-    A 1x1 kernel acts on channels alone and an average on positions alone, so their order is free; to pool 32 channels instead of 192 is
-    less to move. Whatever is not linear, or adds a constant where padding is counted as zeros, stays behind the pool.
+    A 1x1 kernel acts on channels only and an average on positions only, so their order is free.
+    Pooling 32 channels instead of 192 moves less data. The bias, the norm and the activation stay
+    after the pool: they are not linear, or add a constant where padding counts as zeros.
 
     Raises:
-      RewriteError: another pool, or something else behind it.
+      RewriteError: The pool is no average over windows, or the word after it is no 1x1 convolution.
     """
     if pool.kind != "avg" or pool.kernel is None:
-        what = f"a {pool.kind} pool" + ("" if pool.kernel else " of the whole map")
+        pool_name = f"a {pool.kind} pool" + ("" if pool.kernel else " of the whole map")
         raise RewriteError(
-            f"a projection goes before an average over windows, which is linear, and this is {what}"
+            "a projection goes before an average over windows, which is linear, "
+            f"and this is {pool_name}"
         )
     if not is_pointwise(conv) or isinstance(conv, PooledConv):
         raise RewriteError(
@@ -64,35 +66,31 @@ def pool_after_kernel(pool: Pool, conv: Any) -> PooledConv:
 
 
 def project_before_pool(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """Every average pool of stride 1 and the projection behind it, exchanged. With a stride, to pool first is cheaper."""
+    """Moves average pools of stride 1 in branches after the projection that follows them.
 
-    def exchanged(steps: Steps) -> Steps:
+    With a larger stride it is cheaper to pool first.
+    """
+
+    def exchange(steps: Steps) -> Steps:
         words = list(flatten(steps))
         for i, (pool, conv) in enumerate(pairwise(words)):
-            if (
-                isinstance(pool, Pool)
-                and pool.kind == "avg"
-                and pool.kernel
-                and pool.stride == (1, 1)
-                and is_pointwise(conv)
-            ):
-                return (*words[:i], pool_after_kernel(pool, conv), *words[i + 2 :])
+            match pool:
+                case Pool("avg", (_, _), stride=(1, 1)) if is_pointwise(conv):
+                    return (*words[:i], move_pool_after_kernel(pool, conv), *words[i + 2 :])
         return steps
 
-    return rewrite_words(
-        architecture,
-        lambda part: (
-            replace(part, branches=tuple(map(exchanged, part.branches)))
-            if isinstance(part, Concat)
-            else part
-        ),
-    )
+    def change(part: Any) -> Any:
+        if isinstance(part, Concat):
+            return replace(part, branches=tuple(map(exchange, part.branches)))
+        return part
+
+    return rewrite_words(architecture, change)
 
 
 def merge_sibling_convs(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """The 1x1 convolutions with which branches begin, as one matrix product of their common input."""
+    """Merges the 1x1 convolutions that begin branches of one input into one matrix product."""
 
-    def joined(part: Any) -> Any:
+    def change(part: Any) -> Any:
         if not isinstance(part, Concat):
             return part
         siblings = tuple(
@@ -100,58 +98,72 @@ def merge_sibling_convs(architecture: Architecture, keep: Collection[str] = ()) 
         )
         return extend(SiblingConcat, part, siblings=siblings) if len(siblings) > 1 else part
 
-    return rewrite_words(architecture, joined)
+    return rewrite_words(architecture, change)
 
 
 def pool_before_norm(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
-    """Max pools straight behind a convolution with a norm go before that norm and the activation.
+    """Moves max pools that directly follow a normalised convolution before its norm.
 
-    Both rise with what they are given (activations: those in `MONOTONE_ACTIVATIONS`; norms: those that `nn.network` accepts), where gamma is negative
-    the norm falls, and the kernel is turned for it; so the maximum of theirs is theirs of the maximum. What the pool reads is then the
-    product itself, and what is normalised, activated and kept for the backward pass has been pooled. The moments stay those of the whole
-    product.
+    Norm and activation are monotone (activations: `MONOTONE_ACTIVATIONS`; norms: those that
+    `nn.network` accepts), so they commute with the maximum. Where gamma is negative the norm
+    decreases, and the sign of the kernel is flipped. The pool then reads the product itself, and
+    the values that are normalised, activated and kept for the backward pass are pooled values. The
+    moments are still those of the whole product.
     """
     rows = list(architecture.layers)
-    alone = {*keep, *(head.at for head in architecture.aux)}
-    for i in range(len(rows) - 1):  # of the rows as they are by then: a pool goes before one norm
-        (name, first), (below, second) = rows[i : i + 2]
+    unpoolable = {*keep, *(head.at for head in architecture.aux)}
+    for i in range(len(rows) - 1):  # reads the rewritten rows, so a pool moves before one norm only
+        (name, first), (next_name, second) = rows[i : i + 2]
         match tuple(flatten(first)), tuple(flatten(second)):
             case (*before, Conv() as conv), (
                 Pool("max", (_, _), pad_value=None) as pool,
                 *after,
             ) if not isinstance(conv, PooledConv):
-                rises = (conv.activation or architecture.unit.activation) in MONOTONE_ACTIVATIONS
-                if rises and name not in alone and architecture.unit.of(conv) == (True, False):
-                    rows[i : i + 2] = [
-                        (name, (*before, extend(PooledConv, conv, pool=pool))),
-                        (below, tuple(after)),
-                    ]
+                activation = conv.activation or architecture.unit.activation
+                if (
+                    activation in MONOTONE_ACTIVATIONS
+                    and name not in unpoolable
+                    and architecture.unit.get_norm_and_bias(conv) == (True, False)
+                ):
+                    pooled = extend(PooledConv, conv, pool=pool)
+                    rows[i : i + 2] = [(name, (*before, pooled)), (next_name, tuple(after))]
     return replace(architecture, layers=tuple(rows))
 
 
 def compare_in_max_pool_gradient(
     architecture: Architecture, keep: Collection[str] = ()
 ) -> Architecture:
-    """The gradient of a max pool by comparing each window's values with its maximum, instead of XLA's select-and-scatter."""
-    return rewrite_words(
-        architecture,
-        lambda part: (
-            extend(ComparedPool, part)
-            if isinstance(part, Pool) and part.kind == "max" and part.kernel
-            else part
-        ),
-    )
+    """Computes the gradient of max pools by comparing each window's values with its maximum.
+
+    XLA's select-and-scatter is not used then.
+    """
+
+    def change(part: Any) -> Any:
+        is_window_max = isinstance(part, Pool) and part.kind == "max" and part.kernel
+        return extend(ComparedPool, part) if is_window_max else part
+
+    return rewrite_words(architecture, change)
 
 
 class Rule(NamedTuple):
-    """A rewrite, and the form that it is for."""
+    """A rewrite of a table.
+
+    Attributes:
+      apply: (architecture, end points to keep) -> architecture.
+      form: The form that it applies to, for messages.
+    """
 
     apply: Callable[..., Architecture]
     form: str
 
 
 class Option(NamedTuple):
-    """A way of computing a table as it stands, whether one has a place for it, and what that is."""
+    """A way of computing an unchanged table.
+
+    Attributes:
+      applies: Whether an architecture has the form.
+      form: The form that it applies to, for messages.
+    """
 
     applies: Callable[[Architecture], bool]
     form: str
@@ -167,26 +179,29 @@ RULES: Mapping[str, Rule] = {
     ),
     "pool_before_norm": Rule(
         pool_before_norm,
-        "a max pool over windows straight behind a convolution with batch normalisation and without a bias, in rows of their own",
+        "a max pool over windows straight behind a convolution with batch normalisation and "
+        "without a bias, in rows of their own",
     ),
     "max_pool_gradient_by_comparison": Rule(
         compare_in_max_pool_gradient, "a max pool over windows"
     ),
 }
-"""In the order in which they are applied: a projection that goes first is a sibling."""
+"""The rules in their order of application: a projection that moves to the front is a sibling."""
 OPTIONS: Mapping[str, Option] = {
     "single_pass_moments": Option(
         lambda table: table.unit.norm, "convolutions with batch normalisation"
     ),
     "keep_convolutions": Option(
-        lambda table: any(
-            is_pointwise(word) for _, steps in table.layers for word in iterate_words(steps)
-        ),
+        lambda table: any(is_pointwise(word) for word in iterate_words(table.layers)),
         "1x1 convolutions of stride 1",
     ),
 }
-"""`single_pass_moments`: norms take both moments of a batch in one pass, about the running mean, while it is computed. `keep_convolutions`: 1x1
-kernels are convolutions instead of matrix products, which a TPU's compiler joins with norms about them."""
+"""Options of the computation.
+
+`single_pass_moments`: Norms compute both moments of a batch in one pass, about the running mean,
+while it is computed. `keep_convolutions`: 1x1 kernels are convolutions instead of matrix products;
+a TPU's compiler fuses convolutions with the norms around them.
+"""
 BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
     "tpu": (
         "project_before_pool",
@@ -203,20 +218,29 @@ BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
     ),
     "cpu": ("project_before_pool",),
 }
-"""Those that win, by JAX's name of a platform. On GPUs they are taken to be what they are on TPUs, but for the last: not measured."""
+"""The rewrites that save time, by JAX's name of the platform.
+
+The list for GPUs is that for TPUs without `keep_convolutions`. It is an assumption, not measured.
+"""
 
 
 def rewrite(
     architecture: Architecture, names: Sequence[str], keep: Collection[str] = ()
 ) -> Architecture:
-    """The architecture by these rules, wherever in it they hold; the end points in `keep` have their values as they were."""
+    """Applies these rules wherever they hold.
+
+    Args:
+      architecture: The network.
+      names: Names of rules. Names of options are ignored.
+      keep: End points whose values must not change.
+    """
     for name, rule in RULES.items():
         if name in names:
             architecture = rule.apply(architecture, keep)
     return architecture
 
 
-def has_place(architecture: Architecture, name: str) -> bool:
+def is_applicable(architecture: Architecture, name: str) -> bool:
     """Returns whether a rule or an option changes how this table is computed."""
     return (
         OPTIONS[name].applies(architecture)
@@ -226,38 +250,45 @@ def has_place(architecture: Architecture, name: str) -> bool:
 
 
 def validate_rewrites(architecture: Architecture, names: Sequence[str]) -> None:
-    """Checks that each of these rules and options has a place somewhere.
+    """Checks that each of these rules and options applies to the architecture.
 
     Raises:
-      RewriteError: an unknown name, or one for which there is no place.
+      RewriteError: A name is unknown or does not apply.
     """
     every: Mapping[str, Rule | Option] = {**RULES, **OPTIONS}
     if unknown := sorted(set(names) - set(every)):
         raise RewriteError(f"no rewrite {', '.join(unknown)}; there are {', '.join(every)}")
     for name in names:
-        if not has_place(architecture, name):
+        if not is_applicable(architecture, name):
             raise RewriteError(
-                f"{name} is for {every[name].form}, which {architecture.name} has not"
+                f"{name} is for {every[name].form}, which {architecture.name} does not have"
             )
 
 
-def check_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
-    """Sees to it that each of these rules may be used with a class of norms, which says so of itself and not for those derived from it.
+def validate_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
+    """Checks that these rules may be used with a class of norms.
+
+    A class declares that with `is_batch_norm = True`. The declaration does not hold for subclasses.
 
     Args:
-      needed: whether convolutions have a norm at all.
+      names: Names of rules and options.
+      norm: The class of the norms.
+      needed: Whether convolutions have a norm at all.
 
     Raises:
-      RewriteError: a rule of `NEEDS_BATCH_NORM`, and another norm than it needs.
+      RewriteError: A rule of `NEEDS_BATCH_NORM` is used with another norm than it needs.
     """
-    asked = [name for name in names if name in NEEDS_BATCH_NORM]
-    if asked and needed and not vars(norm).get("is_batch_norm"):
+    restricted = [name for name in names if name in NEEDS_BATCH_NORM]
+    if restricted and needed and not vars(norm).get("is_batch_norm"):
         raise RewriteError(
-            f"{', '.join(asked)}: wanted is a norm that is monotone in each channel under statistics that it can be given, and "
-            f"{norm.__name__} does not say so (is_batch_norm = True in its class); leave these rewrites out"
+            f"{', '.join(restricted)}: wanted is a norm that is monotone in each channel and "
+            f"accepts given statistics, but {norm.__name__} does not declare that "
+            "(is_batch_norm = True in its class); leave these rewrites out"
         )
 
 
 def select_rewrites(architecture: Architecture, platform: str) -> tuple[str, ...]:
-    """Returns the rules and options that win on this platform, of those that have a place in this architecture."""
-    return tuple(name for name in BEST_REWRITES.get(platform, ()) if has_place(architecture, name))
+    """Returns the rules and options that save time on this platform and apply to this network."""
+    return tuple(
+        name for name in BEST_REWRITES.get(platform, ()) if is_applicable(architecture, name)
+    )

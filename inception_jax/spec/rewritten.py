@@ -1,4 +1,4 @@
-"""The words of a rewritten table, which `spec.rewrite` and `weights.folding` make out of the vocabulary's. No table is written in them."""
+"""The words of a rewritten table, which only `spec.rewrite` and `weights.export.folding` make."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -10,33 +10,37 @@ Kind = TypeVar("Kind", "PooledConv", "SiblingConcat", "ComparedPool")
 
 @dataclass(frozen=True)
 class PooledConv(Conv):
-    """A convolution with a pool over windows between its kernel and what follows. Under a maximum a norm's moments are those before it."""
+    """A convolution with a pool over windows between its kernel and what follows.
+
+    With a max pool the moments of the norm are those of the values before the pool.
+    """
 
     pool: Pool = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class ComparedPool(Pool):
-    """A max pool whose gradient is made of comparisons of each window's values with its maximum."""
+    """A max pool whose gradient comes from comparing each window's values with its maximum."""
 
 
 @dataclass(frozen=True)
 class SiblingConcat(Concat):
-    """Branches of which those in `siblings` begin with 1x1 convolutions that are computed as one.
+    """Branches some of which begin with 1x1 convolutions that are computed as one.
 
     Attributes:
-      merged: whether their kernels are one array, of that name.
+      siblings: Indices of the branches that begin with these convolutions.
+      merged: Whether their kernels are one array of this name.
     """
 
     siblings: tuple[int, ...] = ()
     merged: bool = False
 
     def filters(self, channels: int) -> tuple[int, ...]:
-        """Returns the output channels of the siblings, on an input of so many channels."""
+        """Returns the output channels of the siblings for an input of `channels` channels."""
         firsts = [next(flatten(self.branches[i])) for i in self.siblings]
         return tuple(first.filters or channels for first in firsts if isinstance(first, Conv))
 
 
 def extend(kind: type[Kind], word: Conv | Pool | Concat, **more: Any) -> Kind:
-    """Returns `word` as the `kind` that extends it, with that kind's own fields."""
+    """Returns `word` as the `kind` that extends it, with that kind's own fields in `more`."""
     return kind(**{item.name: getattr(word, item.name) for item in fields(word)} | more)

@@ -120,7 +120,7 @@ def fit(
         except (PreemptedError, DataError) as error:
             # A save is collective: after a DataError of one process alone, the others would wait.
             can_save = isinstance(error, PreemptedError) or jax.process_count() == 1
-            if can_save and step not in (start, checkpoints.last):
+            if can_save and step not in (start, checkpoints.last_saved_step):
                 log.flush()
                 metadata = CheckpointMetadata(accumulator.compute(), is_unscored=is_unscored)
                 checkpoints.save(step, state, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Runs opened again from their workdirs."""
+"""The opening of saved runs: a workdir's configuration and its checkpoints."""
 
 import re
 import time
@@ -17,11 +17,17 @@ from inception_jax.monitoring.progress import log_line
 from inception_jax.training.state import State
 
 STEP_SUFFIX = re.compile(r"@\d+$")
-"""Behind a workdir: not its newest checkpoint, but that of this step."""
+"""The end of `runs/a@500`, which selects the checkpoint of step 500 instead of the newest one."""
 
 
 class OpenedRun(NamedTuple):
-    """A workdir, its run in this room, and a state of it; without that of the optimizer, where only the network is wanted."""
+    """A saved run, on the devices of this process.
+
+    Attributes:
+      workdir: Its workdir.
+      run: The run.
+      state: A saved state; `opt_state` is empty if only the network was restored.
+    """
 
     workdir: epath.Path
     run: Run
@@ -29,10 +35,12 @@ class OpenedRun(NamedTuple):
 
 
 def list_members(path: str) -> list[str]:
-    """The workdirs in the folder of an ensemble, whose names are numbers from 1; or the one workdir itself.
+    """Returns the workdirs in the folder of an ensemble, which are numbered from 1.
+
+    Returns `[path]` if the path is itself a workdir, or holds no numbered folder.
 
     Raises:
-      ConfigError: a member is missing.
+      ConfigError: A member is missing.
     """
     root = make_absolute(path)
     if not root.is_dir() or (root / "experiment.json").exists():
@@ -40,68 +48,75 @@ def list_members(path: str) -> list[str]:
     numbers = sorted(int(folder.name) for folder in root.iterdir() if folder.name.isdigit())
     if missing := sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
         raise ConfigError(
-            f"{path} has no member {missing[0]}, and has {numbers[-1]}: train it, or name the workdirs one by one"
+            f"{path} has no member {missing[0]}, and has {numbers[-1]}: train it, or name the "
+            "workdirs one by one"
         )
     return [str(root / str(number)) for number in numbers] or [path]
 
 
 def follow_checkpoints(path: str, *, every: float) -> Iterator[OpenedRun]:
-    """The newest state of a run that is being made elsewhere, and each later one that is found, until the run's last.
+    """Yields the newest state of a run that another process trains, and each later one.
+
+    Ends after the last step of the run. States come without that of the optimizer.
 
     Args:
-      every: seconds between two looks.
+      path: The workdir.
+      every: The seconds between two checks for a new checkpoint.
 
     Raises:
-      ConfigError: no run.
-      CheckpointError: a checkpoint that is damaged, and still there at the next look.
+      ConfigError: The workdir holds no run.
+      CheckpointError: A checkpoint is damaged, and still the newest at the next check.
     """
     workdir = make_absolute(path)
     run = load_run(workdir)
-    reached, failed, waits = -1, -1, False
-    while reached < run.steps:
+    last, failed, is_waiting = -1, -1, False
+    while last < run.steps:
         checkpoints = Checkpoints(
             workdir / "checkpoints", keep=run.config.keep_checkpoints, is_primary=False
         )
         newest, state = max(checkpoints.steps(), default=-1), None
         try:
-            if newest > reached:
+            if newest > last:
                 state = restore_without_optimizer(checkpoints, newest, run)
         except (OSError, CheckpointError):
             if newest == failed:
                 raise
-            failed = newest  # a trainer that has a newer one may be removing it
+            failed = newest  # the trainer may be deleting it, because it has a newer one
         finally:
             checkpoints.close()
         if state is not None:
-            reached, waits = newest, False
+            last, is_waiting = newest, False
             yield OpenedRun(workdir, run, state)
             continue
-        if not waits:
-            log_line(
-                f"waiting for the next checkpoint of {path}"
-                + (f", after step {reached}" if reached >= 0 else "")
-            )
-            waits = True
+        if not is_waiting:
+            after = f", after step {last}" if last >= 0 else ""
+            log_line(f"waiting for the next checkpoint of {path}{after}")
+            is_waiting = True
         time.sleep(every)
 
 
 def load_run(workdir: epath.Path) -> Run:
-    """Returns the run that a workdir holds, in this room; with what it recorded of its data, these need not be here.
+    """Returns the run that a workdir holds, on the devices of this process.
+
+    Its data need not be present if the run recorded facts about them.
 
     Raises:
-      ConfigError: there is none, or it cannot be read.
-      DataError: what it recorded of its data cannot be read.
+      ConfigError: There is no run, or its configuration cannot be read.
+      DataError: The recorded facts about its data cannot be read.
     """
     return Run(read_experiment(workdir), all_devices_placement(), facts=read_data_facts(workdir))
 
 
 def list_saved_steps(path: str) -> list[int]:
-    """The steps of the finished checkpoints of a run, the oldest first."""
+    """Returns the steps of the finished checkpoints of a run, the oldest first."""
     return Checkpoints(make_absolute(path) / "checkpoints", keep=1, is_primary=False).steps()
 
 
 def restore_without_optimizer(checkpoints: Checkpoints, step: int, run: Run) -> State:
-    """A saved state without that of its optimizer, which is not read: with RMSProp, momentum and averages it is half of the bytes."""
+    """Returns a saved state with an empty `opt_state`, which is not read.
+
+    Note: with RMSProp, momentum and averages the optimizer's state is half of the bytes.
+    """
     target = run.abstract_state()
     unread = jax.tree.map(lambda leaf: SKIP_ARRAY, target.opt_state)
     state: State = checkpoints.restore(step, target.replace(opt_state=unread))
@@ -109,15 +124,19 @@ def restore_without_optimizer(checkpoints: Checkpoints, step: int, run: Run) -> 
 
 
 def open_run(path: str, *, with_optimizer: bool = False) -> OpenedRun:
-    """A workdir, its run in this room, and its newest state; `runs/a@500` is the state of step 500.
+    """Opens a saved run with its newest state, or with that of a step: `runs/a@500`.
 
     Args:
-      whole: with the state of the optimizer.
+      path: The workdir, with or without a step.
+      with_optimizer: Whether to restore the state of the optimizer too.
 
     Raises:
-      ConfigError: no run, or one without such a checkpoint.
+      ConfigError: There is no run, or it has no such checkpoint.
+      CheckpointError: The checkpoint cannot be restored.
     """
-    folder, _, asked = path.rpartition("@") if STEP_SUFFIX.search(path) else (path, "", "")
+    folder, step_text = path, ""
+    if STEP_SUFFIX.search(path):
+        folder, _, step_text = path.rpartition("@")
     workdir = make_absolute(folder)
     run = load_run(workdir)
     if run.config.old_format_note and run.placement.is_primary:
@@ -131,16 +150,15 @@ def open_run(path: str, *, with_optimizer: bool = False) -> OpenedRun:
             raise ConfigError(
                 f"{workdir} has no finished checkpoint yet: train first, with the same --workdir"
             )
-        step = int(asked or steps[-1])
+        step = int(step_text or steps[-1])
         if step not in steps:
             raise ConfigError(
                 f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
             )
-        state = (
-            checkpoints.restore(step, run.abstract_state())
-            if with_optimizer
-            else restore_without_optimizer(checkpoints, step, run)
-        )
+        if with_optimizer:
+            state = checkpoints.restore(step, run.abstract_state())
+        else:
+            state = restore_without_optimizer(checkpoints, step, run)
         return OpenedRun(workdir, run, state)
     finally:
         checkpoints.close()

@@ -15,7 +15,7 @@ _HOMES = {
     "card": "inception_jax.weights.files",
     "load": "inception_jax.weights.files",
     "save": "inception_jax.weights.files",
-    "theirs": "inception_jax.weights.convert.conversion",
+    "to_theirs": "inception_jax.weights.convert.conversion",
 }
 
 

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax.checkpointing import checkpoints as checkpoint
+from inception_jax.checkpointing import checkpoints as checkpoints_module
 from inception_jax.checkpointing.checkpoints import (
     SKIP_ARRAY,
     CheckpointError,
     Checkpoints,
     hash_files,
 )
-from inception_jax.checkpointing.packing import named_arrays
+from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import State
 from tests.invented import abstract
@@ -42,9 +42,9 @@ def saved(tmp_path):
 
 
 def test_a_checkpoint_restores_what_was_saved(saved):
-    found = Checkpoints(saved, keep=2).restore(3, abstract(state()))
-    chex.assert_trees_all_equal(found, state(3))
-    assert type(found) is State
+    restored = Checkpoints(saved, keep=2).restore(3, abstract(state()))
+    chex.assert_trees_all_equal(restored, state(3))
+    assert type(restored) is State
 
 
 def test_the_newest_checkpoints_are_kept_each_with_its_manifest(saved):
@@ -53,7 +53,7 @@ def test_the_newest_checkpoints_are_kept_each_with_its_manifest(saved):
     assert not (saved / "1.sha256.json").exists()
 
 
-def test_a_flipped_byte_in_a_checkpoint_is_noticed(saved):
+def test_a_flipped_byte_in_a_checkpoint_is_detected(saved):
     file = max(
         (path for path in (saved / "3").rglob("*") if path.is_file()),
         key=lambda path: path.stat().st_size,
@@ -71,12 +71,8 @@ def test_a_checkpoint_without_a_manifest_counts_as_unfinished_and_is_overwritten
     assert checkpoints.steps() == [2]
     checkpoints.save(3, state(33))
     checkpoints.close()
-    assert (
-        float(
-            Checkpoints(saved, keep=2).restore(3, abstract(state())).params["conv"]["kernel"][0, 0]
-        )
-        == 33
-    )
+    restored = Checkpoints(saved, keep=2).restore(3, abstract(state()))
+    assert float(restored.params["conv"]["kernel"][0, 0]) == 33
 
 
 def test_restore_refuses_a_checkpoint_of_another_network_by_its_shapes(saved):
@@ -95,25 +91,25 @@ def test_saving_is_safe_while_later_steps_donate_the_state(tmp_path):
     for _ in range(20):
         current = step(current)
     checkpoints.close()
-    found = Checkpoints(tmp_path, keep=1).restore(1, abstract(state(width=300_000)))
-    np.testing.assert_array_equal(found.params["conv"]["kernel"], 1.0)
+    restored = Checkpoints(tmp_path, keep=1).restore(1, abstract(state(width=300_000)))
+    np.testing.assert_array_equal(restored.params["conv"]["kernel"], 1.0)
 
 
 def test_checkpoint_array_names_are_dotted_paths_through_classes_and_dictionaries():
-    assert dict(named_arrays(state()))["opt_state.1.0.nu.conv.kernel"].shape == (3, 4)
+    assert dict(flatten_with_names(state()))["opt_state.1.0.nu.conv.kernel"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("width", [4, 300_000])
 def test_restore_does_not_read_arrays_that_are_not_wanted(tmp_path, width):
-    """With small arrays and with large ones."""
+    """Covers packed (small) and separate (large) arrays."""
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, state(1.0, width=width))
     checkpoints.close()
     wanted = abstract(state(width=width))
     unread = jax.tree.map(lambda leaf: SKIP_ARRAY, wanted.opt_state)
-    found = Checkpoints(tmp_path, keep=1).restore(1, wanted.replace(opt_state=unread))
-    assert set(jax.tree.leaves(found.opt_state)) == {SKIP_ARRAY}
-    chex.assert_trees_all_equal(found.params, state(1.0, width=width).params)
+    restored = Checkpoints(tmp_path, keep=1).restore(1, wanted.replace(opt_state=unread))
+    assert set(jax.tree.leaves(restored.opt_state)) == {SKIP_ARRAY}
+    chex.assert_trees_all_equal(restored.params, state(1.0, width=width).params)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +134,9 @@ def test_restore_does_not_read_arrays_that_are_not_wanted(tmp_path, width):
     ],
 )
 def test_restore_refuses_a_checkpoint_with_an_invalid_array_layout(tmp_path, monkeypatch, layout):
-    """With hashes that are right, as only a hand could make it."""
-    true = checkpoint.join
-    monkeypatch.setattr(checkpoint, "join", lambda tree: (true(tree)[0], layout))
+    """The hashes of the checkpoint are right; only its layout is not."""
+    original = checkpoints_module.pack_arrays
+    monkeypatch.setattr(checkpoints_module, "pack_arrays", lambda tree: (original(tree)[0], layout))
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, {"params": state().params})
     checkpoints.close()
@@ -151,9 +147,9 @@ def test_restore_refuses_a_checkpoint_with_an_invalid_array_layout(tmp_path, mon
 
 
 def test_a_restored_state_can_be_donated(saved):
-    """Its arrays begin as views of what was read."""
+    """Restored arrays start as views of the bytes that were read."""
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
-    found = Checkpoints(saved, keep=2).restore(3, abstract(state()))
+    restored = Checkpoints(saved, keep=2).restore(3, abstract(state()))
     for _ in range(3):
-        found = step(found)
-    chex.assert_trees_all_equal(found, jax.tree.map(lambda x: x + 3, state(3)))
+        restored = step(restored)
+    chex.assert_trees_all_equal(restored, jax.tree.map(lambda x: x + 3, state(3)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from inception_jax.checkpointing.packing import (
     SMALL_BYTES,
-    named_arrays,
+    flatten_with_names,
     pack_arrays,
     unpack_arrays,
 )
@@ -32,11 +32,11 @@ def test_small_arrays_are_packed_by_field_and_unpacked_bit_for_bit():
     arrays, layout = pack_arrays(tree())
     assert set(arrays) == {"params", "step", "large"}
     assert set(layout) == {"params", "step"}
-    found = unpack_arrays(arrays, layout)
-    for name, leaf in named_arrays(tree()):
-        assert (found[name].shape, found[name].dtype) == (leaf.shape, leaf.dtype)
-        np.testing.assert_array_equal(found.pop(name), leaf)
-    assert not found
+    unpacked = unpack_arrays(arrays, layout)
+    for name, leaf in flatten_with_names(tree()):
+        assert (unpacked[name].shape, unpacked[name].dtype) == (leaf.shape, leaf.dtype)
+        np.testing.assert_array_equal(unpacked.pop(name), leaf)
+    assert not unpacked
 
 
 def test_unpacking_leaves_out_a_field_that_was_not_read():
@@ -52,37 +52,39 @@ def test_packed_arrays_are_copies():
     np.testing.assert_array_equal(unpack_arrays(arrays, layout)["a.kernel"], 1)
 
 
-SPREAD = """
+PROGRAM = """
 import chex; chex.set_n_cpu_devices(8)
 import jax, jax.numpy as jnp, numpy as np, sys
 from etils import epath
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 from inception_jax.checkpointing.checkpoints import Checkpoints
-from inception_jax.checkpointing.packing import join
+from inception_jax.checkpointing.packing import pack_arrays
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
-state = {"a": {"spread": jax.device_put(jnp.arange(16.0), spread), "small": jax.device_put(jnp.arange(4.0), everywhere)}}
-arrays, layout = join(state)
+sharded, replicated = [NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ())]
+wide = jax.device_put(jnp.arange(16.0), sharded)
+small = jax.device_put(jnp.arange(4.0), replicated)
+state = {"a": {"wide": wide, "small": small}}
+arrays, layout = pack_arrays(state)
 print(sorted(arrays), [name for name, *_ in layout["a"]])
 checkpoints = Checkpoints(epath.Path(sys.argv[1]), keep=1)
 checkpoints.save(1, state)
 checkpoints.close()
-for first in (spread, everywhere, SingleDeviceSharding(jax.devices()[5])):
+for sharding in (sharded, replicated, SingleDeviceSharding(jax.devices()[5])):
     wanted = {
-        "spread": jax.ShapeDtypeStruct((16,), "float32", sharding=first),
-        "small": jax.ShapeDtypeStruct((4,), "float32", sharding=everywhere),
+        "wide": jax.ShapeDtypeStruct((16,), "float32", sharding=sharding),
+        "small": jax.ShapeDtypeStruct((4,), "float32", sharding=replicated),
     }
-    found = Checkpoints(epath.Path(sys.argv[1]), keep=1).restore(1, {"a": wanted})["a"]
-    print(found["spread"].sharding == first, found["small"].sharding == everywhere)
-    np.testing.assert_array_equal(np.asarray(found["spread"]), np.arange(16.0))
-    np.testing.assert_array_equal(np.asarray(found["small"]), np.arange(4.0))
+    restored = Checkpoints(epath.Path(sys.argv[1]), keep=1).restore(1, {"a": wanted})["a"]
+    print(restored["wide"].sharding == sharding, restored["small"].sharding == replicated)
+    np.testing.assert_array_equal(np.asarray(restored["wide"]), np.arange(16.0))
+    np.testing.assert_array_equal(np.asarray(restored["small"]), np.arange(4.0))
 """
 
 
 def test_sharded_arrays_stay_unpacked_and_are_restored_in_any_sharding(tmp_path):
-    found = subprocess.run(
-        [sys.executable, "-c", SPREAD, str(tmp_path)], capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert found.stdout.splitlines() == ["['a', 'a.spread'] ['a.small']", *["True True"] * 3], (
-        found.stderr
+    assert done.stdout.splitlines() == ["['a', 'a.wide'] ['a.small']", *["True True"] * 3], (
+        done.stderr
     )

@@ -8,9 +8,8 @@ from inception_jax.config import ConfigError
 def test_workdir_paths_with_a_scheme_stay_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(make_absolute("runs/a")) == str(tmp_path / "runs" / "a")
-    monkeypatch.setattr(
-        "fsspec.get_filesystem_class", lambda scheme: None
-    )  # that of gs:// is an extra
+    # The package that reads gs:// is an extra.
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda scheme: None)
     assert str(make_absolute("gs://bucket/run")) == "gs://bucket/run"
 
 

@@ -359,12 +359,12 @@ def test_a_drawing_that_fails_is_a_warning_and_the_run_is_complete(
     def fails(*_):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(figures, "mistakes", fails)
+    monkeypatch.setattr(figures, "draw_mistakes", fails)
     done = train()
     assert done.returncode == 0, done.stderr
     assert "mistakes.png cannot be drawn (RuntimeError: no font)" in caplog.text
     assert (tmp_path / "run" / "report" / "curves.png").exists()
-    monkeypatch.setattr(page, "write", fails)
+    monkeypatch.setattr(page, "write_page", fails)
     (tmp_path / "run" / "report" / "index.html").unlink()
     done = train()
     assert done.returncode == 0
@@ -543,5 +543,5 @@ def test_data_check_counts_the_images_that_have_an_orientation(command, data):
     )
     said = command(*line, "--data.orientation", "ignore").stdout
     assert (
-        "3 with an EXIF orientation: they are taken as they lie (data.orientation ignore)" in said
+        "3 with an EXIF orientation: they are used as stored (data.orientation ignore)" in said
     )

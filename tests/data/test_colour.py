@@ -188,7 +188,7 @@ STEPS = dict(
 
 @pytest.mark.parametrize("name", AMOUNTS)
 def test_colour_operations_match_tensorflow(name):
-    found = done(getattr(colour, name), TENSORFLOW["small"], AMOUNTS[name])
+    found = done(getattr(colour, f"adjust_{name}"), TENSORFLOW["small"], AMOUNTS[name])
     assert np.abs(found - TENSORFLOW[name]).max() < TOLERANCE
 
 

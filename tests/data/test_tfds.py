@@ -48,7 +48,7 @@ def test_tfds_download_without_a_network_fails_at_once_and_names_the_folder_to_c
         data_dir="/data/mnist/3.0.1",
         download_and_prepare=never,
     )
-    monkeypatch.setattr(tfds, "builder_of", lambda name, directory: builder)
+    monkeypatch.setattr(tfds, "make_builder", lambda name, directory: builder)
     began = time.monotonic()
     with pytest.raises(
         DataError,
@@ -80,5 +80,5 @@ def test_opening_digits_succeeds_while_another_process_prepares_them(tmp_path, m
             builder.download_and_prepare = beaten
         return builder
 
-    monkeypatch.setattr(tfds, "builder_of", late)
+    monkeypatch.setattr(tfds, "make_builder", late)
     assert len(open_source("digits", "train", str(tmp_path))) == 1347

@@ -1,4 +1,4 @@
-"""Data looked at before training: faults are named, and what is shown is what the step sees."""
+"""Checks of the data before training: faults are named, and samples are what the step receives."""
 
 import io
 import json
@@ -14,22 +14,22 @@ from inception_jax.data.batches import Batch
 from inception_jax.data.source import ArraySource, DataError
 from inception_jax.data.stage_timer import count_cores, format_input_bound
 from inception_jax.data.tfds import read_wordnet_ids
-from inception_jax.debugging import inspect_data as survey
+from inception_jax.debugging import inspect_data
 from inception_jax.debugging.inspect_data import benchmark_pipeline, check_data, sample_prepared
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.recipes import load_recipe
 
 
-def run_on(**data):
+def make_run(**data):
     config = load_recipe("digits").config
     return Run(
         replace(config, batch_size=8, data=replace(config.data, **data)), all_devices_placement()
     )
 
 
-def holding(images, labels, names):
-    run = run_on()
+def make_run_with(images, labels, names):
+    run = make_run()
     run.__dict__["train_source"] = run.__dict__["test_source"] = ArraySource(images, labels, names)
     return run
 
@@ -38,7 +38,7 @@ GREY = np.zeros((6, 8, 8), np.uint8)
 
 
 def test_data_check_counts_the_examples_of_each_split():
-    lines = list(check_data(holding(GREY, np.array([0, 0, 0, 2, 1, 1]), ("a", "b", "c"))))
+    lines = list(check_data(make_run_with(GREY, np.array([0, 0, 0, 2, 1, 1]), ("a", "b", "c"))))
     assert lines == [
         f"{split}: 6 examples of 3 classes, 1 to 3 of each" for split in ("train", "test")
     ]
@@ -58,7 +58,7 @@ def test_data_check_counts_the_examples_of_each_split():
 )
 def test_data_check_names_missing_unknown_and_misordered_classes(labels, names, message):
     with pytest.raises(DataError, match=message):
-        list(check_data(holding(GREY, np.array(labels), names)))
+        list(check_data(make_run_with(GREY, np.array(labels), names)))
 
 
 def test_data_check_names_an_image_that_cannot_be_read(tmp_path):
@@ -73,12 +73,12 @@ def test_data_check_names_an_image_that_cannot_be_read(tmp_path):
         DataError,
         match=r"1 fault\(s\):\ntrain, example 1 \(.*b/x.png\): 6 bytes that begin with b'broken'",
     ):
-        list(check_data(run_on(name="folder", directory=str(tmp_path))))
+        list(check_data(make_run(name="folder", directory=str(tmp_path))))
 
 
 @pytest.mark.slow
 def test_data_show_returns_the_images_that_the_training_step_receives():
-    run = run_on(name="synthetic", crop="area", colour="tpu")
+    run = make_run(name="synthetic", crop="area", colour="tpu")
     shown = sample_prepared(run, 12)
     assert shown.before.shape == shown.after.shape == (12, 32, 32, 3)
     batches = run.train_batches(0)
@@ -103,13 +103,13 @@ def test_data_check_compares_imagenet_classes_with_the_wordnet_ids_of_tfds():
     def faults(names):
         images, labels = np.zeros((len(names), 8, 8), np.uint8), np.arange(len(names))
         try:
-            list(check_data(holding(images, labels, tuple(names))))
+            list(check_data(make_run_with(images, labels, tuple(names))))
         except DataError as error:
             return str(error)
         return ""
 
     assert faults(imagenet) == ""
-    assert faults(imagenet[:100]) == ""  # a hundred of them are a set of its own
+    assert faults(imagenet[:100]) == ""  # a subset of few classes is a data set of its own
     assert "999 of ImageNet's 1,000 classes; missing are n01440764: extract" in faults(imagenet[1:])
     assert "n99999999: 1 of these WordNet ids are none of ImageNet's" in faults(
         [*imagenet[:5], "n99999999"]
@@ -117,8 +117,8 @@ def test_data_check_compares_imagenet_classes_with_the_wordnet_ids_of_tfds():
 
 
 def test_data_benchmark_times_the_input_pipeline_by_stage(monkeypatch, tmp_path):
-    monkeypatch.setattr(survey, "MEASURED_SECONDS", 0.2)
-    run = run_on(name="synthetic", crop="area")
+    monkeypatch.setattr(inspect_data, "BENCHMARK_SECONDS", 0.2)
+    run = make_run(name="synthetic", crop="area")
     run = Run(replace(run.config, workdir=str(tmp_path)), run.placement)
     lines = list(benchmark_pipeline(run))
     stages = {line[:24].strip() for line in lines[1:-4]}
@@ -129,10 +129,9 @@ def test_data_benchmark_times_the_input_pipeline_by_stage(monkeypatch, tmp_path)
     for rate, verdict in ((1.0, "the host keeps up"), (1e9, "input-bound: wanted is")):
         row = {"step": 20, "perf/images_per_second": rate, "perf/data_wait_fraction": 0.5}
         (tmp_path / "metrics.jsonl").write_text(json.dumps(row))
-        assert f"train {2 * rate:,.0f} images/s and need" in (
-            said := list(benchmark_pipeline(run))[-1]
-        )
-        assert verdict in said
+        line = list(benchmark_pipeline(run))[-1]
+        assert f"train {2 * rate:,.0f} images/s and need" in line
+        assert verdict in line
 
 
 def test_the_input_bound_message_names_the_slowest_stage_and_a_remedy():

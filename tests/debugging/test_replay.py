@@ -1,4 +1,4 @@
-"""A step with one planted fault: the replay names the layer."""
+"""The replay of a step with one injected fault names its layer."""
 
 import json
 from dataclasses import replace
@@ -30,15 +30,15 @@ from inception_jax.trainer.divergence import report_divergence
 
 
 class Root(nn.Module):
-    """Finite forwards; its gradient is not, where the parameter is 0."""
+    """A layer with a finite output, whose gradient is infinite where the parameter is 0."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return x + 1e-3 * jnp.sqrt(self.param("power", nn.initializers.constant(4.0), ()))
 
 
-def rooted():
-    root = layer("tests.test_replay:Root", output_shape=lambda shape: shape)
+def build_architecture():
+    root = layer("tests.debugging.test_replay:Root", output_shape=lambda shape: shape)
     layers = table(
         Stem=same(4, 3, 4),
         Root=root,
@@ -53,7 +53,7 @@ def rooted():
 @pytest.fixture(scope="module")
 def run():
     if "rooted" not in REGISTRY:
-        register("rooted", paper=rooted)
+        register("rooted", paper=build_architecture)
     config = load_recipe("digits").config
     data = replace(config.data, image_size=16, margin=1, translate=1, threads=0)
     return Run(
@@ -68,14 +68,14 @@ def run():
     )
 
 
-def planted(state, place, value):
-    """`state` with `value` in the first entry of one array."""
+def inject(state, place, value):
+    """Returns `state` with `value` in the first entry of one array."""
 
-    def plant(path, leaf):
+    def replace_first(path, leaf):
         name = "/".join(key.key for key in path)
         return leaf.at[(0,) * leaf.ndim].set(value) if name == place else leaf
 
-    params = jax.tree_util.tree_map_with_path(plant, state.params)
+    params = jax.tree_util.tree_map_with_path(replace_first, state.params)
     assert not all(
         np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(state.params), strict=True)
@@ -86,15 +86,14 @@ def planted(state, place, value):
 @pytest.mark.slow
 def test_replay_of_a_finite_step_finds_no_fault_and_the_loss_of_the_compiled_step(run):
     state = run.initial_state()
-    found = replay_step(run, state)
-    assert (found.step, found.broken) == (1, None)
-    assert told(found).startswith("step 1 is finite in all of its ")
-    assert [one.layer for one in found.seen if one.what == "output"][-1] == "loss"
+    replayed = replay_step(run, state)
+    assert (replayed.step, replayed.first_not_finite) == (1, None)
+    assert told(replayed).startswith("step 1 is finite in all of its ")
+    assert [array.layer for array in replayed.arrays if array.what == "output"][-1] == "loss"
     (batch,) = run.train_batches(0, 1)
     _, sums = run.train_step(state, batch)
-    assert found.seen[[one.layer for one in found.seen].index("loss")].largest == pytest.approx(
-        float(sums["loss"] / sums["count"]), rel=0.2
-    )
+    (loss,) = [array for array in replayed.arrays if array.layer == "loss"]
+    assert loss.largest == pytest.approx(float(sums["loss"] / sums["count"]), rel=0.2)
 
 
 @pytest.mark.slow
@@ -113,17 +112,17 @@ def test_replay_names_the_first_layer_that_is_not_finite(run, place, value, what
         for path, _ in jax.tree_util.tree_flatten_with_path(state.params)[0]
     ]
     assert place in names, names
-    broken = replay_step(run, planted(state, place, value)).broken
-    assert broken is not None
-    assert (broken.what, broken.layer) == (what, layer)
+    first = replay_step(run, inject(state, place, value)).first_not_finite
+    assert first is not None
+    assert (first.what, first.layer) == (what, layer)
 
 
 @pytest.mark.slow
 def test_diverged_json_lists_the_examples_of_a_non_finite_step(run, tmp_path):
-    told = report_divergence(run, 3, epath.Path(tmp_path))
+    message = report_divergence(run, 3, epath.Path(tmp_path))
     record = json.loads((tmp_path / "diverged.json").read_text())
     assert record["positions"] == list(range(16, 24))
     (batch,) = run.train_batches(2, 3)
     assert [run.train_source[index].label for index in record["examples"]] == batch.label.tolist()
-    assert "replay" in told
-    assert "optimizer.learning_rate" in told
+    assert "replay" in message
+    assert "optimizer.learning_rate" in message

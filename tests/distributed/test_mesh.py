@@ -22,9 +22,9 @@ BATCH = Batch(
 
 
 def test_a_global_batch_has_the_batch_sharding_and_32_bit_positions():
-    room = all_devices_placement()
-    laid = room.make_global_batch(BATCH, 4)
-    assert laid.image.sharding.is_equivalent_to(room.split, 4)
+    placement = all_devices_placement()
+    laid = placement.make_global_batch(BATCH, 4)
+    assert laid.image.sharding.is_equivalent_to(placement.batch_sharding, 4)
     assert laid.position.dtype == np.uint32
     np.testing.assert_array_equal(laid.position, 2**31 + np.arange(4))  # 32 bits of them are kept
 
@@ -45,9 +45,9 @@ def test_a_global_batch_of_wrong_shapes_or_types_is_refused(broken):
 def test_the_error_for_a_batch_that_devices_do_not_divide_names_sizes_that_fit():
     code = (
         "import chex; chex.set_n_cpu_devices(8)\n"
-        "from inception_jax.distributed.mesh import everything\n"
-        "room = everything(); print(room.rows(16).tolist(), room.describe()['devices'])\n"
-        "try: room.rows(60)\n"
+        "from inception_jax.distributed.mesh import all_devices_placement\n"
+        "placement = all_devices_placement(); print(placement.local_rows(16).tolist(), placement.collect_device_facts()['devices'])\n"
+        "try: placement.local_rows(60)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     out = subprocess.run(
@@ -121,10 +121,10 @@ def test_the_pure_training_step_under_shard_map_gives_the_same_parameters():
 
 
 def test_a_program_compiled_for_one_use_gives_the_result_of_jit():
-    room = all_devices_placement()
+    placement = all_devices_placement()
     draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
     np.testing.assert_allclose(
-        room.build(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6
+        placement.initialize_sharded(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6
     )
 
 

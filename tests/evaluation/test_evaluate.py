@@ -23,10 +23,10 @@ IMAGES, LABELS = RNG.normal(size=(21, 6, 6, 3)).astype(np.float32), RNG.integers
 @pytest.mark.parametrize("size", [1, 8, 21])
 def test_evaluate_counts_every_example_once_at_any_batch_size(size, monkeypatch):
     traced = []
-    original = direct.likelihood_step
+    original = direct.log_probability_step
     monkeypatch.setattr(
         direct,
-        "likelihood_step",
+        "log_probability_step",
         lambda *given, **named: traced.append(1) or original(*given, **named),
     )
     pairs = [(IMAGES[i : i + size], LABELS[i : i + size]) for i in range(0, 21, size)]

@@ -16,10 +16,10 @@ chex.set_n_cpu_devices(8)
 from dataclasses import replace
 import jax, numpy as np
 from inception_jax.config import Data, Experiment, Model, Norm, Optimizer
-from inception_jax.evaluation.predictions import figures
-from inception_jax.evaluation.protocol import Protocol, examined, scored
+from inception_jax.evaluation.predictions import compute_metrics
+from inception_jax.evaluation.protocol import Protocol, compare_statistics, score_run
 from inception_jax.experiment import Run
-from inception_jax.distributed.mesh import arranged
+from inception_jax.distributed.mesh import make_placement
 from inception_jax.models import register
 from tests.invented import variables as invented
 from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, concat, global_avg, same, table
@@ -32,26 +32,26 @@ norm, optimizer = Norm(examples_per_group=4, decay=0.99), Optimizer("momentum", 
 config = Experiment(Model("tiny"), norm, data, optimizer, batch_size=32, steps=40)
 
 def results_on(devices):
-    run = Run(config, arranged(jax.devices()[:devices]))
+    run = Run(config, make_placement(jax.devices()[:devices]))
     variables = jax.device_put(invented(run.network, image_size=32), run.placement.replicated)
     state = run.initial_state().replace(**variables)
     results = {}
     for statistics in ("running", "population", "pooled", "batch"):
         for crops in (1, 10) if statistics == "population" else (1,):
-            found = scored(run, state, Protocol(crops=crops, statistics=statistics, batches=4))
-            results[f"{statistics} {crops}"] = figures(found)
+            found = score_run(run, state, Protocol(crops=crops, statistics=statistics, batches=4))
+            results[f"{statistics} {crops}"] = compute_metrics(found)
     batch = next(run.test_batches())
     programs = {"sums": run.eval_step.lower(variables, batch), "likelihoods": run.log_probability_step.lower(variables, batch.image)}
     results["gathers"] = {name: program.compile().as_text().count("all-gather(") for name, program in programs.items()}
     results["compiled"] = run.log_probability_step._cache_size()
-    found = scored(run, state, Protocol(crops=6, sizes=(32, 48)))
-    alone = [scored(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
-    results["two sizes"] = figures(found)
+    found = score_run(run, state, Protocol(crops=6, sizes=(32, 48)))
+    alone = [score_run(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
+    results["two sizes"] = compute_metrics(found)
     results["mean of sizes"] = float(abs(found.probabilities - (alone[0].probabilities + alone[1].probabilities) / 2).max())
-    results["health"] = [one["name"] for one in examined(run, state, Protocol(batches=5))["layers"]]
+    results["health"] = [one["name"] for one in compare_statistics(run, state, Protocol(batches=5))["layers"]]
     stale = jax.tree.map(lambda x: x, state.batch_stats)
     stale["Mixed"]["branch_1"]["conv_3x3"]["norm"]["mean"] += 40.0
-    planted = examined(run, state.replace(batch_stats=stale), Protocol(batches=4))
+    planted = compare_statistics(run, state.replace(batch_stats=stale), Protocol(batches=4))
     results["planted"] = [planted["layers"][0]["name"], planted["running"], planted["population"]]
     return results
 

@@ -166,7 +166,7 @@ def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable
     assert "Traceback" not in said
     assert re.search("going on from step (21|42|63) of 126", (tmp_path / "said_then").read_text())
     found = compare_runs(str(tmp_path / "undisturbed"), str(tmp_path / "run"))
-    assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
+    assert (found.step, found.checkpoints[-1]) == (None, 126), found.format_lines()
 
 
 FLIPPED = """

@@ -50,7 +50,7 @@ def test_a_run_stopped_by_sigterm_then_by_sigint_then_killed_ends_with_the_same_
     assert "going on from step" in said
     assert "damaged" not in said
     found = compare_runs(str(tmp_path / "undisturbed"), str(tmp_path / "hurt"))
-    assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
+    assert (found.step, found.checkpoints[-1]) == (None, 126), found.format_lines()
 
 
 @pytest.mark.nightly
@@ -73,7 +73,7 @@ def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exa
     assert "Traceback" not in process.text
     completed(folder, workdir)
     found = compare_runs(str(folder / "undisturbed"), str(folder / workdir))
-    assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), found.lines()
+    assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), found.format_lines()
 
 
 @pytest.mark.nightly
@@ -115,4 +115,4 @@ def test_a_killed_run_resumes_to_the_same_bits(undisturbed, fifth):
     said = completed(folder, workdir)
     assert "damaged" not in said
     found = compare_runs(str(folder / "undisturbed"), str(folder / workdir))
-    assert (found.step, found.checkpoints[-1]) == (None, 126), found.lines()
+    assert (found.step, found.checkpoints[-1]) == (None, 126), found.format_lines()

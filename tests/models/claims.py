@@ -1,4 +1,7 @@
-"""What the founding documents say about cost and size, as quoted, as computed from the tables, and whether it holds."""
+"""Claims of the founding documents about cost and size.
+
+Each is quoted, computed from the tables, and holds or fails.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -23,7 +26,10 @@ class Claim:
 
 
 def claims() -> Iterator[Claim]:
-    """In the order of the documents. "About" and "similar" are taken as within a tenth of what is compared."""
+    """Yields the claims in the order of the documents.
+
+    "About" and "similar" mean a difference of less than a tenth.
+    """
     googlenet, bn, v3 = (
         measure(get_architecture(name)) for name in ("googlenet", "bn_inception", "inception_v3")
     )
@@ -35,34 +41,34 @@ def claims() -> Iterator[Claim]:
         measure(get_architecture("inception_v2_rethinking")),
         measure(get_architecture("inception_resnet_v2", "paper")),
     )
-    resnet152, vgg = measure(get_architecture("resnet152", "paper")), measure(vgg16())
+    resnet152, vgg = measure(get_architecture("resnet152", "paper")), measure(make_vgg16())
 
-    ratio = cost(modules.square(5)) / cost(modules.square(3))
+    ratio = count_cost(modules.square(5)) / count_cost(modules.square(3))
     yield Claim(
         "a 5x5 convolution is 2.78 times more expensive than a 3x3 convolution",
         RAJ,
         f"{ratio:.2f} times",
         round(ratio, 2) == 2.78,
     )
-    saved = 1 - cost(modules.chain(5)) / cost(modules.square(5))
+    saved = 1 - count_cost(modules.chain(5)) / count_cost(modules.square(5))
     yield Claim(
         "5x5 as two 3x3: (9+9)/25, about 28% improvement",
         YEEPHYCHO,
         f"{saved:.0%} saved",
         round(saved, 2) == 0.28,
     )
-    saved = 1 - cost(modules.asymmetric(3)) / cost(modules.square(3))
+    saved = 1 - count_cost(modules.asymmetric(3)) / count_cost(modules.square(3))
     yield Claim(
         "1x3 then 3x1: 33% more cheaper than the single 3x3 convolution",
         RAJ,
         f"{saved:.0%} saved",
         round(saved, 2) == 0.33,
     )
-    saved = 1 - cost(modules.reduced_module()) / cost(modules.naive_module())
+    saved = 1 - count_cost(modules.reduced_module()) / count_cost(modules.naive_module())
     yield Claim(
         "1x1 convolutions make the naive module cheaper", RAJ, f"(3a) saves {saved:.0%}", saved > 0
     )
-    count = len(modules_of(googlenet.architecture))
+    count = len(list_modules(googlenet.architecture))
     yield Claim("GoogLeNet has 9 such inception modules", RAJ, f"{count}", count == 9)
     layers, pooled = (
         count_depth(googlenet.architecture),
@@ -76,14 +82,17 @@ def claims() -> Iterator[Claim]:
     )
     yield Claim(
         "Inception-ResNet v1 has a computational cost that is similar to that of Inception v3",
-        RAJ, compared(v1_hybrid, v3), similar(v1_hybrid, v3),
+        RAJ, format_comparison(v1_hybrid, v3), is_similar(v1_hybrid, v3),
     )  # fmt: skip
+    similar_to_v4 = (
+        "Inception-ResNet v2 has a computational cost that is similar to that of Inception v4"
+    )
     for form, measured in (("as released", v2_hybrid), ("the paper's own, figure 15", v2_paper)):
         yield Claim(
-            f"Inception-ResNet v2 has a computational cost that is similar to that of Inception v4 ({form})",
-            RAJ, compared(measured, v4), similar(measured, v4),
+            f"{similar_to_v4} ({form})",
+            RAJ, format_comparison(measured, v4), is_similar(measured, v4),
         )  # fmt: skip
-    longest = max(depth_of(module) for module in modules_of(bn.architecture))
+    longest = max(count_module_depth(module) for module in list_modules(bn.architecture))
     yield Claim(
         "the depth of the Inception module grows to 3", YEEPHYCHO, f"{longest}", longest == 3
     )
@@ -94,14 +103,14 @@ def claims() -> Iterator[Claim]:
         f"{more:+.0%} over GoogLeNet",
         abs(more - 0.25) < 0.025,
     )
-    more = multiply_adds(bn) / multiply_adds(googlenet) - 1
+    more = count_multiply_adds(bn) / count_multiply_adds(googlenet) - 1
     yield Claim(
         "and the computational cost is increased by about 30%",
         YEEPHYCHO,
         f"{more:+.0%}",
         abs(more - 0.30) <= 0.03,
     )
-    before, after = at_28(googlenet), at_28(bn)
+    before, after = count_modules_at_28(googlenet), count_modules_at_28(bn)
     yield Claim(
         "28x28 Inception modules from 2 to 3",
         YEEPHYCHO,
@@ -110,7 +119,7 @@ def claims() -> Iterator[Claim]:
     )
     widest = max(
         word.filters
-        for module in modules_of(bn.architecture)
+        for module in list_modules(bn.architecture)
         for word in module.branches[-2]
         if not isinstance(word, Concat)
     )  # type: ignore
@@ -120,13 +129,17 @@ def claims() -> Iterator[Claim]:
         f"up to {widest}",
         widest == 128,
     )
+    with_head = format_millions((v3.parameters or 0) + (v3.aux_parameters or 0))
     yield Claim(
         "a single model that has less than 25 million parameters", YEEPHYCHO,
-        f"{millions(v3.parameters)}; {millions((v3.parameters or 0) + (v3.aux_parameters or 0))} with the auxiliary head",
+        f"{format_millions(v3.parameters)}; {with_head} with the auxiliary head",
         (v3.parameters or 0) < 25e6,
     )  # fmt: skip
     yield Claim(
-        "5 billion multiply-adds", YEEPHYCHO, billions(v3), abs(multiply_adds(v3) / 5e9 - 1) < 0.1
+        "5 billion multiply-adds",
+        YEEPHYCHO,
+        format_billions(v3),
+        abs(count_multiply_adds(v3) / 5e9 - 1) < 0.1,
     )
     first = [row.stride for row in rethinking.rows if row.kind == "conv"][:3]
     strides = ", ".join(str(stride[0]) for stride in first if stride)
@@ -138,8 +151,8 @@ def claims() -> Iterator[Claim]:
     )
     layers = count_depth(rethinking.architecture)
     less = layers - sum(
-        depth_of(module)
-        for module in modules_of(rethinking.architecture)
+        count_module_depth(module)
+        for module in list_modules(rethinking.architecture)
         if module.figure == "figure 10"
     )
     yield Claim(
@@ -148,7 +161,7 @@ def claims() -> Iterator[Claim]:
         f"{layers}; {less} without the two reductions",
         layers == 42,
     )
-    ratio = multiply_adds(rethinking) / multiply_adds(googlenet)
+    ratio = count_multiply_adds(rethinking) / count_multiply_adds(googlenet)
     yield Claim(
         "computational cost is 2.5 times higher than GoogLeNet",
         YEEPHYCHO,
@@ -157,11 +170,11 @@ def claims() -> Iterator[Claim]:
     )
     layers = count_depth(resnet152.architecture)
     yield Claim("the 152-layer depth resnet", YEEPHYCHO, f"{layers}", layers == 152)
-    lower = multiply_adds(resnet152) < multiply_adds(vgg)
+    lower = count_multiply_adds(resnet152) < count_multiply_adds(vgg)
     yield Claim(
         "has a lower complexity than VGG net",
         YEEPHYCHO,
-        f"{billions(resnet152)}, VGG-16 {billions(vgg)}",
+        f"{format_billions(resnet152)}, VGG-16 {format_billions(vgg)}",
         lower,
     )
     hidden = [word for _, word in get_architecture("mnist").layers if isinstance(word, Linear)]
@@ -174,24 +187,24 @@ def claims() -> Iterator[Claim]:
     )
 
 
-def multiply_adds(measured: Measurement) -> int:
+def count_multiply_adds(measured: Measurement) -> int:
     return measured.multiply_adds or 0
 
 
-def cost(table: Architecture) -> int:
-    return multiply_adds(measure(table))
+def count_cost(table: Architecture) -> int:
+    return count_multiply_adds(measure(table))
 
 
-def modules_of(table: Architecture) -> list[Concat]:
+def list_modules(table: Architecture) -> list[Concat]:
     return [steps for _, steps in table.layers if isinstance(steps, Concat)]
 
 
-def depth_of(module: Concat) -> int:
+def count_module_depth(module: Concat) -> int:
     return count_depth(Architecture("module", "", (("Module", module),), ""))
 
 
-def at_28(measured: Measurement) -> int:
-    """Modules that read a 28x28 map."""
+def count_modules_at_28(measured: Measurement) -> int:
+    """Returns the number of modules whose input is a 28x28 map."""
     places = list(measured.end_points.items())
     read = [
         before.shape[:2]
@@ -201,24 +214,24 @@ def at_28(measured: Measurement) -> int:
     return read.count((28, 28))
 
 
-def similar(one: Measurement, other: Measurement) -> bool:
-    return abs(multiply_adds(one) / multiply_adds(other) - 1) < 0.1
+def is_similar(measured: Measurement, other: Measurement) -> bool:
+    return abs(count_multiply_adds(measured) / count_multiply_adds(other) - 1) < 0.1
 
 
-def compared(one: Measurement, other: Measurement) -> str:
-    return f"{billions(one)} against {billions(other)}"
+def format_comparison(measured: Measurement, other: Measurement) -> str:
+    return f"{format_billions(measured)} against {format_billions(other)}"
 
 
-def billions(measured: Measurement) -> str:
-    return f"{multiply_adds(measured) / 1e9:.2f} billion"
+def format_billions(measured: Measurement) -> str:
+    return f"{count_multiply_adds(measured) / 1e9:.2f} billion"
 
 
-def millions(count: int | None) -> str:
+def format_millions(count: int | None) -> str:
     return f"{(count or 0) / 1e6:.1f} million"
 
 
-def vgg16() -> Architecture:
-    """arXiv:1409.1556, configuration D: what one claim compares with."""
+def make_vgg16() -> Architecture:
+    """Returns arXiv:1409.1556, configuration D, which one claim compares with."""
     stages = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
     rows = tuple(
         (f"conv{i}", ((same(filters, 3),) * count, max_(2, 2)))

@@ -1,7 +1,10 @@
-"""The counts that the tables are held to: (name, variant) -> parameters, statistics, multiply-adds, auxiliary parameters.
+"""Reference counts of the tables.
 
-At the source's input size and number of classes; the first three without auxiliary heads. Each group says what the
-numbers were matched against: the released code, its graph or its prototxt. What no release has is summed by hand here.
+(name, variant) -> parameters, statistics, multiply-adds, auxiliary parameters.
+
+The counts are those at the source's input size and number of classes; the first three are without
+auxiliary heads. The comment of each group names the source of the numbers: the released code, its
+graph or its prototxt. Counts of networks that no release has are summed by hand here.
 """
 
 UNITS = {
@@ -14,7 +17,10 @@ UNITS = {
 
 
 def projections(depth, option):
-    """Parameters, statistics and multiply-adds of the 1x1 shortcuts of a ResNet at 224 px (arXiv:1512.03385, section 4.1)."""
+    """Returns parameters, statistics and multiply-adds of the 1x1 shortcuts of a ResNet at 224 px.
+
+    Source: arXiv:1512.03385, section 4.1.
+    """
     parameters = statistics = multiply_adds = 0
     inputs = 64
     for stage, units in enumerate(UNITS[depth]):
@@ -29,7 +35,7 @@ def projections(depth, option):
 
 
 def shortcuts(depth, b):
-    """The counts of options A (no projection) and C (all projections) from those of option B."""
+    """Returns the counts of options A (no projection) and C (all projections) from those of B."""
     counts = {option: projections(depth, option) for option in "BC"}
     a = tuple(total - part for total, part in zip(b, counts["B"], strict=True))
     c = tuple(total + part for total, part in zip(a, counts["C"], strict=True))
@@ -44,7 +50,8 @@ V3_AUX, V3_AUX_BETA = 3_326_696, 3_325_800
 RESNET_18, RESNET_34 = (11_689_512, 9_600, 1_814_073_344), (21_797_672, 17_024, 3_663_761_408)
 RESNET_50, RESNET_101 = (25_557_032, 53_120, 3_857_973_248), (44_549_160, 105_344, 7_570_194_432)
 RESNET_152 = (60_192_808, 151_424, 11_282_415_616)
-# Figure 5 with GoogLeNet's auxiliary heads on its 576 channels: twice pool, 1x1 to 128 with norm, 2048 -> 1024 -> 1000.
+# Figure 5 with GoogLeNet's auxiliary heads on its 576 channels: twice pool, 1x1 to 128 with norm,
+# 2048 -> 1024 -> 1000.
 BN_AUX = 2 * (576 * 128 + 2 * 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000)
 
 REFERENCE = {
@@ -54,30 +61,35 @@ REFERENCE = {
     # torchvision googlenet.py; tensorflow/models slim inception_v1.py
     ("googlenet", "torchvision"): (6_624_904, 14_560, 1_498_376_192, 6_379_984),
     ("googlenet", "tf_slim"): (6_617_624, 14_560, 1_498_376_192, 0),
-    # Derived from table 1 of arXiv:1409.4842: gamma and beta for the biases; 2,712 weights for the 9,408 of its first row.
+    # Derived from table 1 of arXiv:1409.4842: gamma and beta for the biases; 2,712 weights for the
+    # 9,408 of its first row.
     ("googlenet", "batch_norm"): (7_005_832, 14_560, 1_582_671_872, 13_385_816 - 7_005_832),
     ("googlenet", "separable"): (6_991_856, 0, 1_498_677_248, 13_371_584 - 6_991_856),
     # Summed in test_googlenet.py.
     ("googlenet", "naive"): (97_526_008, 0, 12_568_061_056, 6_748_368),
-    # lim0606/caffe-googlenet-bn, deploy.prototxt: 9,952 normalised channels. Without norm, a bias each for gamma and beta.
+    # lim0606/caffe-googlenet-bn, deploy.prototxt: 9,952 normalised channels. Without norm, one bias
+    # for each gamma and beta.
     ("inception", "paper"): (11_194_984 - 9_952, 0, 2_018_851_840, BN_AUX - 2 * 128),
     ("bn_baseline", "paper"): (11_194_984, 19_904, 2_018_851_840, BN_AUX),
     ("bn_x5", "paper"): (11_194_984, 19_904, 2_018_851_840, BN_AUX),
     ("bn_x30", "paper"): (11_194_984, 19_904, 2_018_851_840, BN_AUX),
     ("bn_x5_sigmoid", "paper"): (11_194_984, 19_904, 2_018_851_840, BN_AUX),
     ("bn_inception", "paper"): (11_194_984, 19_904, 2_018_851_840, BN_AUX),
-    # Derived from figure 5 as printed; tensorflow/models slim inception_v2.py; Cadene bninception.py
+    # Derived from figure 5 as printed; tensorflow/models slim inception_v2.py; Cadene
+    # bninception.py
     ("bn_inception", "printed"): (11_278_528, 20_032, 1_948_605_440, BN_AUX + 32 * 128),
     ("bn_inception", "tf_slim"): (11_178_336, 19_776, 1_934_857_216, 0),
     ("bn_inception", "cadene"): (11_295_240, 20_032, 2_032_600_064, 0),
-    # Our own; summed in test_bn_inception.py. Its heads: 144 channels on 4x4, pooled to 2x2, 1x1 to 32, 256 units.
+    # Our own; summed in test_bn_inception.py. Its heads: 144 channels on 4x4, pooled to 2x2, 1x1 to
+    # 32, 256 units.
     ("bn_inception_small", "paper"): (
         641_770,
         4_976,
         9_806_080,
         2 * (144 * 32 + 2 * 32 + 4 * 32 * 256 + 256 + 256 * 10 + 10),
     ),
-    # Derived from table 1 of arXiv:1512.00567 at the released widths; a bias for gamma and beta in the head's last layer.
+    # Derived from table 1 of arXiv:1512.00567 at the released widths; a bias for gamma and beta in
+    # the head's last layer.
     ("inception_v2_rethinking", "paper"): (24_263_240, 35_072, 5_864_860_256, V3_AUX - 768),
     ("inception_v2_rethinking", "bn_auxiliary"): (24_263_240, 35_072, 5_864_860_256, V3_AUX),
     ("inception_v2_rethinking", "stem_7x7"): (23_667_880, 34_304, 5_119_252_672, V3_AUX - 768),
@@ -97,7 +109,8 @@ REFERENCE = {
     ("inception_v4", "tf_slim"): (42_648_232, 63_168, 12_253_974_624, 3_358_568),
     ("inception_v4", "timm"): (42_679_816, 63_168, 12_253_974_624, 0),
     ("inception_v4", "cadene"): (42_679_816, 63_168, 12_253_974_624, 0),
-    # Derived; its body was matched with davidsandberg/facenet (22,549,808 without gamma and head, 6,306,805,856).
+    # Derived; its body was matched with davidsandberg/facenet (22,549,808 without gamma and head,
+    # 6,306,805,856).
     ("inception_resnet_v1", "paper"): (22_756_328, 27_040, 6_206_361_696, 0),
     ("inception_resnet_v1", "facenet"): (24_357_096, 28_576, 6_308_597_856, 0),
     ("inception_resnet_v1", "facenet_embedding"): (
@@ -106,7 +119,8 @@ REFERENCE = {
         6_306_805_856 + 1792 * 512 + 512 * 1000,
         0,
     ),
-    # The arrays of facenet-pytorch 2.6's InceptionResnetV1 with 1,000 people, summed; multiply-adds as above.
+    # The arrays of facenet-pytorch 2.6's InceptionResnetV1 with 1,000 people, summed; multiply-adds
+    # as above.
     ("inception_resnet_v1", "facenet_pytorch"): (
         23_995_624,
         29_600,
@@ -119,7 +133,8 @@ REFERENCE = {
     ("inception_resnet_v2", "cadene"): (55_843_464, 60_544, 13_155_794_016, 0),
     ("inception_resnet_v2", "tf_slim"): (55_813_192, 60_544, 13_155_794_016, 3_366_760),
     ("inception_resnet_v2", "keras"): (55_813_192, 60_544, 13_155_794_016, 0),
-    # Derived from the paper's widths; and 10 x 320 + 20 x 1088 + 10 x 2080 channels normalised once more.
+    # Derived from the paper's widths; and 10 x 320 + 20 x 1088 + 10 x 2080 channels normalised once
+    # more.
     ("inception_resnet_v2", "paper"): (32_433_928, 32_864, 9_257_953_632, 35_809_776 - 32_433_928),
     ("inception_resnet_v2", "paper_10_20_10"): (
         55_284_488,
@@ -141,7 +156,8 @@ REFERENCE = {
     ("resnet152", "torchvision"): (60_192_808, 151_424, 11_513_626_624, 0),
     ("wide_resnet50_2", "torchvision"): (68_883_240, 68_224, 11_398_021_120, 0),
     ("wide_resnet101_2", "torchvision"): (126_886_696, 137_856, 22_753_050_624, 0),
-    # The stride in the first 1x1; three units of 101 move as those of 50 do, so the difference is the same.
+    # The stride in the first 1x1; three units of 101 move as those of 50 do, so the difference is
+    # the same.
     ("wide_resnet50_2", "stride_in_1x1"): (68_883_240, 68_224, 10_935_599_104, 0),
     ("wide_resnet101_2", "stride_in_1x1"): (
         126_886_696,
@@ -211,7 +227,8 @@ REFERENCE = {
         for variant in ("tf_slim", "keras")
     },
     ("preact_resnet200", "tf_slim"): (64_726_120, 168_320, 14_400_552_960, 0),
-    # arXiv:1512.03385, table 6 (0.27M to 1.7M); a shortcut of option A has no parameters, so a plain network has as many.
+    # arXiv:1512.03385, table 6 (0.27M to 1.7M); a shortcut of option A has no parameters, so a
+    # plain network has as many.
     **{
         (f"cifar_{kind}20", "paper"): (269_722, 1_376, 40_551_040, 0)
         for kind in ("resnet", "plain")
@@ -244,7 +261,7 @@ REFERENCE = {
 }
 
 OTHER_DEPTHS = {
-    # Members of the families that are a call away: cifar.wide(depth, k), cifar.resnet(depth), cifar.preact(depth).
+    # Networks that are not in the registry, such as cifar.wide_variants(40, 1)["paper"]().
     ("wide", 40, 1): (563_930, 2_720, 83_280_512),
     ("wide", 40, 2): (2_243_546, 5_408, 327_599_360),
     ("wide", 40, 8): (35_748_314, 21_536, 5_172_024_320),
@@ -256,11 +273,12 @@ OTHER_DEPTHS = {
     ("wide", 28, 2): (1_467_610, 3_616, 214_353_152),
     ("wide", 16, 1): (175_066, 928, 26_657_408),
     ("resnet", 1202): (19_421_274, 89_632, 2_829_238_912),
-    ("preact_bottlenecks", 1001): (10_327_706, 149_216, 1_487_849_984),
+    ("preact_bottleneck", 1001): (10_327_706, 149_216, 1_487_849_984),
 }
 
 BY_CLASSES = {
-    # (name, variant, classes): with the classes of the released files, no auxiliary heads; then with them.
+    # (name, variant, classes): with the classes of the released files, no auxiliary heads; then
+    # with them.
     ("inception_v3", "tf_slim", 1001): ((23_819_401, 5_713_218_144), (27_145_970, 36_224)),
     ("inception_v4", "tf_slim", 1001): ((42_649_769, 12_253_976_160), (46_009_106, 64_960)),
     ("inception_resnet_v2", "tf_slim", 1001): ((55_814_729, 13_155_795_552), (59_182_258, 62_336)),

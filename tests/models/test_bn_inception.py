@@ -35,7 +35,8 @@ def test_bn_inception_end_points_have_the_published_shapes(variant, expected):
     }
 
 
-# Figure 5's filter columns: #1x1 | 3x3 reduce, 3x3 | double reduce, double | projection; grids of the small network.
+# Figure 5's filter columns: #1x1 | 3x3 reduce, 3x3 | double reduce, double | projection; grids of
+# the small network.
 ROWS = [
     (64, 64, 64, 64, 96, 32, 8, 1),
     (64, 64, 96, 64, 96, 64, 8, 1),
@@ -64,11 +65,11 @@ def test_bn_inception_small_equals_figure_5_at_a_quarter_of_its_width():
     depth = conv(1, depth, 16, 16)
     depth = conv(3, depth, 48, 16)
     for row in ROWS:
-        one, reduce, three, double_reduce, double, projection = (
+        conv_1x1, reduce, three, double_reduce, double, projection = (
             8 * round(filters / 32) for filters in row[:6]
         )
         grid, stride = row[6:]
-        branches = [conv(1, depth, one, grid)] if one else []
+        branches = [conv(1, depth, conv_1x1, grid)] if conv_1x1 else []
         branches.append(conv(3, conv(1, depth, reduce, grid), three, grid // stride))
         branches.append(
             conv(

@@ -1,6 +1,7 @@
-"""Where the sources disagree: the rows D1 to D49 of docs/which_inception.md, each with a test of what switching it changes.
+"""The rows D1 to D49 of docs/which_inception.md, in which the sources disagree.
 
-A row that nobody handles fails, and so does one that the page leaves out.
+Each row has a test of the effect of switching it. A row without a test fails, and so does a row
+that the page lacks.
 """
 
 import re
@@ -35,7 +36,7 @@ ROWS = {}
 PAGE = (ROOT / "docs" / "which_inception.md").read_text()
 
 QUOTED = {
-    # Rows about what is printed, not about a network: the page says which figure to quote.
+    # Rows about printed numbers instead of a network: the page names the figure to quote.
     10: "top-5 of ILSVRC 2014",
     26: "ensemble of Inception-v3",
     34: "caption of figure 18",
@@ -55,8 +56,8 @@ def row(number):
     return keep
 
 
-def at(name, variant, path):
-    """The measured row of one layer."""
+def measure_layer(name, variant, path):
+    """Returns the measured row of one layer."""
     return next(row for row in measure(get_architecture(name, variant)).rows if row.path == path)
 
 
@@ -83,7 +84,8 @@ def activations(table, end_point, images):
 @row(1)
 def a_full_or_a_separable_first_convolution():
     full, separable = (
-        at("googlenet", variant, "Conv2d_1a_7x7/conv_7x7") for variant in ("paper", "separable")
+        measure_layer("googlenet", variant, "Conv2d_1a_7x7/conv_7x7")
+        for variant in ("paper", "separable")
     )
     assert (full.parameters - 64, full.multiply_adds) == (9_408, 118_013_952)
     assert (separable.parameters - 64, separable.multiply_adds) == (2_712, 34_019_328)
@@ -240,7 +242,10 @@ def the_stem_of_bn_inception():
     assert {
         variant: (stem.depth_multiplier, stem.norm, stem.bias) for variant, stem in stems.items()
     } == expected
-    assert at("bn_inception", "tf_slim", "Conv2d_1a_7x7/conv_7x7").parameters == 1_176 + 1_536 + 64
+    assert (
+        measure_layer("bn_inception", "tf_slim", "Conv2d_1a_7x7/conv_7x7").parameters
+        == 1_176 + 1_536 + 64
+    )
 
 
 @row(14)
@@ -529,7 +534,7 @@ def the_background_class():
 
 @row(45)
 def what_kernels_begin_with():
-    """Each law is tested in tests/nn/test_init.py."""
+    """tests/nn/test_init.py tests each distribution."""
     assert (
         len(
             {
@@ -593,7 +598,7 @@ def test_each_row_of_the_divergence_table_passes_its_check_or_is_marked_printed(
         f"docs/which_inception.md has no row D{number}"
     )
     assert (number in ROWS) != (number in QUOTED), (
-        f"D{number} is tested, or it is about what is printed: one of the two"
+        f"D{number} needs either a test or an entry in QUOTED"
     )
     if number in ROWS:
         ROWS[number]()

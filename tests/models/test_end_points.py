@@ -1,4 +1,7 @@
-"""The end points that TF-Slim's graphs have at their own input size: name -> shape, without axes of size 1."""
+"""The end points of TF-Slim's graphs at their own input size.
+
+Name -> shape, without axes of size 1.
+"""
 
 import pytest
 
@@ -133,7 +136,7 @@ def test_resnet_v2_has_tf_slims_shapes_at_299_pixels():
 
 
 def test_every_part_of_a_resnet_v1_unit_has_tf_slims_shape():
-    """`block1/unit_1/bottleneck_v1/{conv1,conv2,conv3,shortcut}`, by our names."""
+    """TF-Slim names them `block1/unit_1/bottleneck_v1/{conv1,conv2,conv3,shortcut}`."""
     shapes = {
         row.path: row.output.shape for row in measure(get_architecture("resnet50", "tf_slim")).rows
     }
@@ -144,7 +147,7 @@ def test_every_part_of_a_resnet_v1_unit_has_tf_slims_shape():
 
 
 def test_facenet_has_its_published_shape_and_cost_at_160_pixels():
-    """davidsandberg/facenet at 160 px."""
+    """The reference is davidsandberg/facenet at 160 px."""
     measured = measure(
         get_architecture("inception_resnet_v1", "facenet"), image_size=160, num_classes=0
     )

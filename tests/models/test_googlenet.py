@@ -6,7 +6,8 @@ from inception_jax.spec.measure import measure
 # #1x1, #3x3, #5x5 of table 1 and the grid of each module
 WIDTHS = [
     (64, 128, 32, 28), (128, 192, 96, 28),
-    (192, 208, 48, 14), (160, 224, 64, 14), (128, 256, 64, 14), (112, 288, 64, 14), (256, 320, 128, 14),
+    (192, 208, 48, 14), (160, 224, 64, 14), (128, 256, 64, 14), (112, 288, 64, 14),
+    (256, 320, 128, 14),
     (256, 320, 128, 7), (384, 384, 128, 7),
 ]  # fmt: skip
 
@@ -19,14 +20,14 @@ def test_each_module_of_naive_googlenet_adds_its_filters_to_its_input_channels()
         192,
     )
     at_aux = []
-    for one, three, five, grid in WIDTHS:
-        kernels = depth * (one + 9 * three + 25 * five)
+    for conv_1x1, conv_3x3, conv_5x5, grid in WIDTHS:
+        kernels = depth * (conv_1x1 + 9 * conv_3x3 + 25 * conv_5x5)
         weights, biases, multiply_adds = (
             weights + kernels,
-            biases + one + three + five,
+            biases + conv_1x1 + conv_3x3 + conv_5x5,
             multiply_adds + kernels * grid * grid,
         )
-        depth += one + three + five
+        depth += conv_1x1 + conv_3x3 + conv_5x5
         at_aux.append(depth)
     measured = measure(get_architecture("googlenet", "naive"))
     assert measured.end_points["Mixed_5c"].shape == (7, 7, depth)
@@ -38,7 +39,8 @@ def test_each_module_of_naive_googlenet_adds_its_filters_to_its_input_channels()
     )
 
 
-# Table 1's own columns, in units of 1024 weights and of a million multiply-adds, where they follow from its filters.
+# Table 1's own columns, in units of 1024 weights and of a million multiply-adds, for the rows whose
+# columns agree with their filters.
 PRINTED = {
     "Mixed_3b": (159, 128),
     "Mixed_3c": (380, 304),

@@ -1,4 +1,7 @@
-"""Every registered network against its reference row: a model without a row fails, and a row without a model."""
+"""The counts of every registered network against its reference row.
+
+A model without a row fails, and so does a row without a model.
+"""
 
 import gzip
 from difflib import unified_diff
@@ -26,11 +29,12 @@ from tests.tiers import sweep
 
 ENTRIES = [(name, variant) for name, variants in REGISTRY.items() for variant in variants]
 TRACED = [
-    ("googlenet", "caffe"), ("bn_inception", "tf_slim"), ("bn_inception_small", "paper"), ("inception_v2_rethinking", "paper"),
-    ("inception_v3", "tf_slim"), ("inception_v4", "timm"), ("inception_resnet_v1", "facenet_pytorch"), ("resnet50", "torchvision"),
+    ("googlenet", "caffe"), ("bn_inception", "tf_slim"), ("bn_inception_small", "paper"),
+    ("inception_v2_rethinking", "paper"), ("inception_v3", "tf_slim"), ("inception_v4", "timm"),
+    ("inception_resnet_v1", "facenet_pytorch"), ("resnet50", "torchvision"),
     ("preact_resnet50", "tf_slim"), ("wrn_28_10", "paper"), ("mnist_bn", "paper"),
 ]  # fmt: skip
-"""Entries whose variables the default tier traces: each kind of row, and of name."""
+"""Entries whose variables the default tier traces: every kind of row and of name."""
 
 
 def test_every_registered_model_has_a_reference_row_and_every_row_a_model():
@@ -52,7 +56,7 @@ def test_the_measured_counts_of_every_model_match_its_reference(name, variant):
 
 @cache
 def variables(name, variant):
-    """Shapes, auxiliary heads included."""
+    """Returns the shapes of the variables, auxiliary heads included."""
     table = get_architecture(name, variant)
     image = jax.ShapeDtypeStruct(
         (1, table.input_size, table.input_size, table.channels), jnp.float32
@@ -105,7 +109,7 @@ def test_the_variables_of_every_model_match_its_reference_counts(name, variant):
 @pytest.mark.parametrize("key", OTHER_DEPTHS, ids=str)
 def test_cifar_networks_of_other_depths_match_their_reference_counts(key):
     family, *numbers = key
-    measured = measure(getattr(cifar, family)(*numbers)["paper"]())
+    measured = measure(getattr(cifar, f"{family}_variants")(*numbers)["paper"]())
     assert (measured.parameters, measured.batch_stats, measured.multiply_adds) == OTHER_DEPTHS[key]
 
 
@@ -126,7 +130,7 @@ def test_the_cost_of_auxiliary_heads_matches_its_reference(key):
 
 
 def paths(entries=ENTRIES):
-    """All parameter paths of these models, auxiliary heads included, a line each."""
+    """Yields a line for each parameter path of these models, auxiliary heads included."""
     for name, variant in entries:
         for path, leaf in sorted(
             jax.tree_util.tree_flatten_with_path(variables(name, variant))[0], key=str
@@ -137,9 +141,10 @@ def paths(entries=ENTRIES):
 
 @pytest.mark.parametrize(("name", "variant"), sweep(ENTRIES, TRACED))
 def test_parameter_paths_equal_the_committed_list(name, variant):
-    """A renamed parameter breaks every checkpoint: it needs a map from the old name, and then this list may change.
+    """A renamed parameter breaks every checkpoint.
 
-    To write it: python -m tests.models.test_registry
+    The list may change only together with a map from the old name. This command writes it:
+    python -m tests.models.test_registry
     """
     lines = [
         line

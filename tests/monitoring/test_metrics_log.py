@@ -22,7 +22,7 @@ from inception_jax.monitoring.progress import (
 from inception_jax.monitoring.tensorboard import TensorBoardWriter
 
 
-def test_the_metrics_log_drops_rows_beyond_the_step_that_a_run_resumes_from(tmp_path):
+def test_the_metrics_log_drops_rows_after_the_step_that_a_run_resumes_from(tmp_path):
     log = MetricsLog(tmp_path, start=0)
     for step in (2, 4, 6):
         log.write(step, {"train/loss": 1 / step})
@@ -50,7 +50,7 @@ def test_tensorboard_events_mirror_the_metrics_log(tmp_path):
     log.write(3, {"train/loss": 0.25})
     log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
-    events = list(records(file.read_bytes()))
+    events = list(read_events(file.read_bytes()))
     assert [
         (event.step, value.tag, value.simple_value)
         for event in events
@@ -59,8 +59,8 @@ def test_tensorboard_events_mirror_the_metrics_log(tmp_path):
     assert [event.step for event in events if event.session_log.status == SessionLog.START] == [1]
 
 
-def records(data):
-    """The events of a file: length, its checksum, the event, its checksum."""
+def read_events(data):
+    """Yields the events of a file: a length and its checksum, the event and its checksum."""
     while data:
         (length,) = struct.unpack("Q", data[:8])
         yield Event.FromString(data[12 : 12 + length])
@@ -72,7 +72,8 @@ def test_the_log_of_a_non_primary_process_prints_and_writes_nothing(tmp_path, ca
     log = Observers(MetricsLog(tmp_path, start=0, is_primary=False), progress)
     log.before_step(1)
     log.after_step(1, {})
-    log.write(3, {"train/loss": 0.25, "train/epoch": 1.0, "perf/images_per_second": 9.0})
+    metrics = {"train/loss": 0.25, "train/top1": 0.5, "train/epoch": 1.0}
+    log.write(3, metrics | {"perf/images_per_second": 9.0})
     log.close()
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
@@ -126,7 +127,7 @@ def test_the_progress_bar_of_80_columns_has_ten_cells_the_speed_and_the_time_lef
     assert "left=1h02m" in line
 
 
-def test_the_progress_bar_shows_the_time_while_something_compiles(tmp_path, monkeypatch, capsys):
+def test_the_progress_bar_shows_the_time_during_compilation(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     log = ProgressBar(start=0, steps=10)
     with log.refresh_every_second():
@@ -137,6 +138,6 @@ def test_the_progress_bar_shows_the_time_while_something_compiles(tmp_path, monk
     assert "00:02" in shown
 
 
-def test_lines_to_the_reader_go_to_stderr_without_what_a_terminal_obeys(capsys):
+def test_log_lines_go_to_stderr_without_terminal_control_characters(capsys):
     log_line("class \x1b[2J")
     assert capsys.readouterr() == ("", "class \\x1b[2J\n")

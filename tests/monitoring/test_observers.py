@@ -1,4 +1,4 @@
-"""A step that takes too long shows where every thread is, also while one holds Python's lock."""
+"""A stalled step prints the stack of every thread, even while one holds the interpreter lock."""
 
 import ctypes
 import time
@@ -10,7 +10,7 @@ from inception_jax.monitoring.stall_watch import StallWatch
 
 
 def make_steps(watch, *lengths):
-    """Makes a step of each length in seconds, each a stretch of its own; the first compiles."""
+    """Makes a step of each length in seconds, each an interval of its own, after a first one."""
     for step, seconds in enumerate((0, *lengths), 1):
         watch.before_step(step)
         time.sleep(seconds)
@@ -19,27 +19,27 @@ def make_steps(watch, *lengths):
 
 
 @pytest.mark.slow
-def test_a_step_of_ten_times_the_median_shows_every_thread_while_the_lock_is_held(capfd):
-    """The step is waited for until it is told of, since a busy machine makes the others long, too."""
-    watch = StallWatch(1, least=0.1)
+def test_a_step_of_ten_times_the_median_prints_every_thread_while_the_lock_is_held(capfd):
+    """The step lasts until it is reported: on a busy machine the other steps take long too."""
+    watch = StallWatch(1, min_seconds=0.1)
     make_steps(watch, 0.02, 0.02)
     watch.before_step(4)
-    said, end = "", time.monotonic() + 120
-    while "Timeout" not in said and time.monotonic() < end:
-        ctypes.PyDLL(None).usleep(500_000)  # without giving up the lock
-        said += capfd.readouterr().err
+    stderr, end = "", time.monotonic() + 120
+    while "Timeout" not in stderr and time.monotonic() < end:
+        ctypes.PyDLL(None).usleep(500_000)  # without releasing the lock
+        stderr += capfd.readouterr().err
     time.sleep(0.5)
-    said += capfd.readouterr().err
+    stderr += capfd.readouterr().err
     watch.close()
-    assert said.count("Timeout") == 1
-    assert "in test_a_step_of_ten_times_the_median_shows" in said
+    assert stderr.count("Timeout") == 1
+    assert "in test_a_step_of_ten_times_the_median_prints" in stderr
 
 
 @pytest.mark.slow
 def test_steps_of_usual_length_print_nothing(capfd):
-    watch = StallWatch(1, least=2)
+    watch = StallWatch(1, min_seconds=2)
     make_steps(watch, 2.5, 0.02, 0.02, 0.05)
-    time.sleep(2.5)  # between stretches nothing is expected
+    time.sleep(2.5)  # no timer runs between intervals
     watch.close()
     assert capfd.readouterr().err == ""
 
@@ -47,19 +47,20 @@ def test_steps_of_usual_length_print_nothing(capfd):
 def test_observers_are_called_in_order_and_closed_once():
     calls = []
 
-    class Noted(Observer):
+    class Recorder(Observer):
         def __init__(self, name):
             self.before_step = lambda step: calls.append((name, "before", step))
             self.after_step = lambda step, sums: calls.append((name, "after", step))
             self.write = lambda step, metrics: calls.append((name, "write", metrics))
             self.close = lambda: calls.append((name, "close"))
 
-    both = Observers(Noted("a"), Noted("b"), Observer())
+    both = Observers(Recorder("a"), Recorder("b"), Observer())
     both.before_step(1)
     both.after_step(1, {})
     both.write(1, {"loss": 0.5})
     both.close()
     assert calls == [
         ("a", "before", 1), ("b", "before", 1), ("a", "after", 1), ("b", "after", 1),
-        ("a", "write", {"loss": 0.5}), ("b", "write", {"loss": 0.5}), ("a", "close"), ("b", "close"),
+        ("a", "write", {"loss": 0.5}), ("b", "write", {"loss": 0.5}),
+        ("a", "close"), ("b", "close"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a run tells of its time: a profile of some steps, and where the wall time went."""
+"""The profile of some steps of a run, and the record of its wall time."""
 
 import time
 from pathlib import Path
@@ -29,16 +29,16 @@ def test_a_run_writes_a_profile_for_tensorboard_and_its_wall_time_adds_up(tmp_pa
     assert [
         file.suffixes for file in Path(tmp_path).glob("tensorboard/plugins/profile/*/*.pb")
     ] == [[".xplane", ".pb"]]
-    said = capsys.readouterr().err
-    assert "a profile of steps 3 to 4 is in" in said
-    assert "the wall time went into: step" in said
+    stderr = capsys.readouterr().err
+    assert "a profile of steps 3 to 4 is in" in stderr
+    assert "the wall time went into: step" in stderr
     kinds = sum_seconds_by_kind(read_metrics(tmp_path))
     assert all(kinds.values()), kinds
     assert 0.8 * seconds < sum(kinds.values()) <= seconds  # the last save ends after the last row
 
 
 @pytest.mark.parametrize("wrong", ["5", "4:3", "0:3", "a:b"])
-def test_profile_steps_that_are_no_range_are_refused(wrong):
+def test_profile_steps_that_are_not_a_range_are_refused(wrong):
     config = small(profile_steps=wrong)
     assert to_json(config)["profile_steps"] == wrong
     with pytest.raises(ConfigError, match="give the first and the last step"):

@@ -19,7 +19,7 @@ from inception_jax.spec.rewrite import (
     OPTIONS,
     RULES,
     RewriteError,
-    has_place,
+    is_applicable,
     select_rewrites,
     validate_rewrites,
 )
@@ -103,7 +103,7 @@ def test_rewrites_keep_outputs_gradients_and_statistics(x64, unit, count, togeth
     tree = some_gammas_negative(variables(network))
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     plain = learned(network, tree, images)
-    rules = [rule for rule in ALL if has_place(network.architecture, rule)]
+    rules = [rule for rule in ALL if is_applicable(network.architecture, rule)]
     assert len(rules) == count
     parts = [tuple(rules[i : i + together]) for i in range(0, count, together)] if together else []
     for part in (tuple(rules), *parts):
@@ -162,7 +162,7 @@ def test_a_rewritten_network_is_initialised_to_the_same_values():
 
 
 def test_a_rewrite_that_does_not_apply_to_the_network_is_refused():
-    with pytest.raises(RewriteError, match=r"project_before_pool is for .* which resnet50 has not"):
+    with pytest.raises(RewriteError, match=r"project_before_pool is for .* which resnet50 does not have"):
         create("resnet50", rewrites=("project_before_pool",))
 
 
@@ -253,7 +253,7 @@ def test_rewrites_for_batch_norm_are_refused_for_another_norm(rule):
     network = Network(table, num_classes=10, norm=partial(GroupNorm))
     tree = network.init({"params": jax.random.key(0)}, images)
     with pytest.raises(
-        RewriteError, match=rf"{rule}: wanted is a norm .* and GroupNorm does not say so"
+        RewriteError, match=rf"{rule}: wanted is a norm .* but GroupNorm does not declare that"
     ):
         network.clone(rewrites=(rule,)).apply(tree, images)
 

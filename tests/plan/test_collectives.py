@@ -1,4 +1,4 @@
-"""What devices tell each other: counted in programs that were compiled here, and in the text of others."""
+"""Collectives: counted in programs that are compiled here, and in the text of others."""
 
 import os
 import subprocess
@@ -14,17 +14,19 @@ import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
-summed = jax.jit(lambda x: (x.sum(0), (x.astype(jnp.int32) * 2).sum()), out_shardings=whole)
-gathered = jax.jit(lambda x: x + 1, out_shardings=whole)
+split, replicated = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+summed = jax.jit(lambda x: (x.sum(0), (x.astype(jnp.int32) * 2).sum()), out_shardings=replicated)
+gathered = jax.jit(lambda x: x + 1, out_shardings=replicated)
 scatter = lambda x: jax.lax.psum_scatter(x, "data", tiled=True)
-scattered = jax.jit(jax.shard_map(scatter, mesh=mesh, in_specs=P(), out_specs=P("data"), check_vma=False))
-for function, sharding in (summed, split), (gathered, split), (scattered, whole):
-    print(function.lower(jax.ShapeDtypeStruct((64, 48), jnp.float32, sharding=sharding)).compile().as_text())
+specs = {"in_specs": P(), "out_specs": P("data")}
+scattered = jax.jit(jax.shard_map(scatter, mesh=mesh, **specs, check_vma=False))
+for function, sharding in (summed, split), (gathered, split), (scattered, replicated):
+    x = jax.ShapeDtypeStruct((64, 48), jnp.float32, sharding=sharding)
+    print(function.lower(x).compile().as_text())
     print("=====")
 """
 
-# The forms in which XLA writes them for a TPU, shortened: tuples that are numbered, layouts with brackets of their own, pairs.
+# Collectives as XLA writes them for a TPU, shortened: numbered tuples, layouts with brackets, pairs.
 TEXT = """
 HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
 %region_0.4 (a: f32[], b: f32[]) -> f32[] {
@@ -48,30 +50,36 @@ frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",_xla_megascale
 
 
 def test_collectives_are_counted_in_programs_compiled_for_eight_devices():
+    program = f"import jax; jax.config.update('jax_num_cpu_devices', 8)\n{PROGRAM}"
+    environment = {**os.environ, "XLA_FLAGS": OPTIMIZED_FLAGS}
     done = subprocess.run(
-        [sys.executable, "-c", "import jax; jax.config.update('jax_num_cpu_devices', 8)\n" + PROGRAM],
-        env={**os.environ, "XLA_FLAGS": OPTIMIZED_FLAGS}, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     summed, gathered, scattered, _ = (
         list(parse_collectives(text)) for text in done.stdout.split("=====")
     )
     sums = sum_traffic(summed, "all-reduce")
     assert sums.bytes_by_dtype == {"float32": 48 * 4, "int32": 4}
-    assert 1 <= sums.number <= 2
+    assert 1 <= sums.num_operations <= 2
     assert sum_traffic(gathered, "all-gather") == (1, {"float32": 64 * 48 * 4})
-    assert not sum_traffic(gathered, "all-reduce").number
+    assert not sum_traffic(gathered, "all-reduce").num_operations
     assert sum_traffic(scattered, "reduce-scatter") == (1, {"float32": 64 * 48 * 4})
 
 
 def test_collectives_are_counted_in_the_text_of_a_tpu_program():
-    found = list(parse_collectives(TEXT))
-    assert sum_traffic(found, "all-reduce") == (
+    collectives = list(parse_collectives(TEXT))
+    assert sum_traffic(collectives, "all-reduce") == (
         2,
         {"bfloat16": 200, "float32": (288 + 4 + 1000) * 4},
     )
-    assert sum_traffic(found, "all-gather") == (1, {"float32": 128 * 4})
-    assert sum_traffic(found, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
-    assert sum_traffic(found, "send") == (1, {"float32": 128 * 4})
+    assert sum_traffic(collectives, "all-gather") == (1, {"float32": 128 * 4})
+    assert sum_traffic(collectives, "reduce-scatter") == (1, {"bfloat16": 4 * 16 * 2})
+    assert sum_traffic(collectives, "send") == (1, {"float32": 128 * 4})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,10 @@ def test_collectives_are_counted_in_the_text_of_a_tpu_program():
     ],
 )
 def test_replica_groups_of_a_reduce_scatter_are_read_as_lists_and_as_mesh_axes(groups, devices):
-    line = f"  %a = f32[16]{{0}} reduce-scatter(%b), channel_id=1, replica_groups={groups}, use_global_device_ids=true, dimensions={{0}}"
+    line = (
+        f"  %a = f32[16]{{0}} reduce-scatter(%b), channel_id=1, replica_groups={groups}, "
+        "use_global_device_ids=true, dimensions={0}"
+    )
     assert sum_traffic(parse_collectives(line), "reduce-scatter") == (
         1,
         {"float32": 16 * devices * 4},
@@ -104,16 +115,16 @@ def test_replica_groups_of_a_reduce_scatter_are_read_as_lists_and_as_mesh_axes(g
     ],
 )
 def test_collective_bytes_follow_the_width_of_the_dtype(shape, dtype, count):
-    assert sum_traffic(
-        parse_collectives(f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"), "all-reduce"
-    ).bytes_by_dtype == {dtype: count}
+    line = f"  ROOT %a = {shape}{{0}} all-reduce(%b), to_apply=%c"
+    traffic = sum_traffic(parse_collectives(line), "all-reduce")
+    assert traffic.bytes_by_dtype == {dtype: count}
 
 
-def reduce_scatter(groups, devices=8):
-    header = f"HloModule jit_step, is_scheduled=true, replica_count=1, num_partitions={devices}\n"
+def format_reduce_scatter(groups, devices=8):
     return (
-        header
-        + f"  %reduce-scatter.4 = f32[16]{{0}} reduce-scatter(%s), channel_id=4, {groups}, dimensions={{0}}\n"
+        f"HloModule jit_step, is_scheduled=true, replica_count=1, num_partitions={devices}\n"
+        f"  %reduce-scatter.4 = f32[16]{{0}} reduce-scatter(%s), channel_id=4, {groups}, "
+        "dimensions={0}\n"
     )
 
 
@@ -130,8 +141,8 @@ def reduce_scatter(groups, devices=8):
     ],
 )
 def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups, participants):
-    (found,) = parse_collectives(reduce_scatter(groups))
-    assert found.bytes_by_dtype == {"float32": participants * 64}
+    (collective,) = parse_collectives(format_reduce_scatter(groups))
+    assert collective.bytes_by_dtype == {"float32": participants * 64}
 
 
 @pytest.mark.parametrize(
@@ -145,4 +156,4 @@ def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups
 )
 def test_groups_of_an_unknown_form_are_an_error(groups):
     with pytest.raises(ValueError, match="devices are grouped in a form that is not known here"):
-        list(parse_collectives(reduce_scatter(groups)))
+        list(parse_collectives(format_reduce_scatter(groups)))

@@ -1,4 +1,4 @@
-"""The largest batch that fits, found in few attempts."""
+"""The largest batch that fits is found in few attempts."""
 
 import pytest
 
@@ -7,60 +7,61 @@ from inception_jax.plan.largest_batch import find_largest_batch, list_batch_cand
 GIB = 2**30
 
 
-def machine(memory, limit=16 * GIB, told=True):
-    """What stands for a compiler: the memory that so many images take, and the attempts that were made."""
-    made = []
+def make_compiler(memory, limit=16 * GIB, reports_memory=True):
+    """Returns a fake compiler whose programs take `memory(images)`, and the list of its calls."""
+    attempts = []
 
     def attempt(images):
-        made.append(images)
+        attempts.append(images)
         return {
-            "images": images, "fits": memory(images) <= limit,
-            "memory_bytes": memory(images) if told else None, "memory_limit_bytes": limit,
-        }  # fmt: skip
+            "images": images,
+            "fits": memory(images) <= limit,
+            "memory_bytes": memory(images) if reports_memory else None,
+            "memory_limit_bytes": limit,
+        }
 
-    return attempt, made
+    return attempt, attempts
 
 
-def straight(images):
+def linear(images):
     return GIB // 2 + images * 60_000_000
 
 
-def saving(images):
-    """Above 12 GiB the compiler computes twice what it would otherwise keep."""
-    return (
-        straight(images)
-        if straight(images) < 12 * GIB
-        else 12 * GIB + (straight(images) - 12 * GIB) // 3
-    )
+def recomputing(images):
+    """Models a compiler that recomputes values above 12 GiB instead of keeping them."""
+    return min(linear(images), 12 * GIB + max(linear(images) - 12 * GIB, 0) // 3)
 
 
-@pytest.mark.parametrize("memory", [straight, saving])
+@pytest.mark.parametrize("memory", [linear, recomputing])
 @pytest.mark.parametrize("start", [1, 100, 4000])
 @pytest.mark.parametrize("group", [0, 1, 32, 48, 128])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reports_memory", [True, False])
 def test_the_batch_search_finds_the_largest_batch_that_fits_in_few_attempts(
-    memory, start, group, told
+    memory, start, group, reports_memory
 ):
     sizes = list_batch_candidates(group, 256, 4096)
-    attempt, made = machine(memory, told=told)
-    found = find_largest_batch(sizes, attempt, start=start, fixed=GIB // 2)
-    assert found["images"] == max(n for n in sizes if memory(n) <= 16 * GIB)
-    assert len(set(made)) == len(made) <= (5 if told and memory is straight else 14)
+    attempt, attempts = make_compiler(memory, reports_memory=reports_memory)
+    best = find_largest_batch(sizes, attempt, start=start, fixed_bytes=GIB // 2)
+    assert best["images"] == max(n for n in sizes if memory(n) <= 16 * GIB)
+    max_attempts = 5 if reports_memory and memory is linear else 14
+    assert len(set(attempts)) == len(attempts) <= max_attempts
 
 
 def test_the_batch_search_returns_the_smallest_candidate_if_nothing_fits():
-    attempt, _ = machine(lambda images: 99 * GIB)
-    assert find_largest_batch(list_batch_candidates(32, 256, 4096), attempt, start=64, fixed=GIB) == {
-        "images": 1, "fits": False, "memory_bytes": 99 * GIB, "memory_limit_bytes": 16 * GIB,
-    }  # fmt: skip
+    attempt, _ = make_compiler(lambda images: 99 * GIB)
+    sizes = list_batch_candidates(32, 256, 4096)
+    assert find_largest_batch(sizes, attempt, start=64, fixed_bytes=GIB) == {
+        "images": 1,
+        "fits": False,
+        "memory_bytes": 99 * GIB,
+        "memory_limit_bytes": 16 * GIB,
+    }
 
 
 def test_the_batch_search_returns_the_largest_candidate_if_all_fit():
-    attempt, _ = machine(lambda images: GIB)
-    assert (
-        find_largest_batch(list_batch_candidates(0, 1, 64), attempt, start=8, fixed=GIB)["images"]
-        == 64
-    )
+    attempt, _ = make_compiler(lambda images: GIB)
+    sizes = list_batch_candidates(0, 1, 64)
+    assert find_largest_batch(sizes, attempt, start=8, fixed_bytes=GIB)["images"] == 64
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,6 @@ def test_the_batch_search_returns_the_largest_candidate_if_all_fit():
     ],
 )
 def test_batch_candidates_consist_of_whole_norm_groups(group, devices, expected):
-    found = list_batch_candidates(group, devices, 40)
-    assert found == expected
-    assert all(not group or (n * devices) % group == 0 for n in found)
+    sizes = list_batch_candidates(group, devices, 40)
+    assert sizes == expected
+    assert all(not group or (n * devices) % group == 0 for n in sizes)

@@ -1,4 +1,4 @@
-"""A convolution and a pool, by hand."""
+"""The costs of a convolution, a pool and a linear layer, compared with counts by hand."""
 
 import pytest
 
@@ -16,17 +16,17 @@ TABLE = Architecture(
 )
 
 
-@pytest.mark.parametrize(("train", "times"), [(False, 1), (True, 3)])
-def test_operations_bytes_and_bounds_of_layers_match_counts_by_hand(train, times):
+@pytest.mark.parametrize(("train", "passes"), [(False, 1), (True, 3)])
+def test_operations_bytes_and_bounds_of_layers_match_counts_by_hand(train, passes):
     stem, pool, logits = compute_layer_costs(
         measure(TABLE), images=5, itemsize=2, train=train, rates=DeviceRates(1e6, 1e6, "a test")
     )
     assert stem.path == "Stem/conv_3x3"
-    assert stem.flops == times * 5 * 2 * (4 * 4 * 9 * 3 * 16)
-    assert stem.bytes == times * 2 * (5 * (8 * 8 * 3 + 4 * 4 * 16) + 9 * 3 * 16 + 2 * 16)
+    assert stem.flops == passes * 5 * 2 * (4 * 4 * 9 * 3 * 16)
+    assert stem.bytes == passes * 2 * (5 * (8 * 8 * 3 + 4 * 4 * 16) + 9 * 3 * 16 + 2 * 16)
     assert (stem.bound, stem.seconds) == ("compute", stem.flops / 1e6)
-    assert (pool.flops, pool.bytes, pool.bound) == (0, times * 2 * 5 * (4 * 4 * 16 + 16), "memory")
-    assert logits.flops == times * 5 * 2 * 16 * 10
+    assert (pool.flops, pool.bytes, pool.bound) == (0, passes * 2 * 5 * (4 * 4 * 16 + 16), "memory")
+    assert logits.flops == passes * 5 * 2 * 16 * 10
     (stem, *_) = compute_layer_costs(
         measure(TABLE), images=5, itemsize=2, train=train, rates=DeviceRates(1e9, 1e3, "a test")
     )

@@ -1,4 +1,4 @@
-"""What shares statistics, and where it lies."""
+"""Norm groups: their number, and the devices that each spans."""
 
 from dataclasses import replace
 
@@ -29,11 +29,9 @@ from tests.networks import small
 def test_plan_counts_norm_groups_and_the_devices_that_each_spans(
     examples, devices, number, spanned
 ):
-    found = compute_norm_groups(
-        Run(replace(small(), norm=Norm(examples_per_group=examples)), all_devices_placement()),
-        devices,
-    )
-    assert found == (examples or 32, number, spanned, 8)
+    config = replace(small(), norm=Norm(examples_per_group=examples))
+    groups = compute_norm_groups(Run(config, all_devices_placement()), devices)
+    assert groups == (examples or 32, number, spanned, 8)
 
 
 @pytest.mark.parametrize(
@@ -46,40 +44,21 @@ def test_plan_counts_the_devices_of_norm_groups_that_cross_device_borders(exampl
         sum(bool(own & set(range(first, first + examples))) for own in rows)
         for first in range(0, batch, examples)
     ]
-    found = compute_norm_groups(
-        Run(
-            replace(small(), norm=Norm(examples_per_group=examples), batch_size=batch),
-            all_devices_placement(),
-        ),
-        devices,
-    )
-    assert found.devices == max(touched)
+    config = replace(small(), norm=Norm(examples_per_group=examples), batch_size=batch)
+    groups = compute_norm_groups(Run(config, all_devices_placement()), devices)
+    assert groups.devices_per_group == max(touched)
 
 
 def test_norm_groups_that_hold_a_single_value_are_refused():
-    config = load_recipe("inception_v3").config
-    with pytest.raises(
-        ConfigError,
-        match=r"examples_per_group 1 .* too small: AuxLogits.* the variance of one value",
-    ):
-        compute_norm_groups(
-            with_placeholder_data(
-                Run(
-                    replace(config, norm=replace(config.norm, examples_per_group=1)),
-                    all_devices_placement(),
-                )
-            ),
-            4,
-        )
-    without = replace(
-        config,
-        norm=replace(config.norm, examples_per_group=1),
-        model=replace(config.model, aux=False),
-    )
-    assert (
-        compute_norm_groups(with_placeholder_data(Run(without, all_devices_placement())), 4).number
-        == config.batch_size
-    )
+    recipe = load_recipe("inception_v3").config
+    config = replace(recipe, norm=replace(recipe.norm, examples_per_group=1))
+    run = with_placeholder_data(Run(config, all_devices_placement()))
+    message = r"examples_per_group 1 .* too small: AuxLogits.* the variance of one value"
+    with pytest.raises(ConfigError, match=message):
+        compute_norm_groups(run, 4)
+    without_aux = replace(config, model=replace(config.model, aux=False))
+    run = with_placeholder_data(Run(without_aux, all_devices_placement()))
+    assert compute_norm_groups(run, 4).num_groups == config.batch_size
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def test_the_comparison_of_runs_pairs_them_by_seed():
         line("bn_x5", [0.1] * 12, 2),
     ]
     baseline, quick = compare_curves([*slow, *fast])
-    assert baseline.ratio == [1.0, 1.0]
+    assert baseline.speed_up == [1.0, 1.0]
     assert quick.steps == [50, 50, float("inf")]
-    assert quick.ratio[:2] == [baseline.steps[0] / 50, baseline.steps[1] / 50]
-    assert quick.ratio[2] == 0
+    assert quick.speed_up[:2] == [baseline.steps[0] / 50, baseline.steps[1] / 50]
+    assert quick.speed_up[2] == 0
     assert format_range(quick.steps, "{:.0f}") == "50 (50 to never)"
     head, rows = make_table_cells([baseline, quick], {row["key"]: row for row in read_published()})
     assert head[-3:] == ("published: steps to 72.2 %", "times fewer", "maximum")

@@ -1,6 +1,6 @@
-"""Six blocks that other networks of the family need, to show that the vocabulary holds them.
+"""Six blocks that other networks of the family need, written in the vocabulary.
 
-Each is an architecture on 8x8 images with what it must measure, worked out by hand: output shape before the classifier,
+Each is an architecture on 8x8 images with its counts by hand: output shape before the classifier,
 parameters, statistics, multiply-adds (classifier of 10 included).
 """
 
@@ -31,7 +31,7 @@ def probe(name, unit=None, **rows):
 BARE = Unit(norm=False, bias=True)
 
 LRN = probe("lrn", BARE, Conv=same(16, 3), LRN=LocalResponse())
-# One BN-ReLU feeds the branch and the projection; the second unit's shortcut is the identity.
+# The branch and the projection read the same BN-ReLU; the second unit's shortcut is the identity.
 PREACTIVATION = probe(
     "preactivation",
     Stem=same(16, 3, norm=False, activation="linear"),
@@ -65,17 +65,21 @@ SEPARABLE = probe(
     Explicit=conv(8, 3, 2, (1, 1)),
 )
 
-HEAD_OF = lambda channels: channels * 10 + 10  # noqa: E731
+
+def count_head(channels):
+    return channels * 10 + 10
+
+
 EXPECTED = {
     # name: (shape before the head, parameters, statistics, multiply-adds)
-    LRN: ((8, 8, 16), 27 * 16 + 16 + HEAD_OF(16), 0, 64 * 27 * 16 + 160),
+    LRN: ((8, 8, 16), 27 * 16 + 16 + count_head(16), 0, 64 * 27 * 16 + 160),
     PREACTIVATION: (
         (4, 4, 32),
         27 * 16
         + (32 + 16 * 8 + 16 + 9 * 64 + 16 + 8 * 32 + 16 * 32)
         + (64 + 32 * 8 + 16 + 9 * 64 + 16 + 8 * 32)
         + 64
-        + HEAD_OF(32),
+        + count_head(32),
         2 * ((16 + 8 + 8) + (32 + 8 + 8) + 32),
         64 * 27 * 16
         + 64 * 128
@@ -89,20 +93,20 @@ EXPECTED = {
     ),
     OPTION_A: (
         (4, 4, 32),
-        27 * 16 + 32 + 9 * 16 * 32 + 64 + 9 * 32 * 32 + 64 + HEAD_OF(32),
+        27 * 16 + 32 + 9 * 16 * 32 + 64 + 9 * 32 * 32 + 64 + count_head(32),
         2 * (16 + 32 + 32),
         64 * 27 * 16 + 16 * 9 * 16 * 32 + 16 * 9 * 32 * 32 + 320,
     ),
     CEIL: (
         (2, 2, 8),
-        27 * 8 + 8 + HEAD_OF(8),
+        27 * 8 + 8 + count_head(8),
         0,
         64 * 27 * 8 + 80,
     ),  # 8 -> ceil(5/2)+1 = 4 -> ceil(1/2)+1 = 2
-    ZERO_PADDED: ((4, 4, 8), 27 * 8 + 8 + HEAD_OF(8), 0, 64 * 27 * 8 + 80),
+    ZERO_PADDED: ((4, 4, 8), 27 * 8 + 8 + count_head(8), 0, 64 * 27 * 8 + 80),
     SEPARABLE: (
         (2, 2, 8),
-        49 * 24 + 24 * 16 + 16 + 9 * 16 * 8 + 16 + HEAD_OF(8),
+        49 * 24 + 24 * 16 + 16 + 9 * 16 * 8 + 16 + count_head(8),
         16,
         16 * (49 * 24 + 24 * 16) + 4 * 9 * 16 * 8 + 80,
     ),

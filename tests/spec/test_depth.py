@@ -1,4 +1,4 @@
-"""The numbers in the ResNets' names are their depths."""
+"""The depths of the networks, which the names of the ResNets contain."""
 
 import pytest
 

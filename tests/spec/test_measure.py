@@ -30,14 +30,14 @@ def test_measured_counts_of_probe_networks_match_counts_by_hand(architecture):
     body = [place for name, place in measured.end_points.items() if name not in ("Pool", "Logits")][
         -1
     ]
-    found = (body.shape, measured.parameters, measured.batch_stats, measured.multiply_adds)
-    assert found == EXPECTED[architecture]
+    counts = (body.shape, measured.parameters, measured.batch_stats, measured.multiply_adds)
+    assert counts == EXPECTED[architecture]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", ["tensorflow", "symmetric"])
 def test_the_receptive_field_is_where_the_input_gradient_is_non_zero(padding):
-    """All weights positive and no ReLU dead: the gradient of one output is non-zero on exactly what it sees."""
+    """All weights are positive and no ReLU is dead, so no gradient inside the field is zero."""
     rows = table(
         A=same(4, 3, 2),
         B=concat((same(4, 1), same(4, (1, 7))), (avg(3), same(4, 1)), same(4, 3)),
@@ -51,18 +51,18 @@ def test_the_receptive_field_is_where_the_input_gradient_is_non_zero(padding):
     variables = jax.tree.map(jnp.abs, invented.variables(network))
     middle = measure(architecture).end_points["C"]
 
-    def one(images):
+    def sum_of_one_position(images):
         return (
             network.apply(variables, images, end_points=("C",), stop=True)
             .end_points["C"][0, 8, 8]
             .sum()
         )
 
-    touched = np.asarray(jax.grad(one)(images)[0].sum(-1) != 0)
-    for axis, sight in enumerate((middle.rows, middle.columns)):
+    touched = np.asarray(jax.grad(sum_of_one_position)(images)[0].sum(-1) != 0)
+    for axis, field in enumerate((middle.rows, middle.columns)):
         seen = np.flatnonzero(touched.any(1 - axis))
-        assert (seen[0], seen[-1]) == (sight.first + 8 * sight.jump, sight.last + 8 * sight.jump)
-        assert len(seen) == sight.size
+        assert (seen[0], seen[-1]) == (field.first + 8 * field.jump, field.last + 8 * field.jump)
+        assert len(seen) == field.size
 
 
 def test_measure_names_the_place_of_an_impossible_concatenation():
@@ -93,21 +93,21 @@ def test_measure_names_the_place_of_a_convolution_after_the_global_pool():
 
 
 def test_measure_uses_the_given_counts_of_an_open_layer_or_leaves_them_unknown():
-    def told(shape, *, factor):
+    def multiply_channels(shape, *, factor):
         return (*shape[:2], shape[2] * factor)
 
-    open_word = layer(
+    with_counts = layer(
         "mine:Repeat",
-        output_shape=told,
+        output_shape=multiply_channels,
         parameters=lambda shape, factor: 7,
         multiply_adds=lambda shape, factor: 5,
         factor=2,
     )
-    silent = layer("mine:Repeat", output_shape=told, factor=2)
-    assert measure(probe("open", A=open_word), num_classes=0).parameters == 7
-    assert measure(probe("open", A=open_word), num_classes=0).multiply_adds == 5
-    assert measure(probe("open", A=open_word)).end_points["A"].shape == (8, 8, 6)
-    assert measure(probe("open", A=silent)).parameters is None
+    without_counts = layer("mine:Repeat", output_shape=multiply_channels, factor=2)
+    assert measure(probe("open", A=with_counts), num_classes=0).parameters == 7
+    assert measure(probe("open", A=with_counts), num_classes=0).multiply_adds == 5
+    assert measure(probe("open", A=with_counts)).end_points["A"].shape == (8, 8, 6)
+    assert measure(probe("open", A=without_counts)).parameters is None
     with pytest.raises(ValueError, match="output_shape"):
         measure(probe("open", A=layer("mine:Repeat")))
 

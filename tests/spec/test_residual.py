@@ -1,4 +1,4 @@
-"""Residual branches that begin at zero."""
+"""Residual branches that are zero at initialisation."""
 
 import jax
 import jax.numpy as jnp

@@ -6,7 +6,7 @@ from inception_jax.spec.rewrite import (
     BEST_REWRITES,
     RULES,
     RewriteError,
-    pool_after_kernel,
+    move_pool_after_kernel,
     rewrite,
     select_rewrites,
     validate_rewrites,
@@ -28,40 +28,42 @@ from inception_jax.spec.vocabulary import (
 )
 
 
-def of(*branches, **unit):
+def make_architecture(*branches):
     return Architecture("mine", "paper", table(Mixed=concat(*branches)), "a test")
 
 
-def branches(found):
-    ((_, mixed),) = found.layers
+def get_concat(architecture):
+    ((_, mixed),) = architecture.layers
     return mixed
 
 
 def test_the_projection_rewrite_moves_an_average_pool_behind_the_projection():
-    found = branches(
-        rewrite(of(same(4, 1), (avg(3), same(8, 1), same(8, 3))), ["project_before_pool"])
+    concatenation = get_concat(
+        rewrite(
+            make_architecture(same(4, 1), (avg(3), same(8, 1), same(8, 3))), ["project_before_pool"]
+        )
     )
-    first, *rest = flatten(found.branches[1])
+    first, *rest = flatten(concatenation.branches[1])
     assert (first.pool, first.filters, rest) == (avg(3), 8, [same(8, 3)])
-    assert found.branches[0] == same(4, 1)
+    assert concatenation.branches[0] == same(4, 1)
 
 
 @pytest.mark.parametrize(
     "branch",
     [
         (max_(3), same(8, 1)),  # a maximum of sums is not the sum of maxima
-        (avg(3), NormAct(), same(8, 1)),  # a norm, or an activation alone, stands between
+        (avg(3), NormAct(), same(8, 1)),  # a norm, or only an activation, is between them
         (avg(3), NormAct(activation="relu"), same(8, 1)),
         (avg(3), same(8, 3)),
         (avg(3), same(8, 1, 2)),
         (avg(3), conv(8, 1, padding=(1, 1))),
         (avg(3), same(8, 1, depth_multiplier=2)),
-        (avg(3, 2), same(8, 1)),  # it would hold, and be dearer
+        (avg(3, 2), same(8, 1)),  # exact, but more expensive
         global_avg(),
     ],
 )
 def test_the_projection_rewrite_leaves_other_branches_unchanged_and_is_refused_for_them(branch):
-    plain = of(same(8, 3), branch)
+    plain = make_architecture(same(8, 3), branch)
     assert rewrite(plain, ["project_before_pool"]) == plain
     with pytest.raises(
         RewriteError, match="project_before_pool is for a branch with an average pool"
@@ -77,18 +79,18 @@ def test_the_projection_rewrite_leaves_other_branches_unchanged_and_is_refused_f
         (
             avg(3),
             NormAct(),
-            r"is a 1x1 convolution of stride 1, and this is Norm\(activation=None\)",
+            r"is a 1x1 convolution of stride 1, and this is NormAct\(activation=None\)",
         ),
         (avg(3), same(8, 3), "is a 1x1 convolution of stride 1, and this is Conv"),
     ],
 )
 def test_a_pool_and_a_layer_that_do_not_commute_are_refused_with_the_reason(pool, word, message):
     with pytest.raises(RewriteError, match=message):
-        pool_after_kernel(pool, word)
+        move_pool_after_kernel(pool, word)
 
 
 def test_sibling_convolutions_are_the_branches_that_begin_with_a_plain_1x1():
-    plain = of(
+    plain = make_architecture(
         same(4, 1),
         (same(4, 1), same(4, 3)),
         same(4, 3),
@@ -96,29 +98,29 @@ def test_sibling_convolutions_are_the_branches_that_begin_with_a_plain_1x1():
         same(4, 1, 2),
         valid(4, 1),
     )
-    assert branches(rewrite(plain, ["merge_sibling_convs"])).siblings == (0, 1, 5)
-    assert branches(rewrite(plain, ["merge_sibling_convs", "project_before_pool"])).siblings == (
+    assert get_concat(rewrite(plain, ["merge_sibling_convs"])).siblings == (0, 1, 5)
+    assert get_concat(rewrite(plain, ["merge_sibling_convs", "project_before_pool"])).siblings == (
         0,
         1,
         3,
         5,
     )
     with pytest.raises(RewriteError, match="two or more branches"):
-        validate_rewrites(of(same(4, 1), same(4, 3)), ["merge_sibling_convs"])
+        validate_rewrites(make_architecture(same(4, 1), same(4, 3)), ["merge_sibling_convs"])
 
 
 @pytest.mark.parametrize(
     ("first", "second", "unit"),
     [
-        (same(8, 3), max_(3, 2), Unit(norm=False)),  # nothing to exchange with
-        (same(8, 3), max_(3, 2), Unit(bias=True)),  # it would be added with the wrong sign
+        (same(8, 3), max_(3, 2), Unit(norm=False)),  # no norm
+        (same(8, 3), max_(3, 2), Unit(bias=True)),  # the bias would have the wrong sign
         (same(8, 3, norm=False), max_(3, 2), Unit()),
         (same(8, 3), avg(3, 2), Unit()),
         (
             same(8, 3),
             max_(3, 2, (1, 1), pad_value=0.0),
             Unit(),
-        ),  # the zeros are of what comes after the activation
+        ),  # the zeros belong after the activation
         (same(8, 3), global_avg(), Unit()),
         ((same(8, 3), NormAct()), max_(3, 2), Unit()),
         (concat(same(8, 1), same(8, 3)), max_(3, 2), Unit()),
@@ -164,17 +166,20 @@ def test_a_max_pool_moves_before_one_norm_only():
 def test_inapplicable_and_unknown_rewrites_are_refused_with_the_reason():
     with pytest.raises(
         RewriteError,
-        match="single_pass_moments is for convolutions with batch normalisation, which googlenet has not",
+        match="single_pass_moments is for convolutions with batch normalisation, "
+        "which googlenet does not have",
     ):
         validate_rewrites(get_architecture("googlenet"), ["single_pass_moments"])
     with pytest.raises(
         RewriteError,
-        match="max_pool_gradient_by_comparison is for a max pool over windows, which cifar_resnet20 has not",
+        match="max_pool_gradient_by_comparison is for a max pool over windows, "
+        "which cifar_resnet20 does not have",
     ):
         validate_rewrites(get_architecture("cifar_resnet20"), ["max_pool_gradient_by_comparison"])
     with pytest.raises(
         RewriteError,
-        match="no rewrite faster; there are project_before_pool, merge_sibling_convs, pool_before_norm",
+        match="no rewrite faster; "
+        "there are project_before_pool, merge_sibling_convs, pool_before_norm",
     ):
         validate_rewrites(get_architecture("googlenet"), ["faster"])
 
@@ -207,8 +212,8 @@ def test_rewrites_keep_parameters_statistics_and_end_points(name):
     plain = measure(get_architecture(name))
     rewritten = measure(rewrite(get_architecture(name), tuple(RULES)))
     assert (rewritten.parameters, rewritten.batch_stats) == (plain.parameters, plain.batch_stats)
-    found = measure(rewrite(get_architecture(name), tuple(RULES), keep=plain.end_points))
-    assert (found.parameters, found.batch_stats, found.end_points) == (
+    kept = measure(rewrite(get_architecture(name), tuple(RULES), keep=plain.end_points))
+    assert (kept.parameters, kept.batch_stats, kept.end_points) == (
         plain.parameters,
         plain.batch_stats,
         plain.end_points,

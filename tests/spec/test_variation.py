@@ -15,7 +15,7 @@ def words(table):
 
 
 def test_bn_baseline_without_local_response_is_bn_x5():
-    """But for the dropout, which is another of the seven changes."""
+    """The dropout rates differ, which is another of the seven changes."""
     changed, wanted = (
         measure(remove_local_response(get_architecture("bn_baseline"))),
         measure(get_architecture("bn_x5")),
@@ -53,7 +53,7 @@ def test_per_activation_norms_are_placed_in_the_requested_rows_alone():
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes["batch_stats"]):
         ranks[path[0].key].add(leaf.ndim)
     assert ranks.pop("Mixed_5c") == {3}
-    assert set(np.concatenate([list(found) for found in ranks.values()])) == {1}
+    assert set(np.concatenate([list(item) for item in ranks.values()])) == {1}
     with pytest.raises(
         ValueError, match="per_activation_in names Mixed_9z, which bn_inception_small has not"
     ):

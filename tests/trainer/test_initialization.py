@@ -1,4 +1,4 @@
-"""A run that begins from another: what fits is taken over, what does not is told."""
+"""The initialization from another run takes over what matches, and reports the rest."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, same
 from inception_jax.trainer.initialization import load_matching_arrays
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import State
-from tests.invented import variables as invented
+from tests.invented import variables as make_variables
 
 
 def network(classes, filters=4, name="A"):
@@ -23,7 +23,7 @@ def network(classes, filters=4, name="A"):
 
 
 def state(seed=1, averaged=True, **options):
-    variables = invented(network(**options), seed=seed)
+    variables = make_variables(network(**options), seed=seed)
     average = jax.tree.map(jnp.copy, dict(variables)) if averaged else {}
     zero = jnp.zeros((), jnp.int32)
     return State(
@@ -45,16 +45,14 @@ def leaves(tree):
 
 @pytest.mark.parametrize("averaged", [False, True])
 def test_a_network_with_a_new_head_takes_over_all_other_arrays(averaged):
-    donor = invented(network(10), seed=0)
+    donor = make_variables(network(10), seed=0)
     before = state(classes=3, averaged=averaged)
-    after, borrowed = load_matching_arrays(before, donor)
+    after, report = load_matching_arrays(before, donor)
     assert (
-        borrowed.new
-        == borrowed.unused
-        == ["params.Logits.linear.bias", "params.Logits.linear.kernel"]
+        report.new == report.unused == ["params.Logits.linear.bias", "params.Logits.linear.kernel"]
     )
     assert (
-        len(borrowed.loaded) == 2 + 2 * 4
+        len(report.loaded) == 2 + 2 * 4
     )  # two kernels, and gamma, beta, mean and variance of two norms
     for name, leaf in leaves(after.params).items():
         source = before.params if name.startswith("Logits") else donor["params"]
@@ -65,25 +63,27 @@ def test_a_network_with_a_new_head_takes_over_all_other_arrays(averaged):
         leaf.unsafe_buffer_pointer()
         for leaf in jax.tree.leaves((after.params, after.batch_stats, after.average))
     ]
-    assert len(set(buffers)) == len(buffers)  # the step is given all of them to write into
+    assert len(set(buffers)) == len(buffers)  # the step donates all of them
     if averaged:
         for name, leaf in leaves(after.average["params"]).items():
             np.testing.assert_array_equal(leaf, leaves(after.params)[name])
-    assert "new are params.Logits.linear.bias, params.Logits.linear.kernel" in str(borrowed)
+    assert "new are params.Logits.linear.bias, params.Logits.linear.kernel" in str(report)
 
 
 def test_a_network_of_the_same_architecture_takes_over_all_arrays():
-    donor = invented(network(10), seed=0)
-    after, borrowed = load_matching_arrays(state(classes=10), donor)
-    assert borrowed.new == borrowed.unused == []
+    donor = make_variables(network(10), seed=0)
+    after, report = load_matching_arrays(state(classes=10), donor)
+    assert report.new == report.unused == []
     for name, leaf in leaves(after.params).items():
         np.testing.assert_array_equal(leaf, leaves(donor["params"])[name])
 
 
 def test_arrays_of_another_shape_are_reported_and_a_donor_without_matches_is_refused():
-    _, borrowed = load_matching_arrays(state(classes=10, filters=8), invented(network(10), seed=0))
-    assert "params.A.conv_3x3.kernel" in borrowed.new
-    assert "params.A.conv_3x3.kernel" in borrowed.unused
+    _, report = load_matching_arrays(
+        state(classes=10, filters=8), make_variables(network(10), seed=0)
+    )
+    assert "params.A.conv_3x3.kernel" in report.new
+    assert "params.A.conv_3x3.kernel" in report.unused
     with pytest.raises(
         ConfigError, match="not one of 2 arrays has a name and a shape of this network"
     ):
@@ -98,15 +98,15 @@ def test_frozen_parameters_stay_unchanged_and_are_excluded_from_the_clipped_norm
         "A": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
         "B": {"kernel": jnp.ones((2, 2))},
     }
-    gradient = jax.tree.map(lambda x: 3 * jnp.ones_like(x), params)
+    grads = jax.tree.map(lambda x: 3 * jnp.ones_like(x), params)
     rule = make_optimizer("momentum", 0.1, momentum=0.9, clip_norm=2.0, freeze=("A",))
-    kept = rule.init(params)
+    opt_state = rule.init(params)
     for _ in range(3):
-        updates, kept = rule.update(gradient, kept, params)
+        updates, opt_state = rule.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_array_equal(params["A"]["kernel"], 1)
     np.testing.assert_array_equal(params["A"]["bias"], 1)
-    # The clipped gradient of B alone has a norm of 2: 1 in each of its four values, which momentum adds up.
+    # The clipped gradient of B has a norm of 2: 1 in each of its four values. Momentum adds up.
     np.testing.assert_allclose(params["B"]["kernel"], 1 - 0.1 * (1 + 1.9 + 2.71), rtol=1e-6)
     with pytest.raises(ConfigError, match="no parameter is called 'Z'; there are A, B"):
         make_optimizer("momentum", 0.1, freeze=("Z",)).init(params)

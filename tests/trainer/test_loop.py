@@ -1,4 +1,4 @@
-"""Where the wall time of a run goes, what is saved before it is scored, and when a run with bad steps ends."""
+"""Tests of `fit`: wall time by kind, saving before evaluation, and the limit of skipped steps."""
 
 import time
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.networks import small
 pytestmark = pytest.mark.slow
 
 
-def sleepy() -> Architecture:
+def build_sleepy() -> Architecture:
     rows = table(
         Stem=same(4, 3, 2), Rest=layer("tests.sleeping:Sleep"), Pool=global_avg(), Logits=Linear()
     )
@@ -33,9 +33,12 @@ def sleepy() -> Architecture:
 
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory):
-    """A run whose step takes 0.4 s, with a save and a score in its middle: its rows, its wall time, and when it slept."""
+    """Trains with steps of 0.4 s, one save and one evaluation in the middle.
+
+    Returns the rows of metrics, the wall time in seconds, and when each step slept.
+    """
     if "sleepy" not in REGISTRY:
-        register("sleepy", paper=sleepy)
+        register("sleepy", paper=build_sleepy)
     cadence = {"checkpoint_every_epochs": 6 * 4 / 1347, "evaluate_every_epochs": 6 * 4 / 1347}
     config = small("sleepy", batch_size=4, steps=14, log_every_steps=3, **cadence)
     config = replace(config, norm=replace(config.norm, examples_per_group=0))
@@ -54,8 +57,8 @@ def test_the_seconds_of_all_kinds_add_up_to_the_wall_clock(timed):
     } <= {*KINDS}
 
 
-def test_seconds_of_steps_are_those_that_the_steps_took(timed):
-    """By the wall clock, from where a step slept to where the next one did: that is neither waiting for storage nor for data."""
+def test_seconds_of_steps_match_the_wall_clock(timed):
+    """Compares with the time from one step's sleep to the next, without storage and data."""
     rows, _, moments = timed
     assert len(moments) == 14
     took = [
@@ -67,24 +70,23 @@ def test_seconds_of_steps_are_those_that_the_steps_took(timed):
     assert sum_seconds_by_kind(rows)["step"] == pytest.approx(13 * sum(took) / len(took), rel=0.05)
 
 
-def test_images_per_second_are_images_over_the_wall_seconds_of_their_stretch(timed):
-    """From the last step before a stretch to its last: less evaluation and saving, which are at the ends of stretches."""
+def test_images_per_second_are_images_over_the_wall_seconds_of_their_interval(timed):
+    """Compares with intervals that have no evaluation or save; these come at ends of intervals."""
     rows, _, moments = timed
     rated = [row for row in rows if "perf/images_per_second" in row]
     assert [row["step"] for row in rated] == [3, 6, 9, 12, 14]
-    pairs = [
-        (one, other) for one, other in pairwise(rated) if one["step"] not in (6, 12)
-    ]  # after those steps comes an evaluation
+    # An evaluation follows steps 6 and 12.
+    pairs = [(first, last) for first, last in pairwise(rated) if first["step"] not in (6, 12)]
     wall = sum(
-        moments[int(other["step"]) - 1] - moments[int(one["step"]) - 1] for one, other in pairs
+        moments[int(last["step"]) - 1] - moments[int(first["step"]) - 1] for first, last in pairs
     )
     rated_seconds = sum(
-        4 * (other["step"] - one["step"]) / other["perf/images_per_second"] for one, other in pairs
+        4 * (last["step"] - first["step"]) / last["perf/images_per_second"] for first, last in pairs
     )
     assert rated_seconds == pytest.approx(wall, rel=0.05)
 
 
-def test_no_second_is_booked_as_saving_where_nothing_is_saved(timed):
+def test_no_time_is_recorded_as_saving_where_nothing_is_saved(timed):
     rows, *_ = timed
     assert not [
         row["step"]
@@ -93,8 +95,8 @@ def test_no_second_is_booked_as_saving_where_nothing_is_saved(timed):
     ]
 
 
-def broken(run: Run) -> Run:
-    """The run with held-out data that cannot be read."""
+def break_test_data(run: Run) -> Run:
+    """Makes the held-out data of a run unreadable."""
 
     def unreadable(*_):
         raise DataError("test/a/01.png cannot be read")
@@ -110,7 +112,7 @@ def test_an_evaluation_that_fails_loses_no_step(due, tmp_path):
         "one", steps=8, checkpoint_every_epochs=4 * share, evaluate_every_epochs=due * share
     )
     with pytest.raises(DataError, match="cannot be read"):
-        fit(broken(Run(config, all_devices_placement())), workdir)
+        fit(break_test_data(Run(config, all_devices_placement())), workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, is_primary=False)
     assert checkpoints.steps() == [due]
     assert checkpoints.read_metadata(due).is_unscored
@@ -133,13 +135,14 @@ def test_a_run_whose_steps_are_all_skipped_ends_with_70_after_its_limit(tmp_path
         Run(replace(config, steps=20), all_devices_placement()),
         epath.Path(tmp_path / "one bad step"),
     )
-    always = lambda run, batch, keys: (
-        poison.clean(run, batch, keys)[0] * float("nan"),
-        batch.label,
-    )  # noqa: E731
-    monkeypatch.setattr(Run, "prepare_training", always)
-    with pytest.raises(
-        DivergedError,
-        match=r"step \d+ was NaN or infinite, the last of 6 such steps in a row \(max_consecutive_skipped\)",
-    ):
+
+    def poison_all(run, batch, keys):
+        return poison.clean(run, batch, keys)[0] * float("nan"), batch.label
+
+    monkeypatch.setattr(Run, "prepare_training", poison_all)
+    message = (
+        r"step \d+ was NaN or infinite, the last of 6 such steps in a row "
+        r"\(limit: max_consecutive_skipped\)"
+    )
+    with pytest.raises(DivergedError, match=message):
         fit(Run(config, all_devices_placement()), epath.Path(tmp_path / "all bad"))

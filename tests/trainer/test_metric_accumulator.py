@@ -16,60 +16,64 @@ def sums(step, broken=False):
 
 
 def test_a_non_finite_step_is_found_within_ten_steps():
-    tally = MetricAccumulator({}, stop_on_not_finite=True)
+    accumulator = MetricAccumulator({}, stop_on_not_finite=True)
     for step in range(1, 29):
-        tally.add(step, sums(step, broken=step >= 21))
+        accumulator.add(step, sums(step, broken=step >= 21))
     with pytest.raises(NotFiniteError, match="step 21"):
-        tally.add(29, sums(29, broken=True))
+        accumulator.add(29, sums(29, broken=True))
 
 
 def test_metric_totals_are_refused_if_any_accumulated_step_is_not_finite():
-    tally = MetricAccumulator({}, stop_on_not_finite=True)
+    accumulator = MetricAccumulator({}, stop_on_not_finite=True)
     for step in range(1, 4):
-        tally.add(step, sums(step, broken=step == 3))
+        accumulator.add(step, sums(step, broken=step == 3))
     with pytest.raises(NotFiniteError):
-        tally.total()
+        accumulator.compute()
 
 
 def test_non_finite_steps_can_be_left_out_and_counted():
-    tally = MetricAccumulator({}, stop_on_not_finite=False)
+    accumulator = MetricAccumulator({}, stop_on_not_finite=False)
     for step in range(1, 21):
-        tally.add(step, sums(step, broken=step % 5 == 0))
-    total = tally.take()
+        accumulator.add(step, sums(step, broken=step % 5 == 0))
+    total = accumulator.compute_and_reset()
     assert (total["not_finite"], total["steps"], total["count"]) == (4, 16, 64)
     assert total["loss"] == sum(float(np.float32(1 / step)) for step in range(1, 21) if step % 5)
-    tally.add(21, sums(21))
-    assert tally.take() == {"loss": float(np.float32(1 / 21)), "count": 4, "steps": 1}
+    accumulator.add(21, sums(21))
+    assert accumulator.compute_and_reset() == {
+        "loss": float(np.float32(1 / 21)),
+        "count": 4,
+        "steps": 1,
+    }
 
 
-def test_a_run_of_skipped_steps_ends_at_its_limit_and_a_finite_step_begins_it_anew():
-    tally = MetricAccumulator({}, stop_on_not_finite=False, max_consecutive_skipped=5)
+def test_consecutive_skipped_steps_are_limited_and_a_finite_step_resets_their_count():
+    accumulator = MetricAccumulator({}, stop_on_not_finite=False, max_consecutive_skipped=5)
     for step in range(1, 30):
-        tally.add(step, sums(step, broken=step % 5 != 0))  # four in a row
+        accumulator.add(step, sums(step, broken=step % 5 != 0))  # four in a row
     for step in range(31, 36):
-        tally.add(step, sums(step, broken=True))
-    with pytest.raises(NotFiniteError, match=r"step 3[1-5]") as found:
-        tally.total()
-    assert found.value.in_a_row == 5
+        accumulator.add(step, sums(step, broken=True))
+    with pytest.raises(NotFiniteError, match=r"step 3[1-5]") as caught:
+        accumulator.compute()
+    assert caught.value.consecutive == 5
 
 
 def test_an_interrupted_and_resumed_accumulation_of_metrics_sums_to_the_same_bits():
-    whole, begun = (
+    uninterrupted, interrupted = (
         MetricAccumulator({}, stop_on_not_finite=True),
         MetricAccumulator({}, stop_on_not_finite=True),
     )
     for step in range(1, 31):
-        whole.add(step, sums(step))
+        uninterrupted.add(step, sums(step))
     for step in range(1, 18):
-        begun.add(step, sums(step))
-    goes_on = MetricAccumulator(begun.total(), stop_on_not_finite=True)
+        interrupted.add(step, sums(step))
+    resumed = MetricAccumulator(interrupted.compute(), stop_on_not_finite=True)
     for step in range(18, 31):
-        goes_on.add(step, sums(step))
-    assert goes_on.take() == whole.take()
+        resumed.add(step, sums(step))
+    assert resumed.compute_and_reset() == uninterrupted.compute_and_reset()
 
 
 class Unready:
-    """The result of a step that is being made: reading it too soon would wait."""
+    """The result of a step that is still computed: reading it too early would wait."""
 
     now = 0
 
@@ -86,6 +90,6 @@ class Unready:
 
 def test_metric_accumulation_reads_only_results_requested_eight_steps_ago(monkeypatch):
     monkeypatch.setattr(jax, "device_get", lambda x: bool(np.asarray(x)))
-    tally = MetricAccumulator({}, stop_on_not_finite=True)
+    accumulator = MetricAccumulator({}, stop_on_not_finite=True)
     for Unready.now in range(1, 40):
-        tally.add(Unready.now, {"loss": None, "skipped": Unready(Unready.now)})
+        accumulator.add(Unready.now, {"loss": None, "skipped": Unready(Unready.now)})

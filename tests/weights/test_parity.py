@@ -36,19 +36,19 @@ if source == "keras":
     import keras
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
-from inception_jax.weights.reference.activations import activations
-from inception_jax.weights.convert.conversion import ours
-from inception_jax.weights.reference.samples import images
+from inception_jax.weights.reference.activations import compute_activations
+from inception_jax.weights.convert.conversion import to_ours
+from inception_jax.weights.reference.samples import make_test_images
 from inception_jax.weights.convert.sources import SOURCES
 from tests.weights.references import made, sizes, weights
 measured = {}
 for size in sizes(source, model):
     peer = made(source, model, size)
     arrays = weights(source, peer.shapes)
-    theirs = peer.run(arrays, images(size), dtype)
-    converted = ours(SOURCES[source][model], arrays)
+    theirs = peer.run(arrays, make_test_images(size), dtype)
+    converted = to_ours(SOURCES[source][model], arrays)
     points = [name for name in theirs if not name.startswith(("logits", "aux "))]
-    found = activations(converted.network, converted.variables, images(size), points, dtype)
+    found = compute_activations(converted.network, converted.variables, make_test_images(size), points, dtype)
     measured[size] = {name: float(np.abs(found[name] - there).max() / np.abs(there).max()) for name, there in theirs.items()}
 print(json.dumps(measured))
 """

@@ -105,7 +105,7 @@ def _head(origin: SourceSpec) -> tuple[str, str, int]:
     (head,) = (
         layer
         for layer in origin.names.layers(origin.architecture)
-        if layer.row.path.split("/")[0] == origin.architecture.logits
+        if layer.row.path.split("/")[0] == origin.architecture.logits_row
     )
     place = f"{head.convolution}{origin.framework.joint}"
     return (

@@ -33,7 +33,7 @@ def fold_norms(network: Network, variables: Mapping[str, Any]) -> tuple[Network,
     unit = table.unit
 
     def change(word: Any) -> Any:
-        if isinstance(word, Conv) and unit.of(word)[0]:
+        if isinstance(word, Conv) and unit.get_norm_and_bias(word)[0]:
             return replace(word, norm=False, bias=True)
         return (
             replace(word, norm=False, bias=True) if isinstance(word, Linear) and word.norm else word

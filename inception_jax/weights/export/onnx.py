@@ -57,7 +57,7 @@ def to_onnx(
     value = graph.prepared("images", scaling, table.channels)
     for name, steps in table.layers:
         value = graph.steps(steps, value, name)
-        if name == table.logits:
+        if name == table.logits_row:
             break
     output = "logits"
     graph.add("Identity", [value], output)
@@ -155,7 +155,7 @@ class _Graph:
                 )
             case v.Dropout():
                 return value
-        raise ConfigError(f"{path}: {type(word).__name__.lower()} has no ONNX here")
+        raise ConfigError(f"{path}: {v.get_kind(word)} has no ONNX here")
 
     def conv(self, word: Conv, value: str, path: str, scale: float = 1.0) -> str:
         row = self.row = self._rows[path]

@@ -57,7 +57,7 @@ def list_end_points(origin: SourceSpec) -> list[str]:
     stem = (
         "conv1" if "resnet" in table.name and "inception" not in table.name else ""
     )  # its norm is a module of its own there
-    return [name for name in rows if name not in (table.logits, "postnorm", "Bottleneck", stem)]
+    return [name for name in rows if name not in (table.logits_row, "postnorm", "Bottleneck", stem)]
 
 
 def collect_reference_versions(*packages: str) -> dict[str, str]:
