@@ -83,7 +83,7 @@ def test_an_old_run_with_a_seed_whose_upper_bits_did_not_count_is_refused(workdi
     done = command(*LINE, "--seed", str(2**32 + 3))
     assert done.returncode == 78
     assert (
-        f"with seed {2**32 + 3}, of which 32 bits counted there, and all of them count now"
+        f"with seed {2**32 + 3}, of which that version used 32 bits and this one uses all"
         in done.stderr
     )
     assert {file: file.read_bytes() for file in workdir.rglob("*") if file.is_file()} == before

@@ -1,1 +1,1 @@
-"""Pictures of a run. Reads files only, and runs where JAX is not installed."""
+"""Reports on runs: figures, pages and tables. Reads files only, and needs no JAX."""

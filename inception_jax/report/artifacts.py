@@ -1,4 +1,4 @@
-"""What the folder of a run holds for a reader, read whole and checked, before anything is drawn of it."""
+"""The files of a run that a report needs, read and checked before anything is drawn."""
 
 import json
 import zipfile
@@ -16,20 +16,22 @@ from inception_jax.monitoring.metrics_log import read_metrics
 
 
 class UnreadableError(UserError, ValueError):
-    """A file of a run that is not what was written there."""
+    """A file of a run whose content is not what was written."""
 
     exit_code = ExitCode.DATA
 
 
 class RunArtifacts(NamedTuple):
-    """Of a run.
+    """The files of a run.
 
     Attributes:
-      rows: its figures.
-      config: empty where there is none.
-      attempts: to make it.
-      worst: the arrays of `worst.npz`, which `evaluation.worst` describes; empty where there is none.
-      health: `layers` with `name`, `mean` and `variance`, and top-1 `running` and `population`; empty where there is none.
+      rows: The rows of metrics.
+      config: The configuration; empty if there is none.
+      attempts: The attempts of the run.
+      worst: The arrays of `worst.npz`, described in `evaluation.worst`; empty if there is none.
+      health: The drift of batch norm statistics, from `health.json`; empty if there is none.
+        `layers` has `name`, `mean` and `variance` of each layer; `running` and `population` are the
+        top-1 under either kind of statistics.
     """
 
     rows: list[dict[str, float]]
@@ -40,94 +42,90 @@ class RunArtifacts(NamedTuple):
 
 
 def load_run_artifacts(workdir: Path) -> RunArtifacts:
-    """What `workdir` holds.
+    """Reads and checks the files of a run.
 
     Raises:
-      ConfigError: a configuration or a record that cannot be read.
-      MetricsError: figures that cannot be read.
-      UnreadableError: examples or a BN health that cannot be read.
+      ConfigError: The configuration or the run record cannot be read.
+      MetricsError: The metrics cannot be read.
+      UnreadableError: The worst examples or the batch norm drift cannot be read.
     """
-    config = to_json(read_experiment(workdir)) if (workdir / "experiment.json").exists() else {}
-    rows, made = read_metrics(workdir), read_attempts(epath.Path(workdir))
+    config = {}
+    if (workdir / "experiment.json").exists():
+        config = to_json(read_experiment(workdir))
     return RunArtifacts(
-        rows, config, made, _worst(workdir / "worst.npz"), _health(workdir / "health.json")
+        read_metrics(workdir),
+        config,
+        read_attempts(epath.Path(workdir)),
+        _read_worst(workdir / "worst.npz"),
+        _read_health(workdir / "health.json"),
     )
 
 
-def _worst(file: Path) -> dict[str, np.ndarray]:
+def _read_worst(file: Path) -> dict[str, np.ndarray]:
     if not file.exists():
         return {}
     try:
-        with zipfile.ZipFile(
-            file
-        ) as archive:  # arrays that are not compressed: what would expand is not read
+        # The arrays are written uncompressed. A compressed file could expand to any size.
+        with zipfile.ZipFile(file) as archive:
             declared = sum(part.file_size for part in archive.infolist())
         if declared > file.stat().st_size:
             raise ValueError(f"its parts say that they have {declared:,} bytes, more than the file")
         with np.load(file, allow_pickle=False) as arrays:
             worst = dict(arrays)
-        names, classes = worst["class_names"], (worst["label"], worst["prediction"])
-        sane = (
-            worst["image"].ndim == 4
-            and worst["image"].dtype == worst["example"].dtype == np.uint8
-            and worst["example"].ndim == 3
-            and names.dtype.kind == "U"
-            and worst["probability"].dtype.kind == "f"
-            and bool(
-                (
-                    (worst["probability"] >= 0) & (worst["probability"] <= 1)
-                    | np.isnan(worst["probability"])
-                ).all()
-            )
-            and all(
-                of.shape == worst["probability"].shape == (len(worst["image"]),) for of in classes
-            )
-            and all(
-                of.dtype.kind == "i" and (of >= 0).all() and (of < len(names)).all()
-                for of in classes
-            )
-            and (
-                "confusion" not in worst
-                or (
-                    worst["confusion"].shape == 2 * (len(names),)
-                    and worst["confusion"].dtype.kind in "iu"
-                )
-            )
-            and ("confusion" not in worst or (worst["confusion"] >= 0).all())
-        )
-        if not sane:
+        if not _is_consistent(worst):
             raise ValueError("its arrays do not fit each other")
-        return worst | {
-            "class_names": np.array([escape_control_characters(name) for name in names])
-        }
+        names = np.array([escape_control_characters(name) for name in worst["class_names"]])
+        return worst | {"class_names": names}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen classes between them
         raise UnreadableError(
-            f"{file} cannot be read ({error}): take it away, and `inception-jax train` writes it again"
+            f"{file} cannot be read ({error}): remove it, and `inception-jax train` writes it again"
         ) from error
 
 
-def _health(file: Path) -> dict[str, Any]:
+def _is_consistent(worst: dict[str, np.ndarray]) -> bool:
+    """Returns whether the arrays of `worst.npz` have the right shapes, dtypes and ranges."""
+    image, example, names = worst["image"], worst["example"], worst["class_names"]
+    probability = worst["probability"]
+    is_probability = (probability >= 0) & (probability <= 1) | np.isnan(probability)
+    checks = [
+        image.ndim == 4 and example.ndim == 3,
+        image.dtype == example.dtype == np.uint8,
+        names.dtype.kind == "U",
+        probability.dtype.kind == "f" and is_probability.all(),
+    ]
+    for classes in (worst["label"], worst["prediction"]):
+        is_class = (classes >= 0) & (classes < len(names))
+        checks += [
+            classes.shape == probability.shape == (len(image),),
+            classes.dtype.kind == "i" and is_class.all(),
+        ]
+    if "confusion" in worst:
+        confusion = worst["confusion"]
+        checks += [
+            confusion.shape == 2 * (len(names),),
+            confusion.dtype.kind in "iu" and (confusion >= 0).all(),
+        ]
+    return all(checks)
+
+
+def _read_health(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
-    with wrap_read_errors(
-        file, UnreadableError, "take it away, and `inception-jax evaluate --health` writes it again"
-    ):
-        found = json.loads(file.read_bytes())
+    remedy = "remove it, and `inception-jax evaluate --health` writes it again"
+    with wrap_read_errors(file, UnreadableError, remedy):
+        stored = json.loads(file.read_bytes())
         layers = [
             {
-                "name": str(one["name"]),
-                "mean": _number(one["mean"]),
-                "variance": _number(one["variance"]),
+                "name": str(layer["name"]),
+                "mean": _parse_number(layer["mean"]),
+                "variance": _parse_number(layer["variance"]),
             }
-            for one in found["layers"]
+            for layer in stored["layers"]
         ]
-        return {
-            "layers": layers,
-            "running": _number(found["running"]),
-            "population": _number(found["population"]),
-        }
+        scores = {name: _parse_number(stored[name]) for name in ("running", "population")}
+        return {"layers": layers, **scores}
 
 
-def _number(value: Any) -> float:
-    """Returns a number of a JSON file, whose null stands for NaN."""
+def _parse_number(value: Any) -> float:
+    """Returns a number of a JSON file, with NaN for null."""
     return float("nan") if value is None else float(value)

@@ -1,7 +1,9 @@
-"""What the papers and the releases report, as data, and beside it what runs here scored.
+"""The scores that papers and releases report, as data, and their comparison with own runs.
 
-`published.json` has a row for each figure: errors in percent, views of each image, networks, pixels, and the images that were
-scored (`val` is all 50,000 of ImageNet; `val, 48,238` leaves out what is blacklisted). A recipe's row has the recipe's name.
+`published.json` has a row for each score: errors in percent, views of each image, the number of
+networks, the image size in pixels, and the images that were scored (`val` is all 50,000 of
+ImageNet; `val, 48,238` leaves out the blacklisted ones). The row of a recipe has the recipe's name
+for a key.
 """
 
 import json
@@ -15,40 +17,32 @@ PUBLISHED_FILE = Path(__file__).with_name("published.json")
 
 
 def read_published() -> list[dict[str, Any]]:
-    """The rows, in the order of their papers."""
+    """Returns the rows of `published.json`, in the order of their papers."""
     return json.loads(PUBLISHED_FILE.read_text())
 
 
 def format_published_comparison(
     rows: Iterable[Mapping[str, Any]], measured: Mapping[str, float]
 ) -> str:
-    """A table of `rows`; `measured` is the top-1 error in percent of the runs of recipes, by name."""
+    """Returns a table of published scores, with those of own runs.
+
+    Args:
+      rows: The published rows.
+      measured: The top-1 error in percent of own runs, by the name of the recipe.
+    """
+    columns = {
+        "crops": "crops",
+        "models": "models",
+        "pixels": "image_size",
+        "images": "images",
+        "top-1 error": "top1_error",
+        "top-5 error": "top5_error",
+    }
+    header = ("key", "network", *columns, "measured here", "source (published)")
     lines = []
     for row in rows:
-        ours = f"{measured[row['key']]:.2f}" if row["key"] in measured else "not run"
-        numbers = [
-            row[name]
-            for name in ("crops", "models", "image_size", "images", "top1_error", "top5_error")
-        ]
-        lines.append(
-            (
-                row["key"],
-                row["model"],
-                *("" if value is None else str(value) for value in numbers),
-                ours,
-                row["source"],
-            )
-        )
-    head = (
-        "key",
-        "network",
-        "crops",
-        "models",
-        "pixels",
-        "images",
-        "top-1 error",
-        "top-5 error",
-        "measured here",
-        "source (published)",
-    )
-    return align_columns(head, lines)
+        values = [row[field] for field in columns.values()]
+        cells = ["" if value is None else str(value) for value in values]
+        own = f"{measured[row['key']]:.2f}" if row["key"] in measured else "not run"
+        lines.append((row["key"], row["model"], *cells, own, row["source"]))
+    return align_columns(header, lines)

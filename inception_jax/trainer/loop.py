@@ -144,8 +144,8 @@ def restore_or_initialize(
     """Returns the step to resume from (0 for a new run), its state and its metadata."""
     start = 0
     if run.placement.is_primary:
-        found = checkpoints.latest_intact_step(log_line, from_scratch=run.config.from_scratch)
-        start = found or 0
+        from_scratch = run.config.from_scratch
+        start = checkpoints.latest_intact_step(log_line, from_scratch=from_scratch) or 0
     start = run.placement.broadcast_from_primary(start)
     if not start:
         return 0, (make_initial_state or run.initial_state)(), CheckpointMetadata()

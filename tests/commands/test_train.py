@@ -512,7 +512,7 @@ def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_r
     assert done.returncode == (78 if nested else 0), done.stderr
     if nested:
         assert (
-            "which did not read folders within that of a class, and 1 of the training files are in such"
+            "did not read folders within the folder of a class; 1 of the training files are in such"
             in done.stderr
         )
     else:

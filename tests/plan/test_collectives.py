@@ -26,23 +26,30 @@ for function, sharding in (summed, split), (gathered, split), (scattered, replic
     print("=====")
 """
 
-# Collectives as XLA writes them for a TPU, shortened: numbered tuples, layouts with brackets, pairs.
+# Collectives as XLA writes them for a TPU: numbered tuples, layouts with brackets, pairs.
 TEXT = """
 HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
 %region_0.4 (a: f32[], b: f32[]) -> f32[] {
   ROOT %add.1 = f32[] add(%a, %b), metadata={op_name="an all-reduce(x) in a name"}
 }
 ENTRY %main {
-  %all-reduce.1 = (f32[3,3,32]{2,1,0:T(8,128)}, bf16[100]{0:T(256)(2,1)}, f32[]{:T(128)}, f32[1]{0}, f32[1]{0}, /*index=5*/f32[1]{0}) \
-all-reduce(%p0, %p1, %p2, %p3, %p4, %p5), channel_id=1, replica_groups=[1,256]<=[256], metadata={op_name="jit(step)/mean"}
-  %all-reduce-start.2 = f32[1000]{0} all-reduce-start(%q), channel_id=2, replica_groups={{0,1},{2,3}}, to_apply=%region_0.4
+  %all-reduce.1 = (f32[3,3,32]{2,1,0:T(8,128)}, bf16[100]{0:T(256)(2,1)}, f32[]{:T(128)}, \
+f32[1]{0}, f32[1]{0}, /*index=5*/f32[1]{0}) \
+all-reduce(%p0, %p1, %p2, %p3, %p4, %p5), channel_id=1, replica_groups=[1,256]<=[256], \
+metadata={op_name="jit(step)/mean"}
+  %all-reduce-start.2 = f32[1000]{0} all-reduce-start(%q), channel_id=2, \
+replica_groups={{0,1},{2,3}}, to_apply=%region_0.4
   %all-reduce-done.2 = f32[1000]{0} all-reduce-done(%all-reduce-start.2)
   %get-tuple-element.7 = f32[3,3,32]{2,1,0} get-tuple-element(%all-reduce.1), index=0
-  %all-gather-start.3 = (f32[16]{0}, f32[128]{0}) all-gather-start(%r), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+  %all-gather-start.3 = (f32[16]{0}, f32[128]{0}) all-gather-start(%r), channel_id=3, \
+replica_groups=[1,8]<=[8], dimensions={0}
   %all-gather-done.3 = f32[128]{0} all-gather-done(%all-gather-start.3)
-  %reduce-scatter.4 = bf16[16]{0} reduce-scatter(%s), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
-  %send = (f32[1,1,128]{2,1,0:T(1,128)}, u32[], token[]) send(%all-reduce.3, %after-all), channel_id=2, is_host_transfer=true, \
-frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %reduce-scatter.4 = bf16[16]{0} reduce-scatter(%s), channel_id=4, \
+replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %send = (f32[1,1,128]{2,1,0:T(1,128)}, u32[], token[]) send(%all-reduce.3, %after-all), \
+channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_host_transfer_rendezvous="all-reduce_0",\
+_xla_megascale_transfer_type="ALL_REDUCE"}
   %send.1 = (f32[8]{0}, u32[], token[]) send(%x, %after-all), channel_id=9, is_host_transfer=true
   ROOT %fusion = f32[8]{0} fusion(%all-reduce.1), kind=kLoop, calls=%fused_all-reduce
 }

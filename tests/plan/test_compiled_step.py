@@ -32,7 +32,8 @@ EIGHT_DEVICES = {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": OPTIMIZED_FLAGS}
             48 * 2**30 + 1000, 15.75 * 2**30,
         ),
         (
-            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: ... (28.73G) exceeds available HBM (15.75G)",
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: "
+            "... (28.73G) exceeds available HBM (15.75G)",
             28.73 * 2**30, 15.75 * 2**30,
         ),
         (
@@ -177,7 +178,8 @@ def test_plan_refuses_a_batch_that_norm_groups_do_not_divide_before_compiling(co
 
 
 TWO_SLICES = (
-    "--topology", "v5e:2x2", "--slices", "2", "--batch-size", "64", "--norm.examples-per-group", "8",
+    "--topology", "v5e:2x2", "--slices", "2",
+    "--batch-size", "64", "--norm.examples-per-group", "8",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Side files of a run that are damaged: 65, with the file's name."""
+"""Damaged files of a run end a report with exit code 65 and the name of the file."""
 
 import json
 import resource
@@ -13,9 +13,15 @@ from inception_jax.report.artifacts import UnreadableError, load_run_artifacts
 
 NAMES = np.array(["ant", "bee"])
 WORST = {
-    "image": np.zeros((3, 8, 8, 3), np.uint8), "label": np.zeros(3, int), "prediction": np.ones(3, int), "probability": np.full(3, 0.6),
-    "loss": np.ones(3), "class_names": NAMES, "confusion": np.ones((2, 2), int), "example": np.zeros((8, 8, 3), np.uint8),
-}  # fmt: skip
+    "image": np.zeros((3, 8, 8, 3), np.uint8),
+    "label": np.zeros(3, int),
+    "prediction": np.ones(3, int),
+    "probability": np.full(3, 0.6),
+    "loss": np.ones(3),
+    "class_names": NAMES,
+    "confusion": np.ones((2, 2), int),
+    "example": np.zeros((8, 8, 3), np.uint8),
+}
 
 
 @pytest.fixture
@@ -30,28 +36,36 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_a_whole_run_is_held(run):
+def test_all_files_of_a_run_are_loaded(run):
     assert load_run_artifacts(run).worst["class_names"].tolist() == ["ant", "bee"]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"probability": np.full(3, 1.5)}, {"probability": np.full(3, -1.0)}, {"label": np.full(3, 7)}, {"prediction": np.full(3, -1)},
-        {"image": np.zeros((3, 8, 8, 3))}, {"confusion": np.full((2, 2), -1)}, {"confusion": np.ones((3, 3), int)},
-        {"class_names": np.array([1, 2])}, {"label": np.zeros(2, int)}, {"example": np.zeros(3, np.uint8)},
+        {"probability": np.full(3, 1.5)},
+        {"probability": np.full(3, -1.0)},
+        {"label": np.full(3, 7)},
+        {"prediction": np.full(3, -1)},
+        {"image": np.zeros((3, 8, 8, 3))},
+        {"confusion": np.full((2, 2), -1)},
+        {"confusion": np.ones((3, 3), int)},
+        {"class_names": np.array([1, 2])},
+        {"label": np.zeros(2, int)},
+        {"example": np.zeros(3, np.uint8)},
     ],
     ids=str,
-)  # fmt: skip
-def test_worst_examples_that_do_not_fit_each_other_are_refused(run, change, capsys):
+)
+def test_inconsistent_worst_examples_are_refused(run, change, capsys):
     np.savez(run / "worst.npz", **{**WORST, **change})
     assert main(["report", str(run)]) == 65
     assert "worst.npz cannot be read" in capsys.readouterr().err
 
 
-def test_worst_examples_that_expand_are_refused_before_they_take_memory(run):
+def test_compressed_worst_examples_are_refused_before_they_take_memory(run):
     with zipfile.ZipFile(run / "worst.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        header = b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (536870912,), }"
+        fields = b"{'descr': '|u1', 'fortran_order': False, 'shape': (536870912,), }"
+        header = b"\x93NUMPY\x01\x00v\x00" + fields
         archive.writestr("image.npy", header.ljust(127) + b"\n" + bytes(2**27))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
@@ -61,7 +75,7 @@ def test_worst_examples_that_expand_are_refused_before_they_take_memory(run):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_names_of_classes_are_drawn_without_what_cannot_be_drawn(run):
+def test_unprintable_characters_in_class_names_are_escaped(run):
     np.savez(run / "worst.npz", **{**WORST, "class_names": np.array(["a\x1b[2J", "\udcff"])})
     assert load_run_artifacts(run).worst["class_names"].tolist() == ["a\\x1b[2J", "\\udcff"]
     assert main(["report", str(run)]) == 0
@@ -78,19 +92,24 @@ def test_the_page_of_five_classes_or_fewer_has_no_top_5(run):
 @pytest.mark.parametrize(
     "row",
     [
-        '{"step": 1, "val/top1": 1.5}', '{"step": 1, "val/top5": -0.1}', '{"step": 1, "val/count": 1e-300}', '{"step": 1, "val/count": -3}',
-        '{"step": 1, "train/top1": 90}', "[" * 50_000, '{"step": 1, "x": ' + "[" * 50_000,
+        '{"step": 1, "val/top1": 1.5}',
+        '{"step": 1, "val/top5": -0.1}',
+        '{"step": 1, "val/count": 1e-300}',
+        '{"step": 1, "val/count": -3}',
+        '{"step": 1, "train/top1": 90}',
+        "[" * 50_000,
+        '{"step": 1, "x": ' + "[" * 50_000,
     ],
     ids=lambda row: row[:30],
-)  # fmt: skip
-def test_metrics_that_cannot_be_are_refused_with_the_file_and_the_line(run, row, capsys):
+)
+def test_invalid_metrics_are_refused_with_the_file_and_the_line(run, row, capsys):
     (run / "metrics.jsonl").write_text(
         f'{row}\n{{"step": 2, "val/top1": 0.5, "val/top5": 0.9, "val/loss": 1.0}}\n'
     )
     assert main(["report", str(run)]) == 65
-    said = capsys.readouterr().err
-    assert "metrics.jsonl, line 1 cannot be read" in said
-    assert len(said) < 4200
+    stderr = capsys.readouterr().err
+    assert "metrics.jsonl, line 1 cannot be read" in stderr
+    assert len(stderr) < 4200
 
 
 @pytest.mark.parametrize(
@@ -104,7 +123,7 @@ def test_metrics_that_cannot_be_are_refused_with_the_file_and_the_line(run, row,
         '{"layers": [], "running": "x", "population": 1}',
     ],
 )
-def test_a_damaged_record_of_bn_health_is_refused(run, text, capsys):
+def test_a_damaged_health_file_is_refused(run, text, capsys):
     (run / "health.json").write_text(text)
     assert main(["report", str(run)]) == 65
     assert "health.json cannot be read" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The page in a real browser: it shows its pictures, asks no other address for anything, and its console stays empty."""
+"""The page in a browser: it shows its pictures, requests nothing, and logs nothing."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ BROWSER = (
 pytestmark = pytest.mark.skipif(
     not BROWSER, reason="no Chromium on this machine (Debian: apt-get install chromium)"
 )
-QUIET = [
+FLAGS = [
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -26,29 +26,37 @@ QUIET = [
 ]
 
 
-def seen(page, folder):
-    """(picture [H, W, 3] of the page, addresses that were asked for, lines of the console)."""
+def open_page(page, folder):
+    """Returns the picture [H, W, 3] of a page, its requested addresses, and its console lines."""
     shot, log = folder / "shot.png", folder / "net.json"
+    arguments = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1100,1600",
+        "--enable-logging=stderr",
+        f"--log-net-log={log}",
+        f"--screenshot={shot}",
+    ]
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,1600",
-         "--enable-logging=stderr", f"--log-net-log={log}", f"--screenshot={shot}", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [BROWSER, *arguments, *FLAGS, page.as_uri()], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     events = json.loads(log.read_text())["events"]
-    # What the browser asks for by itself, the time of day among it, has no page for its origin.
-    of_the_page = [
-        event["params"]
-        for event in events
-        if event.get("params", {}).get("initiator", "not an origin") != "not an origin"
-    ]
-    asked = {params["url"] for params in of_the_page if "url" in params}
+    # Requests of the browser itself, such as for the time of day, have no page for their origin.
+    requests = [event.get("params", {}) for event in events]
+    addresses = {
+        params["url"]
+        for params in requests
+        if params.get("initiator", "not an origin") != "not an origin" and "url" in params
+    }
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return np.asarray(Image.open(shot).convert("RGB")).astype(int), asked, console
+    return np.asarray(Image.open(shot).convert("RGB")).astype(int), addresses, console
 
 
-def of_the_curve(picture):
-    """Pixels in the colour of the training curve, which no text of the page has."""
+def count_curve_pixels(picture):
+    """Returns the number of pixels in the colour of the training curve, which no text has."""
     return int((np.abs(picture - np.array([0x8D, 0xA0, 0xB3])).max(-1) < 12).sum())
 
 
@@ -74,14 +82,16 @@ def test_the_report_page_shows_its_curves_and_requests_no_other_address(tmp_path
     (run / "experiment.json").write_text(json.dumps(to_json(Experiment())))
     assert main(["report", str(run)]) == 0
     page = run / "report" / "index.html"
-    picture, asked, console = seen(page, tmp_path)
+    picture, addresses, console = open_page(page, tmp_path)
     assert console == []
-    assert {address for address in asked if not address.startswith(("file://", "data:"))} == set()
+    assert {
+        address for address in addresses if not address.startswith(("file://", "data:"))
+    } == set()
     without = tmp_path / "without.html"
     without.write_text(page.read_text().replace("<img", "<span"))
-    blank, _, _ = seen(without, tmp_path)
-    assert of_the_curve(blank) == 0
-    assert of_the_curve(picture) > 50
+    blank, _, _ = open_page(without, tmp_path)
+    assert count_curve_pixels(blank) == 0
+    assert count_curve_pixels(picture) > 50
 
 
 @pytest.mark.slow
@@ -90,6 +100,6 @@ def test_the_browser_check_detects_requests_and_console_messages(tmp_path):
     page.write_text(
         '<img src="http://127.0.0.1:9/picture.png"><script>console.error("oh")</script>'
     )
-    _, asked, console = seen(page, tmp_path)
-    assert "http://127.0.0.1:9/picture.png" in asked
+    _, addresses, console = open_page(page, tmp_path)
+    assert "http://127.0.0.1:9/picture.png" in addresses
     assert any("oh" in line for line in console)

@@ -23,9 +23,15 @@ def test_the_report_plots_the_curves_and_the_mistakes_of_a_run(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
     labels = np.arange(10) % 3
     np.savez(
-        tmp_path / "worst.npz", image=images, label=labels, prediction=(labels + 1) % 3, probability=np.full(10, 0.6), loss=np.ones(10),
-        class_names=np.array(["a", "b", "c"]), example=images[4],
-    )  # fmt: skip
+        tmp_path / "worst.npz",
+        image=images,
+        label=labels,
+        prediction=(labels + 1) % 3,
+        probability=np.full(10, 0.6),
+        loss=np.ones(10),
+        class_names=np.array(["a", "b", "c"]),
+        example=images[4],
+    )
     files = draw_report(tmp_path)
     assert [file.name for file in files] == ["curves.png", "mistakes.png"]
     for file in files:
@@ -37,7 +43,7 @@ def test_the_report_plots_the_curves_and_the_mistakes_of_a_run(tmp_path):
     )
 
 
-def test_a_run_without_a_score_still_has_curves(tmp_path):
+def test_the_curves_of_a_run_without_a_score_are_drawn(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 1, "train/loss": 2.0, "train/top1": 0.1, "train/learning_rate": 0.1}\n'
     )

@@ -11,7 +11,7 @@ from inception_jax.config import Experiment, Model, to_json
 
 
 class Reader(HTMLParser):
-    """What a browser would fetch, what it would show, and whether each element ends."""
+    """Collects the addresses, the text and the open elements of a page."""
 
     def __init__(self):
         super().__init__()
@@ -60,9 +60,15 @@ def test_report_writes_one_self_contained_page_about_a_run(tmp_path, capsys):
     )
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
     np.savez(
-        run / "worst.npz", image=images, label=np.zeros(10, int), prediction=np.ones(10, int), probability=np.full(10, 0.6),
-        loss=np.ones(10), class_names=np.array(["a", "b"]), example=images[4],
-    )  # fmt: skip
+        run / "worst.npz",
+        image=images,
+        label=np.zeros(10, int),
+        prediction=np.ones(10, int),
+        probability=np.full(10, 0.6),
+        loss=np.ones(10),
+        class_names=np.array(["a", "b"]),
+        example=images[4],
+    )
     began = time.monotonic()
     assert main(["report", str(run)]) == 0
     assert time.monotonic() - began < 10

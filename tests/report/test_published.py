@@ -8,7 +8,8 @@ from inception_jax.recipes import list_recipe_members, list_recipes, load_recipe
 from inception_jax.report.published import format_published_comparison, read_published
 
 ROWS = {row["key"]: row for row in read_published()}
-OF_NO_PAPER = {"digits", "mnist", "mnist_bn"}  # ours, and two curves without a printed score
+# Our own recipe, and two whose paper has curves without a printed score.
+WITHOUT_SCORE = {"digits", "mnist", "mnist_bn"}
 
 
 def test_published_rows_have_the_same_fields_and_unique_keys():
@@ -30,24 +31,19 @@ def test_published_rows_have_the_same_fields_and_unique_keys():
 
 
 def test_the_published_steps_give_bn_x5_a_speed_up_of_14_8():
-    """31.0e6 over 2.1e6 steps is 14.8; the abstract's 14 times fewer (arXiv:1502.03167)."""
-    assert ROWS["inception"]["steps_to_72_2"] / ROWS["bn_x5"]["steps_to_72_2"] == pytest.approx(
-        14.8, abs=0.05
-    )
+    """31.0e6 over 2.1e6 steps is 14.8; the abstract says 14 times (arXiv:1502.03167)."""
+    speed_up = ROWS["inception"]["steps_to_72_2"] / ROWS["bn_x5"]["steps_to_72_2"]
+    assert speed_up == pytest.approx(14.8, abs=0.05)
     assert ROWS["bn_x30"]["learning_rate"] / ROWS["inception"]["learning_rate"] == pytest.approx(30)
 
 
-@pytest.mark.parametrize("name", sorted(set(list_recipes()) - OF_NO_PAPER))
+@pytest.mark.parametrize("name", sorted(set(list_recipes()) - WITHOUT_SCORE))
 def test_the_description_of_a_recipe_contains_its_published_score(name):
-    """As an error or as an accuracy, in percent."""
+    """The score is an error or an accuracy, in percent."""
     row = ROWS[name]
     text = load_recipe(list_recipe_members(name)[0]).description
-    printed = [
-        float(number)
-        for number in re.findall(
-            r"\d+(?:\.\d+)?", text[text.index("Published:") : text.index("Measured here:")]
-        )
-    ]
+    published = text[text.index("Published:") : text.index("Measured here:")]
+    printed = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", published)]
     for error in (row["top1_error"], row["top5_error"]):
         assert error is None or {round(error, 2), round(100 - error, 2)} & set(printed), error
 

@@ -24,7 +24,8 @@ def test_a_network_is_printed_layer_by_layer():
         "43,352,064",
     ]
     assert lines[-1] == (
-        "bn_inception (paper): 11,194,984 parameters, 19,904 statistics, 2,018,851,840 multiply-adds; source: arXiv:1502.03167, figure 5"
+        "bn_inception (paper): 11,194,984 parameters, 19,904 statistics, "
+        "2,018,851,840 multiply-adds; source: arXiv:1502.03167, figure 5"
     )
 
 
@@ -42,7 +43,7 @@ def test_the_table_of_the_family_has_one_line_for_each_network():
     ]
 
 
-# Table 1 of arXiv:1512.00567, and of the founding document that reproduces it: type, patch size/stride, input size.
+# Table 1 of arXiv:1512.00567: type, patch size/stride or remarks, input size.
 TABLE_1 = """
 conv | 3x3/2 | 299x299x3
 conv | 3x3/1 | 149x149x32
@@ -68,12 +69,13 @@ def test_table_1_of_the_rethinking_paper_is_printed_with_notes_on_rows_that_diff
         return [[cell.strip() for cell in re.split(r"  +", line.strip())] for line in lines]
 
     expected = [line.split(" | ") for line in TABLE_1.strip().splitlines()]
+    # The table leaves out two modules, which its caption mentions.
     unlisted = [
         ["Inception", "as in figure 10, stride 2", size] for size in ("35x35x288", "17x17x768")
-    ]  # its caption has them
-    found = [row for row in rows("paper") if row not in unlisted]
-    assert len(found) == len(expected) == len(rows("paper")) - 2
-    differ = [(want, got) for want, got in zip(expected, found, strict=True) if want != got]
+    ]
+    listed = [row for row in rows("paper") if row not in unlisted]
+    assert len(listed) == len(expected) == len(rows("paper")) - 2
+    differ = [(want, got) for want, got in zip(expected, listed, strict=True) if want != got]
     assert [(want[0], got[0], len(got)) for want, got in differ] == [
         ("conv", "conv padded", 4),
         ("5 x Inception", "4 x Inception", 4),
@@ -96,13 +98,22 @@ def test_figure_5_of_the_batch_normalisation_paper_is_printed_module_by_module()
 
 
 def test_the_json_record_of_a_network_has_its_counts_and_end_points():
-    found = make_record(measure(get_architecture("inception_v3", "tf_slim")))
+    record = make_record(measure(get_architecture("inception_v3", "tf_slim")))
     expected = {
-        "name": "inception_v3", "variant": "tf_slim", "input_size": 299, "parameters": 23_817_352, "batch_stats": 34_432,
-        "aux_parameters": 3_325_800, "multiply_adds": 5_713_216_096,
-    }  # fmt: skip
-    assert {key: found[key] for key in expected} == expected
-    assert found["end_points"][0] == {
-        "name": "Conv2d_1a_3x3", "shape": (149, 149, 32), "stride": (2, 2), "receptive_field": (3, 3), "activations": 149 * 149 * 32,
-    }  # fmt: skip
-    assert "inception_v3.py" in found["source"]
+        "name": "inception_v3",
+        "variant": "tf_slim",
+        "input_size": 299,
+        "parameters": 23_817_352,
+        "batch_stats": 34_432,
+        "aux_parameters": 3_325_800,
+        "multiply_adds": 5_713_216_096,
+    }
+    assert {key: record[key] for key in expected} == expected
+    assert record["end_points"][0] == {
+        "name": "Conv2d_1a_3x3",
+        "shape": (149, 149, 32),
+        "stride": (2, 2),
+        "receptive_field": (3, 3),
+        "activations": 149 * 149 * 32,
+    }
+    assert "inception_v3.py" in record["source"]
