@@ -1,1 +1,1 @@
-"""The networks in Flax Linen. Nothing here knows of devices."""
+"""The networks in Flax Linen, independent of devices."""

@@ -1,4 +1,4 @@
-"""A network by its name, with what a recipe changes about it."""
+"""Networks by name, with the changes that a recipe makes to a table."""
 
 import difflib
 import fnmatch
@@ -39,33 +39,38 @@ def create(
     precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST,
     **norm: Any,
 ) -> Network:
-    """The network registered under `name`, as a Flax module.
+    """Returns the network registered under `name`, as a Flax module.
 
     Args:
-      variant: a form of it (`paper`, `cadene`, ...); the registry's first where not given.
-      num_classes: of the classifier, whatever the variant: 1000, or 10 for the networks of CIFAR and MNIST, where not
-        given; 0 for pooled features.
-      aux: with auxiliary heads while training.
-      width_multiplier: times the filters of the table.
-      dropout_rate: instead of the table's.
-      zero_init_residual: begin with every residual block at its shortcut (`spec.residual`).
-      local_response_norm: False leaves it out of the table.
-      init_scale: times the deviation of the initial kernels of convolutions.
-      per_activation_in: end points whose norms keep statistics for each position too.
-      recompute: end points, by patterns (`Mixed_5*`), whose inside a backward pass computes again instead of keeping it.
-      rewrites: names of `spec.rewrite.RULES` by which the table is run, `best(architecture, platform)` for those that win there. The
-        function, the parameters and their names stay.
-      precision: of the product that gives the logits, where it is one of float32; None for the platform's default.
-      norm: fields of `BatchNorm`: `examples_per_group`, `decay`, ...; they go before what the variant says.
+      name: A registered name or alias; see `list_models`.
+      variant: A form of the network (`paper`, `cadene`, ...); default: the registry's first.
+      num_classes: Number of classes of the classifier in every variant, 0 for pooled features;
+        default: 1000, or 10 for the networks of CIFAR and MNIST.
+      aux: Whether training runs the auxiliary heads.
+      width_multiplier: Factor of the numbers of filters.
+      dropout_rate: Dropout rate before the classifier; default: the table's.
+      zero_init_residual: Whether every residual block begins as its shortcut (`spec.residual`).
+      local_response_norm: Whether to keep the table's local response normalisation.
+      init_scale: Factor of the deviation of the convolutions' initial kernels.
+      per_activation_in: End points whose norms keep statistics for each position.
+      recompute: Patterns (`Mixed_5*`) of end points whose activations the backward pass computes
+        again.
+      rewrites: Names of `spec.rewrite` by which the table runs, as `select_rewrites(architecture,
+        platform)` returns them. The function, the parameters and their names stay the same.
+      dtype: Dtype of the activations.
+      precision: Precision of the product that gives float32 logits; None for the platform's
+        default.
+      norm: Fields of `BatchNorm` (`examples_per_group`, `decay`, ...), which override the
+        variant's.
 
     Raises:
-      TypeError: a keyword that there is not.
-      UnknownModelError: no such name or variant.
-      ValueError: something to change that this network has not.
-      RewriteError: a rewrite that this network has no place for.
+      TypeError: There is no such keyword.
+      UnknownModelError: There is no such name or variant.
+      ValueError: The network lacks something that is to be changed.
+      RewriteError: A rewrite does not apply to this network.
     """
     for keyword in norm.keys() - NORM_FIELDS:
-        raise TypeError(f"create() has no keyword {keyword!r}{_hint(keyword)}")
+        raise TypeError(f"create() has no keyword {keyword!r}{_format_hint(keyword)}")
     table = widen(get_architecture(name, variant), width_multiplier)
     table = zero_last_gammas(table) if zero_init_residual else table
     table = table if local_response_norm else remove_local_response(table)
@@ -73,25 +78,31 @@ def create(
     table = table if dropout_rate is None else replace(table, dropout_rate=dropout_rate)
     if unknown := set(per_activation_in) - {place for place, _ in table.layers}:
         raise ValueError(
-            f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see inception-jax models {name}"
+            f"per_activation_in names {', '.join(sorted(unknown))}, which {name} has not; see "
+            f"inception-jax models {name}"
         )
     for pattern in recompute:
         if not fnmatch.filter([place for place, _ in table.layers], pattern):
             raise ValueError(
-                f"recompute names {pattern!r}, which fits no end point of {name}; see inception-jax models {name}"
+                f"recompute names {pattern!r}, which fits no end point of {name}; see "
+                f"inception-jax models {name}"
             )
     num_classes = table.num_classes if num_classes is None else num_classes
     validate_rewrites(table, rewrites)
     return Network(
-        table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux, per_activation_in=per_activation_in,
-        recompute=recompute, rewrites=rewrites, precision=precision,
+        table, num_classes=num_classes, dtype=dtype, norm=partial(BatchNorm, **norm), aux=aux,
+        per_activation_in=per_activation_in, recompute=recompute, rewrites=rewrites,
+        precision=precision,
     )  # fmt: skip
 
 
-def _hint(keyword: str) -> str:
-    """Returns what may have been meant."""
+def _format_hint(keyword: str) -> str:
+    """Returns a hint for the message about an unknown keyword."""
     if keyword in ("pretrained", "weights"):
-        return ": it makes a network without weights; inception_jax.load(FILE) gives those of a file that `inception-jax convert` wrote"
+        return (
+            ": it makes a network without weights; inception_jax.load(FILE) gives those of a file "
+            "that `inception-jax convert` wrote"
+        )
     known = {*inspect.signature(create).parameters, *NORM_FIELDS} - {"norm"}
     near = difflib.get_close_matches(keyword, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"

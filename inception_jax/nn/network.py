@@ -1,4 +1,4 @@
-"""From a table to a Flax module: the one interpreter of the vocabulary."""
+"""The Flax module that runs a table: the interpreter of the vocabulary of `spec`."""
 
 import pkgutil
 from collections.abc import Sequence
@@ -22,12 +22,13 @@ from inception_jax.spec.vocabulary import Conv, Linear, Steps, name_words
 
 
 class Outputs(NamedTuple):
-    """What a network gives back.
+    """The outputs of a network.
 
     Attributes:
-      logits: [B, num_classes], at least float32; the pooled [B, C] where num_classes is 0.
-      aux: the auxiliary heads' logits, in the table's order; empty unless training with `aux=True`.
-      end_points: the activations asked for, by name.
+      logits: [B, num_classes], at least float32; the pooled features [B, C] if num_classes is 0.
+      aux: Logits of the auxiliary heads in the table's order; empty unless training with
+        `aux=True`.
+      end_points: The requested activations, by name.
     """
 
     logits: jax.Array | None
@@ -36,17 +37,22 @@ class Outputs(NamedTuple):
 
 
 def load_module(path: str) -> type[nn.Module]:
-    """Returns the class that an open word names as `package.module:Class`; ValueError where it cannot be imported."""
+    """Returns the class that an open word names as `package.module:Class`.
+
+    Raises:
+      ValueError: It cannot be imported.
+    """
     try:
         return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"the open word names {path!r}, which cannot be imported ({error}): write 'package.module:Class'"
+            f"the open word names {path!r}, which cannot be imported ({error}): "
+            "write 'package.module:Class'"
         ) from error
 
 
 class Block(NetworkPart):
-    """The words of one named place: an end point, a branch, a shortcut."""
+    """A sequence of words under one name: an end point, a branch or a shortcut."""
 
     steps: Steps = ()
 
@@ -54,10 +60,14 @@ class Block(NetworkPart):
     def __call__(
         self, x: jax.Array, train: bool, mask: Mask = None, product: KernelOutput | None = None
     ) -> jax.Array:
-        """Applies all words to `x`; `product` is what the first one's kernel has given already."""
-        return self.follow(self.steps, x, train, mask, product)
+        """Applies all words to `x` [B, H, W, C].
 
-    def follow(
+        Args:
+          product: The output of the first word's kernel, where it is computed already.
+        """
+        return self.apply_words(self.steps, x, train, mask, product)
+
+    def apply_words(
         self,
         steps: Steps,
         x: jax.Array,
@@ -65,6 +75,7 @@ class Block(NetworkPart):
         mask: Mask,
         product: KernelOutput | None = None,
     ) -> jax.Array:
+        """Applies `steps` to `x`, one word after the other."""
         for name, word in name_words(steps):
             match word:
                 case Conv():
@@ -74,78 +85,79 @@ class Block(NetworkPart):
                 case words.Pool():
                     x = pool(x, word, self.architecture.unit)
                 case words.Concat():
-                    x = jnp.concatenate(self.branches(word, x, train, mask), axis=-1)
+                    x = jnp.concatenate(self.apply_branches(word, x, train, mask), axis=-1)
                 case words.Softmax():
                     x = nn.softmax(x)
                 case words.Residual():
-                    x = self.residual(word, x, train, mask)
+                    x = self.apply_residual(word, x, train, mask)
                 case words.Dropout():
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
                     x = nn.Dropout(rate, deterministic=not train)(x)
                 case words.NormAct():
-                    x = self.apply_activation(
-                        self.apply_norm(x, name, train, mask), word.activation
-                    )
+                    x = self.apply_norm(x, name, train, mask)
+                    x = self.apply_activation(x, word.activation)
                 case words.LocalResponse():
                     x = normalise_local_response(x, word.size, word.alpha, word.beta, word.k)
                 case words.Layer():
                     x = load_module(word.module)(**dict(word.fields), name=name)(x, train=train)
                 case _:
-                    raise words.UnknownWordError(
-                        f"{name}: {word!r} is no word that a table is made of"
-                    )
+                    message = f"{name}: {word!r} is no word that a table is made of"
+                    raise words.UnknownWordError(message)
             product = None
         return x
 
-    def branches(
+    def apply_branches(
         self, word: words.Concat, x: jax.Array, train: bool, mask: Mask
     ) -> list[jax.Array]:
-        products = (
-            self.multiply_siblings(word, x, train, mask) if isinstance(word, SiblingConcat) else {}
-        )
-        blocks = [
-            Block(**self.shared, steps=steps, name=f"branch_{i}")
-            for i, steps in enumerate(word.branches)
-        ]
-        return [block(x, train, mask, products.get(i)) for i, block in enumerate(blocks)]
+        """Returns the output of each branch on `x`."""
+        products: dict[int, KernelOutput] = {}
+        if isinstance(word, SiblingConcat):
+            products = self.multiply_siblings(word, x, train, mask)
+        outputs = []
+        for i, steps in enumerate(word.branches):
+            branch = Block(**self.shared, steps=steps, name=f"branch_{i}")
+            outputs.append(branch(x, train, mask, products.get(i)))
+        return outputs
 
-    def residual(self, word: words.Residual, x: jax.Array, train: bool, mask: Mask) -> jax.Array:
-        inputs = (
-            self.apply_activation(self.apply_norm(x, "norm", train, mask), None)
-            if word.preactivation
-            else x
-        )
-        y = self.follow(word.branch, inputs, train, mask)
+    def apply_residual(
+        self, word: words.Residual, x: jax.Array, train: bool, mask: Mask
+    ) -> jax.Array:
+        """Returns activation(shortcut(x) + scale * branch(x))."""
+        inputs = x
+        if word.preactivation:
+            inputs = self.apply_activation(self.apply_norm(x, "norm", train, mask), None)
+        y = self.apply_words(word.branch, inputs, train, mask)
         if word.expansion_conv:
-            y = Convolution(**self.shared, word=make_expansion_conv(x.shape[-1]), name="up")(
-                y, train, mask
-            )
+            expansion = make_expansion_conv(x.shape[-1])
+            y = Convolution(**self.shared, word=expansion, name="up")(y, train, mask)
         if word.shortcut == "pad":
-            x = jnp.pad(
-                x[:, :: word.stride[0], :: word.stride[1]],
-                ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])),
-            )
+            added = y.shape[-1] - x.shape[-1]
+            x = x[:, :: word.stride[0], :: word.stride[1]]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, added)))
         elif word.shortcut is not None:
             x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train, mask)
         total = x + word.scale * y
-        return self.apply_activation(
-            self.apply_norm(total, "sum_norm", train, mask) if word.norm else total, word.activation
-        )
+        if word.norm:
+            total = self.apply_norm(total, "sum_norm", train, mask)
+        return self.apply_activation(total, word.activation)
 
 
 class Network(NetworkPart):
     """A network of the family as a Flax module, with the collections `params` and `batch_stats`.
 
     Attributes:
-      architecture: the table.
-      num_classes: 0 for the pooled features instead of logits.
-      aux: run the auxiliary heads while training. They have no part in evaluation.
-      dtype: of the activations; parameters and statistics are at least float32.
-      norm: `BatchNorm` with the recipe's fields set: `functools.partial(BatchNorm, examples_per_group=32)`.
-      precision: of the product that gives the logits, where it is one of float32; None for the platform's default.
-      per_activation_in: end points whose norms keep statistics, gamma and beta for each position too.
-      recompute: end points, by patterns, whose inside a backward pass computes again instead of keeping it.
-      rewrites: rules and options of `spec.rewrite` by which the table is run; parameters keep their names and shapes.
+      architecture: The table.
+      num_classes: Number of classes; 0 for the pooled features instead of logits.
+      aux: Whether training runs the auxiliary heads. Evaluation never does.
+      dtype: Dtype of the activations; parameters and statistics are at least float32.
+      norm: `BatchNorm` with the recipe's fields: `functools.partial(BatchNorm,
+        examples_per_group=32)`.
+      precision: Precision of the product that gives float32 logits; None for the platform's
+        default.
+      per_activation_in: End points whose norms keep statistics, gamma and beta for each position.
+      recompute: Patterns of end points whose activations the backward pass computes again.
+      rewrites: Rules and options of `spec.rewrite` by which the table runs; parameters keep their
+        names and shapes.
     """
 
     aux: bool = False
@@ -165,63 +177,48 @@ class Network(NetworkPart):
         """Classifies `images` [B, H, W, C], scaled to [-1, 1].
 
         Args:
-          train: normalise with the batch's statistics and update the running ones (needs `mutable=["batch_stats"]`),
-            drop out (needs a "dropout" key where the table has any), run the auxiliary heads.
-          mask: [B], true for the examples that batch statistics are of (the module of a `layer` has none of it); all where not given.
-          end_points: names of activations to return as well.
-          stop: end at the deepest of `end_points`, legal for images too small for the rest; `logits` is then None.
+          train: Normalises with the batch's statistics and updates the running ones (needs
+            `mutable=["batch_stats"]`), applies dropout (needs a "dropout" key if the table has
+            any), and runs the auxiliary heads.
+          mask: [B], true for the examples that count towards batch statistics; default: all. The
+            module of a `layer` does not get it.
+          end_points: Names of activations to return.
+          stop: Ends at the deepest of `end_points`, also for images that are too small for the
+            rest; `logits` is then None.
 
         Raises:
-          TooSmallError: images in which some window does not fit.
-          ValueError: an end point the table does not have; `train=True` where `batch_stats` is not mutable.
-          RewriteError: a rewrite that this norm cannot have.
+          TooSmallError: A window does not fit into the images.
+          ValueError: The table has no such end point, or `train=True` and `batch_stats` is not
+            mutable.
+          RewriteError: The class of the norm does not allow a rewrite.
         """
         chex.assert_rank(images, 4)
         validate_norm(self.rewrites, self.norm.func, needed=self.architecture.unit.norm)
         table = self.architecture if self.num_classes else self.architecture.embedding
-        table = replace(
-            table, aux=table.aux if self.aux and (train or self.is_initializing()) else ()
-        )
-        deepest = table.truncate(end_points)  # raises where there is no such end point
+        if not self.aux or not (train or self.is_initializing()):
+            table = replace(table, aux=())
+        deepest = table.truncate(end_points)  # raises for an unknown end point
         table = deepest if stop and end_points else table
-        check_image_size(
-            table, (images.shape[1], images.shape[2]), images.shape[3]
-        )  # names the place of what cannot be
+        check_image_size(table, (images.shape[1], images.shape[2]), images.shape[3])
         if not self.is_initializing():
-            table = rewrite(
-                table,
-                self.rewrites,
-                keep=(
-                    *end_points,
-                    *self.per_activation_in,
-                    *(head.at for head in self.architecture.aux),
-                ),
-            )
-        x, aux, kept, shared = (
-            images.astype(self.dtype),
-            {},
-            {},
-            {**self.shared, "architecture": table},
-        )
+            heads = (head.at for head in self.architecture.aux)
+            table = rewrite(table, self.rewrites, (*end_points, *self.per_activation_in, *heads))
 
-        def run(name: str, steps: Steps, x: jax.Array) -> jax.Array:
-            block = (
-                nn.remat(Block, static_argnums=(2,))
-                if any(fnmatchcase(name, pattern) for pattern in self.recompute)
-                else Block
-            )
-            return block(
-                **{**shared, "per_activation": name in self.per_activation_in},
-                steps=steps,
-                name=name,
-            )(x, train, mask)
+        def apply_block(name: str, steps: Steps, x: jax.Array) -> jax.Array:
+            is_recomputed = any(fnmatchcase(name, pattern) for pattern in self.recompute)
+            block = nn.remat(Block, static_argnums=(2,)) if is_recomputed else Block
+            own = {"architecture": table, "per_activation": name in self.per_activation_in}
+            return block(**{**self.shared, **own}, steps=steps, name=name)(x, train, mask)
 
+        x = images.astype(self.dtype)
+        aux: list[jax.Array] = []
+        activations: dict[str, jax.Array] = {}
         for name, steps in table.layers:
-            x = kept[name] = run(name, steps, x)
+            x = activations[name] = apply_block(name, steps, x)
             for head in table.aux:
                 if head.at == name:
-                    aux[head.name] = kept[head.name] = run(head.name, head.steps, x)
-        logits = None if stop and end_points else kept[table.logits_row or name]
-        return Outputs(
-            logits, tuple(aux.values()) if train else (), {name: kept[name] for name in end_points}
-        )
+                    activations[head.name] = apply_block(head.name, head.steps, x)
+                    aux.append(activations[head.name])
+        logits = None if stop and end_points else activations[table.logits_row or name]
+        requested = {name: activations[name] for name in end_points}
+        return Outputs(logits, tuple(aux) if train else (), requested)

@@ -43,7 +43,7 @@ def test_convolution_gradients_match_autodiff_in_float64(
             lambda x, weights: conv.convolve(x, weights, stride, padding, groups), x, weights
         )
         wide, back_wide = jax.vjp(
-            lambda x, weights: conv._plain(x, weights, stride, padding, groups), x.astype(jnp.float64), weights
+            lambda x, weights: conv._convolve(x, weights, stride, padding, groups), x.astype(jnp.float64), weights
         )  # fmt: skip
         cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
         return (y, *back(cotangent)), (wide, *back_wide(cotangent.astype(jnp.float64)))

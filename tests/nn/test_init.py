@@ -24,7 +24,7 @@ from tests.tiers import sweep
 def kernels(name, variant):
     """Path -> (law, shape) of every kernel, auxiliary heads included, as the network asks for them."""
     found, path = {}, []
-    ask, answer = NetworkPart.kernel, make_initializer
+    ask, answer = NetworkPart.make_kernel, make_initializer
 
     def kernel(self, shape, init, name="kernel"):
         path[:] = [
@@ -42,7 +42,7 @@ def kernels(name, variant):
         (1, table.input_size, table.input_size, table.channels), jnp.float32
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NetworkPart, "kernel", kernel)
+        patch.setattr(NetworkPart, "make_kernel", kernel)
         patch.setattr(home, "initializer", drawn_from)
         jax.eval_shape(
             Network(table, num_classes=table.num_classes, aux=True).init, jax.random.key(0), image
