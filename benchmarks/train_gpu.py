@@ -91,7 +91,7 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         network=network,
         optimizer=rule,
         image_shape=(224, 224, 3),
-        averaged=False,
+        is_averaged=False,
     )
     state = room.initialize_sharded(start, jax.random.key(0))
     rng = np.random.default_rng(0)

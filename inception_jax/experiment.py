@@ -481,14 +481,14 @@ class Run:
         )
         whole = partial(
             compute_gradients, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
-            gather_params=self.placement.gather_params, l2=self.config.optimizer.l2, masked=self._is_masked,
+            gather_params=self.placement.gather_params, l2=self.config.optimizer.l2, is_masked=self._is_masked,
         )  # fmt: skip
         group = self.config.norm.examples_per_group or 1
         return (
             whole
             if self.num_microbatches == 1
             else accumulate_gradients(
-                whole, num_microbatches=self.num_microbatches, group=group, masked=self._is_masked
+                whole, num_microbatches=self.num_microbatches, group=group, is_masked=self._is_masked
             )
         )
 
@@ -541,7 +541,7 @@ class Run:
         size = self.config.data.image_size
         return partial(
             make_initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, self.network.architecture.channels),
-            averaged=self.config.optimizer.average_decay > 0,
+            is_averaged=self.config.optimizer.average_decay > 0,
         )  # fmt: skip
 
     def initial_state(self) -> State:

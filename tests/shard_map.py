@@ -54,19 +54,19 @@ def main() -> None:
 
     def together(state, batch):
         """The mean over the devices, so that all of them find the same step not finite."""
-        (value, (sums, batch_stats)), slope = alone(state, batch)
-        value, batch_stats, slope = jax.lax.pmean((value, batch_stats, slope), "data")
-        return (value, (sums, batch_stats)), slope
+        (value, (sums, batch_stats)), grads = alone(state, batch)
+        value, batch_stats, grads = jax.lax.pmean((value, batch_stats, grads), "data")
+        return (value, (sums, batch_stats)), grads
 
     first = partial(
-        make_initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), averaged=False
+        make_initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), is_averaged=False
     )
     start = room.build(first, jax.random.key(0))
     by_jit, by_map = start, start
-    jitted = room.compile(partial(train_step, optimizer=rule, gradient=alone))
+    jitted = room.compile(partial(train_step, optimizer=rule, compute_gradients=alone))
     data, whole = PartitionSpec("data"), PartitionSpec()
 
-    own_share = partial(train_step, optimizer=rule, gradient=together)
+    own_share = partial(train_step, optimizer=rule, compute_gradients=together)
     mapped = jax.jit(
         jax.shard_map(
             own_share,

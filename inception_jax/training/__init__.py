@@ -1,1 +1,1 @@
-"""Training as pure functions: the objective, the optimizer, the state, the step. Nothing here knows of devices or files."""
+"""Training as pure functions: objective, optimizer, state and steps, independent of devices."""

@@ -1,4 +1,4 @@
-"""What is minimised, and what is counted: sums over examples, divided once at the end."""
+"""The training objective and the metrics, as sums over examples that are divided once."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,21 +13,24 @@ if TYPE_CHECKING:
     from inception_jax.nn.network import Outputs
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
-"""(logits [B, K], labels [B]) -> one number per example [B]."""
+"""(logits [B, K], labels [B]) -> a number for each example [B]."""
 Sums = dict[str, jax.Array]
 
 
 def make_top_k_metric(k: int) -> Metric:
-    """Metric: 1 where the label is among the k largest logits. Of equal logits the lower class counts as larger, as in
-    `jax.lax.top_k`; NaN is larger than the label, so numbers gone wrong never score."""
+    """Returns a metric that is 1 if the label is among the k largest logits, and else 0.
 
-    def hit(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-        earlier = jnp.arange(logits.shape[-1]) < labels[:, None]
-        ahead = (logits > true) | ((logits == true) & earlier) | jnp.isnan(logits)
-        return ahead.sum(-1) < k
+    Of equal logits the lower class counts as larger, as in `jax.lax.top_k`. NaN counts as larger
+    than the label, so that broken logits never score.
+    """
 
-    return hit
+    def is_in_top_k(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+        is_lower_class = jnp.arange(logits.shape[-1]) < labels[:, None]
+        is_ahead = (logits > label_logits) | ((logits == label_logits) & is_lower_class)
+        return (is_ahead | jnp.isnan(logits)).sum(-1) < k
+
+    return is_in_top_k
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -38,9 +41,16 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 def cross_entropy(
     logits: jax.Array, targets: jax.Array, *, label_smoothing: float = 0.0
 ) -> jax.Array:
-    """Cross-entropy [B] in nats, of `logits` [B, K] in at least float32; `targets` are classes [B] or probabilities [B, K].
+    """Returns the cross-entropy [B] in nats.
 
-    With smoothing e the target is (1 - e) one-hot + e / K (arXiv:1512.00567, section 7).
+    Args:
+      logits: [B, K] in at least float32.
+      targets: Classes [B] or probabilities [B, K].
+      label_smoothing: With e, the target is (1 - e) * one-hot + e / K (arXiv:1512.00567,
+        section 7).
+
+    Raises:
+      TypeError: The logits have less than 32 bits.
     """
     chex.assert_rank([logits, targets], [2, {1, 2}])
     chex.assert_equal_shape_prefix((logits, targets), targets.ndim)
@@ -53,20 +63,19 @@ def cross_entropy(
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
-def add_l2_gradient(gradient: Any, params: Any, l2: float) -> Any:
-    """The gradient of a loss that has gained l2 / 2 times the sum of squares of the kernels."""
+def add_l2_gradient(grads: Any, params: Any, l2: float) -> Any:
+    """Returns the gradients of the loss plus l2 / 2 times the sum of squares of the kernels."""
     if not l2:
-        return gradient
-    return jax.tree.map(
-        lambda slope, value, kernel: slope + l2 * value if kernel else slope,
-        gradient,
-        params,
-        mask_kernels(params),
-    )
+        return grads
+
+    def add(grad: jax.Array, param: jax.Array, is_kernel: bool) -> jax.Array:
+        return grad + l2 * param if is_kernel else grad
+
+    return jax.tree.map(add, grads, params, mask_kernels(params))
 
 
 def mask_kernels(params: Any) -> Any:
-    """A tree of booleans: which of `params` are kernels of convolutions and matrix products."""
+    """Returns a tree of booleans: True for the kernels of convolutions and matrix products."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
@@ -77,7 +86,7 @@ def sum_metrics(
     losses: jax.Array,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> Sums:
-    """Weighted sums over the batch: `loss`, each metric, and the `count` to divide them by."""
+    """Returns weighted sums over the batch: `loss`, each metric, and the `count` to divide by."""
     sums = {name: (weights * metric(logits, labels)).sum() for name, metric in metrics.items()}
     return {"loss": (weights * losses).sum(), **sums, "count": weights.sum()}
 
@@ -91,15 +100,17 @@ def classification_loss(
     aux_weight: float = 0.3,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> tuple[jax.Array, Sums]:
-    """Returns the mean of what is minimised, and sums over the batch.
+    """Returns the mean objective and the sums of metrics over the batch.
 
-    What is minimised is the smoothed cross-entropy of the main classifier, and that of each auxiliary head times `aux_weight`: its sum is
-    `objective`. `loss` and the metrics are of the main classifier and the labels alone, as evaluation has them. L2 is part of neither:
+    The objective is the smoothed cross-entropy of the main classifier plus `aux_weight` times that
+    of each auxiliary head; its sum is the metric `objective`. `loss` and the other metrics are of
+    the main classifier and unsmoothed labels, as in evaluation. L2 is part of neither:
     `add_l2_gradient` adds its gradient.
 
     Args:
-      targets: classes [B], or probabilities [B, K] where images are blends; the likelier class is then the label.
-      weights: [B], 0 for what is no example.
+      targets: Classes [B]; or probabilities [B, K] for blended images, whose label is the likeliest
+        class.
+      weights: [B], 0 for padding.
     """
     logits = outputs.logits
     assert logits is not None, "the network stopped before its classifier"
@@ -107,8 +118,6 @@ def classification_loss(
     for aux in outputs.aux:
         losses = losses + aux_weight * cross_entropy(aux, targets, label_smoothing=label_smoothing)
     labels = targets if targets.ndim == 1 else targets.argmax(-1)
-    total, hard = (weights * losses).sum(), cross_entropy(logits, labels)
-    return total / jnp.maximum(weights.sum(), 1), {
-        "objective": total,
-        **sum_metrics(logits, labels, weights, hard, metrics),
-    }
+    total, plain_losses = (weights * losses).sum(), cross_entropy(logits, labels)
+    sums = sum_metrics(logits, labels, weights, plain_losses, metrics)
+    return total / jnp.maximum(weights.sum(), 1), {"objective": total, **sums}

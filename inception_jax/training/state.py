@@ -1,4 +1,4 @@
-"""All that a run is, between two steps."""
+"""The state of a run between two steps."""
 
 from typing import Any
 
@@ -10,17 +10,21 @@ import jax.numpy as jnp
 import optax
 
 FORMAT_VERSION = 2
-"""Of `State` as it is saved, its small arrays joined; a change to either raises it and adds a map from the old form. (1 was not
-released.)"""
+"""Format of a saved `State` with its packed arrays. A change of either increments it and adds a
+conversion from the old format. (Version 1 was not released.)"""
 
 
 class State(flax.struct.PyTreeNode):
-    """Arrays only, so that it can be `eval_shape`d, sharded, saved and compared without special cases.
+    """The arrays of a run, which `eval_shape`, sharding and checkpoints treat alike.
 
     Attributes:
-      step: updates made, int32.
-      average: moving averages of `params` and `batch_stats` under those names; empty where none are kept.
-      skipped: steps whose loss or gradient was not finite, which changed nothing but this number and `step`.
+      step: Number of updates, int32.
+      params: Parameters of the network.
+      batch_stats: Running statistics of its norms.
+      opt_state: State of the optimizer.
+      average: Moving averages of `params` and `batch_stats` under these names; empty without
+        averaging.
+      skipped: Number of steps whose loss or gradient was not finite.
     """
 
     step: jax.Array
@@ -32,7 +36,7 @@ class State(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What to evaluate: the averages where they are kept."""
+        """Returns the variables to evaluate: the averages, or without averaging the newest."""
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -42,11 +46,16 @@ def make_initial_state(
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
-    averaged: bool,
+    is_averaged: bool,
 ) -> State:
-    """The state before the first step. `image_shape` is that of one example."""
+    """Returns the state before the first step.
+
+    Args:
+      image_shape: (height, width, channels) of one example.
+      is_averaged: Whether the run keeps moving averages.
+    """
     variables = network.init({"params": key}, jnp.zeros((1, *image_shape)), train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    average = {"params": params, "batch_stats": batch_stats} if averaged else {}
+    average = {"params": params, "batch_stats": batch_stats} if is_averaged else {}
     zero = jnp.zeros((), jnp.int32)
     return State(zero, params, batch_stats, optimizer.init(params), average, zero)

@@ -23,14 +23,14 @@ from inception_jax.training.state import State
 if TYPE_CHECKING:
     from inception_jax.data.batches import Batch
 
-Gradient = Callable[..., tuple[tuple[jax.Array, tuple[Sums, Any]], Any]]
-"""(state, batch) -> ((loss, (sums, new batch_stats)), gradient by the parameters)."""
+ComputeGradients = Callable[..., tuple[tuple[jax.Array, tuple[Sums, Any]], Any]]
+"""(state, batch) -> ((loss, (sums, new batch_stats)), gradients of the parameters)."""
 
 
 def make_seed_key(seed: int) -> jax.Array:
-    """Returns the key of a seed from 0 to 2^63 - 1, all of whose bits count, whether JAX has 64-bit integers or not.
+    """Returns the key of a seed from 0 to 2^63 - 1, with and without JAX's 64-bit integers.
 
-    `jax.random.key` alone takes the lower 32 without them: 2^32 would be 0. Below 2^32 the key is that one.
+    `jax.random.key` alone takes the lower 32 bits without them. Below 2^32 the key is the same.
     """
     low, high = seed % 2**32, seed >> 32
     key = jax.random.key(low)
@@ -38,7 +38,10 @@ def make_seed_key(seed: int) -> jax.Array:
 
 
 def make_example_keys(seed: int, positions: jax.Array) -> jax.Array:
-    """A key [B] for each position in the stream: what is done to an example hangs on (seed, position) alone."""
+    """Returns a key [B] for each position [B] in the stream of examples.
+
+    The augmentation of an example depends on the seed and its position alone.
+    """
     examples, _ = jax.random.split(make_seed_key(seed))
     return jax.vmap(lambda position: jax.random.fold_in(examples, position))(positions)
 
@@ -53,82 +56,89 @@ def compute_gradients(
     seed: int,
     gather_params: Callable[[Any], Any] = lambda params: params,
     l2: float = 0.0,
-    masked: bool = False,
+    is_masked: bool = False,
     dropout_step: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, tuple[Sums, Any]], Any]:
-    """((loss, (sums, new batch_stats)), gradient by the parameters) of a batch; L2 is in the gradient, and not in the loss.
+    """Returns ((loss, (sums, new batch_stats)), gradients of the parameters) of a batch.
 
     Args:
-      whole: gathers parameters that are spread over devices.
-      masked: whether examples may weigh 0, and are then left out of batch statistics. It costs a pass where they are taken.
-      draw: numbers what is dropped out, and is the step where not given.
+      objective: (outputs, targets, weights) -> (loss, sums).
+      prepare: (batch, keys [B]) -> (scaled images [B, H, W, C], targets), augmented.
+      gather_params: Gathers parameters that are sharded.
+      l2: The weight of L2, which is part of the gradients but not of the loss.
+      is_masked: Whether examples of weight 0 are left out of batch statistics, which costs a pass
+        over the activations.
+      dropout_step: The number that the dropout mask depends on; default: the step.
     """
     dropout_step = state.step if dropout_step is None else dropout_step
     _, dropout = jax.random.split(make_seed_key(seed))
+    rngs = {"dropout": jax.random.fold_in(dropout, dropout_step)}
     images, targets = prepare(batch, make_example_keys(seed, batch.position))
     chex.assert_equal_shape_prefix((images, *batch), 1)
-    options = {"mask": batch.weight > 0} if masked else {}
+    options = {"mask": batch.weight > 0} if is_masked else {}
 
-    def loss(params):
-        variables, rngs = (
-            {"params": gather_params(params), "batch_stats": state.batch_stats},
-            {"dropout": jax.random.fold_in(dropout, dropout_step)},
-        )
+    def compute_loss(params):
+        variables = {"params": gather_params(params), "batch_stats": state.batch_stats}
         outputs, updated = network.apply(
             variables, images, train=True, mutable=["batch_stats"], rngs=rngs, **options
         )
-        value, sums = objective(outputs, targets, batch.weight)
-        return value, (sums, updated.get("batch_stats", {}))
+        loss, sums = objective(outputs, targets, batch.weight)
+        return loss, (sums, updated.get("batch_stats", {}))
 
-    found, slope = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return found, add_l2_gradient(slope, state.params, l2)
+    result, grads = jax.value_and_grad(compute_loss, has_aux=True)(state.params)
+    return result, add_l2_gradient(grads, state.params, l2)
 
 
 def accumulate_gradients(
-    compute_gradients: Gradient, *, num_microbatches: int, group: int, masked: bool = False
-) -> Gradient:
-    """`compute_gradients` of a batch that passes in `parts`, one after the other: what that of the whole gives, but for dropout.
+    compute_gradients: ComputeGradients,
+    *,
+    num_microbatches: int,
+    group: int,
+    is_masked: bool = False,
+) -> ComputeGradients:
+    """Returns a function that computes gradients over microbatches, one after the other.
 
-    Each part has every `parts`-th group of `group` examples, so that batch normalisation sees the groups that it saw, and no example
-    leaves its device.
+    Its result is that of the whole batch, except for dropout. Microbatch i has every
+    `num_microbatches`-th group of `group` examples, so that batch normalisation sees the same
+    groups and no example leaves its device.
     """
 
     def split(x: jax.Array) -> jax.Array:
-        """[B, ...] -> [parts, B / parts, ...]."""
-        return (
-            x.reshape(-1, num_microbatches, group, *x.shape[1:])
-            .swapaxes(0, 1)
-            .reshape(num_microbatches, -1, *x.shape[1:])
-        )
+        """Reshapes [B, ...] to [num_microbatches, B / num_microbatches, ...]."""
+        groups = x.reshape(-1, num_microbatches, group, *x.shape[1:])
+        return groups.swapaxes(0, 1).reshape(num_microbatches, -1, *x.shape[1:])
 
-    def whole(state: State, batch: "Batch"):
-        count = jnp.maximum(batch.weight.sum(), 1)
-        filled = (batch.weight.reshape(-1, group) > 0).any(1).sum()  # groups with statistics
+    def count_filled_groups(weight: jax.Array) -> jax.Array:
+        return (weight.reshape(-1, group) > 0).any(1).sum()
 
-        def one(total, numbered):
-            i, part = numbered
-            (loss, (sums, stats)), slope = compute_gradients(
-                state, part, dropout_step=state.step * num_microbatches + i
+    def compute_accumulated_gradients(state: State, batch: "Batch"):
+        num_examples = jnp.maximum(batch.weight.sum(), 1)
+        num_filled = count_filled_groups(batch.weight)
+
+        def add_microbatch(total, numbered):
+            i, microbatch = numbered
+            dropout_step = state.step * num_microbatches + i
+            (loss, (sums, stats)), grads = compute_gradients(
+                state, microbatch, dropout_step=dropout_step
             )
-            loss, slope = jax.tree.map(
-                lambda x: x * (part.weight.sum() / count).astype(x.dtype), (loss, slope)
-            )
-            own = (part.weight.reshape(-1, group) > 0).any(1).sum()
-            share = jnp.where(filled > 0, own / jnp.maximum(filled, 1), 1 / num_microbatches)
+            share = microbatch.weight.sum() / num_examples
+            loss, grads = jax.tree.map(lambda x: x * share.astype(x.dtype), (loss, grads))
+            filled = count_filled_groups(microbatch.weight) / jnp.maximum(num_filled, 1)
+            stats_share = jnp.where(num_filled > 0, filled, 1 / num_microbatches)
             stats = jax.tree.map(
-                lambda x: x * share.astype(x.dtype) if masked else x / num_microbatches, stats
+                lambda x: x * stats_share.astype(x.dtype) if is_masked else x / num_microbatches,
+                stats,
             )
-            return jax.tree.map(jnp.add, total, ((loss, (sums, stats)), slope)), None
+            return jax.tree.map(jnp.add, total, ((loss, (sums, stats)), grads)), None
 
-        pieces = jax.tree.map(split, batch)
-        like = jax.eval_shape(compute_gradients, state, jax.tree.map(lambda x: x[0], pieces))
-        return jax.lax.scan(
-            one,
-            jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like),
-            (jnp.arange(num_microbatches), pieces),
-        )[0]
+        microbatches = jax.tree.map(split, batch)
+        first = jax.tree.map(lambda x: x[0], microbatches)
+        shapes = jax.eval_shape(compute_gradients, state, first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        numbered = jnp.arange(num_microbatches), microbatches
+        return jax.lax.scan(add_microbatch, zeros, numbered)[0]
 
-    return whole
+    return compute_accumulated_gradients
 
 
 def train_step(
@@ -136,32 +146,37 @@ def train_step(
     batch: "Batch",
     *,
     optimizer: optax.GradientTransformation,
-    compute_gradients: Gradient,
+    compute_gradients: ComputeGradients,
     average_decay: float = 0.0,
     skip_not_finite: bool = True,
 ) -> tuple[State, Sums]:
-    """One update of the parameters. A step whose loss or gradient is not finite is counted, and changes nothing but that if it is to be
-    skipped. That moves 5.5 % more bytes (the digits', on a CPU): a run that stops at such a step, and saves nothing after it, goes without.
+    """Applies one optimizer update.
+
+    Counts a non-finite step in `skipped`; with `skip_not_finite` such a step leaves the rest of the
+    state unchanged.
+
+    Args:
+      compute_gradients: (state, batch) -> ((loss, (sums, batch_stats)), gradients).
+      average_decay: Decay of the moving averages.
+
+    Note: `skip_not_finite` moves 5.5 % more bytes (the digits network, on a CPU). A run that stops
+    at such a step, and saves nothing after it, does not need it.
     """
-    (value, (sums, batch_stats)), slope = compute_gradients(state, batch)
-    updates, opt_state = optimizer.update(slope, state.opt_state, state.params)
+    (loss, (sums, batch_stats)), grads = compute_gradients(state, batch)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = state.average and ema_update(
-        state.average,
-        {"params": params, "batch_stats": batch_stats},
-        decay=average_decay,
-        step=state.step,
-    )
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(slope))
+    average = state.average
+    if average:
+        variables = {"params": params, "batch_stats": batch_stats}
+        average = ema_update(average, variables, decay=average_decay, step=state.step)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     new = state.replace(
         params=params, batch_stats=batch_stats, opt_state=opt_state, average=average
     )
-    if skip_not_finite:  # not by `lax.cond`: on a GPU the host waits for what it hangs on
-        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
-    return new.replace(step=state.step + 1, skipped=state.skipped + ~finite), {
-        **sums,
-        "skipped": ~finite,
-    }
+    if skip_not_finite:  # not `lax.cond`: on a GPU the host waits for its predicate
+        new = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
+    new = new.replace(step=state.step + 1, skipped=state.skipped + ~is_finite)
+    return new, {**sums, "skipped": ~is_finite}
 
 
 def eval_step(
@@ -172,16 +187,14 @@ def eval_step(
     prepare: Callable[[jax.Array], jax.Array],
     metrics: Mapping[str, Metric] = METRICS,
 ) -> Sums:
-    """Scores a batch; what weighs 0 adds nothing to the sums, which are all that devices exchange."""
+    """Returns the sums of metrics over a batch.
+
+    Padding has weight 0 and adds nothing. The sums are all that devices exchange.
+    """
     chex.assert_equal_shape_prefix(tuple(batch), 1)
     outputs: Any = network.apply(variables, prepare(batch.image), train=False)
-    return sum_metrics(
-        outputs.logits,
-        batch.label,
-        batch.weight,
-        cross_entropy(outputs.logits, batch.label),
-        metrics,
-    )
+    losses = cross_entropy(outputs.logits, batch.label)
+    return sum_metrics(outputs.logits, batch.label, batch.weight, losses, metrics)
 
 
 def log_probability_step(
@@ -191,7 +204,10 @@ def log_probability_step(
     network: nn.Module,
     prepare: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """Log-probabilities [B, K] of the classes of images [B, H, W, 3], where `predict_step` rounds those below 1e-38 to 0."""
+    """Returns log-probabilities [B, K] of the classes of images [B, H, W, 3] uint8.
+
+    `predict_step` rounds probabilities below 1e-38 to 0.
+    """
     outputs: Any = network.apply(variables, prepare(images), train=False)
     return jax.nn.log_softmax(outputs.logits)
 
@@ -203,6 +219,6 @@ def predict_step(
     network: nn.Module,
     prepare: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """Class probabilities [B, K] of images [B, H, W, 3]."""
+    """Returns class probabilities [B, K] of images [B, H, W, 3] uint8."""
     outputs: Any = network.apply(variables, prepare(images), train=False)
     return jax.nn.softmax(outputs.logits)

@@ -33,9 +33,9 @@ def kernels(name, variant):
         ]
         return ask(self, shape, init, name)
 
-    def drawn_from(law):
-        found[path[0]] = (law, path[1])
-        return answer(law)
+    def drawn_from(init):
+        found[path[0]] = (init, path[1])
+        return answer(init)
 
     table = get_architecture(name, variant)
     image = jax.ShapeDtypeStruct(
@@ -43,7 +43,7 @@ def kernels(name, variant):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NetworkPart, "make_kernel", kernel)
-        patch.setattr(home, "initializer", drawn_from)
+        patch.setattr(home, "make_initializer", drawn_from)
         jax.eval_shape(
             Network(table, num_classes=table.num_classes, aux=True).init, jax.random.key(0), image
         )

@@ -41,7 +41,7 @@ LEARNING = partial(
     prepare=lambda batch, keys: (scale_pixels(batch.image), batch.label),
     seed=0,
 )
-STEP = partial(train_step, optimizer=OPTIMIZER, gradient=LEARNING)
+STEP = partial(train_step, optimizer=OPTIMIZER, compute_gradients=LEARNING)
 
 
 def batch(size=16, seed=0):
@@ -61,7 +61,7 @@ def start():
         network=NETWORK,
         optimizer=OPTIMIZER,
         image_shape=(8, 8, 3),
-        averaged=True,
+        is_averaged=True,
     )
 
 
@@ -108,13 +108,13 @@ def test_the_moving_average_follows_parameters_and_statistics(start):
 
 @pytest.mark.slow
 def test_l2_is_in_the_gradient_of_the_kernels_and_not_in_the_loss(start):
-    (loss, _), slope = jax.jit(LEARNING)(start, batch())
+    (loss, _), grads = jax.jit(LEARNING)(start, batch())
     (with_it, _), more = jax.jit(partial(LEARNING, l2=0.5))(start, batch())
     assert with_it == loss
     wanted = jax.tree_util.tree_map_with_path(
         lambda path, leaf, of: of + 0.5 * leaf if path[-1].key == "kernel" else of,
         start.params,
-        slope,
+        grads,
     )
     chex.assert_trees_all_close(more, wanted, rtol=1e-5, atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_a_non_finite_step_changes_nothing_and_is_counted(start):
         return loss * jnp.inf, sums
 
     after, sums = jax.jit(
-        partial(STEP, gradient=partial(LEARNING, objective=infinite), average_decay=0.9)
+        partial(STEP, compute_gradients=partial(LEARNING, objective=infinite), average_decay=0.9)
     )(start, batch())
     assert (int(after.step), int(after.skipped), bool(sums["skipped"])) == (1, 1, True)
     chex.assert_trees_all_equal(after.replace(step=start.step, skipped=start.skipped), start)
@@ -149,7 +149,7 @@ def test_dropout_and_augmentation_depend_on_seed_step_and_position(start):
             1
         ],
     )
-    jax.eval_shape(partial(STEP, gradient=watched), start, batch())
+    jax.eval_shape(partial(STEP, compute_gradients=watched), start, batch())
     assert keys[0].shape == (16,)
 
 
@@ -165,7 +165,7 @@ def test_microbatches_of_a_batch_of_64_give_the_same_updates_as_the_whole_batch(
         network=network,
         optimizer=OPTIMIZER,
         image_shape=(8, 8, 3),
-        averaged=True,
+        is_averaged=True,
     )
     images = jax.random.randint(jax.random.key(1), (64, 8, 8, 3), 0, 256).astype(jnp.uint8)
     weights = jnp.where(jnp.arange(64) % 7 == 3, 0.0, 1.0)
@@ -176,7 +176,7 @@ def test_microbatches_of_a_batch_of_64_give_the_same_updates_as_the_whole_batch(
         accumulate_gradients(whole, num_microbatches=4, group=16),
         accumulate_gradients(whole, num_microbatches=2, group=16),
     ):
-        state, step = start, jax.jit(partial(STEP, gradient=learning, average_decay=0.9))
+        state, step = start, jax.jit(partial(STEP, compute_gradients=learning, average_decay=0.9))
         for _ in range(3):
             state, sums = step(state, given)
         found.append(
@@ -239,7 +239,7 @@ def test_an_example_of_weight_0_changes_neither_gradients_nor_statistics(x64, gr
         network=network,
         optimizer=OPTIMIZER,
         image_shape=(8, 8, 3),
-        averaged=False,
+        is_averaged=False,
     )
     state = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
     whole = batch()
@@ -249,7 +249,7 @@ def test_an_example_of_weight_0_changes_neither_gradients_nor_statistics(x64, gr
     black = whole._replace(
         image=images, weight=jnp.asarray(seen, jnp.float64), label=whole.label * seen
     )
-    (loss, (sums, stats)), slope = learning(state, black, masked=True)
+    (loss, (sums, stats)), grads = learning(state, black, is_masked=True)
     size = group or 16
     parts = [
         jax.tree.map(lambda x, i=i: x[i : i + size][seen[i : i + size]], whole)
@@ -268,12 +268,12 @@ def test_an_example_of_weight_0_changes_neither_gradients_nor_statistics(x64, gr
         lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)),
         *(one[1] for one in alone),
     )
-    chex.assert_trees_all_close(slope, wanted, atol=1e-12)
+    chex.assert_trees_all_close(grads, wanted, atol=1e-12)
     mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *(one[0][1][1] for one in alone))
     chex.assert_trees_all_close(stats, mean, atol=1e-12)
     if group:
         pieces = accumulate_gradients(
-            partial(learning, masked=True), num_microbatches=2, group=group, masked=True
+            partial(learning, is_masked=True), num_microbatches=2, group=group, is_masked=True
         )(state, black)
         chex.assert_trees_all_close(pieces[0][1][1], stats, atol=1e-12)
-        chex.assert_trees_all_close(pieces[1], slope, atol=1e-12)
+        chex.assert_trees_all_close(pieces[1], grads, atol=1e-12)
