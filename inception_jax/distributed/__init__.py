@@ -1,1 +1,1 @@
-"""Several processes that make one run."""
+"""Devices and processes: the mesh, the cluster, and what several processes of a run do together."""

@@ -6,7 +6,7 @@ import pytest
 from jax._src import cloud_tpu_init
 
 from inception_jax.config import ConfigError
-from inception_jax.distributed.cluster import Cluster, find_cluster, first_host, join_timeout
+from inception_jax.distributed.cluster import Cluster, find_cluster, get_first_host, get_join_timeout
 
 BY_HAND = {"JAX_COORDINATOR_ADDRESS": "node1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 SLURM = {
@@ -106,7 +106,7 @@ def test_processes_of_a_slurm_job_share_one_address_and_other_jobs_have_differen
     ],
 )
 def test_first_host_reads_the_first_name_of_a_slurm_node_list(nodes, first):
-    assert first_host(nodes) == first
+    assert get_first_host(nodes) == first
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ def test_slurm_tasks_that_share_a_host_get_one_accelerator_each(found_in, change
 
 def test_the_join_timeout_is_read_from_the_environment_and_validated(monkeypatch):
     monkeypatch.delenv("INCEPTION_JAX_JOIN_TIMEOUT", raising=False)
-    assert join_timeout() == 300
+    assert get_join_timeout() == 300
     monkeypatch.setenv("INCEPTION_JAX_JOIN_TIMEOUT", "7.5")
-    assert join_timeout() == 7.5
+    assert get_join_timeout() == 7.5
     for given in ("soon", "0", "-1", "nan"):
         monkeypatch.setenv("INCEPTION_JAX_JOIN_TIMEOUT", given)
         with pytest.raises(ConfigError, match="INCEPTION_JAX_JOIN_TIMEOUT is"):
-            join_timeout()
+            get_join_timeout()
