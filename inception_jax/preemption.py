@@ -1,4 +1,4 @@
-"""Being told to stop, by a signal, at any moment of a run."""
+"""Preemption: a signal asks a run to stop, at any moment."""
 
 import os
 import signal
@@ -16,46 +16,52 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class PreemptedError(UserError):
-    """The run was told to stop, and nothing is lost; the same line goes on from here."""
+    """A run that stopped on request with nothing lost; the same command resumes it."""
 
     exit_code = ExitCode.STOPPED
     is_collective = True
-    """All processes of a run meet it at the same step."""
+    """All processes of a run raise it at the same step."""
 
 
 class PreemptionHandler:
-    """Listens for SIGTERM and Ctrl-C.
+    """Handles SIGTERM and Ctrl-C.
 
-    The first of them asks the run to stop: at once while it has nothing that is not saved, else where it next looks. The second ends the
-    process, whatever it does. A thread of its own hears them, since Python runs a handler between two of its instructions only, and
-    compiling a network is one of those for a minute.
+    The first signal stops the run: at once while nothing is unsaved, else at the next
+    `raise_if_requested`. The second ends the process. A thread receives them, since Python runs a
+    signal handler only between two of its instructions, and compiling a network is a single one of
+    up to a minute.
 
-    A process that the command line does not own, such as a notebook's kernel, is never ended: there the first signal raises
-    `PreemptedError` at the next look, and the second one `KeyboardInterrupt`.
+    A process that the command line does not own, such as a notebook's kernel, is never ended: the
+    first signal raises `PreemptedError` at the next `raise_if_requested`, the second
+    `KeyboardInterrupt`.
+
+    Attributes:
+      is_requested: Whether this process got a signal.
+      on_exit: Called with the outcome when a signal ends the process at once.
     """
 
     owns_process = False
-    """Whether this process runs one command and nothing else, so that it may be ended; `cli.entry` sets it."""
+    """Whether this process runs one command and may be ended; `cli.entry` sets it."""
 
     def __init__(self) -> None:
         self.is_requested = False
-        """Whether this process was told to stop."""
         self.on_exit: Callable[[str], None] = lambda outcome: None
-        """Told of how this ends, where it ends at once."""
-        self._notice: Callable[[], None] | None = None
-        self._reached: Callable[[], bool] = lambda: self.is_requested
-        self._unsaved, self._lock = False, threading.Lock()
-        self._handled = 0
+        self._request_all: Callable[[], None] | None = None
+        self._should_stop: Callable[[], bool] = lambda: self.is_requested
+        self._is_unsaved, self._lock = False, threading.Lock()
+        self._num_handled = 0
 
-    def coordinate(self, notice: Callable[[], None], reached: Callable[[], bool]) -> None:
-        """Of several processes, which all stop at the same look: `notice` tells them that this one was told to, and `reached`,
-        which all of them call equally often, says whether to stop there."""
-        self._notice, self._reached = notice, reached
+    def coordinate(self, request_all: Callable[[], None], should_stop: Callable[[], bool]) -> None:
+        """Makes several processes stop at the same call of `raise_if_requested`.
+
+        Args:
+          request_all: Requests all processes to stop.
+          should_stop: Returns whether to stop now; all processes call it equally often.
+        """
+        self._request_all, self._should_stop = request_all, should_stop
 
     def __enter__(self) -> Self:
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Python lets no other thread ask for signals
+        if threading.current_thread() is threading.main_thread():  # Python allows no other thread
             self._wakeup_read, self._wakeup_write = socket.socketpair()
             self._wakeup_write.setblocking(False)
             self._wakeup_fd_before = signal.set_wakeup_fd(
@@ -73,15 +79,15 @@ class PreemptionHandler:
             self._wakeup_write.close()
 
     def _handle(self, *_: object) -> None:
-        """Handles a signal in the main thread, between two instructions of Python's."""
-        self._handled += 1
-        if self._handled > 1 and not self.owns_process:
+        """Handles a signal in the main thread, between two of Python's instructions."""
+        self._num_handled += 1
+        if self._num_handled > 1 and not self.owns_process:
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
-        while rung := self._wakeup_read.recv(1):
-            if rung[0] in SIGNALS:
-                self._receive(signal.Signals(rung[0]))
+        while received := self._wakeup_read.recv(1):
+            if received[0] in SIGNALS:
+                self._receive(signal.Signals(received[0]))
 
     def _receive(self, number: signal.Signals) -> None:
         with self._lock:
@@ -90,12 +96,13 @@ class PreemptionHandler:
                     self._exit_process(f"a second signal, {number.name}", 128 + number)
                 return
             self.is_requested = True
-            if self._notice is not None:
+            if self._request_all is not None:
                 _print_line(
-                    f"{number.name}: stopping, together with the other processes; once more stops at once"
+                    f"{number.name}: stopping, together with the other processes; once more stops "
+                    "at once"
                 )
-                self._notice()
-            elif self._unsaved or not self.owns_process:
+                self._request_all()
+            elif self._is_unsaved or not self.owns_process:
                 _print_line(f"{number.name}: saving, then stopping; once more stops at once")
             else:
                 _print_line(f"{number.name}: stopped; nothing is lost: give the same line again")
@@ -106,27 +113,27 @@ class PreemptionHandler:
             self.on_exit(outcome)
         os._exit(code)
 
-    def set_unsaved(self, unsaved: bool) -> None:
-        """Says whether the run has something now that stopping at once would lose."""
+    def set_unsaved(self, is_unsaved: bool) -> None:
+        """Sets whether an immediate stop would lose something."""
         with self._lock:
-            self._unsaved = unsaved
+            self._is_unsaved = is_unsaved
 
     def raise_if_requested(self) -> None:
-        """Where the run can stop.
+        """Raises an error if the run is to stop now; called where it can.
 
         Raises:
-          PreemptedError: it was told to.
+          PreemptedError: A signal requested it.
         """
-        if self._reached():
+        if self._should_stop():
             raise PreemptedError("stopped and saved; the same line goes on from here")
 
     def check_between(self, items: Iterable[Item]) -> Iterator[Item]:
-        """`items`, between any two of which the run can stop."""
+        """Yields `items`, with a call of `raise_if_requested` before each."""
         for item in items:
             self.raise_if_requested()
             yield item
 
 
 def _print_line(text: str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads it any more
+    with suppress(OSError, ValueError):  # the stream is closed
         print(f"\n{text}", file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""From files to batches: what is read, in which order, and what happens to a pixel on the way."""
+"""The data of a run, from files to batches: sources, order, decoding, crops and augmentation."""

@@ -1,4 +1,6 @@
-"""What happens to pixels on the accelerator, inside the step: augmentation, each example under its own key, and scaling."""
+"""Augmentation and scaling of images on the accelerator, inside the step."""
+
+from functools import partial
 
 import chex
 import jax
@@ -17,23 +19,26 @@ SCALINGS = {
     "cifar10": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
     "cifar100": ((129.3 / 255, 124.1 / 255, 112.4 / 255), (68.2 / 255, 65.4 / 255, 70.4 / 255)),
 }
-"""Mean and deviation of each channel (red, green, blue), of pixels in [0, 1]: Inception's range [-1, 1]; torchvision's numbers for
-ImageNet; pixels of 0 to 255 less a mean alone, as TF-Slim's VGG and ResNets, Keras's and He's, BVLC's GoogLeNet and Cadene's
-BN-Inception want them; facenet's fixed standardisation; those of the wide ResNets (szagoruyko/wide-residual-networks)."""
+"""Name -> (mean, deviation) of red, green and blue, for pixels in [0, 1].
+
+`inception` gives the range [-1, 1]; `imagenet` is torchvision's. `vgg` (TF-Slim's VGG and ResNets),
+`caffe` (Keras and He), `googlenet` (BVLC) and `cadene` (its BN-Inception) subtract a mean from
+pixels of 0 to 255. `facenet` is its fixed standardisation; `cifar10` and `cifar100` are those of the
+wide ResNets (szagoruyko/wide-residual-networks).
+"""
 
 
 def scale_pixels(images: jax.Array, scaling: str = "inception") -> jax.Array:
-    """Pixels of 0 to 255 to float32, less the mean and over the deviation of `SCALINGS`."""
+    """Returns (images - mean) / deviation in float32, with pixels of 0 to 255 and `SCALINGS`."""
     mean, deviation = np.array(SCALINGS[scaling])
     return images.astype(jnp.float32) / np.float32(255 * deviation) - np.float32(mean / deviation)
 
 
 def unscale_pixels(images: jax.Array, scaling: str = "inception") -> jax.Array:
-    """What `scale_pixels` was given, as uint8."""
+    """Returns the uint8 images that `scale_pixels` scaled."""
     mean, deviation = np.array(SCALINGS[scaling])
-    return jnp.clip(
-        jnp.rint((images + np.float32(mean / deviation)) * np.float32(255 * deviation)), 0, 255
-    ).astype(jnp.uint8)
+    pixels = (images + np.float32(mean / deviation)) * np.float32(255 * deviation)
+    return jnp.clip(jnp.rint(pixels), 0, 255).astype(jnp.uint8)
 
 
 def augment(
@@ -48,32 +53,29 @@ def augment(
     pad: int = 0,
     reflect: bool = False,
 ) -> jax.Array:
-    """Moves, stretches, turns, slants, mirrors and pads and crops `images` [B, H, W, C] of 0 to 255, each under its own of `keys` [B].
+    """Augments images [B, H, W, C] with pixels of 0 to 255, each under its own key of `keys` [B].
 
     Args:
-      translate: pixels; each image moves by up to so many, up or down and left or right, and what comes in is 0.
-      scale: height and width are scaled about the centre, each by up to exp(+-scale).
-      rotate: degrees; each image turns about its centre by up to so many, either way.
-      shear: degrees; upright lines lean by up to so many, either way, as handwriting does.
-      flip: mirror every other image.
-      pad: pixels; each image is padded by so many on all sides, by 0 or, with `reflect`, by its own reflection, and
-        cropped at random to its size.
+      translate: The largest distance in pixels, along both axes; new pixels are 0.
+      scale: Height and width are each scaled by up to exp(+-scale) about the centre.
+      rotate: The largest angle in degrees, about the centre.
+      shear: The largest angle in degrees by which upright lines lean, as in handwriting.
+      flip: Whether to mirror half of the images.
+      pad: Pixels of padding on each side, before a random crop to the original size.
+      reflect: Whether to pad with the image's reflection instead of 0.
     """
     chex.assert_equal_shape_prefix((images, keys), 1)
+    fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     if translate or scale or rotate or shear:
-        images = jax.vmap(
-            lambda image, key: _moved(
-                image, jax.random.fold_in(key, 0), translate, scale, rotate, shear
-            )
-        )(images, keys)
-    if flip:
-        images = jax.vmap(lambda image, key: _mirrored(image, jax.random.fold_in(key, 1)))(
-            images, keys
+        transform = partial(
+            _transform, translate=translate, scale=scale, rotate=rotate, shear=shear
         )
+        images = jax.vmap(transform)(images, fold_in(keys, 0))
+    if flip:
+        images = jax.vmap(_mirror_half)(images, fold_in(keys, 1))
     if pad:
-        images = jax.vmap(
-            lambda image, key: _padded_and_cropped(image, jax.random.fold_in(key, 4), pad, reflect)
-        )(images, keys)
+        pad_and_crop = partial(_pad_and_crop, pad=pad, reflect=reflect)
+        images = jax.vmap(pad_and_crop)(images, fold_in(keys, 4))
     return images
 
 
@@ -86,39 +88,42 @@ def mixup(
     alpha: float,
     classes: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Blends each image with the next one of the batch (arXiv:1710.09412), with a share of its own from Beta(alpha, alpha).
+    """Blends each image with the next one of the batch (arXiv:1710.09412).
 
     Args:
-      labels: [B], the classes of `images` [B, H, W, C].
-      weights: [B]; what weighs 0 is blended into none.
+      images: [B, H, W, C].
+      labels: Classes [B].
+      weights: [B]; images of weight 0 are blended into no other.
+      alpha: The share of the first image is drawn from Beta(alpha, alpha).
+      classes: Number of classes.
 
     Returns:
-      The blends, and their targets [B, classes].
+      The blended images and their targets [B, classes].
     """
     share = jax.vmap(lambda key: jax.random.beta(jax.random.fold_in(key, 5), alpha, alpha))(keys)
     share = jnp.where(jnp.roll(weights, -1) > 0, share, 1)
-    blend = lambda x: jax.vmap(lambda s, own, other: s * own + (1 - s) * other)(
-        share, x, jnp.roll(x, -1, 0)
-    )  # noqa: E731
+
+    def blend(x: jax.Array) -> jax.Array:
+        mix = jax.vmap(lambda share, own, next_: share * own + (1 - share) * next_)
+        return mix(share, x, jnp.roll(x, -1, 0))
+
     return blend(images), blend(jax.nn.one_hot(labels, classes))
 
 
-def _padded_and_cropped(image: jax.Array, key: jax.Array, pad: int, reflect: bool) -> jax.Array:
-    wide = jnp.pad(
-        image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect" if reflect else "constant"
-    )
-    down, right = jax.random.randint(key, (2,), 0, 2 * pad + 1)
-    return jax.lax.dynamic_slice(wide, (down, right, 0), image.shape)
+def _pad_and_crop(image: jax.Array, key: jax.Array, *, pad: int, reflect: bool) -> jax.Array:
+    mode = "reflect" if reflect else "constant"
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
+    top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
-def _moved(
-    image: jax.Array, key: jax.Array, translate: float, scale: float, rotate: float, shear: float
+def _transform(
+    image: jax.Array, key: jax.Array, *, translate: float, scale: float, rotate: float, shear: float
 ) -> jax.Array:
-    """Bilinear: each pixel is read from where an affine map, drawn from `key`, says that it comes from."""
-    down, right, taller, wider, turned, slanted = jax.random.uniform(
-        key, (6,), minval=-1.0, maxval=1.0
-    )
-    angle, lean = jnp.deg2rad(rotate * turned), jnp.tan(jnp.deg2rad(shear * slanted))
+    """Applies a random affine map with bilinear interpolation."""
+    draws = jax.random.uniform(key, (6,), minval=-1.0, maxval=1.0)
+    down, right, taller, wider, rotated, sheared = draws
+    angle, lean = jnp.deg2rad(rotate * rotated), jnp.tan(jnp.deg2rad(shear * sheared))
     middle_row, middle_column = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
     rows, columns = jnp.meshgrid(
         jnp.arange(image.shape[0]) - middle_row,
@@ -126,21 +131,15 @@ def _moved(
         indexing="ij",
     )
     columns = columns + lean * rows
+    from_rows = jnp.exp(scale * taller) * (jnp.cos(angle) * rows - jnp.sin(angle) * columns)
+    from_columns = jnp.exp(scale * wider) * (jnp.sin(angle) * rows + jnp.cos(angle) * columns)
     sources = (
-        jnp.exp(scale * taller) * (jnp.cos(angle) * rows - jnp.sin(angle) * columns)
-        + middle_row
-        + translate * down,
-        jnp.exp(scale * wider) * (jnp.sin(angle) * rows + jnp.cos(angle) * columns)
-        + middle_column
-        + translate * right,
+        from_rows + middle_row + translate * down,
+        from_columns + middle_column + translate * right,
     )
-    read = jax.vmap(
-        lambda channel: map_coordinates(channel, sources, order=1, mode="constant"),
-        in_axes=-1,
-        out_axes=-1,
-    )
-    return read(image.astype(jnp.float32))
+    sample = partial(map_coordinates, coordinates=sources, order=1, mode="constant")
+    return jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
 
 
-def _mirrored(image: jax.Array, key: jax.Array) -> jax.Array:
+def _mirror_half(image: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)

@@ -1,4 +1,4 @@
-"""Batches: the rows of one step that this process holds, read, decoded and stacked."""
+"""Batches: the rows of a step on this process, read, decoded and stacked."""
 
 import logging
 import threading
@@ -13,23 +13,23 @@ from inception_jax.data.stage_timer import StageTimer
 from inception_jax.errors import escape_control_characters
 
 Rows = Any
-"""A NumPy array on the host, a `jax.Array` once laid out."""
+"""A NumPy array on the host, a `jax.Array` on the devices."""
 
 Pixels = Callable[[Example, int, np.ndarray], None]
-"""Writes what the network sees of an example at a position of the stream: [H, W, 3] uint8."""
+"""(example, position in the stream, out [H, W, 3] uint8): writes the pixels for the network."""
 
-PART = 8
-"""Examples that a thread reads at a time: few, so that what is read ahead stays small, and many enough to hide its cost."""
+TASK_EXAMPLES = 8
+"""Examples of a thread's task: few, so that little is read ahead, but enough to hide its cost."""
 
 
 class Batch(NamedTuple):
-    """Some rows of one global batch.
+    """Rows of a global batch.
 
     Attributes:
       image: [b, H, W, 3] uint8.
       label: [b] int32.
       weight: [b] float32, 1 for an example and 0 for padding.
-      position: [b] int64 on the host (uint32 on the accelerator), the rows' positions in the stream.
+      position: [b] positions in the stream, int64 on the host and uint32 on the accelerator.
     """
 
     image: Rows
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 
 def allocate_batch(rows: int, image_size: int) -> Batch:
-    """Room for `rows` rows: nothing is in it yet."""
+    """Returns a batch of `rows` rows whose images are uninitialised."""
     return Batch(
         np.empty((rows, image_size, image_size, 3), np.uint8),
         np.zeros(rows, np.int32),
@@ -60,39 +60,31 @@ def fill_batch(
     skip_bad: bool = False,
     timer: StageTimer | None = None,
 ) -> None:
-    """Writes rows `rows` of global batch `step` into `batch`; rows after the stream's end are zeros of weight 0.
+    """Writes rows of the global batch of `step` into `batch`.
+
+    Rows after the end of the stream are zeros of weight 0.
 
     Args:
-      skip_bad: an example that cannot be used is told of, and becomes zeros of weight 0, instead of an error.
+      rows: Indices of the rows in the global batch.
+      skip_bad: Whether an example that cannot be read gets a warning and becomes zeros of weight 0.
 
     Raises:
-      DataError: an example that cannot be read; the message says which.
+      DataError: An example cannot be read. The message names it.
     """
     timer = timer or StageTimer()
     batch.position[:] = step * np.int64(batch_size) + rows
     for row, index in enumerate(order(batch.position).tolist()):
-        if (
-            index >= 0
-            and (
-                label := _read(
-                    batch.image[row],
-                    index,
-                    int(batch.position[row]),
-                    source,
-                    pixels,
-                    skip_bad,
-                    timer,
-                )
-            )
-            is not None
-        ):
-            batch.label[row], batch.weight[row] = label, 1
-        else:
-            batch.image[row], batch.label[row], batch.weight[row] = 0, 0, 0
+        label, out = None, batch.image[row]
+        if index >= 0:
+            position = int(batch.position[row])
+            label = _read(out, index, position, source, pixels, skip_bad, timer)
+        if label is None:
+            out[:] = 0
+        batch.label[row], batch.weight[row] = label or 0, label is not None
 
 
 def _read(
-    image: np.ndarray,
+    out: np.ndarray,
     index: int,
     position: int,
     source: Source,
@@ -100,18 +92,16 @@ def _read(
     skip_bad: bool,
     timer: StageTimer,
 ) -> int | None:
-    """Writes one image, and returns its label; None where it is skipped."""
+    """Writes one image and returns its label; None for a skipped one."""
     example = None
     try:
         with timer("read"):
             example = source[index]
-        if (
-            not 0 <= example.label < max(len(source.class_names), 1)
-        ):  # of images for a network without classes the label is 0
-            raise DataError(
-                f"label {example.label}, but there are {len(source.class_names)} classes, from 0"
-            )
-        pixels(example, position, image)
+        # Without classes, as for unlabelled images, the label is 0.
+        classes = len(source.class_names)
+        if not 0 <= example.label < max(classes, 1):
+            raise DataError(f"label {example.label}, but there are {classes} classes, from 0")
+        pixels(example, position, out)
         return example.label
     except DataError as error:
         message = f"{example.at(index) if example else f'example {index}'}: {error}"
@@ -122,7 +112,7 @@ def _read(
 
 
 def stream_batches(
-    fill_batch: Callable[[Batch, int, np.ndarray], None],
+    fill: Callable[[Batch, int, np.ndarray], None],
     rows: np.ndarray,
     start: int,
     stop: int,
@@ -131,41 +121,44 @@ def stream_batches(
     threads: int,
     timer: StageTimer | None = None,
 ) -> Iterator[Batch]:
-    """Batches `start` to `stop`, filled by `threads` threads of Grain's; one batch and a little more is read ahead.
+    """Yields the batches of steps `start` to `stop`, filled by Grain's threads.
 
-    Threads share a batch, and each fills a few of its rows at a time, in place: joining parts would take 6 % of all the
-    work. With 0 threads the caller's own fills it, without Grain.
+    A little more than one batch is read ahead. Threads fill rows of the same batch in place;
+    concatenating parts would take 6 % of the work.
+
+    Args:
+      fill: (batch, step, rows): `fill_batch` with its options.
+      rows: Indices of this process's rows in the global batch.
+      threads: Number of threads; 0 fills batches in the caller's thread, without Grain.
     """
     timer = timer or StageTimer()
     if not threads:
         for step in range(start, stop):
             with timer("batch"):
-                whole = allocate_batch(len(rows), image_size)
-            fill_batch(whole, step, rows)
-            yield whole
+                batch = allocate_batch(len(rows), image_size)
+            fill(batch, step, rows)
+            yield batch
         return
     import grain
 
-    pieces = [slice(first, first + PART) for first in range(0, len(rows), PART)]
-    begun: dict[int, Batch] = {}
+    pieces = [slice(first, first + TASK_EXAMPLES) for first in range(0, len(rows), TASK_EXAMPLES)]
+    started: dict[int, Batch] = {}
     lock = threading.Lock()
 
     def work(task: int) -> int:
         step, piece = divmod(task, len(pieces))
         with timer("batch"), lock:
-            if step not in begun:
-                begun[step] = allocate_batch(len(rows), image_size)
-        fill_batch(
-            Batch(*(column[pieces[piece]] for column in begun[step])), step, rows[pieces[piece]]
-        )
+            if step not in started:
+                started[step] = allocate_batch(len(rows), image_size)
+        part = pieces[piece]
+        fill(Batch(*(column[part] for column in started[step])), step, rows[part])
         return task
 
     tasks = grain.MapDataset.range(start * len(pieces), stop * len(pieces)).map(work)
-    options = grain.ReadOptions(
-        num_threads=threads, prefetch_buffer_size=len(pieces) + 2 * threads
-    )  # counts tasks
+    num_tasks = len(pieces) + 2 * threads
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=num_tasks)
     finished = iter(tasks.to_iter_dataset(options))
     for step in range(start, stop):
         for _ in pieces:
             next(finished)
-        yield begun.pop(step)
+        yield started.pop(step)

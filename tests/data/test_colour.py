@@ -83,7 +83,7 @@ def test_orders_of_colour_operations_occur_as_often_as_published(orders, expecte
     black = colour.split_planes(jnp.zeros((1, 1, 3)))
     ran = np.rint(
         np.asarray(
-            jax.vmap(lambda key: colour.apply_color_ops(black, key, orders=orders)[0])(keys)
+            jax.vmap(lambda key: colour.apply_colour_ops(black, key, orders=orders)[0])(keys)
         )[:, 0, 0]
         * 1e4
     )
@@ -108,7 +108,7 @@ def test_slim_distortion_applies_its_four_operations_in_some_order_within_their_
         colour.adjust_hue,
         colour.adjust_contrast,
     )
-    found, least = done(colour.apply_color_ops, IMAGE, key), np.inf
+    found, least = done(colour.apply_colour_ops, IMAGE, key), np.inf
     for order in permutations(range(4)):
         image = jnp.asarray(IMAGE)
         for i in order:
