@@ -65,7 +65,12 @@ def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
     if same:
         shutil.rmtree(folder / name)
     damaged = any("is damaged" in one for one in (*killed, said))
-    return {**record, "same": same, "damaged": damaged, "what": [] if same else found.format_lines()}
+    return {
+        **record,
+        "same": same,
+        "damaged": damaged,
+        "what": [] if same else found.format_lines(),
+    }
 
 
 def main() -> None:

@@ -210,7 +210,8 @@ def main() -> None:
                         name, rate, deviation, seed, options.steps, train, test
                     )
                     print(
-                        f"{name} rate {rate} deviation {deviation} seed {seed}: {run['accuracy'][-1]:.4f}",
+                        f"{name} rate {rate} deviation {deviation} seed {seed}: "
+                        f"{run['accuracy'][-1]:.4f}",
                         flush=True,
                     )
     figures = {

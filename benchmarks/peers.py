@@ -98,7 +98,8 @@ def demand(found: float, bound: float, what: str) -> float:
     """
     if not found <= bound:
         raise ProgramError(
-            f"not timed: its {what} are {found:.1e} of the largest apart from ours, more than {bound}"
+            f"not timed: its {what} are {found:.1e} of the largest apart from ours, more than "
+            f"{bound}"
         )
     return found
 
@@ -333,7 +334,8 @@ def compare(
         before = figures.get(task.what, {}).get(task.model, {}).get("task")
         if before and before != {**asdict(task), "variant": None}:
             sys.exit(
-                f"the results hold {task.model}, {task.what}, as {before}: without --add they begin anew"
+                f"the results hold {task.model}, {task.what}, as {before}: without --add they begin "
+                "anew"
             )
         entry = figures.setdefault(task.what, {}).setdefault(task.model, {})
         entry |= {
@@ -362,6 +364,7 @@ def brief(found: Mapping[str, Any]) -> str:
     if "times_as_fast" not in found:
         return found.get("failed") or found.get("missing") or "done"
     return ", ".join(
-        f"{name} {found['images_per_second'][name]['median']} images/s, {ratio['median']} times ({ratio['least']} to {ratio['most']})"
+        f"{name} {found['images_per_second'][name]['median']} images/s, {ratio['median']} times "
+        f"({ratio['least']} to {ratio['most']})"
         for name, ratio in found["times_as_fast"].items()
     )

@@ -58,7 +58,10 @@ def main() -> None:
         if model in GROWN:
             fits = [n for n in list_batch_candidates(0, 256, 512) if n % 8 == 0]
             best = find_largest_batch(
-                fits, partial(plan, model, options.pod), start=96, fixed_bytes=asked(model)["state_bytes"]
+                fits,
+                partial(plan, model, options.pod),
+                start=96,
+                fixed_bytes=asked(model)["state_bytes"],
             )
             images = best["images_per_chip"]
         figures[model] = pod(model, options.pod, images, plan)

@@ -194,7 +194,8 @@ class Flax(Program):
             return
         if not self._plain:
             network, variables = merge_sibling_kernels(*fold_norms(network, variables))
-            # Kernels of convolutions in the precision that they are used in; the classifier is computed in float32.
+            # Kernels of convolutions in the precision that they are used in; the classifier is
+            # computed in float32.
             variables = jax.tree.map(
                 lambda leaf: leaf.astype(network.dtype) if leaf.ndim == 4 else leaf, variables
             )

@@ -5,7 +5,8 @@
 
 from inception_jax.config import Data, Experiment, Model, Norm, Objective, Optimizer, Schedule
 
-# ImageNet, cropped by GoogLeNet's law (arXiv:1409.4842, section 6) and evaluated on the central crop.
+# ImageNet, cropped by GoogLeNet's law (arXiv:1409.4842, section 6) and evaluated on the central
+# crop.
 IMAGENET_224 = Data(
     "imagenet2012",
     test_split="validation",

@@ -95,12 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 str(error).strip().partition("\n")[0] or "it is not installed",
             )
             return _failed(
-                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave it out",
+                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave "
+                "it out",
                 ExitCode.CONFIG,
             )
         if get_exit_code(error) == ExitCode.CONFIG and isinstance(error, OSError):
             return _failed(
-                f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its permissions",
+                f"{str(error.filename)[:200]}: {error.strerror}: give another path, or see to its "
+                "permissions",
                 ExitCode.CONFIG,
             )
         if get_exit_code(error) != ExitCode.STORAGE:
@@ -163,7 +165,8 @@ def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     PreemptionHandler.owns_process = True
     code = main(arguments)
     if code == ExitCode.STORAGE:
-        # Orbax's threads go on trying to write for five minutes after a save that failed, and Python would wait for them.
+        # Orbax's threads go on trying to write for five minutes after a save that failed, and
+        # Python would wait for them.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)

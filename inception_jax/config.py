@@ -282,7 +282,8 @@ class Experiment:
         first, _, last = self.profile_steps.partition(":")
         if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
             raise ConfigError(
-                f"profile_steps is {self.profile_steps!r}: give the first and the last step, as 100:110"
+                f"profile_steps is {self.profile_steps!r}: give the first and the last step, as "
+                "100:110"
             )
         return int(first), int(last)
 
@@ -292,7 +293,8 @@ class Experiment:
         notes = []
         if removed := [name for name in self.model.rewrites or () if name in REMOVED_REWRITES]:
             notes.append(
-                f"model.rewrites: {', '.join(removed)} lost by measurement and is no longer there: run without, to the same function"
+                f"model.rewrites: {', '.join(removed)} lost by measurement and is no longer there: "
+                "run without, to the same function"
             )
         for name in self.model.rewrites or ():
             if new := old_names.REWRITES.get(name):
@@ -304,7 +306,8 @@ class Experiment:
                 else "; periods are whole steps, and the precision of logits is the platform's"
             )
             notes.append(
-                f"begun by an earlier version: its fields keep their meaning (format {self.format}): images are not turned by EXIF{more}"
+                "begun by an earlier version: its fields keep their meaning (format "
+                f"{self.format}): images are not turned by EXIF{more}"
             )
         return "; ".join(notes)
 
@@ -338,7 +341,8 @@ class Experiment:
             )
         if self.steps is None and self.schedule.warmup_epochs > self.epochs:
             raise ConfigError(
-                f"schedule.warmup_epochs are {self.schedule.warmup_epochs}, and the run has {self.epochs}: give fewer of them"
+                f"schedule.warmup_epochs are {self.schedule.warmup_epochs}, and the run has "
+                f"{self.epochs}: give fewer of them"
             )
         if self.seed >= 2**63:
             raise ConfigError(f"seed is {self.seed}: it must be below 2^63")
@@ -354,20 +358,24 @@ class Experiment:
                 )
         if 2 * self.data.margin >= self.data.image_size:
             raise ConfigError(
-                f"data.margin {self.data.margin} leaves nothing of data.image_size {self.data.image_size}"
+                f"data.margin {self.data.margin} leaves nothing of data.image_size "
+                f"{self.data.image_size}"
             )
         if self.data.shuffle_block < 1:
             raise ConfigError(
-                "data.shuffle_block is 0: give the examples that stay together, 1 for a thorough shuffle"
+                "data.shuffle_block is 0: give the examples that stay together, 1 for a thorough "
+                "shuffle"
             )
         if self.optimizer.clip_norm == 0:
             raise ConfigError(
-                "optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None for no clipping"
+                "optimizer.clip_norm is 0, which stops all learning: give a norm above 0, or None "
+                "for no clipping"
             )
         group = self.norm.examples_per_group
         if group and self.batch_size % group:
             raise ConfigError(
-                f"batch_size {self.batch_size} is not a multiple of norm.examples_per_group {group}: change either"
+                f"batch_size {self.batch_size} is not a multiple of norm.examples_per_group "
+                f"{group}: change either"
             )
         for section in ("optimizer", "schedule"):
             self._check_section(section, getattr(self, section))
@@ -376,8 +384,10 @@ class Experiment:
         for item in list_inapplicable_fields(section):
             if getattr(section, item.name) != item.default:
                 raise ConfigError(
-                    f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name is {section.name}: "
-                    f"it has a meaning for {', '.join(item.metadata['only'])} alone; leave it out, or change {path}.name"
+                    f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name "
+                    f"is {section.name}: "
+                    f"it has a meaning for {', '.join(item.metadata['only'])} alone; leave it out, "
+                    f"or change {path}.name"
                 )
 
     def _numbers(self) -> Iterator[tuple[str, float]]:
@@ -463,7 +473,8 @@ def read_experiment(workdir: Any) -> Experiment:
 def build_section(kind: Any, fields: Any, path: str) -> Any:
     if not isinstance(fields, dict):
         raise ConfigError(
-            f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be an object with fields"
+            f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be "
+            "an object with fields"
         )
     fields = old_names.rename_fields(kind.__name__.lower(), fields)
     known = {item.name: item for item in dataclasses.fields(kind)}
@@ -473,14 +484,16 @@ def build_section(kind: Any, fields: Any, path: str) -> Any:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(
-                f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another version?"
+                f"{path}{name}: {kind.__name__} has no such field{hint}; was it written by another "
+                "version?"
             )
         nested = known[name].type
         if dataclasses.is_dataclass(nested):
             value = build_section(nested, value, f"{path}{name}.")
         elif not _fits(value := tuple(value) if isinstance(value, list) else value, nested):
             raise ConfigError(
-                f"{path}{name} is {str(value)[:60]!r}: it must be {getattr(nested, '__name__', nested)}"
+                f"{path}{name} is {str(value)[:60]!r}: it must be "
+                f"{getattr(nested, '__name__', nested)}"
             )
         values[name] = value
     return kind(**values)

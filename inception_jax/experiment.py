@@ -64,11 +64,13 @@ class Run:
         source = self._source(self.config.data.train_split)
         if len(source) < 1:
             raise DataError(
-                f"{self.config.data.name} has no training examples in {self.config.data.train_split!r}"
+                f"{self.config.data.name} has no training examples in "
+                f"{self.config.data.train_split!r}"
             )
         if self.facts is not None and source.class_names != self.facts.class_names:
             raise DataError(
-                f"{self.config.data.train_split} has other classes than the run: bring those back that it was trained on"
+                f"{self.config.data.train_split} has other classes than the run: bring those back "
+                "that it was trained on"
             )
         return source
 
@@ -79,7 +81,8 @@ class Run:
             odd = sorted(set(source.class_names) ^ set(self.class_names))
             where = self.config.data.train_split if self.facts is None else "the run"
             raise DataError(
-                f"{self.config.data.test_split} has {len(source.class_names)} classes and {where} {len(self.class_names)}; "
+                f"{self.config.data.test_split} has {len(source.class_names)} classes and {where} "
+                f"{len(self.class_names)}; "
                 + (f"not in both: {', '.join(odd[:5])}" if odd else "they are in another order")
             )
         return source
@@ -135,7 +138,8 @@ class Run:
         source = self.test_source
         if not len(source):
             raise DataError(
-                f"{self.config.data.name} has no held-out examples in {self.config.data.test_split!r}: give another data.test_split"
+                f"{self.config.data.name} has no held-out examples in "
+                f"{self.config.data.test_split!r}: give another data.test_split"
             )
         broken = []
         _, firsts = np.unique(getattr(source, "labels", ()), return_index=True)
@@ -150,11 +154,13 @@ class Run:
                 self.pixels(example)
             except DataError as error:
                 broken.append(
-                    f"{self.config.data.test_split}, {example.at(index) if example else f'example {index}'}: {error}"
+                    f"{self.config.data.test_split}, "
+                    f"{example.at(index) if example else f'example {index}'}: {error}"
                 )
         if broken and (not self.may_skip or len(broken) == len(places)):
             raise DataError(
-                f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, or leave such images out: "
+                f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, "
+                "or leave such images out: "
                 "--data.on-bad-example skip_and_count"
             )
 
@@ -190,12 +196,15 @@ class Run:
         other.config.check()
         if self.config.norm.per_activation_in:
             raise ConfigError(
-                f"norm.per_activation_in: such norms have parameters for {self.config.data.image_size} pixels alone"
+                "norm.per_activation_in: such norms have parameters for "
+                f"{self.config.data.image_size} pixels alone"
             )
         if other.parameters != self.parameters:
             raise ConfigError(
-                f"{self.config.model.name} at {image_size} pixels has {other.parameters} parameters, and was trained with "
-                f"{self.parameters} at {self.config.data.image_size}: its classifier reads a grid of fixed size"
+                f"{self.config.model.name} at {image_size} pixels has {other.parameters} "
+                "parameters, and was trained with "
+                f"{self.parameters} at {self.config.data.image_size}: its classifier reads a grid "
+                "of fixed size"
             )
         return other
 
@@ -204,8 +213,10 @@ class Run:
         config, room = self.config, self.placement.collect_device_facts()
         self._check_warmup()
         return (
-            f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of {config.batch_size} of "
-            f"{self.train_examples:,} {config.data.name}, batch norm over {config.norm.examples_per_group or config.batch_size}, "
+            f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of "
+            f"{config.batch_size} of "
+            f"{self.train_examples:,} {config.data.name}, batch norm over "
+            f"{config.norm.examples_per_group or config.batch_size}, "
             f"on {room['devices']} {room['backend']} device(s)"
         )
 
@@ -218,7 +229,8 @@ class Run:
             warmup >= self.steps and rule.name in ("polynomial", "cosine")
         ):
             raise ConfigError(
-                f"schedule.warmup_epochs {rule.warmup_epochs:g} are {warmup:,.6g} steps, and the run has {self.steps:,}: give fewer of "
+                f"schedule.warmup_epochs {rule.warmup_epochs:g} are {warmup:,.6g} steps, and the "
+                f"run has {self.steps:,}: give fewer of "
                 "them, or a longer run"
             )
 
@@ -259,7 +271,8 @@ class Run:
             )
         if data.margin:
             raise ConfigError(
-                f"data.margin is {data.margin}, and {crops} crops have none: train with --data.margin 0 for them"
+                f"data.margin is {data.margin}, and {crops} crops have none: train with "
+                "--data.margin 0 for them"
             )
         return self._batches(
             self.test_source,
@@ -345,7 +358,8 @@ class Run:
         model, norm, classes = self.config.model, self.config.norm, len(self.class_names)
         if jax.dtypes.canonicalize_dtype(model.dtype) != model.dtype:
             raise ConfigError(
-                f"model.dtype is {model.dtype}, which JAX rounds to float32: set JAX_ENABLE_X64=1 in the environment"
+                f"model.dtype is {model.dtype}, which JAX rounds to float32: set JAX_ENABLE_X64=1 "
+                "in the environment"
             )
         try:
             network = create(
@@ -384,7 +398,8 @@ class Run:
                 else ""
             )
             raise ConfigError(
-                f"model.aux is set, but {model.name}'s variant {network.architecture.variant} has no auxiliary heads: give --model.no-aux"
+                f"model.aux is set, but {model.name}'s variant {network.architecture.variant} has "
+                "no auxiliary heads: give --model.no-aux"
                 f"{others}"
             )
         return network
@@ -488,7 +503,10 @@ class Run:
             whole
             if self.num_microbatches == 1
             else accumulate_gradients(
-                whole, num_microbatches=self.num_microbatches, group=group, is_masked=self._is_masked
+                whole,
+                num_microbatches=self.num_microbatches,
+                group=group,
+                is_masked=self._is_masked,
             )
         )
 

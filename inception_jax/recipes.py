@@ -52,14 +52,16 @@ def load_recipe(name: str) -> Recipe:
     experiments = getattr(module, "members", ())
     if experiments and (not of or not 1 <= int(of[2]) <= len(experiments)):
         raise ConfigError(
-            f"{name}: this is an ensemble of {len(experiments)}; name a member, {title}:1 to {title}:{len(experiments)}"
+            f"{name}: this is an ensemble of {len(experiments)}; name a member, {title}:1 to "
+            f"{title}:{len(experiments)}"
         )
     if of and not experiments:
         raise ConfigError(f"{name}: {title} is one recipe and has no members")
     config = experiments[int(of[2]) - 1] if of else getattr(module, "config", None)
     if not isinstance(config, Experiment):
         raise ConfigError(
-            f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is {config!r}"
+            f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is "
+            f"{config!r}"
         )
     return Recipe(
         f"{title}/{of[2]}" if of else title,
@@ -96,7 +98,8 @@ def _read(name: str) -> tuple[str, types.ModuleType]:
     except (ImportError, ValueError) as error:
         if path is not None:
             raise ConfigError(
-                f"the recipe {path} imports what is not there ({error}): install it, or mend the recipe"
+                f"the recipe {path} imports what is not there ({error}): install it, or mend the "
+                "recipe"
             ) from error
         known = list_recipes()
         near = difflib.get_close_matches(name, known, n=1)

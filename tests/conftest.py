@@ -48,8 +48,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Programs run a few times here: compiling is what takes long. A training step of nine convolutions compiles in 8.6 s of a processor, at
-# level 0 in 4.4 s, and without the MLIR emitters, to which jaxlib 0.12 has no alternative, in 1.3 s.
+# Programs run a few times here: compiling is what takes long. A training step of nine convolutions
+# compiles in 8.6 s of a processor, at
+# level 0 in 4.4 s, and without the MLIR emitters, to which jaxlib 0.12 has no alternative, in 1.3
+# s.
 QUICK_OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
 OPTIMIZED_OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
 """`compiler_options` of a test that reads or times a program compiled in its own process."""
@@ -130,7 +132,8 @@ def pytest_terminal_summary(terminalreporter, config):
     ]
     if config.option.stop_at:
         terminalreporter.line(
-            f"shard {config.option.shard}: {len(left)} tests left for want of time{''.join(f'{chr(10)}  {one}' for one in left)}"
+            f"shard {config.option.shard}: {len(left)} tests left for want of "
+            f"time{''.join(f'{chr(10)}  {one}' for one in left)}"
         )
 
 

@@ -80,7 +80,7 @@ def each_row_once(table: Architecture) -> Architecture:
         layers=tuple(
             row
             for before, row in pairs
-            if row[1] != before[1] or row[0] in heads or row[0] == table.logits
+            if row[1] != before[1] or row[0] in heads or row[0] == table.logits_row
         ),
     )
 

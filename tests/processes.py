@@ -20,7 +20,7 @@ def main(port: str, count: int, number: int, steps: int, file: str) -> None:
     from inception_jax.training.steps import make_example_keys
 
     room, order = all_devices_placement(), make_shuffled_order(EXAMPLES, SEED)
-    rows = room.rows(BATCH)
+    rows = room.local_rows(BATCH)
     keys = room.compile(lambda positions: jax.random.key_data(make_example_keys(SEED, positions)))
     ids, given = [], []
     for step in range(steps):

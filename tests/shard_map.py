@@ -59,9 +59,13 @@ def main() -> None:
         return (value, (sums, batch_stats)), grads
 
     first = partial(
-        make_initial_state, network=network, optimizer=rule, image_shape=(8, 8, 3), is_averaged=False
+        make_initial_state,
+        network=network,
+        optimizer=rule,
+        image_shape=(8, 8, 3),
+        is_averaged=False,
     )
-    start = room.build(first, jax.random.key(0))
+    start = room.initialize_sharded(first, jax.random.key(0))
     by_jit, by_map = start, start
     jitted = room.compile(partial(train_step, optimizer=rule, compute_gradients=alone))
     data, whole = PartitionSpec("data"), PartitionSpec()

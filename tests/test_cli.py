@@ -220,9 +220,11 @@ def test_train_help_shows_each_field_with_its_meaning_and_its_value_in_the_recip
 
 def test_the_models_command_needs_no_jax(tmp_path):
     code = (
-        "import sys; from inception_jax.cli import main; main(['models']); main(['models', 'bn_inception'])\n"
+        "import sys; from inception_jax.cli import main; main(['models']); main(['models', "
+        "'bn_inception'])\n"
         "main(['models', 'bn_inception', '--json'])\n"
-        "assert not {'jax', 'flax', 'tensorflow', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
+        "assert not {'jax', 'flax', 'tensorflow', 'matplotlib'} & set(sys.modules), "
+        "sorted(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True
@@ -388,7 +390,8 @@ def test_train_reports_an_input_bound_run_and_stops_at_or_counts_bad_examples(
     )
     assert waits.returncode == 0, waits.stderr
     assert re.search(
-        r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on it is read",
+        r"input-bound: \d+% of the time went into waiting for data, and \d+% of the host's work on "
+        r"it is read",
         waits.stderr,
     )
 
@@ -620,8 +623,8 @@ def test_auxiliary_heads_that_a_variant_does_not_have_are_named_with_the_way_out
     assert code == 78
     text = " ".join(text.split())
     assert (
-        "model.aux is set, but inception_v3's variant keras has no auxiliary heads: give --model.no-aux, or one of the variants"
-        in text
+        "model.aux is set, but inception_v3's variant keras has no auxiliary heads: give "
+        "--model.no-aux, or one of the variants" in text
     )
 
 

@@ -51,7 +51,9 @@ def test_an_old_run_goes_on_with_the_old_meaning_of_its_fields(workdir, command)
     assert "going on from step 6 of 12" in done.stderr
     _, run, state = open_run(str(workdir))
     expected = np.load(OLD / "expected.npz")
-    for name, leaf in flatten_with_names({"params": state.params, "batch_stats": state.batch_stats}):
+    for name, leaf in flatten_with_names(
+        {"params": state.params, "batch_stats": state.batch_stats}
+    ):
         np.testing.assert_allclose(
             leaf, expected[name], rtol=2e-4, atol=2e-5, err_msg=name
         )  # another machine rounds otherwise

@@ -139,7 +139,8 @@ def test_evaluate_and_predict_on_two_processes_print_the_output_of_one_process_o
         )
         assert one.count("\n") == (1 if command == "evaluate" else 1 + 5 * 3)
         assert (FRACTION.sub("", lead), other) == (FRACTION.sub("", one), "")
-        # Their sums are in another order: 1e-8 of a loss. A single example more or less would be 1e-2 of what is counted.
+        # Their sums are in another order: 1e-8 of a loss. A single example more or less would be
+        # 1e-2 of what is counted.
         np.testing.assert_allclose(
             *(np.array(FRACTION.findall(text), float) for text in (lead, one)), rtol=1e-6, atol=1e-6
         )
@@ -157,7 +158,7 @@ def test_a_run_resumed_on_half_the_devices_accumulates_gradients(tmp_path):
     one = Process(tmp_path, *line, "0.125")
     assert one.wait() == 0, one.text
     assert (
-        "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: about"
-        in one.text
+        "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: "
+        "about" in one.text
     )
     assert "going on from step 21 of 42" in one.text

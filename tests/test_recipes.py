@@ -26,7 +26,8 @@ from inception_jax.spec.vocabulary import (
 from tests.networks import each_row_once
 from tests.tiers import sweep
 
-# optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN decay, group | clipping
+# optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN
+# decay, group | clipping
 PUBLISHED = """
 digits                        rmsprop 0.1 x0.85/2ep warm-up 1ep     | 64   | 30 ep       | 5e-4 | 0.1 | -   | 0.99   | 0.9, 8      | 2
 googlenet                     momentum 0.01 x0.96/8ep               | 32   | 250 ep      | 2e-4 | 0   | 0.3 | 0.9999 | none        | -

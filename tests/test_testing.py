@@ -10,7 +10,8 @@ from tests.conftest import OPTIMIZED_FLAGS, QUICK_FLAGS, ROOT
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 ROW = re.compile(
-    r"^\| (?P<promise>[^|]+) \| `(?P<file>[\w/]+\.py)`, `(?P<test>test_\w+)` \| (?P<tier>[a-z, ]+) \| (?P<seconds>[^|]*) \|$",
+    r"^\| (?P<promise>[^|]+) \| `(?P<file>[\w/]+\.py)`, `(?P<test>test_\w+)` \| (?P<tier>[a-z, ]+) "
+    r"\| (?P<seconds>[^|]*) \|$",
     re.MULTILINE,
 )
 ROWS = [row.groupdict() for row in ROW.finditer(PAGE)]

@@ -75,17 +75,22 @@ def told(found: dict[str, Any]) -> list[str]:
 
     peak = found["rates"]
     lines = [
-        f"{found['model']} on {found['devices']} x {found['device_kind']}: {found['batch_size']} images of {found['image_size']} px in "
-        f"{found['dtype']}, batch norm over {found['examples_per_group']}, rewrites: {', '.join(found['rewrites']) or 'none'}",
-        f"a device does {peak['flops'] / 1e12:.3g} TFLOP/s and {peak['bandwidth'] / 1e9:.3g} GB/s ({peak['source']})",
+        f"{found['model']} on {found['devices']} x {found['device_kind']}: {found['batch_size']} "
+        f"images of {found['image_size']} px in "
+        f"{found['dtype']}, batch norm over {found['examples_per_group']}, rewrites: "
+        f"{', '.join(found['rewrites']) or 'none'}",
+        f"a device does {peak['flops'] / 1e12:.3g} TFLOP/s and {peak['bandwidth'] / 1e9:.3g} GB/s "
+        f"({peak['source']})",
         "",
     ]
     for name in ("training", "inference"):
         about = found[name]
         low, high = about["spread"]
         lines.append(
-            f"{name:10}{about['images_per_second']:.1f} images/s ({low:.1f} to {high:.1f}, {found['rounds']} rounds); model FLOPs "
-            f"utilization {about['model_flops_utilization']:.1%}, {about['of_roofline']:.1%} of the roofline below; "
+            f"{name:10}{about['images_per_second']:.1f} images/s ({low:.1f} to {high:.1f}, "
+            f"{found['rounds']} rounds); model FLOPs "
+            f"utilization {about['model_flops_utilization']:.1%}, {about['of_roofline']:.1%} of the "
+            "roofline below; "
             f"{about['memory_bytes'] / 2**30:.2f} GiB; compiled in {about['compile_seconds']:.0f} s"
         )
     header = ("layer", "GFLOP", "MB", "bound", "ms", "share")

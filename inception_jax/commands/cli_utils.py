@@ -157,10 +157,12 @@ def check_trained(path: str) -> None:
         return
     if place.is_dir():
         raise ConfigError(
-            f"{path} is no workdir: it has no experiment.json; give the folder of a run, or a file of weights"
+            f"{path} is no workdir: it has no experiment.json; give the folder of a run, or a file "
+            "of weights"
         )
     raise ConfigError(
-        f"{path} is no workdir: it has no experiment.json, and is not there; give the folder of a run, or a file of weights"
+        f"{path} is no workdir: it has no experiment.json, and is not there; give the folder of a "
+        "run, or a file of weights"
     )
 
 
@@ -172,7 +174,8 @@ def require_unused_path(file: Path, remedy: str = "move it away") -> Path:
     """
     if file.exists():
         raise ConfigError(
-            f"{file} is there already, and stays as it is: give another name with --output, or {remedy}"
+            f"{file} is there already, and stays as it is: give another name with --output, or "
+            f"{remedy}"
         )
     return file
 

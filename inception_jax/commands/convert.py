@@ -110,7 +110,8 @@ def convert(arguments: list[str]) -> None:
         )
     except OSError as error:
         raise ConfigError(
-            f"--class-names {options.class_names} cannot be read ({error}): give a text with a name on each line"
+            f"--class-names {options.class_names} cannot be read ({error}): give a text with a name "
+            "on each line"
         ) from error
     asked = {
         name: getattr(options, name)

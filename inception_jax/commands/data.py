@@ -27,7 +27,8 @@ def data(arguments: list[str]) -> None:
     action = arguments.pop(0) if arguments else ""
     if action in ("-h", "--help"):
         print(
-            "usage: inception-jax data prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]\n"
+            "usage: inception-jax data prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] "
+            "[--field value ...]\n"
         )
         print("\n".join(f"  {name:11}{meaning}" for name, meaning in ACTIONS.items()))
         print("\ninception-jax data ACTION --help says what it takes.")
@@ -83,7 +84,8 @@ def _prepare(arguments: list[str]) -> None:
     source = Path(options.source).expanduser()
     if not source.exists() and os.sep not in options.source:
         print(
-            f"{options.source} is in {download_dataset(options.source, options.target)}: train with --data.name {options.source}"
+            f"{options.source} is in {download_dataset(options.source, options.target)}: train with "
+            f"--data.name {options.source}"
         )
         return
     if options.target is None:

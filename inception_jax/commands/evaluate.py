@@ -58,11 +58,13 @@ def evaluate(arguments: list[str]) -> None:
         options.follow or options.health or options.statistics in ("population", "pooled")
     ):
         raise ConfigError(
-            f"--follow, --health and population statistics are for runs, and {files[0]} is a file of weights"
+            f"--follow, --health and population statistics are for runs, and {files[0]} is a file "
+            "of weights"
         )
     if files and options.data is None:
         raise ConfigError(
-            f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with <split>/<class>/<image>"
+            f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with "
+            "<split>/<class>/<image>"
         )
     supervise_subprocess()
     with (
@@ -239,7 +241,8 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
             and other.run.class_names != run.class_names
         ):
             raise DataError(
-                f"{workdir} and {other.workdir} have their classes in another order: they are no ensemble"
+                f"{workdir} and {other.workdir} have their classes in another order: they are no "
+                "ensemble"
             )
     for opening in runs:
         _compare_data(
@@ -306,7 +309,8 @@ def _compare_data(run: "Run", *, train: bool) -> None:
     count = run.placement.broadcast_from_primary(len(run.test_source))
     if count != len(run.test_source):
         raise DataError(
-            f"this process has {len(run.test_source):,} held-out examples, and the first process {count:,}: make them alike"
+            f"this process has {len(run.test_source):,} held-out examples, and the first process "
+            f"{count:,}: make them alike"
         )
     for line in run.data_changes(train=train) if run.placement.is_primary else ():
         print(f"the data changed since the run was begun: {line}", file=sys.stderr)
@@ -319,23 +323,27 @@ def _say(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
     few = len(runs[0].run.class_names) <= 5  # of which the five likeliest are all
     top5 = "" if few else f", top-5 {results['top5']:.2%} +- {results['top5_interval']:.2%}"
     print(
-        f"{escape_control_characters(of)}: top-1 {results['top1']:.2%} +- {results['top1_interval']:.2%}{top5}, "
+        f"{escape_control_characters(of)}: top-1 {results['top1']:.2%} +- "
+        f"{results['top1_interval']:.2%}{top5}, "
         f"loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
         f"({results['count']} examples{unread}; 95 % intervals)",
         flush=True,
     )
     if "real" in results:
         print(
-            f"by the reassessed labels: top-1 {results['real']:.2%} +- {results['real_interval']:.2%} ({results['real_count']} examples)"
+            f"by the reassessed labels: top-1 {results['real']:.2%} +- "
+            f"{results['real_interval']:.2%} ({results['real_count']} examples)"
         )
     if "health" in results:
         health = results["health"]
         for one in health["layers"]:
             print(
-                f"{one['name']}: means off by {one['mean']:.3f} deviations, variances by a factor of {one['factor']:.3f}"
+                f"{one['name']}: means off by {one['mean']:.3f} deviations, variances by a factor "
+                f"of {one['factor']:.3f}"
             )
         print(
-            f"top-1 under running statistics {health['running']:.2%}, under the population's {health['population']:.2%}"
+            f"top-1 under running statistics {health['running']:.2%}, under the population's "
+            f"{health['population']:.2%}"
         )
 
 

@@ -65,7 +65,8 @@ def export(arguments: list[str]) -> None:
         from inception_jax.weights.export.exporting import export_state_dict
 
         print(
-            f"{output}: {export_state_dict(opened, options.to, output)} arrays as {options.to} calls them; read back, they are the same"
+            f"{output}: {export_state_dict(opened, options.to, output)} arrays as {options.to} "
+            "calls them; read back, they are the same"
         )
         return
     if options.to == "safetensors":
@@ -73,7 +74,8 @@ def export(arguments: list[str]) -> None:
 
         export_weights(opened, output)
         print(
-            f"{output}: {opened.card.model.name}, with its card; `inception-jax predict {output} IMAGE` names what is in images"
+            f"{output}: {opened.card.model.name}, with its card; `inception-jax predict {output} "
+            "IMAGE` names what is in images"
         )
         return
     from inception_jax.weights.export.exporting import FORMATS, export_and_verify
@@ -98,7 +100,8 @@ def export(arguments: list[str]) -> None:
         else f"float32 [batch, {size}, {size}, {channels}] to logits"
     )
     print(
-        f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by {difference:.1e} at most, of the largest value"
+        f"{output}: {said} [batch, {len(run.class_names)}]; read back, it differs by "
+        f"{difference:.1e} at most, of the largest value"
     )
 
 

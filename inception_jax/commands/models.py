@@ -68,7 +68,8 @@ def models(arguments: list[str]) -> None:
         raise ConfigError(str(error)) from error
     if not keys:
         raise ConfigError(
-            f"no model and variant match {options.name or '*'!r} {options.variant or ''}: see inception-jax models"
+            f"no model and variant match {options.name or '*'!r} {options.variant or ''}: see "
+            "inception-jax models"
         )
     measured = []
     for name, variant in keys:

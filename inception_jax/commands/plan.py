@@ -118,7 +118,8 @@ def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[
     lies = _asked(name, config, options, compile=False)
     if not lies["memory_limit_bytes"]:
         raise ConfigError(
-            f"--fit: how much memory a {lies['device_kind']} has is not known; name a --topology, v5e:16x16"
+            f"--fit: how much memory a {lies['device_kind']} has is not known; name a --topology, "
+            "v5e:16x16"
         )
     devices = lies["devices"]
     sizes = list_batch_candidates(config.norm.examples_per_group, devices, MOST)

@@ -151,7 +151,8 @@ def _looked_at(
         )
         if "end_point" not in options and not predictor.names:
             raise DataError(
-                f"{options.weights} has no classifier: `inception-jax features` keeps what it makes of images"
+                f"{options.weights} has no classifier: `inception-jax features` keeps what it makes "
+                "of images"
             )
         compute = predictor.at(options.end_point) if "end_point" in options else None
         shown = (

@@ -81,12 +81,14 @@ def told(found: "StepReplay") -> str:
         outputs = [one for one in found.arrays if one.what == "output"]
         largest = max(outputs, key=lambda one: one.largest)
         return (
-            f"step {found.step} is finite in all of its {len(outputs)} outputs and in every gradient; "
+            f"step {found.step} is finite in all of its {len(outputs)} outputs and in every "
+            "gradient; "
             f"the largest output is {largest.largest:.4g}, of {largest.layer}"
         )
     place = found.arrays.index(broken)
     lines = [
-        f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} ({1 - broken.finite:.2%} of it)"
+        f"step {found.step}: the first that is not finite is the {broken.what} of {broken.layer} "
+        f"({1 - broken.finite:.2%} of it)"
     ]
     lines += [
         f"  before it, the {one.what} of {one.layer} reached {one.largest:.4g}"

@@ -50,7 +50,8 @@ def train(arguments: list[str]) -> None:
         every = list_recipe_members(name)
         if len(every) > 1 and any(field.partition("=")[0] == "--seed" for field in fields):
             raise ConfigError(
-                f"--seed would make the {len(every)} members of {name} the same: leave it out, or name one, {every[0]}"
+                f"--seed would make the {len(every)} members of {name} the same: leave it out, or "
+                f"name one, {every[0]}"
             )
         configs = [parse_config("train", [member, *fields]) for member in every]
         if (
@@ -95,7 +96,8 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
             names = hash_file_list((name, 0) for name in source.class_names)
             files = SplitFacts.of(split, source).fingerprint
             found[f"data {split}"] = (
-                f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, files {files}"
+                f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, "
+                f"files {files}"
             )
         except DataError as error:
             found[f"data {split}"] = str(error)
@@ -155,7 +157,8 @@ def _train(
                 else f"--steps (it has {config.steps:,})"
             )
             tell(
-                f"{shorten_path(workdir)}: this run is complete at step {step}; for a longer one, ask for more {more}"
+                f"{shorten_path(workdir)}: this run is complete at step {step}; for a longer one, "
+                f"ask for more {more}"
             )
         else:
             tell(f"{headline}; in {shorten_path(workdir)}")
@@ -179,7 +182,8 @@ def _made(
     record = RunRecord(workdir, is_primary=is_primary)
     if (changed := record.begin_attempt(run.placement)) and is_primary:
         log_line(
-            f"this run was begun elsewhere, so it will not be the same bit for bit: {', '.join(changed)}"
+            "this run was begun elsewhere, so it will not be the same bit for bit: "
+            f"{', '.join(changed)}"
         )
     if is_primary:
         (workdir / "worst.npz").unlink(missing_ok=True)  # of a shorter run
@@ -264,7 +268,8 @@ def _draw(workdir: "epath.Path") -> None:
         Exception
     ) as error:  # the run is complete: whatever is wrong with a picture takes nothing from it
         log_line(
-            f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report {shorten_path(workdir)}` tries again"
+            f"its report cannot be drawn ({type(error).__name__}: {error}); `inception-jax report "
+            f"{shorten_path(workdir)}` tries again"
         )
 
 

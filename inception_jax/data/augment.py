@@ -23,8 +23,8 @@ SCALINGS = {
 
 `inception` gives the range [-1, 1]; `imagenet` is torchvision's. `vgg` (TF-Slim's VGG and ResNets),
 `caffe` (Keras and He), `googlenet` (BVLC) and `cadene` (its BN-Inception) subtract a mean from
-pixels of 0 to 255. `facenet` is its fixed standardisation; `cifar10` and `cifar100` are those of the
-wide ResNets (szagoruyko/wide-residual-networks).
+pixels of 0 to 255. `facenet` is its fixed standardisation; `cifar10` and `cifar100` are those of
+the wide ResNets (szagoruyko/wide-residual-networks).
 """
 
 

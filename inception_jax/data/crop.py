@@ -1,4 +1,4 @@
-"""Which part of an image the network sees: the laws that training crops are drawn from, and the crops of evaluation."""
+"""Crops: the distributions of training crops, and the fixed crops of evaluation."""
 
 from collections.abc import Callable
 from math import exp, log, sqrt
@@ -17,33 +17,40 @@ class Box(NamedTuple):
 
 
 Part = Callable[[int, int], Box]
-"""(height, width) of an image -> the part that the network sees."""
+"""A function: (height, width) of an image -> the crop for the network."""
 
 
 class UniformDraws:
-    """Uniform numbers that hang on (seed, position in the stream) alone, whatever host or thread asks for them.
+    """Uniform random numbers that depend on the seed and a position in the stream alone.
 
-    Raw words of Philox, which NumPy guarantees for ever; the counter keeps them apart from those that order the stream.
+    They are raw words of Philox, which NumPy keeps stable across versions. The counter separates
+    them from the words that shuffle the stream.
     """
 
     def __init__(self, seed: int, position: int):
         self._philox = np.random.Philox(key=[seed, position], counter=[0, 0, 0, 1])
 
     def uniform(self, low: float, high: float) -> float:
+        """Returns a float in [low, high)."""
         return low + (high - low) * (self._philox.random_raw() >> 11) * 2.0**-53
 
     def below(self, limit: int) -> int:
-        """One of 0, ..., limit - 1."""
+        """Returns an integer in [0, limit)."""
         return min(int(self.uniform(0, limit)), limit - 1)
 
 
 def sample_area_crop(
     draws: UniformDraws, height: int, width: int, min_area: float, max_aspect: float = 4 / 3
 ) -> Box:
-    """Area uniform in `min_area` to 1 of the image, aspect log-uniform, place uniform.
+    """Returns a crop with uniform area, log-uniform aspect and uniform position.
 
-    GoogLeNet's law ("evenly distributed between 8 % and 100 %", arXiv:1409.4842, section 6), as torchvision's
-    RandomResizedCrop has it: ten tries, then the largest central part of a legal aspect.
+    GoogLeNet's distribution ("evenly distributed between 8 % and 100 %", arXiv:1409.4842, section
+    6) in the form of torchvision's RandomResizedCrop: ten tries, then the largest central crop of a
+    legal aspect.
+
+    Args:
+      min_area: The smallest fraction of the image's area.
+      max_aspect: The largest aspect, and the inverse of the smallest.
     """
     for _ in range(10):
         area = height * width * draws.uniform(min_area, 1)
@@ -64,11 +71,15 @@ def sample_distorted_bbox(
     aspects: tuple[float, float] = (0.75, 1.33),
     covered: float = 0.1,
 ) -> Box:
-    """What TensorFlow's `sample_distorted_bounding_box` draws for a box of the whole image, as TF-Slim calls it.
+    """Returns a crop as TensorFlow's `sample_distorted_bounding_box` draws it for TF-Slim.
 
-    Aspect uniform, then the height uniform between those that `min_area` and the image allow: small areas are more
-    likely than large ones. A crop must hold `covered` of the image, so areas from 0.1 on, whatever `min_area` says. A
-    hundred tries, then the whole image. The last row and column of places are never drawn: so in TensorFlow.
+    The aspect is uniform, then the height is uniform between those that `min_area` and the image
+    allow, so that small areas are likelier than large ones. After a hundred tries it is the whole
+    image. The last row and column of positions are never drawn, as in TensorFlow.
+
+    Args:
+      aspects: The range of width / height.
+      covered: The smallest fraction of the image that a crop holds, also above `min_area`.
     """
     whole = height * width
     for _ in range(100):
@@ -94,9 +105,12 @@ def sample_scale_crop(
     sides: tuple[int, int] = (256, 480),
     size: int = 224,
 ) -> Box:
-    """A square of `size` pixels out of the image whose shorter side is resized to a length drawn from `sides`.
+    """Returns a square crop of `size` pixels of the image resized to a random shorter side.
 
-    "Deep Residual Learning" (arXiv:1512.03385, section 3.4). `min_area` has no part in it.
+    Source: "Deep Residual Learning" (arXiv:1512.03385, section 3.4). `min_area` is not used.
+
+    Args:
+      sides: The range of the shorter side in pixels.
     """
     shorter = sides[0] + draws.below(sides[1] - sides[0] + 1)
     side = max(1, min(round(min(height, width) * size / shorter), height, width))
@@ -104,13 +118,19 @@ def sample_scale_crop(
 
 
 def crop_central(height: int, width: int, fraction: float) -> Box:
-    """`fraction` of each side about the centre, and a pixel at least: of the area it is the square. TF-Slim's evaluation takes 0.875."""
+    """Returns the central crop with `fraction` of each side, at least one pixel.
+
+    Of the area it keeps fraction^2. TF-Slim's evaluation uses 0.875.
+    """
     top, left = int(height * (1 - fraction) / 2), int(width * (1 - fraction) / 2)
     return Box(top, left, max(1, height - 2 * top), max(1, width - 2 * left))
 
 
 def crop_square(height: int, width: int, fraction: float) -> Box:
-    """The central square of `fraction` of the shorter side, of a pixel at least: what is left of resizing the shorter side and cropping."""
+    """Returns the central square with `fraction` of the shorter side, at least one pixel.
+
+    It equals resizing the shorter side and cropping the centre.
+    """
     side = max(1, round(min(height, width) * fraction))
     return Box((height - side) // 2, (width - side) // 2, side, side)
 

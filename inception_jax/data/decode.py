@@ -17,22 +17,28 @@ try:
 
     cv2.setNumThreads(
         0
-    )  # the parallel work is one image per thread; two threads within each image cost more than they gain
+        # The parallel work is one image per thread; two threads within each image cost more than
+        # they
+        # gain
+    )
 except ImportError:  # Pillow alone reads everything, at about half the speed
     cv2 = simplejpeg = None  # type: ignore[assignment]
 
 
 MAX_PIXELS = 2**26
-"""8192 x 8192: what ImageNet's largest image has twice over, and 200 MB once decoded."""
+"""Limit of 8192 x 8192 pixels, 200 MB decoded: twice the size of ImageNet's largest image."""
 MAX_SCANS = 64
-"""Limit for a progressive JPEG, of which encoders write about ten scans: one of 950 KB with 2,010 scans takes 19 s to decode."""
+"""Limit for a progressive JPEG; encoders write about ten scans. One of 950 KB with 2,010 scans takes
+19 s to decode.
+"""
 MAX_SCANNED_PIXELS = 2**30
 """Pixels times scans: sixteen scans of `MAX_PIXELS`."""
 
 APP1, START_OF_SCAN, BASELINE = 0xE1, 0xDA, (0xC0, 0xC1)
-"""Kinds of segments of a JPEG: EXIF's, the first scan's, and the headers of frames that are not progressive."""
+"""Kinds of JPEG segments: EXIF, start of a scan, and headers of frames that are not progressive."""
 DAMAGED = re.compile("bad Huffman code|premature end", re.IGNORECASE)
-"""In libjpeg-turbo's warnings: pixels that are not those that were saved. Stray bytes before the end are common, and harm nothing."""
+"""Warnings of libjpeg-turbo about wrong pixels. Stray bytes before the end are common and harmless.
+"""
 
 Orientation = Literal["apply", "ignore"]
 """Whether an image is turned and mirrored as its EXIF orientation says."""
@@ -43,20 +49,23 @@ EXIF_ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258
 def decode(
     image: bytes | np.ndarray, part: Part | None = None, *, orientation: Orientation = "apply"
 ) -> np.ndarray:
-    """Returns pixels [H, W, 3] uint8 of an encoded image, whatever its name says, or of pixels that are grey or colour already.
+    """Returns the pixels [H, W, 3] uint8 of an encoded image, or of an array of pixels.
 
-    CMYK and YCCK become RGB, grey is repeated, 16 bits (and a TIFF's 12) are scaled to 8, transparency is dropped. Of the several images
-    in a phone's file (MPO) the first is taken, which is the photograph.
+    CMYK and YCCK become RGB, grey is repeated, 16 bits (and 12 bits of a TIFF) are scaled to 8, and
+    transparency is dropped. The first image of a phone's multi-picture file (MPO) is its
+    photograph.
 
     Args:
-      part: (height, width) -> the part that is wanted, to which [H, W, 3] is cut. What lies below it is not decoded where
-        the format allows that.
-      orientation: `ignore` leaves the pixels as they are stored. A TIFF is turned all the same: Pillow does that by itself.
+      image: The bytes of a file of any supported format, or uint8 pixels of 1 or 3 channels.
+      part: (height, width) -> the crop to return. Rows below it are not decoded where the format
+        allows it.
+      orientation: `apply` turns the image as its EXIF orientation says, `ignore` keeps it as
+        stored. Pillow always turns a TIFF.
 
     Raises:
-      DataError: bytes that are no readable image, that are cut off, an animation, of floats or of 32-bit integers, whose black and white
-        nothing says, or of more than `MAX_PIXELS` or `MAX_SCANS` (read from the header, before anything is decoded); pixels that are not
-        uint8 of 1 or 3 channels.
+      DataError: The bytes are no readable image, are cut off, hold an animation, floats or 32-bit
+        integers of unknown range, or exceed `MAX_PIXELS` or `MAX_SCANS` (checked in the header); or
+        the pixels are not uint8 of 1 or 3 channels.
     """
     if isinstance(image, np.ndarray):
         return _cut(_colour(image), part)
@@ -75,7 +84,10 @@ def decode(
 
 
 def has_exif_rotation(image: bytes | np.ndarray) -> bool:
-    """Returns whether an encoded image has an EXIF orientation other than upright; False where its header cannot be read."""
+    """Returns whether an encoded image has an EXIF orientation other than upright.
+
+    False if its header cannot be read.
+    """
     return not isinstance(image, np.ndarray) and _orientation(image) > 1
 
 
@@ -89,7 +101,9 @@ def _orientation(image: bytes) -> int:
         with Image.open(io.BytesIO(image)) as opened:
             found = opened.getexif().get(EXIF_ORIENTATION, 1)
         return found if found in range(1, 9) else 1
-    except Exception:  # each decoder raises a class of its own; some of ImageNet's images have damaged EXIF, and whole pixels
+    # Each decoder raises a class of its own; some of ImageNet's images have damaged EXIF, and whole
+    # pixels
+    except Exception:
         return 1
 
 
@@ -107,7 +121,10 @@ def _cut(pixels: np.ndarray, part: Part | None) -> np.ndarray:
 
 
 def _by_simplejpeg(image: bytes, part: Part | None, orientation: Orientation) -> np.ndarray | None:
-    """Returns None where Pillow shall decide: libjpeg-turbo warns, as of stray bytes that some of ImageNet's files have."""
+    """Returns the pixels, or None if Pillow is to decide.
+
+    libjpeg-turbo also warns about stray bytes, which some of ImageNet's files have.
+    """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
         check_size(height, width)
@@ -139,9 +156,10 @@ def _by_simplejpeg(image: bytes, part: Part | None, orientation: Orientation) ->
 
 
 def _ending_at(jpeg: bytes, rows: int) -> bytes | None:
-    """`jpeg` with a header that gives it so many rows; None for one that is not baseline, or not whole.
+    """Returns `jpeg` with a header of `rows` rows; None unless it is baseline and complete.
 
-    Huffman codes are read from the top down, so rows below the crop cost a fifth of all decoding for nothing.
+    Huffman codes are decoded from the top, and rows below the crop would cost a fifth of all
+    decoding.
     """
     if not jpeg.endswith(b"\xff\xd9"):
         return None
@@ -155,7 +173,9 @@ def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
         check_size(opened.height, opened.width)
         if opened.format == "PNG":
             with Image.open(io.BytesIO(image)) as again:
-                again.verify()  # checksums, of which not all are compared by decoding; the image is of no more use then
+                # Checksums, of which not all are compared by decoding; the image is of no more use
+                # then
+                again.verify()
         if opened.format in ("JPEG", "MPO"):
             _check_scans(image, opened.height * opened.width)
         elif getattr(
@@ -170,7 +190,8 @@ def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
         ):  # Pillow's mode for their 16 bits, too
             kind = "floats" if opened.mode == "F" else "32-bit or signed integers"
             raise DataError(
-                f"a {opened.format} of {kind}, of which nothing says what is black and what is white: save it with 8 or 16 bits a channel"
+                f"a {opened.format} of {kind}, of which nothing says what is black and what is "
+                "white: save it with 8 or 16 bits a channel"
             )
         if opened.mode.startswith("I"):
             bits = getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE)  # of a TIFF
@@ -182,10 +203,10 @@ def _by_pillow(image: bytes, orientation: Orientation) -> np.ndarray:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuses an image before memory is taken for it.
+    """Raises an error for an image that is too large, before memory is allocated for it.
 
     Raises:
-      DataError: of more than `MAX_PIXELS`, or of none.
+      DataError: It has more than `MAX_PIXELS` pixels, or none.
     """
     if height * width > MAX_PIXELS:
         raise DataError(
@@ -196,7 +217,7 @@ def check_size(height: int, width: int) -> None:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
-    """Yields the kind and the place of each segment of a JPEG up to its first scan, as far as they can be followed."""
+    """Yields the kind and the position of each segment of a JPEG up to its first scan."""
     at = 2
     while at + 12 <= len(jpeg) and jpeg[at] == 0xFF:
         yield jpeg[at + 1], at
@@ -212,11 +233,14 @@ def _check_scans(jpeg: bytes, pixels: int) -> None:
         places.get(START_OF_SCAN),
     )
     if frame is not None and first is not None and jpeg[frame + 9] == jpeg[first + 4]:
-        return  # the first scan has all colours, and is the only one that is decoded; to count them is a tenth of decoding
+        # The first scan has all colours, and is the only one that is decoded; to count them is a
+        # tenth of decoding
+        return
     scans = jpeg.count(b"\xff\xda")  # within the data of a scan 0xFF is followed by 0
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
         raise DataError(
-            f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write ({MAX_SCANS}): save it again"
+            f"a JPEG of {scans} scans over {pixels:,} pixels, more than encoders write "
+            f"({MAX_SCANS}): save it again"
         )
 
 
@@ -225,24 +249,26 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise DataError(
-            f"an image is {pixels.dtype} {pixels.shape}; wanted are uint8 [H, W], [H, W, 1] or [H, W, 3]"
+            f"an image is {pixels.dtype} {pixels.shape}; wanted are uint8 [H, W], [H, W, 1] or [H, "
+            "W, 3]"
         )
     check_size(*pixels.shape[:2])
     return pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1)
 
 
 def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
-    """Writes `pixels` [H, W, 3] into `into` [h, w, 3], whatever their shape was.
+    """Writes `pixels` [H, W, 3], resized, into `into` [h, w, 3].
 
     Args:
-      rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2's) or `area` (mean when shrinking) as OpenCV
-        has them; `antialias` or `bicubic_antialias`, Pillow's filters, widened when shrinking (torchvision's, timm's, and
-        TensorFlow 2's with antialias=True); `nearest`, Pillow's; `tf1_bilinear`, TensorFlow 1's, whose grid begins in the corner and which
-        Google's checkpoints were scored with. Without OpenCV the first two are Pillow's.
+      rule: `bilinear` (four neighbours, half-pixel centres: TensorFlow 2) or `area` (mean when
+        shrinking) of OpenCV; `antialias` or `bicubic_antialias` of Pillow, whose filters widen when
+        shrinking (torchvision, timm, and TensorFlow 2 with antialias=True); `nearest` of Pillow;
+        `tf1_bilinear` of TensorFlow 1, whose grid begins in the corner, as Google's checkpoints
+        were scored. Without OpenCV the first two are Pillow's.
 
     Raises:
-      DataError: an image that is so long that resizing one of its sides first would make more than `MAX_PIXELS` of it, or that a library
-        refuses.
+      DataError: One side is so long that resizing the other first would exceed `MAX_PIXELS`, or a
+        library refuses the image.
     """
     height, width = into.shape[:2]
     check_size(pixels.shape[0], width)
@@ -251,7 +277,8 @@ def resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
         _resize(pixels, into, rule)
     except Exception as error:  # each library raises a class of its own
         raise DataError(
-            f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be resized to {width}x{height} ({error})"
+            f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be resized to "
+            f"{width}x{height} ({error})"
         ) from error
 
 
@@ -284,7 +311,7 @@ def _resize(pixels: np.ndarray, into: np.ndarray, rule: str) -> None:
 
 
 def _from_the_corner(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Output pixel i reads input coordinate i * length / size, with no half pixel added."""
+    """Returns the image resized so that output pixel i reads input coordinate i * length / size."""
     values = pixels.astype(np.float32)
     for axis, size in enumerate((height, width)):
         places = np.arange(size, dtype=np.float32) * np.float32(pixels.shape[axis] / size)

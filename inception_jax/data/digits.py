@@ -1,8 +1,9 @@
 """The scanned digits that ship with the package, as arrays.
 
-The test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak; UCI Machine Learning Repository,
-1998, doi:10.24432/C50P49, CC BY 4.0): 1,797 digits by 13 people, 8x8 pixels, grey levels 0 (paper) to 16 (ink). The
-first 1,347 are for training, the last 450 are held out; a 3-nearest-neighbours classifier reads 0.971 of those.
+They are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak; UCI
+Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0): 1,797 digits by 13 people, 8x8
+pixels, grey levels 0 (paper) to 16 (ink). The first 1,347 are for training, the last 450 are held
+out; a 3-nearest-neighbours classifier scores 0.971 on those.
 """
 
 import gzip
@@ -17,7 +18,10 @@ LICENCE = "CC BY 4.0"
 
 
 def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, 8, 8] uint8, 0 for paper and 255 for ink, and labels [N] int32, in the order of the published file."""
+    """Returns images [N, 8, 8] uint8 and labels [N] int32, in the order of the published file.
+
+    Pixels are 0 for paper and 255 for ink.
+    """
     packed = resources.files("inception_jax.data").joinpath("digits.csv.gz").read_bytes()
     table = np.array([line.split(b",") for line in gzip.decompress(packed).split()], np.int32)[
         SPLITS[split]

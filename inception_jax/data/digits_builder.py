@@ -1,4 +1,4 @@
-"""The digits as a TFDS dataset: prepared as ArrayRecord and read like any other. Needs no TensorFlow."""
+"""The digits as a TFDS dataset in ArrayRecord, which needs no TensorFlow."""
 
 import io
 
@@ -9,7 +9,10 @@ from inception_jax.data.digits import CITATION, CLASS_NAMES, LICENCE, SPLITS, lo
 
 
 class InceptionJaxDigits(tfds.core.GeneratorBasedBuilder):
-    """Scanned handwritten digits (UCI "Optical Recognition of Handwritten Digits", test set), 8x8 pixels."""
+    """Builds the scanned digits (8x8 pixels).
+
+    Source: UCI "Optical Recognition of Handwritten Digits", test set.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -1,4 +1,4 @@
-"""What a run knows of its data once they are gone: classes, sizes and a fingerprint of each split."""
+"""The record of a run's data: class names, sizes, and a fingerprint of each split."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,12 @@ FEW = 5
 
 
 class SplitFacts(NamedTuple):
-    """A split as it was when it was opened.
+    """The facts of a split.
 
     Attributes:
       name: `train`, or a part of it: `train[:1000]`.
-      examples: in it.
-      fingerprint: of its files' names and sizes; None where its source has none.
+      examples: Number of examples.
+      fingerprint: Fingerprint of the files' names and sizes; None if the source has none.
     """
 
     name: str
@@ -25,7 +25,7 @@ class SplitFacts(NamedTuple):
 
     @classmethod
     def of(cls, name: str, source: Source) -> Self:
-        """Returns what is known of an open source."""
+        """Returns the facts of an open source."""
         fingerprint = getattr(source, "fingerprint", None)
         return cls(name, len(source), fingerprint() if fingerprint else None)
 
@@ -38,7 +38,7 @@ class DataFacts(NamedTuple):
     test: SplitFacts
 
     def to_json(self) -> dict[str, Any]:
-        """Returns them as `from_json` reads them."""
+        """Returns the facts in the form that `from_json` reads."""
         return {
             "class_names": list(self.class_names),
             "train": self.train._asdict(),
@@ -50,7 +50,7 @@ class DataFacts(NamedTuple):
         """Returns the facts that `to_json` wrote.
 
         Raises:
-          DataError: they are none.
+          DataError: The fields are others.
         """
         try:
             splits = [SplitFacts(**fields[name]) for name in ("train", "test")]
@@ -75,7 +75,10 @@ def list_changes(before: DataFacts, now: DataFacts) -> list[str]:
 
 
 def list_split_changes(before: SplitFacts, now: SplitFacts) -> list[str]:
-    """Returns what changed in one split; nothing where another was asked for, or one of them has no fingerprint."""
+    """Returns a line for each change of a split.
+
+    Returns none if the run asks for another split, or if a fingerprint is missing.
+    """
     if before.name != now.name:
         return []
     if before.examples != now.examples:
@@ -103,7 +106,7 @@ def _class_changes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterable[st
 
 
 def hash_file_list(files: Iterable[tuple[str, int]], more: Mapping[str, Any] | None = None) -> str:
-    """Returns 16 digits of the SHA-256 of names and sizes, and of what else a source is known by."""
+    """Returns 16 hexadecimal digits of the SHA-256 of names and sizes, and of further facts."""
     found = hashlib.sha256(repr(sorted((more or {}).items())).encode())
     for name, size in files:
         found.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))

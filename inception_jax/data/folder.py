@@ -10,22 +10,24 @@ from inception_jax.data.source import DataError, Example
 
 
 class FolderSource:
-    """A folder for each class: `<directory>/<split>/<class>/.../<image>`, classes and images in the order of their names.
+    """The images of `<directory>/<split>/<class>/.../<image>`, sorted by class and name.
 
-    Folders within that of a class are read, too, and links are followed. What an image is called does not matter, only what it holds. What
-    operating systems and editors leave behind is passed over (`listing`); whatever else is left out is named and counted in a warning.
+    Folders within a class's folder are read too, and links are followed. The name of an image does
+    not matter. Files that operating systems and editors create are ignored (`listing`); a warning
+    names and counts all other files that are left out.
 
     Attributes:
-      nested: files in folders within that of a class.
+      nested: Number of files in folders within a class's folder.
 
     Raises:
-      DataError: no such folder, none for a class, one without images, or a link to nothing.
+      DataError: The folder or its classes are missing, a class has no images, or a link is broken.
     """
 
     def __init__(self, split: str, directory: str | None):
         if directory is None:
             raise DataError(
-                "data.name is folder: set data.directory to the folder that holds <split>/<class>/<image>"
+                "data.name is folder: set data.directory to the folder that holds "
+                "<split>/<class>/<image>"
             )
         root = Path(directory).expanduser() / split
         if not root.is_dir():
@@ -42,7 +44,8 @@ class FolderSource:
         listed = {name: list_files(root / name) for name in names}
         if broken := [f"{name}/{file}" for name in names for file in listed[name].broken]:
             raise DataError(
-                f"{root / broken[0]} is a link to nothing, or cannot be looked at: mend or remove it ({len(broken)} such in {root})"
+                f"{root / broken[0]} is a link to nothing, or cannot be looked at: mend or remove "
+                f"it ({len(broken)} such in {root})"
             )
         if others:
             report_left_out(root, [("in no class folder", others)])
@@ -50,7 +53,8 @@ class FolderSource:
             report_left_out(root / name, listed[name].left_out.items())
         if empty := [name for name in names if not listed[name].files]:
             raise DataError(
-                f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders ({len(empty)} of them)"
+                f"{root} holds no images of {', '.join(empty[:5])}: fill or remove such folders "
+                f"({len(empty)} of them)"
             )
         if not names:
             raise DataError(f"{root} holds no folders: wanted is one for each class")

@@ -15,7 +15,7 @@ Image = str | Path | bytes | np.ndarray
 
 @dataclass
 class FileSource:
-    """Images that have no label, each read when it is asked for."""
+    """Images without labels, each read on access."""
 
     images: Sequence[Image]
     class_names: tuple[str, ...]
@@ -36,20 +36,22 @@ class FileSource:
 
 
 def list_images(names: Sequence[str | Path]) -> list[Path]:
-    """Returns the files that are named, and those below the folders that are, in the order of their names.
+    """Returns the named files, and those below the named folders, sorted by name.
 
-    Links to nothing are among them, so that they are reported as images that cannot be read. What operating systems leave behind and
-    folders whose names begin with a dot are passed over; whatever else is left out is named and counted in a warning.
+    Broken links are listed, so that they are reported as unreadable images. Files of operating
+    systems and folders whose names begin with a dot are ignored; a warning names and counts all
+    other files that are left out.
 
     Raises:
-      DataError: a folder without files.
+      DataError: A folder has no files.
     """
     found: list[Path] = []
     for name in names:
         path = Path(name)
         try:
             is_folder = path.is_dir()
-        except OSError:  # a name that the system does not take, which is reported as an image that cannot be read
+        # A name that the system does not take, which is reported as an image that cannot be read
+        except OSError:
             is_folder = False
         if not is_folder:
             found.append(path)

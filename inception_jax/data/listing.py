@@ -20,18 +20,20 @@ LEFT_BEHIND = {
     "$recycle.bin",
     "system volume information",
 }
-"""Names that operating systems leave in folders, in small letters; those that begin with a dot (.DS_Store, ._1.jpg) are passed over too."""
+"""Names of files that operating systems create, in lower case. Names that begin with a dot
+(.DS_Store, ._1.jpg) are ignored too.
+"""
 NAMED = 3
 """Files that a message names of each kind."""
 
 
 class Listing(NamedTuple):
-    """The files below a folder in the order of their names, and what was left out.
+    """The files below a folder, sorted by name, and the files that are left out.
 
     Attributes:
-      files: the path of each below the folder, and its bytes.
-      left_out: a reason -> paths.
-      broken: links to nothing, and folders and files that cannot be looked at.
+      files: (path below the folder, size in bytes) of each file.
+      left_out: Reason -> paths.
+      broken: Broken links, and folders and files that cannot be read.
     """
 
     files: list[tuple[str, int]]
@@ -45,10 +47,10 @@ def is_left_behind(name: str) -> bool:
 
 
 def list_files(folder: Path) -> Listing:
-    """Returns all files below a folder, links to files and folders followed; each is looked at once.
+    """Returns all files below a folder, through links; each is read once.
 
     Raises:
-      DataError: the folder itself cannot be listed.
+      DataError: The folder itself cannot be listed.
     """
     found = Listing([], {}, [])
     _list(folder, "", (os.path.realpath(folder),), found)
@@ -61,10 +63,12 @@ def list_files(folder: Path) -> Listing:
 
 
 def list_folders(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the names in a folder, sorted: of its folders, and of all else that is not left behind by a system.
+    """Returns the sorted names of the folders in a folder, and of its other entries.
+
+    Files that operating systems create are ignored.
 
     Raises:
-      DataError: it cannot be listed.
+      DataError: The folder cannot be listed.
     """
     folders, others = list[str](), list[str]()
     for entry in _scan(folder):

@@ -1,6 +1,6 @@
-"""Which example stands where: position in the stream -> example id, with no state to save.
+"""The order of examples: a pure function from a position in the stream to an example id.
 
-Row r of global batch k is stream position k * B + r, on any number of hosts and after any resume.
+Row r of global batch k is position k * B + r, on any number of hosts and after any resume.
 """
 
 import threading
@@ -14,11 +14,12 @@ Order = Callable[[np.ndarray], np.ndarray]
 
 
 def make_shuffled_order(examples: int, seed: int, block: int = 1) -> Order:
-    """An endless stream in which each epoch is a permutation of all examples, another one each time.
+    """Returns an endless order in which each epoch is another permutation of all examples.
 
     Args:
-      block: examples that stay together and in order. The batch normalisation paper gains about a point of accuracy by
-        shuffling within shards too (arXiv:1502.03167, section 4.2.1): above 1 is what it came from.
+      examples: Number of examples.
+      block: Number of examples that stay together and in order. The batch normalisation paper gains
+        about a point of accuracy by shuffling within shards too (arXiv:1502.03167, section 4.2.1).
     """
 
     lock = (
@@ -27,7 +28,8 @@ def make_shuffled_order(examples: int, seed: int, block: int = 1) -> Order:
 
     @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
     def permutation(epoch: int) -> np.ndarray:
-        # Sorting raw Philox words: NumPy guarantees those for ever, and not what its Generator.permutation returns.
+        # Sorting raw Philox words: NumPy guarantees those for ever, and not what its
+        # Generator.permutation returns.
         words = np.random.Philox(key=[seed, epoch]).random_raw(-(-examples // block))
         order = np.argsort(words, kind="stable")
         if block == 1:
@@ -48,5 +50,8 @@ def make_shuffled_order(examples: int, seed: int, block: int = 1) -> Order:
 
 
 def make_sequential_order(examples: int, views: int = 1) -> Order:
-    """Every example, in order, `views` times each: position e * views + v is view v of example e."""
+    """Returns the order of each example `views` times.
+
+    Position e * views + v is view v of example e.
+    """
     return lambda positions: np.where(positions < examples * views, positions // views, -1)

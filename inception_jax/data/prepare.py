@@ -1,6 +1,7 @@
-"""Prepares data for random access: a tree of images, or TFRecords of TFDS or TF-Slim, as ArrayRecord. No TensorFlow is needed.
+"""Preparation of data for random access: images or TFRecords become ArrayRecord, without TensorFlow.
 
-The bytes of images and of records are copied as they are.
+The sources are a tree of images, or TFRecords of TFDS or TF-Slim. The bytes of images and of
+records are copied unchanged.
 """
 
 import json
@@ -25,7 +26,8 @@ SHARD = 10_000
 TFRECORD = re.compile(
     r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?"
 )
-"""`imagenet2012-train.tfrecord-00000-of-01024` is TFDS's, `train-00000-of-01024` TF-Slim's."""
+"""Names of TFRecord files: `imagenet2012-train.tfrecord-00000-of-01024` (TFDS) and `train-00000-of-01024` (TF-Slim).
+"""
 
 
 class Shard(NamedTuple):
@@ -37,18 +39,20 @@ class Shard(NamedTuple):
 
 
 class Preparation:
-    """`source` in ArrayRecord in `target`: `write` each of `shards`, then `finish`.
+    """The conversion of `source` to ArrayRecord in `target`: call `write` for each of `shards`, then `finish`.
 
-    Shards that are there already are kept, so an interrupted preparation goes on where it ended.
+    Existing shards are kept, so that an interrupted preparation continues.
 
     Raises:
-      DataError: a source that is no tree of images and holds no TFRecords, or not all of them; records that cannot be read.
+      DataError: The source is no tree of images and holds no complete set of TFRecords, or records
+        cannot be read.
     """
 
     def __init__(self, source: Path, target: Path):
         if not source.is_dir():
             raise DataError(
-                f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or the name of a TFDS dataset"
+                f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or "
+                "the name of a TFDS dataset"
             )
         files = sorted(file for file in source.iterdir() if TFRECORD.fullmatch(file.name))
         self.shards, self._class_names = _of_tfrecords(files, source) if files else _of_tree(source)
@@ -58,6 +62,7 @@ class Preparation:
         target.mkdir(parents=True, exist_ok=True)
 
     def write(self, shard: Shard) -> None:
+        """Writes one shard."""
         file = self._target / shard.name
         if not file.exists():
             for stale in self._target.glob(
@@ -71,7 +76,7 @@ class Preparation:
             _note_classes(written, self._labels)
 
     def finish(self) -> dict[str, int]:
-        """Writes `records.json`, by which the folder is known to be whole; returns the examples of each split."""
+        """Writes `records.json`, which marks the folder as complete, and returns the examples of each split."""
         first, names = (
             (0, self._class_names) if self._class_names is not None else _named(self._labels)
         )
@@ -133,7 +138,8 @@ def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str]
     for (split, count), there in numbers.items():
         if missing := sorted(set(range(count)) - there):
             raise DataError(
-                f"{root} holds {len(there)} of {count} shards of {split}; missing are {missing[:5]}: copy or download them again"
+                f"{root} holds {len(there)} of {count} shards of {split}; missing are "
+                f"{missing[:5]}: copy or download them again"
             )
     labels = root / "label.labels.txt"
     return shards, split_lines(labels.read_bytes()) if labels.exists() else None
@@ -160,13 +166,14 @@ def _named(seen: dict[int, str]) -> tuple[int, list[str]]:
     if first not in (0, 1) or labels != list(range(first, first + len(labels))):
         gaps = sorted(set(range(labels[-1])) - set(labels) - {0})
         raise DataError(
-            f"the records hold {len(labels)} labels from {first} to {labels[-1]}, and none of {gaps[:5]}: labels must be without gaps"
+            f"the records hold {len(labels)} labels from {first} to {labels[-1]}, and none of "
+            f"{gaps[:5]}: labels must be without gaps"
         )
     return first, [seen[label] for label in labels]
 
 
 def _keep_for_tfds(source: Path, target: Path) -> None:
-    """What TFDS itself needs to read these files by the name of the dataset."""
+    """Copies the files that TFDS needs to read the records under the dataset's name."""
     for file in [*source.glob("features.json"), *source.glob("*.labels.txt")]:
         shutil.copy(file, target)
     if (info := source / "dataset_info.json").exists():

@@ -1,9 +1,10 @@
-"""ArrayRecord files of `tf.train.Example`, and the `records.json` beside them that says what should be there.
+"""ArrayRecord files of `tf.train.Example`, with a `records.json` that lists them.
 
     DIRECTORY/records.json
     DIRECTORY/train-00000-of-00129.array_record ...
 
-`records.json` is {"class_names": [...], "first_label": 0, "splits": {"train": {"train-00000-of-00129.array_record": 9932, ...}}}.
+`records.json` is {"class_names": [...], "first_label": 0, "splits": {"train":
+{"train-00000-of-00129.array_record": 9932, ...}}}.
 """
 
 import json
@@ -25,21 +26,26 @@ IMAGE, LABEL, NAME = (
     ("label", "image/class/label"),
     ("name", "file_name", "image/filename"),
 )
-"""What TFDS and TF-Slim call them."""
+"""Names of the features in TFDS and TF-Slim."""
 
 
 class RecordSource:
-    """What `inception-jax data prepare` wrote. Labels count from `first_label`: TF-Slim's ImageNet begins at 1."""
+    """The examples that `inception-jax data prepare` wrote.
+
+    Stored labels count from `first_label`; TF-Slim's ImageNet begins at 1.
+    """
 
     def __init__(self, split: str, directory: str | None):
         if directory is None:
             raise DataError(
-                "data.name is records: set data.directory to a folder that inception-jax data prepare wrote"
+                "data.name is records: set data.directory to a folder that inception-jax data "
+                "prepare wrote"
             )
         root = Path(directory).expanduser()
         if not (root / INDEX).exists():
             raise DataError(
-                f"{root} holds no {INDEX}: run\n  inception-jax data prepare SOURCE {root}\nwith the images or TFRecords as SOURCE"
+                f"{root} holds no {INDEX}: run\n  inception-jax data prepare SOURCE {root}\nwith "
+                "the images or TFRecords as SOURCE"
             )
         index = read_index(root / INDEX)
         if split not in index.splits:
@@ -47,7 +53,8 @@ class RecordSource:
         files = index.splits[split]
         if missing := [name for name in files if not (root / name).exists()]:
             raise DataError(
-                f"{len(missing)} of {len(files)} shards are missing in {root}: {', '.join(missing[:3])}; prepare them again"
+                f"{len(missing)} of {len(files)} shards are missing in {root}: "
+                f"{', '.join(missing[:3])}; prepare them again"
             )
         self.class_names = index.class_names
         self._first_label = index.first_label
@@ -57,7 +64,8 @@ class RecordSource:
             wrong = next(f"{name} holds {len(open_records([root / name]))} and not {count}" for name, count in files.items()
                          if len(open_records([root / name])) != count)  # fmt: skip
             raise DataError(
-                f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: {wrong}; prepare it again"
+                f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: "
+                f"{wrong}; prepare it again"
             )
 
     def __len__(self) -> int:
@@ -78,7 +86,13 @@ class RecordSource:
 
 
 class RecordIndex(NamedTuple):
-    """Holds the contents of `records.json`: class names, the label of the first class, and the records of each file of each split."""
+    """The contents of `records.json`.
+
+    Attributes:
+      class_names: Names of the classes in the order of their labels.
+      first_label: The stored label of the first class.
+      splits: Split -> file -> number of records.
+    """
 
     class_names: tuple[str, ...]
     first_label: int
@@ -86,10 +100,10 @@ class RecordIndex(NamedTuple):
 
 
 def read_index(file: Path) -> RecordIndex:
-    """Returns what a `records.json` holds.
+    """Returns the contents of a `records.json`.
 
     Raises:
-      DataError: it cannot be read, or is of another form.
+      DataError: It cannot be read, or has another form.
     """
     with wrap_read_errors(file, DataError, "prepare the data again, or bring back its copy"):
         found = json.loads(file.read_bytes())
@@ -105,7 +119,8 @@ def read_index(file: Path) -> RecordIndex:
             and type(index.first_label) is int
         ):
             raise ValueError(
-                "class names are texts, and records are counted, by the names of files in the same folder"
+                "class names are texts, and records are counted, by the names of files in the same "
+                "folder"
             )
         return index
 
@@ -116,10 +131,10 @@ def _is_file_name(name: str) -> bool:
 
 
 def open_records(files: list[Path]) -> Any:
-    """The records of `files` as a sequence of bytes.
+    """Returns the records of `files` as a sequence of bytes.
 
     Raises:
-      DataError: a file that cannot be opened.
+      DataError: A file cannot be opened.
     """
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -132,10 +147,12 @@ def open_records(files: list[Path]) -> Any:
 
 
 def parse_example(record: bytes) -> Example:
-    """The image, the label as it is stored, and the name, of a `tf.train.Example` as TFDS, TF-Slim or we write it.
+    """Returns the image, the stored label and the name of a serialised `tf.train.Example`.
+
+    The features are those that TFDS, TF-Slim and `serialize_example` write.
 
     Raises:
-      DataError: bytes that are none, or that hold no image and label.
+      DataError: The bytes are none, or lack image or label.
     """
     features = parse_features(record)
     image, label, name = (
@@ -144,7 +161,8 @@ def parse_example(record: bytes) -> Example:
     )
     if image is None or label is None or not image.bytes_list.value or not label.int64_list.value:
         raise DataError(
-            f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of {LABEL}"
+            f"a record holds {', '.join(sorted(features))}; wanted are one of {IMAGE} and one of "
+            f"{LABEL}"
         )
     return Example(
         image.bytes_list.value[0],
@@ -154,10 +172,10 @@ def parse_example(record: bytes) -> Example:
 
 
 def parse_features(record: bytes) -> Any:
-    """Feature by name.
+    """Returns the features of a serialised `tf.train.Example` by name.
 
     Raises:
-      DataError: bytes that are no `tf.train.Example`.
+      DataError: The bytes are none.
     """
     from google.protobuf.message import DecodeError
     from tensorflow_datasets.proto import tf_example_pb2
@@ -171,7 +189,7 @@ def parse_features(record: bytes) -> Any:
 
 
 def serialize_example(example: Example) -> bytes:
-    """`example`, whose image is encoded, as a `tf.train.Example`."""
+    """Returns `example`, whose image is encoded, as a serialised `tf.train.Example`."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     message = tf_example_pb2.Example()

@@ -1,4 +1,4 @@
-"""Where examples come from, by name."""
+"""The datasets by name."""
 
 import re
 from collections.abc import Callable
@@ -10,24 +10,29 @@ from inception_jax.data.synthetic import SyntheticSource
 from inception_jax.data.tfds import TfdsSource
 
 OpenSource = Callable[[str, str | None], Source]
-"""(split, directory) -> source. Splits are whole ones: parts of them are taken by `open_source`."""
+"""A function: (split, directory) -> source. Splits are whole; `open_source` takes parts of them."""
 
 
 def register_dataset(name: str, open_source: OpenSource) -> None:
-    """Adds a dataset: `register("my_photos", open_my_photos)`, where open_my_photos(split, directory) gives a `Source`."""
+    """Adds a dataset: `register_dataset("my_photos", open_my_photos)`.
+
+    Args:
+      open_source: (split, directory) -> `Source`.
+    """
     if name in SOURCES:
         raise ValueError(f"a dataset named {name!r} is registered already; choose another name")
     SOURCES[name] = open_source
 
 
 def open_source(name: str, split: str, directory: str | None = None) -> Source:
-    """Opens one split of a dataset: a registered one, or any image-classification set of TFDS.
+    """Returns the source of a split of a dataset: a registered one, or an image-classification set of TFDS.
 
     Args:
       split: `train`, or a part of it: `train[:1000]`, `train[90%:]`.
+      directory: The folder of the data; None for the default.
 
     Raises:
-      DataError: unknown, not prepared, or not image classification.
+      DataError: The dataset is unknown, not prepared, or not for image classification.
     """
     if name not in SOURCES:
         return TfdsSource(name, split, directory)
@@ -55,4 +60,4 @@ SOURCES: dict[str, OpenSource] = {
     "records": RecordSource,
     "synthetic": SyntheticSource,
 }
-"""What is no TFDS dataset; users' packages add theirs. Every other name is TFDS's."""
+"""Datasets other than TFDS's, to which packages of users add theirs."""

@@ -1,4 +1,4 @@
-"""What an example is, and what a source of examples is: anything with a length whose items are examples."""
+"""Examples, and sources of examples: anything with a length whose items are examples."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,22 +16,29 @@ class DataError(UserError, ValueError):
 
 
 class Example(NamedTuple):
-    """An encoded image (JPEG, PNG, ...), or its pixels as uint8 [H, W] or [H, W, C]; its class; and its file, if it has one."""
+    """A labelled image.
+
+    Attributes:
+      image: An encoded image (JPEG, PNG, ...), or pixels [H, W] or [H, W, C] uint8.
+      label: The class, from 0.
+      name: The name of its file, if it has one.
+    """
 
     image: bytes | np.ndarray
     label: int
     name: str = ""
 
     def at(self, index: int) -> str:
-        """What an error calls it."""
+        """Returns a description for messages: `example 7 (cat/3.jpg)`."""
         return f"example {index} ({self.name})" if self.name else f"example {index}"
 
 
 class Source(Protocol):
-    """Random access to examples. Reading item i twice gives the same example.
+    """Random access to examples. Item i is always the same example.
 
-    A source may have a method `fingerprint() -> str`, which returns another text where files have other names or sizes: by it a run that is
-    resumed is held to its data, and the processes of a run to each other's. It may have `labels` [N], where they are known without reading.
+    A source may have a method `fingerprint() -> str`, whose text changes with the names or sizes of
+    its files: a resumed run and all processes of a run must have the same. It may have `labels`
+    [N], where they are known without reading examples.
     """
 
     class_names: tuple[str, ...]
@@ -56,7 +63,7 @@ class ArraySource:
         return Example(self.images[index], int(self.labels[index]))
 
     def fingerprint(self) -> str:
-        """Returns one of all labels and images, encoded or as pixels."""
+        """Returns the fingerprint of all labels and images."""
         found = hashlib.sha256(np.ascontiguousarray(self.labels, np.int64).tobytes())
         for image in self.images:
             found.update(
@@ -80,11 +87,11 @@ class PartSource:
 
     @property
     def labels(self) -> np.ndarray:
-        """Returns those of its examples, where the whole knows them without reading any; else none."""
+        """Returns the labels of the part where they are known without reading, else none."""
         known = np.asarray(getattr(self._whole, "labels", ()))
         return known[self._part.start : self._part.stop]
 
     def fingerprint(self) -> str | None:
-        """Returns that of the whole, and the range."""
+        """Returns the fingerprint of the other source with the range."""
         whole = getattr(self._whole, "fingerprint", lambda: None)()
         return whole and f"{whole}[{self._part.start}:{self._part.stop}]"

@@ -1,4 +1,4 @@
-"""Where the time of the input pipeline goes."""
+"""The time that the stages of the input pipeline take."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class StageTimer:
-    """Seconds by stage, added up over all threads: `with timer("decode"): ...`."""
+    """A timer that sums seconds by stage over all threads: `with timer("decode"): ...`."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
@@ -25,23 +25,25 @@ class StageTimer:
                 self._seconds[stage] += time.perf_counter() - began
 
     def read(self) -> dict[str, float]:
-        """The seconds of each stage so far, the longest first."""
+        """Returns the seconds of each stage so far, the longest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 
 
 def count_cores() -> int:
-    """Those that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def format_input_bound(waited: float, stages: dict[str, float], threads: int) -> str:
-    """What to do about a run that spends the fraction `waited` of its time waiting for data."""
+    """Returns a hint for a run that spends the fraction `waited` of its time waiting for data."""
     stage, share = next(iter(stages)), next(iter(stages.values())) / sum(stages.values())
     remedy = (
         f"raise data.threads from {threads}" if threads < count_cores() else "they are all at work"
     )
     return (
-        f"input-bound: {waited:.0%} of the time went into waiting for data, and {share:.0%} of the host's work on it is {stage}; "
-        f"of {count_cores()} cores {remedy}. `inception-jax data benchmark` says how many are needed"
+        f"input-bound: {waited:.0%} of the time went into waiting for data, and {share:.0%} of the "
+        f"host's work on it is {stage}; "
+        f"of {count_cores()} cores {remedy}. `inception-jax data benchmark` says how many are "
+        "needed"
     )

@@ -17,7 +17,8 @@ class SyntheticSource:
         lengths = {"train": 1_000_000, "test": 10_000}
         if split not in lengths:
             raise DataError(
-                f"synthetic has no split {split!r}; it has train and test, and parts like train[:5000]"
+                f"synthetic has no split {split!r}; it has train and test, and parts like "
+                "train[:5000]"
             )
         self._length = lengths[split]
         self._split = list(lengths).index(split)

@@ -15,7 +15,7 @@ from inception_jax.data.source import DataError, Example
 
 
 class TfdsSource:
-    """A TFDS dataset in ArrayRecord, read without TensorFlow. The digits are prepared when first asked for."""
+    """A TFDS dataset in ArrayRecord, read without TensorFlow; the digits are prepared on first use."""
 
     def __init__(self, name: str, split: str, directory: str | None):
         import tensorflow_datasets as tfds
@@ -28,7 +28,8 @@ class TfdsSource:
         features = builder.info.features
         if not {"image", "label"} <= set(features):
             raise DataError(
-                f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and 'label'"
+                f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and "
+                "'label'"
             )
         self.class_names = tuple(features["label"].names)
         whole = builder.info.splits[split.partition("[")[0]]
@@ -37,7 +38,8 @@ class TfdsSource:
             file.name for file in files if not file.exists()
         ]:  # TFDS would notice when it reads there
             raise DataError(
-                f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: {', '.join(missing[:3])}; prepare {name} again"
+                f"{len(missing)} of {len(files)} shards are missing in {builder.data_dir}: "
+                f"{', '.join(missing[:3])}; prepare {name} again"
             )
         known = {"name": name, "version": str(builder.info.version), "split": split}
         self._fingerprint = hash_file_list(
@@ -62,15 +64,15 @@ class TfdsSource:
         )
 
     def fingerprint(self) -> str:
-        """Returns one of the dataset's version, and of the names and records of its shards, as TFDS noted them: nothing is listed."""
+        """Returns the fingerprint of the version, and of the shards' names and records as TFDS recorded them."""
         return self._fingerprint
 
 
 def make_builder(name: str, directory: str | None) -> Any:
-    """The TFDS builder of a dataset as ArrayRecord, prepared or not.
+    """Returns the TFDS builder of a dataset in ArrayRecord, prepared or not.
 
     Raises:
-      DataError: TFDS does not know it.
+      DataError: TFDS does not know the dataset.
     """
     logging.getLogger("absl").setLevel(
         logging.ERROR
@@ -86,15 +88,16 @@ def make_builder(name: str, directory: str | None) -> Any:
         return tfds.builder(name, **options)
     except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
         raise DataError(
-            f"no dataset is called {name!r}: TFDS does not know it, and no imported package registers it"
+            f"no dataset is called {name!r}: TFDS does not know it, and no imported package "
+            "registers it"
         ) from error
 
 
 def load_prepared_builder(name: str, directory: str | None) -> Any:
-    """The TFDS builder of a dataset that is on disk as ArrayRecord; the digits are put there if they are not.
+    """Returns the TFDS builder of a dataset on disk in ArrayRecord; prepares the digits if needed.
 
     Raises:
-      DataError: another dataset that is not there; the message has the command that puts it there.
+      DataError: Another dataset is missing; the message has the command that prepares it.
     """
     builder = make_builder(name, directory)
     if builder.is_prepared():
@@ -102,7 +105,8 @@ def load_prepared_builder(name: str, directory: str | None) -> Any:
     if name != "digits":
         where = f" {directory}" if directory else ""
         raise DataError(
-            f"{name} is not prepared in {builder.data_dir}: run\n  inception-jax data prepare {name}{where}\n"
+            f"{name} is not prepared in {builder.data_dir}: run\n  inception-jax data prepare "
+            f"{name}{where}\n"
             "or set data.directory to where it is"
         )
     import tensorflow_datasets as tfds
@@ -128,14 +132,14 @@ SIZES = {
     "cifar100": {"train": 50_000, "test": 10_000},
     "mnist": {"train": 60_000, "test": 10_000},
 }
-"""Of what the recipes train on; TFDS knows them only once a dataset is prepared."""
+"""Sizes of the datasets of the recipes, which TFDS has only once they are prepared."""
 
 
 def look_up_split(name: str, split: str) -> tuple[int, tuple[str, ...]]:
-    """(examples, class names) of a split of a dataset that need not be here.
+    """Returns (examples, class names) of a split of a dataset that need not be on disk.
 
     Raises:
-      DataError: neither here nor among `SIZES`.
+      DataError: It is neither on disk nor in `SIZES`.
     """
     sizes = SIZES.get(name, {})
     if split not in sizes:
@@ -146,15 +150,16 @@ def look_up_split(name: str, split: str) -> tuple[int, tuple[str, ...]]:
 
 
 def read_wordnet_ids() -> list[str]:
-    """ImageNet's 1,000 classes, in the order of its labels."""
+    """Returns the WordNet ids of ImageNet's 1,000 classes, in the order of its labels."""
     return make_builder("imagenet2012", None).info.features["label"].names
 
 
 def download_dataset(name: str, directory: str | None) -> str:
-    """Has TFDS download and prepare a dataset; returns the folder.
+    """Downloads and prepares a dataset with TFDS, and returns its folder.
 
     Raises:
-      DataError: no network, no room, or files that must be fetched by hand are not there.
+      DataError: There is no network, no space, or a file that must be downloaded by hand is
+        missing.
     """
     builder = make_builder(name, directory)
     if builder.is_prepared():
@@ -165,7 +170,8 @@ def download_dataset(name: str, directory: str | None) -> str:
     )
     if unreachable := _unreachable(hosts):  # TFDS would try for minutes, and say nothing
         raise DataError(
-            f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and copy {builder.data_dir}"
+            f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and "
+            f"copy {builder.data_dir}"
         )
     try:
         builder.download_and_prepare()
@@ -180,7 +186,7 @@ def download_dataset(name: str, directory: str | None) -> str:
 
 
 def _unreachable(hosts: list[str]) -> str:
-    """What is wrong with the first of `hosts` that does not answer; nothing where each does."""
+    """Returns an error text for the first of `hosts` that cannot be reached; empty if all can."""
     for host in hosts:
         try:
             urllib.request.urlopen(

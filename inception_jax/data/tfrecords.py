@@ -14,10 +14,10 @@ MASK = 0xA282EAD8
 
 
 def read_tfrecords(file: Path) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file, the CRC32C of each length and of each record compared.
+    """Yields the records of a TFRecord file, and checks the CRC32C of lengths and records.
 
     Raises:
-      DataError: the file is empty or cut off, or a checksum is another than that of what is there.
+      DataError: The file is empty or cut off, or a checksum is wrong.
     """
     left = os.path.getsize(file)
     if not left:
@@ -47,7 +47,7 @@ def read_tfrecords(file: Path) -> Iterator[bytes]:
 
 
 def compute_masked_crc(data: bytes) -> int:
-    """Returns the checksum that TensorFlow writes beside `data`."""
+    """Returns the checksum that TensorFlow writes for `data`."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + MASK) & 0xFFFFFFFF
 

@@ -14,9 +14,9 @@ from inception_jax.data.source import Example
 
 
 class View(NamedTuple):
-    """What to cut from the image whose shorter side was resized to `side`, and whether to mirror it.
+    """A crop of the image resized to the shorter side `side`, mirrored or not.
 
-    A box that is not of the network's size is resized to it.
+    A box of another size than the network's is resized to it.
     """
 
     side: int
@@ -25,21 +25,21 @@ class View(NamedTuple):
 
 
 def compute_resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width with the shorter of them at `side`; the longer is rounded."""
+    """Returns (height, width) with the shorter side at `side` and the longer one rounded."""
     if height <= width:
         return side, round(width * side / height)
     return round(height * side / width), side
 
 
 def _squares(height: int, width: int) -> Iterator[Box]:
-    """Left, middle and right of a landscape; top, middle and bottom of a portrait."""
+    """Returns the left, middle and right square of a landscape; top, middle and bottom of a portrait."""
     side, spare = min(height, width), abs(height - width)
     for offset in (0, spare // 2, spare):
         yield Box(offset, 0, side, side) if height > width else Box(0, offset, side, side)
 
 
 def _five(box: Box, size: int) -> Iterator[Box]:
-    """Four corners of `box`, and its centre."""
+    """Returns the four corners of `box` and its centre."""
     down, right = box.height - size, box.width - size
     for top, left in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
         yield Box(box.top + top, box.left + left, size, size)
@@ -50,25 +50,29 @@ def _both(side: int, boxes: Iterable[Box]) -> list[View]:
 
 
 def make_ten_views(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
-    """Four corners and the centre of the image, mirrored: AlexNet's, as torchvision's TenCrop has them."""
+    """Returns the four corners and the centre of the image, and their mirror images.
+
+    They are AlexNet's, in the form of torchvision's TenCrop.
+    """
     side = round(size / fraction)
     return _both(side, _five(Box(0, 0, *compute_resized_shape(height, width, side)), size))
 
 
 def make_six_views(height: int, width: int, size: int) -> list[View]:
-    """Three squares of the whole image, mirrored, at the network's own size.
+    """Returns three squares of the whole image at the network's size, and their mirror images.
 
-    Over several sizes this is the fully convolutional test of the ResNets (arXiv:1512.03385, section 3.4: shorter side 224, 256, 384,
-    480, 640). The paper runs the network over the whole image; here over the squares that cover it, so that all images have one shape.
+    Over several sizes this is the fully convolutional test of the ResNets (arXiv:1512.03385,
+    section 3.4: shorter side 224, 256, 384, 480, 640). The paper runs the network over the whole
+    image; the squares cover it and give all images one shape.
     """
     return _both(size, _squares(*compute_resized_shape(height, width, size)))
 
 
 def make_twelve_views(height: int, width: int, size: int, fraction: float = 0.875) -> list[View]:
-    """Six views of the central square, mirrored.
+    """Returns six views of the central square, and their mirror images.
 
-    arXiv:1512.00567 and arXiv:1602.07261 print results for 12 crops without saying which; this is the reading that fits
-    GoogLeNet's 144.
+    arXiv:1512.00567 and arXiv:1602.07261 print results for 12 crops without naming them; this
+    choice agrees with GoogLeNet's 144.
     """
     side = round(size / fraction)
     square = list(_squares(*compute_resized_shape(height, width, side)))[1]
@@ -76,10 +80,10 @@ def make_twelve_views(height: int, width: int, size: int, fraction: float = 0.87
 
 
 def make_144_views(height: int, width: int, size: int) -> list[View]:
-    """GoogLeNet's 144: four scales, three squares, six views of each, mirrored (arXiv:1409.4842, section 7).
+    """Returns GoogLeNet's 144 views: four scales, three squares, six views of each, and their mirror images.
 
-    The scales are 256, 288, 320 and 352 for 224 pixels, and in proportion for others (299: 342, 384, 427, 470), which no
-    paper spells out.
+    Source: arXiv:1409.4842, section 7. The scales are 256, 288, 320 and 352 for 224 pixels, and
+    proportional for other sizes (299: 342, 384, 427, 470), which no paper states.
     """
     sides = [round(base * size / 224) for base in (256, 288, 320, 352)]
     squares = [
@@ -102,9 +106,9 @@ VIEWS: dict[int, Callable[[int, int, int], list[View]]] = {
 
 
 class Viewer:
-    """Writes view `position % views` of an example: what `batches.fill` asks of a function from example to pixels.
+    """A function that writes view `position % views` of an example, for `batches.fill_batch`.
 
-    An image is decoded once, and resized once for each scale, for all of its views that are asked for in a row.
+    An image is decoded once for all its consecutive views, and resized once for each scale.
     """
 
     def __init__(self, views: int, size: int, rule: str, orientation: Orientation = "apply"):

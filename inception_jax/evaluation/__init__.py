@@ -1,1 +1,1 @@
-"""From a trained network to numbers that can be trusted."""
+"""Evaluation of a trained network: exact scores, protocols, population statistics, features."""

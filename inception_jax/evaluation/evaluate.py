@@ -1,4 +1,4 @@
-"""Scoring a network without a run: from Python, on batches of one's own."""
+"""Evaluation of a network without a run, from Python."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -16,18 +16,20 @@ from inception_jax.training.steps import log_probability_step
 def evaluate(
     network: Network, variables: Mapping[str, Any], batches: Iterable[tuple[Any, Any]]
 ) -> dict[str, float]:
-    """Scores `network` on every example of `batches`, with one compiled program.
+    """Returns the metrics of `network` over `batches`, computed with one compiled program.
 
     Args:
-      batches: pairs of images [b, H, W, C], scaled as the network wants them ([-1, 1] for the Inceptions), and labels [b]; no
-        batch is larger than the first, and smaller ones are filled up for the computation alone.
+      batches: Pairs of images [b, H, W, C], scaled for the network ([-1, 1] for the Inceptions),
+        and labels [b]. No batch is larger than the first; smaller ones are padded for the
+        computation alone.
 
     Returns:
-      `top1` and `top5` with `top1_interval` and `top5_interval` (half of Wilson's 95 % interval), `nll` in nats,
-      `calibration_error`, `count`.
+      `top1` and `top5` with `top1_interval` and `top5_interval` (half of Wilson's 95 % interval),
+        `nll` in nats, `calibration_error`, `count`.
 
     Raises:
-      DataError: no batches, a batch that is larger than the first, or images and labels of other numbers.
+      DataError: There are no batches, a batch is larger than the first, or images and labels differ
+        in number.
     """
     step = jax.jit(partial(log_probability_step, network=network, prepare=lambda images: images))
     size, logs, labels = 0, [], []
@@ -36,7 +38,8 @@ def evaluate(
         size = size or count
         if len(images) != count or count > size:
             raise DataError(
-                f"a batch of {len(images)} images and {count} labels: wanted are as many of both, and at most {size}"
+                f"a batch of {len(images)} images and {count} labels: wanted are as many of both, "
+                f"and at most {size}"
             )
         filled = (
             np.concatenate([images, np.zeros((size - count, *np.shape(images)[1:]), images.dtype)])

@@ -1,4 +1,4 @@
-"""What a network makes of images before it names them."""
+"""Features: activations of a network before its classifier."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -13,10 +13,13 @@ from inception_jax.nn.network import Outputs
 def make_features_step(
     run: Run, end_point: str | None = None
 ) -> Callable[[Mapping[str, Any], Any], jax.Array]:
-    """(variables, images [B, H, W, 3] uint8) -> the activations at `end_point` [B, ...], or what the classifier reads; compiled.
+    """Returns a compiled function: (variables, images [B, H, W, 3] uint8) -> activations [B, ...].
+
+    Args:
+      end_point: Name of the activations; None for the pooled features.
 
     Raises:
-      ConfigError: an end point that the network has not.
+      ConfigError: The network has no such end point.
     """
     places = [name for name, _ in run.network.architecture.layers]
     if end_point is not None and end_point not in places:

@@ -1,4 +1,4 @@
-"""ImageNet's validation images by other lists than their own labels: those to leave out, and the reassessed labels."""
+"""Lists about ImageNet's validation images: excluded images, and reassessed labels."""
 
 import json
 import re
@@ -15,7 +15,13 @@ from inception_jax.evaluation.predictions import Predictions
 
 
 class ValidationLists(NamedTuple):
-    """What is known of N examples beside their labels: which are `kept` [N], and the reassessed `labels` of each image by number."""
+    """The lists for N examples.
+
+    Attributes:
+      numbers: [N] numbers of the validation images.
+      kept: [N] False for excluded examples; None without a list.
+      labels: Reassessed labels of each validation image by number; None without a list.
+    """
 
     numbers: np.ndarray
     kept: np.ndarray | None
@@ -23,10 +29,10 @@ class ValidationLists(NamedTuple):
 
 
 def read_lists(source: Source, exclude: Path | None, real: Path | None) -> ValidationLists | None:
-    """Of the examples of `source`, by the files that are given; None where none is.
+    """Returns the lists for the examples of `source`; None where no file is given.
 
     Raises:
-      DataError: see `parse_image_numbers`, `read_excluded` and `read_reassessed_labels`.
+      DataError: See `parse_image_numbers`, `read_excluded` and `read_reassessed_labels`.
     """
     if not (exclude or real):
         return None
@@ -39,10 +45,10 @@ NUMBER_PATTERN = re.compile(r"val_(\d{8})")
 
 
 def parse_image_numbers(source: Source) -> np.ndarray:
-    """[N] the number in each example's file name: 1 to 50,000 of ILSVRC2012_val_00000001.JPEG.
+    """Returns [N] the number in each file name: 1 to 50,000 of ILSVRC2012_val_00000001.JPEG.
 
     Raises:
-      DataError: an example without one.
+      DataError: A name has no number.
     """
     found = []
     for i in range(len(source)):
@@ -50,7 +56,8 @@ def parse_image_numbers(source: Source) -> np.ndarray:
         number = NUMBER_PATTERN.search(name)
         if not number:
             raise DataError(
-                f"example {i} is called {name!r}: --exclude and --real go by ImageNet's own names, ILSVRC2012_val_00000001.JPEG; "
+                f"example {i} is called {name!r}: --exclude and --real go by ImageNet's own names, "
+                "ILSVRC2012_val_00000001.JPEG; "
                 "give data that keeps them (TFDS does, and inception-jax data prepare)"
             )
         found.append(int(number[1]))
@@ -58,11 +65,13 @@ def parse_image_numbers(source: Source) -> np.ndarray:
 
 
 def read_excluded(file: Path, own: np.ndarray) -> np.ndarray:
-    """[N] False for the examples whose number stands in `file`, one on a line: the 1,762 that the development kit of the localisation
-    task blacklists, without which arXiv:1512.00567 and arXiv:1602.07261 have 48,238.
+    """Returns [N] False for the examples whose number is a line of `file`.
+
+    ILSVRC's development kit of the localisation task lists 1,762, without which arXiv:1512.00567
+    and arXiv:1602.07261 evaluate 48,238 images.
 
     Raises:
-      DataError: no such file, lines that are no numbers, or not one of these examples.
+      DataError: The file is missing, a line is no number, or a number fits no example.
     """
     try:
         listed = [int(word) for line in split_lines(file.read_bytes()) for word in line.split()]
@@ -75,16 +84,19 @@ def read_excluded(file: Path, own: np.ndarray) -> np.ndarray:
     kept = ~np.isin(own, listed)
     if kept.all():
         raise DataError(
-            f"--exclude {file}: none of its {len(listed)} numbers is one of these {len(own)} examples"
+            f"--exclude {file}: none of its {len(listed)} numbers is one of these {len(own)} "
+            "examples"
         )
     return kept
 
 
 def read_reassessed_labels(file: Path) -> list[list[int]]:
-    """The labels of each validation image by number, less one: `real.json` of arXiv:2006.07159, of which 46,837 are not empty.
+    """Returns the labels of each validation image by number, less one.
+
+    Source: `real.json` of arXiv:2006.07159, in which 46,837 images have labels.
 
     Raises:
-      DataError: no such file, or another form.
+      DataError: The file is missing or has another form.
     """
     try:
         found = json.loads(file.read_bytes())
@@ -96,7 +108,8 @@ def read_reassessed_labels(file: Path) -> list[list[int]]:
         isinstance(labels, list) and {*map(type, labels)} <= {int} for labels in found
     ):
         raise DataError(
-            f"--real {file} holds no list of lists of numbers: wanted is real.json, with the classes of image 1 first"
+            f"--real {file} holds no list of lists of numbers: wanted is real.json, with the "
+            "classes of image 1 first"
         )
     return found
 
@@ -104,10 +117,12 @@ def read_reassessed_labels(file: Path) -> list[list[int]]:
 def score_reassessed(
     labels: Sequence[Sequence[int]], found: Predictions, own: np.ndarray
 ) -> dict[str, float]:
-    """`real`, the share of images whose likeliest class is one of `labels`, its `real_interval`, and the `real_count` that have any.
+    """Returns `real`, the share of images whose likeliest class is one of `labels`.
+
+    Returns also its `real_interval`, and the `real_count` of images with labels.
 
     Raises:
-      DataError: an image beyond the list, or no image that has labels.
+      DataError: An image is not in the list, or no image has labels.
     """
     if own.max() > len(labels):
         raise DataError(f"image {own.max()} has no labels: the list ends with image {len(labels)}")

@@ -1,7 +1,8 @@
-"""Population statistics: batch normalisation for inference as its paper has it (arXiv:1502.03167, algorithm 2).
+"""Population statistics for inference (arXiv:1502.03167, algorithm 2).
 
-The parameters stay as they are; training batches go through the network once more, and what each normalisation saw is
-averaged over all of them, instead of followed by a moving average while the parameters changed.
+Training batches pass through the network once more with fixed parameters, and the moments of each
+normalisation are averaged over all of them. The running statistics of training average over
+changing parameters.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,17 +24,23 @@ StatisticsKind = Literal["population", "pooled"]
 
 
 class BatchMoments(NamedTuple):
-    """What the normalisations of a network saw in one batch: trees like `batch_stats`, and the mean's square beside it."""
+    """The moments of one batch in all norms of a network.
+
+    Attributes:
+      stats: A tree like `batch_stats`.
+      squares: The squares of the means.
+    """
 
     stats: Any
     squares: Any
 
 
 def collecting_stats(network: Network, kind: StatisticsKind) -> Network:
-    """`network` such that a training pass leaves the batch's own moments in `batch_stats`; it drops nothing out.
+    """Returns `network` without dropout, whose training pass writes a batch's moments to `batch_stats`.
 
-    `population` keeps the groups and the m/(m-1) of algorithm 2; `pooled` normalises over whole batches and keeps the plain
-    variance, to which that of the means is added.
+    Args:
+      kind: `population` keeps the groups and the factor m/(m-1) of algorithm 2; `pooled` normalises
+        over whole batches, and adds the variance of the means to the plain variance.
     """
     norm: dict[str, Any] = {
         "decay": 0.0,
@@ -46,8 +53,10 @@ def collecting_stats(network: Network, kind: StatisticsKind) -> Network:
 
 
 def without_dropout(network: Network) -> Network:
-    """`network` without dropout and auxiliary heads, whose training pass draws nothing, and normalises by the batch where training
-    does not."""
+    """Returns `network` without dropout and auxiliary heads.
+
+    Its training pass is deterministic, and normalises with the batch where training does.
+    """
     table = rewrite_words(
         network.architecture,
         lambda word: replace(word, rate=0.0) if isinstance(word, Dropout) else word,
@@ -66,7 +75,12 @@ def compute_batch_moments(
     prepare: Callable[..., Any],
     masked: bool = False,
 ) -> BatchMoments:
-    """One training batch through `network`, which is an `collecting_stats` one; with `masked` without examples of weight 0."""
+    """Returns the moments of one training batch.
+
+    Args:
+      network: A network from `collecting_stats`.
+      masked: Whether examples of weight 0 are left out.
+    """
     images, _ = prepare(batch, keys)
     mask = batch.weight > 0 if masked else None
     _, updated = network.apply(variables, images, train=True, mask=mask, mutable=["batch_stats"])
@@ -75,10 +89,10 @@ def compute_batch_moments(
 
 
 def average_moments(seen: Iterable[BatchMoments], kind: StatisticsKind) -> Any:
-    """`batch_stats` from the moments of many batches, averaged in float64 on the host.
+    """Returns `batch_stats` from the moments of many batches, averaged in float64 on the host.
 
     Raises:
-      ValueError: no batches.
+      ValueError: There are no batches.
     """
     total, count = None, 0
     for one in seen:
@@ -107,7 +121,7 @@ class BatchNormDrift(NamedTuple):
 
 
 def measure_drift(running: Any, population: Any) -> list[BatchNormDrift]:
-    """A line for each normalisation, the worst first."""
+    """Returns the drift of each norm's running statistics from the population's, the largest first."""
     found = []
     trees = [flatten_dict(tree) for tree in (running, population)]
     for place in sorted({path[:-1] for path in trees[0]}):

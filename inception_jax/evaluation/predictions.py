@@ -1,4 +1,4 @@
-"""Class probabilities of every held-out example, averaged over crops and over networks, and what they are worth."""
+"""Class probabilities of every held-out example, averaged over crops and networks, and their metrics."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ from inception_jax.evaluation.confidence import wilson_half_width
 
 
 class Predictions(NamedTuple):
-    """Of N examples.
+    """The predictions for N examples.
 
     Attributes:
       probabilities: [N, K] float64.
       labels: [N] int.
-      seen: [N] bool; not those whose image could not be read.
-      log_likelihood: [N] float64, the logarithm of the label's probability, also of one that is rounded to 0; None where it is not known
-        but from the probability.
+      seen: [N] bool; False for images that could not be read.
+      log_likelihood: [N] float64, the log-probability of the label, also where the probability is
+        rounded to 0; None where only probabilities are known.
     """
 
     probabilities: np.ndarray
@@ -32,14 +32,17 @@ class Predictions(NamedTuple):
 
     @property
     def losses(self) -> np.ndarray:
-        """[N] the negative log-likelihood in nats; infinite for a label whose probability is 0, where nothing else is known of it."""
+        """Returns [N] the negative log-likelihood in nats.
+
+        It is infinite for a label of probability 0 if `log_likelihood` is not known.
+        """
         if self.log_likelihood is not None:
             return -self.log_likelihood
         with np.errstate(divide="ignore"):
             return -np.log(self.probabilities[np.arange(len(self.labels)), self.labels])
 
     def those(self, kept: np.ndarray) -> "Predictions":
-        """Of the examples that `kept` [N] says."""
+        """Returns the predictions of the examples where `kept` [N] is True."""
         return Predictions(*(None if column is None else column[kept] for column in self))  # type: ignore[arg-type]
 
 
@@ -53,14 +56,16 @@ def predict_all(
     gather: Callable[[Any], Any],
     may_skip: bool = False,
 ) -> Predictions:
-    """Probabilities of `examples` examples, each the mean over its `crops`, which are positions e * crops to (e + 1) * crops.
+    """Returns the predictions for all examples, each averaged over its crops.
 
     Args:
-      step: (variables, batch) -> the log-probabilities of its examples [B, K].
-      gather: brings arrays that are split over devices to this process.
+      step: (variables, batch) -> log-probabilities [B, K].
+      examples: Number of examples.
+      crops: Number of crops; those of example e are positions e * crops to (e + 1) * crops.
+      gather: Returns sharded arrays to this process.
 
     Raises:
-      AssertionError: an example of which not every crop came exactly once.
+      AssertionError: A crop of an example is missing or repeated.
     """
     total, likelihood = np.zeros((examples, 0)), np.full(examples, -np.inf)
     counts, labels = np.zeros(examples, np.int64), np.zeros(examples, np.int64)
@@ -90,10 +95,13 @@ def predict_all(
 
 
 def average_predictions(members: Sequence[Predictions], names: Sequence[str] = ()) -> Predictions:
-    """The arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3). Errors call them by `names`.
+    """Returns the arithmetic mean of the members' probabilities (arXiv:1502.03167, section 4.2.3).
+
+    Args:
+      names: Names of the members for messages.
 
     Raises:
-      DataError: members of other examples or classes.
+      DataError: Members have different examples or classes.
     """
     first = members[0]
     for i, member in enumerate(members[1:], 1):
@@ -107,7 +115,8 @@ def average_predictions(members: Sequence[Predictions], names: Sequence[str] = (
             ]
             called = [names[0], names[i]] if names else ["member 0", f"member {i}"]
             raise DataError(
-                f"{called[0]} scored {shapes[0]}, {called[1]} {shapes[1]}, or other labels: give runs on the same held-out data"
+                f"{called[0]} scored {shapes[0]}, {called[1]} {shapes[1]}, or other labels: give "
+                "runs on the same held-out data"
             )
     mean = np.mean([member.probabilities for member in members], 0)
     with np.errstate(invalid="ignore"):
@@ -120,9 +129,9 @@ def average_predictions(members: Sequence[Predictions], names: Sequence[str] = (
 
 
 def compute_metrics(found: Predictions) -> dict[str, float]:
-    """Accuracies with the half width of their 95 % interval, mean negative log-likelihood, calibration error, and counts.
+    """Returns accuracies with half their 95 % interval, mean NLL, calibration error, and counts.
 
-    Where a probability is not a number, the likelihood and the calibration error are none either: NaN.
+    Likelihood and calibration error are NaN where a probability is NaN.
     """
     probabilities, labels = found.probabilities[found.seen], found.labels[found.seen]
     count = len(labels)
@@ -139,7 +148,10 @@ def compute_metrics(found: Predictions) -> dict[str, float]:
 
 
 def compute_ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the label [N]; of equal ones the lower class does, and NaN before any."""
+    """Returns [N] the number of classes with a larger probability than the label.
+
+    Of equal probabilities the lower class counts as larger, and NaN as the largest.
+    """
     own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return (
@@ -150,7 +162,10 @@ def compute_ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def compute_calibration_error(
     probabilities: np.ndarray, right: np.ndarray, bins: int = 15
 ) -> float:
-    """Expected calibration error over `bins` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599); NaN where a confidence is."""
+    """Returns the expected calibration error over `bins` equal bins of confidence.
+
+    Source: Guo et al. 2017, arXiv:1706.04599. NaN if a confidence is NaN.
+    """
     confidence = probabilities.max(-1)
     if not np.isfinite(confidence).all():
         return float("nan")
@@ -160,7 +175,7 @@ def compute_calibration_error(
 
 
 def count_confusions(found: Predictions) -> np.ndarray:
-    """[K, K]: examples of the row's class that were taken for the column's."""
+    """Returns [K, K]: the number of examples of the row's class predicted as the column's."""
     classes = found.probabilities.shape[1]
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (found.labels[found.seen], found.probabilities[found.seen].argmax(-1)), 1)
@@ -168,7 +183,7 @@ def count_confusions(found: Predictions) -> np.ndarray:
 
 
 def score_classes(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the accuracy of each class that has examples, the worst first, and what it was most often taken for instead."""
+    """Returns the accuracy of each class with examples, the lowest first, and its most frequent mistake."""
     table = count_confusions(found)
     rows = []
     for i, name in enumerate(class_names):
@@ -197,11 +212,11 @@ RESULT_COLUMNS = (
 
 
 def append_result(file: Path, row: dict[str, Any]) -> None:
-    """Adds a line to a table of results with timm's columns, and ours after them; a new file gets a heading. The file is written whole.
+    """Appends a row to a table of results, timm's columns first; writes the file atomically.
 
     Raises:
-      DataError: a table that has not all of these columns.
-      StorageError: it cannot be written, and is as it was.
+      DataError: The table lacks some of these columns.
+      StorageError: The file cannot be written; it is unchanged.
     """
     names, before = [*RESULT_COLUMNS, *(name for name in row if name not in RESULT_COLUMNS)], ""
     if file.exists():
@@ -209,7 +224,8 @@ def append_result(file: Path, row: dict[str, Any]) -> None:
         names = next(csv.reader(io.StringIO(before, newline="")), [])
         if unknown := [name for name in row if name not in names]:
             raise DataError(
-                f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give another file"
+                f"{file} has no column {', '.join(unknown)}: it has {', '.join(names)}; give "
+                "another file"
             )
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, names)

@@ -31,14 +31,15 @@ from inception_jax.training.steps import make_example_keys
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is averaged, and by which statistics it is normalised.
+    """An evaluation protocol: crops, parameters, and the statistics of normalisation.
 
     Attributes:
-      crops: views of each image whose probabilities are averaged: 1, 6, 10, 12 or 144.
-      parameters: `average_moments` are the moving averages, where the run keeps them.
-      statistics: `running` as training left them; `population` and `pooled` (see `population`) from `batches` training
-        batches; `batch`, the statistics of the evaluated batch itself.
-      sizes: pixels that the network is run at, whose probabilities are averaged too; the run's own size where none is given.
+      crops: Number of views of each image whose probabilities are averaged: 1, 6, 10, 12 or 144.
+      parameters: `averaged` for the moving averages, if the run keeps them; `raw` for the newest.
+      statistics: `running` of training; `population` and `pooled` (see `population`) from `batches`
+        training batches; `batch`, those of the evaluated batch itself.
+      batches: Number of training batches.
+      sizes: Image sizes in pixels whose probabilities are averaged; empty for the run's own.
     """
 
     crops: int = 1
@@ -49,10 +50,12 @@ class Protocol:
 
 
 def score_run(run: Run, state: State, protocol: Protocol) -> Predictions:
-    """Every held-out example of `run`, by `protocol`; a program is compiled for each size, and one more where statistics are taken.
+    """Returns the predictions of `run` for every held-out example.
+
+    Compiles a program for each image size, and one more for population statistics.
 
     Raises:
-      ConfigError: a protocol that this run cannot be scored by.
+      ConfigError: The protocol does not apply to this run.
     """
     variables = select_variables(run, state, protocol)
     return average_predictions(
@@ -75,7 +78,7 @@ def _scored(run: Run, variables: Mapping[str, Any], protocol: Protocol) -> Predi
 
 
 def select_variables(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
-    """The variables that `protocol` scores."""
+    """Returns the variables that `protocol` evaluates."""
     variables = (
         state.variables
         if protocol.parameters == "averaged"
@@ -93,7 +96,7 @@ def select_variables(run: Run, state: State, protocol: Protocol) -> dict[str, An
 def estimate_population_statistics(
     run: Run, variables: Mapping[str, Any], kind: StatisticsKind, batches: int
 ) -> Any:
-    """`batch_stats` from the first `batches` training batches of `run`, augmented as in training."""
+    """Returns `batch_stats` from the first `batches` training batches, augmented as in training."""
     if not variables.get("batch_stats"):
         raise ConfigError(
             f"{run.config.model.name} has no batch normalisation: its statistics are none"
@@ -121,11 +124,12 @@ def estimate_population_statistics(
 
 
 def compare_statistics(run: Run, state: State, protocol: Protocol) -> dict[str, Any]:
-    """How far running statistics are from the population's, under the same parameters, and what that costs.
+    """Returns the drift of running from population statistics, and its effect on accuracy.
 
     Returns:
-      `layers`, a record of each normalisation, the worst first: `name`, `mean`, `variance` and `factor` as in `Health`;
-      and the top-1 under `running` and under `population` statistics.
+      `layers`: for each norm, the largest drift first, `name`, `mean`, `variance` and `factor` of
+        `BatchNormDrift`; and the top-1 with `running` and with `population` statistics, under the
+        same parameters.
     """
     variables = select_variables(run, state, replace(protocol, statistics="running"))
     population = {
@@ -144,7 +148,7 @@ def compare_statistics(run: Run, state: State, protocol: Protocol) -> dict[str, 
 
 
 def batch_statistics_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> jax.Array:
-    """Log-probabilities [B, K] under the statistics of the batch's own examples, without what only fills it up."""
+    """Returns log-probabilities [B, K] under the statistics of the batch's examples without padding."""
     images = run.prepare_evaluation(batch.image)
     outputs, _ = without_dropout(run.network).apply(
         variables, images, train=True, mask=batch.weight > 0, mutable=["batch_stats"]

@@ -23,10 +23,10 @@ def add_sums(
 
 
 def divide_by_count(total: Mapping[str, float]) -> dict[str, float]:
-    """Divides by the count, once.
+    """Returns the means: each sum divided by the count.
 
     Raises:
-      DataError: nothing was counted.
+      DataError: The count is 0.
     """
     if not total.get("count"):
         raise DataError("not one of these examples could be read")
@@ -41,10 +41,11 @@ def score_batches(
     examples: int,
     may_skip: bool = False,
 ) -> dict[str, float]:
-    """Scores all batches: `loss`, `top1`, `top5`, ... as means over the examples, their `count`, and how many were `skipped`.
+    """Returns the means of `loss`, `top1`, `top5`, ..., the `count` of examples, and the `skipped` ones.
 
     Raises:
-      AssertionError: the batches held not exactly `examples` examples, or, with `may_skip`, more than that.
+      AssertionError: The batches hold another number of examples than `examples`, or, with
+        `may_skip`, more.
     """
     total = {"count": 0.0, **add_sums(step(variables, batch) for batch in batches)}
     skipped = examples - total["count"]

@@ -14,14 +14,15 @@ def find_worst_examples(
     *,
     most: int = 24,
 ) -> dict[str, np.ndarray]:
-    """The `most` examples of the largest loss, the largest first.
+    """Returns the `most` examples with the largest loss, the largest first.
 
     Args:
-      pixels: example -> [H, W, 3] uint8, what the network sees of it.
+      pixels: Example -> [H, W, 3] uint8, the network's input.
 
     Returns:
-      `image` [M, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and `loss` [M]; `class_names`; `count_confusions`
-      [K, K], examples of the row's class taken for the column's; and `example`, the first image of all.
+      `image` [M, H, W, 3] uint8, `label`, `prediction`, `probability` (of the prediction) and
+        `loss` [M]; `class_names`; `confusion` [K, K], examples of the row's class predicted as the
+        column's; and `example`, the first image of all.
     """
     seen = np.flatnonzero(found.seen)
     losses = found.losses[seen]

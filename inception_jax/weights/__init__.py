@@ -29,7 +29,8 @@ def __getattr__(name: str) -> Any:
         if name.removeprefix("from_") in SOURCES:
             return partial(import_weights, name.removeprefix("from_"))
     raise AttributeError(
-        f"module 'inception_jax.weights' has no attribute {name!r}; it has {', '.join(_HOMES)} and from_<project>"
+        f"module 'inception_jax.weights' has no attribute {name!r}; it has {', '.join(_HOMES)} and "
+        "from_<project>"
     )
 
 

@@ -132,7 +132,8 @@ def parse_card(text: str, where: str) -> Card:
         version = fields["format_version"]
         if version not in (1, FORMAT_VERSION) or type(version) is not int:
             raise DataError(
-                f"{where} has a card of format {version!r:.20}; this version reads up to {FORMAT_VERSION}: use the one that wrote it"
+                f"{where} has a card of format {version!r:.20}; this version reads up to "
+                f"{FORMAT_VERSION}: use the one that wrote it"
             )
         fields["data"] = {
             "orientation": "ignore",
@@ -144,7 +145,8 @@ def parse_card(text: str, where: str) -> Card:
             card.class_names and len(card.class_names) != card.num_classes
         ):
             raise ValueError(
-                f"there are {len(card.class_names)} names for {card.num_classes} classes, the first of them {card.class_offset}"
+                f"there are {len(card.class_names)} names for {card.num_classes} classes, the first "
+                f"of them {card.class_offset}"
             )
         return card
     except DataError:

@@ -65,8 +65,10 @@ def relabel(source: Source, class_names: tuple[str, ...]) -> RelabelledSource:
     if strangers := [name for name in source.class_names if name not in known]:
         shown = f"{', '.join(strangers[:5])}{' ...' if len(strangers) > 5 else ''}"
         raise DataError(
-            f"the network has no class called {shown} ({len(strangers)} of {len(source.class_names)}); it has {', '.join(class_names[:5])}"
-            f"{' ...' if len(class_names) > 5 else ''}: name the folders as its classes, or by ImageNet's WordNet ids"
+            f"the network has no class called {shown} ({len(strangers)} of "
+            f"{len(source.class_names)}); it has {', '.join(class_names[:5])}"
+            f"{' ...' if len(class_names) > 5 else ''}: name the folders as its classes, or by "
+            "ImageNet's WordNet ids"
         )
     return RelabelledSource(
         source, np.array([known[name] for name in source.class_names], np.int64), class_names

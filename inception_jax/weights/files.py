@@ -90,7 +90,8 @@ def read_file(path: str | Path) -> WeightsFile:
             ) from error
     if found.format_version > 1 and hash_arrays(arrays) != found.digest:
         raise DataError(
-            f"{path} is damaged: its arrays are not those that were written; copy or convert it again"
+            f"{path} is damaged: its arrays are not those that were written; copy or convert it "
+            "again"
         )
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):
@@ -99,7 +100,8 @@ def read_file(path: str | Path) -> WeightsFile:
             )
         if not np.isfinite(array).all():
             raise DataError(
-                f"{path}: {name} is NaN or infinite in {np.count_nonzero(~np.isfinite(array))} places: it is of no use"
+                f"{path}: {name} is NaN or infinite in {np.count_nonzero(~np.isfinite(array))} "
+                "places: it is of no use"
             )
     references = {
         name.removeprefix(REFERENCE_PREFIX): value
@@ -143,7 +145,8 @@ def _card(file: Any, path: str | Path) -> Card:
     text = (file.metadata() or {}).get("card")
     if text is None:
         raise DataError(
-            f"{path} has no card: it is another project's; convert it with inception-jax convert FILE --from ... --model ..."
+            f"{path} has no card: it is another project's; convert it with inception-jax convert "
+            "FILE --from ... --model ..."
         )
     found = parse_card(text, str(path))
     if found.format_version > 1 and (file.metadata() or {}).get(CARD_DIGEST) != _digest(text):

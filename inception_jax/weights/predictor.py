@@ -150,7 +150,8 @@ class Predictor:
         for image, row in zip(images, self.each(images, compute), strict=True):
             if row is None:
                 raise DataError(
-                    f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: {self.fault(image)}"
+                    f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: "
+                    f"{self.fault(image)}"
                 )
             rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)

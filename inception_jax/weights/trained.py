@@ -43,7 +43,8 @@ def load_trained(path: str) -> TrainedNetwork:
         run = Run(card.experiment, all_devices_placement(), given_source=FileSource((), card.names))
         if card.format_version == 1 and run.placement.is_primary:
             log_line(
-                f"{path} is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest to compare"
+                f"{path} is of an earlier version: its images are not turned by their EXIF "
+                "orientation, and it has no digest to compare"
             )
         own, expected = (
             {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()},
@@ -54,13 +55,15 @@ def load_trained(path: str) -> TrainedNetwork:
                 name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name)
             )
             raise DataError(
-                f"{path}: {len(odd)} arrays are not as {card.model.name} has them here, {odd[0]} among them ({own.get(odd[0])}, wanted is "
+                f"{path}: {len(odd)} arrays are not as {card.model.name} has them here, {odd[0]} "
+                f"among them ({own.get(odd[0])}, wanted is "
                 f"{expected.get(odd[0])}): convert the weights again"
             )
         return TrainedNetwork(run, jax.device_put(variables, run.placement.replicated), card, path)
     if Path(path).is_file():
         raise DataError(
-            f"{path} is neither a workdir nor a file of weights called .safetensors: if it is another project's, convert it first: "
+            f"{path} is neither a workdir nor a file of weights called .safetensors: if it is "
+            "another project's, convert it first: "
             f"inception-jax convert {path} --from PROJECT --model NAME"
         )
     workdir, run, state = open_run(path)

@@ -28,7 +28,8 @@ def test_benchmark_times_a_network_without_a_recipe_at_its_own_image_size(capsys
     assert main(["benchmark", "one", "--rounds", "1"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(
-        "one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: project_before_pool, slice_pools\n"
+        "one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: "
+        "project_before_pool, slice_pools\n"
     )
     assert "\ntraining " in said.out and "Stem/conv_3x3" in said.out  # noqa: PT018
     assert "compiling training" in said.err

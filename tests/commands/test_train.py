@@ -388,7 +388,8 @@ def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(
     assert done.returncode == 0, done.stderr
     assert len(refused) == 2
     assert re.search(
-        r"checkpoint 3 in .* cannot be deleted: .*Permission denied; it is tried again after the next save",
+        r"checkpoint 3 in .* cannot be deleted: .*Permission denied; it is tried again after the "
+        r"next save",
         caplog.text,
     )
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
@@ -490,8 +491,8 @@ def test_weights_of_another_network_are_refused_before_compiling_with_both_names
     assert done.returncode == 78
     text = " ".join(done.stderr.split())
     assert (
-        "arrays of w.safetensors, mnist_bn (paper) of 10 classes has a name and a shape of one (paper) of 2 classes"
-        in text
+        "arrays of w.safetensors, mnist_bn (paper) of 10 classes has a name and a shape of one "
+        "(paper) of 2 classes" in text
     )
 
 
@@ -538,10 +539,8 @@ def test_data_check_counts_the_images_that_have_an_orientation(command, data):
         Image.open(path).save(path, exif=exif)
     line = ["data", "check", *TRAIN[:-2], "--data.directory", str(data)]
     assert (
-        "train: 24 examples of 2 classes, 12 to 12 of each; 3 with an EXIF orientation: they are turned upright"
-        in command(*line).stdout
+        "train: 24 examples of 2 classes, 12 to 12 of each; 3 with an EXIF orientation: they are "
+        "turned upright" in command(*line).stdout
     )
     said = command(*line, "--data.orientation", "ignore").stdout
-    assert (
-        "3 with an EXIF orientation: they are used as stored (data.orientation ignore)" in said
-    )
+    assert "3 with an EXIF orientation: they are used as stored (data.orientation ignore)" in said

@@ -67,7 +67,8 @@ def trained(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     (root / "recipe.py").write_text(RECIPE.format(data=str(data), number=0))
     (root / "three.py").write_text(
-        "from dataclasses import replace\nfrom .recipe import config\nmembers = tuple(replace(config, seed=seed) for seed in (1, 2, 3))\n"
+        "from dataclasses import replace\nfrom .recipe import config\nmembers = "
+        "tuple(replace(config, seed=seed) for seed in (1, 2, 3))\n"
     )
     assert main(["train", str(root / "three.py"), "--workdir", str(root / "group")]) == 0
     return root / "group"
@@ -400,8 +401,8 @@ def test_evaluate_refuses_ensemble_members_and_checkpoints_with_other_classes(
     assert main(["evaluate", str(trained / "1"), str(tmp_path / "run")]) == 65
     said = capsys.readouterr().err
     assert (
-        f"{trained / '1'} scored 21 examples of 3 classes, {tmp_path / 'run'} 14 examples of 2 classes"
-        in said
+        f"{trained / '1'} scored 21 examples of 3 classes, {tmp_path / 'run'} 14 examples of 2 "
+        "classes" in said
     )
     # And a checkpoint of other classes than the data has now.
     stored = json.loads((trained / "1" / "experiment.json").read_text())

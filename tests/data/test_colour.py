@@ -76,7 +76,7 @@ def test_orders_of_colour_operations_occur_as_often_as_published(orders, expecte
     for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
         monkeypatch.setattr(
             colour,
-            name,
+            f"adjust_{name}",
             lambda image, amount, digit=digit: tuple(plane * 10 + digit * 1e-4 for plane in image),
         )
     keys = jax.random.split(jax.random.key(0), 400)

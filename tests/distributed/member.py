@@ -60,7 +60,7 @@ def main(action: str, facts: str = "{}") -> int:
             processes.join_processes(facts=lambda: json.loads(facts)) as own,
         ):
             assert own
-            preemption.together(own.notice, own.look)
+            preemption.coordinate(own.request_stop, own.should_stop)
             found = {
                 "number": own.number,
                 "count": own.count,

@@ -6,7 +6,12 @@ import pytest
 from jax._src import cloud_tpu_init
 
 from inception_jax.config import ConfigError
-from inception_jax.distributed.cluster import Cluster, find_cluster, get_first_host, get_join_timeout
+from inception_jax.distributed.cluster import (
+    Cluster,
+    find_cluster,
+    get_first_host,
+    get_join_timeout,
+)
 
 BY_HAND = {"JAX_COORDINATOR_ADDRESS": "node1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 SLURM = {

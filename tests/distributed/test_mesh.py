@@ -46,7 +46,8 @@ def test_the_error_for_a_batch_that_devices_do_not_divide_names_sizes_that_fit()
     code = (
         "import chex; chex.set_n_cpu_devices(8)\n"
         "from inception_jax.distributed.mesh import all_devices_placement\n"
-        "placement = all_devices_placement(); print(placement.local_rows(16).tolist(), placement.collect_device_facts()['devices'])\n"
+        "placement = all_devices_placement(); print(placement.local_rows(16).tolist(), "
+        "placement.collect_device_facts()['devices'])\n"
         "try: placement.local_rows(60)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -124,7 +125,9 @@ def test_a_program_compiled_for_one_use_gives_the_result_of_jit():
     placement = all_devices_placement()
     draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
     np.testing.assert_allclose(
-        placement.initialize_sharded(draw, jax.random.key(0)), jax.jit(draw)(jax.random.key(0)), rtol=1e-6
+        placement.initialize_sharded(draw, jax.random.key(0)),
+        jax.jit(draw)(jax.random.key(0)),
+        rtol=1e-6,
     )
 
 

@@ -36,7 +36,8 @@ class Process:
             else [str(ROOT / "train.py"), *RECIPE]
         )
         line = [sys.executable, *begin, *arguments]
-        # A cache of their own: an entry that a killed process left half-written would warn for ever after.
+        # A cache of their own: an entry that a killed process left half-written would warn for ever
+        # after.
         environment = {
             "PYTHONPATH": WITHOUT_PICTURES,
             "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),

@@ -48,4 +48,4 @@ def test_training_steps_and_metric_accumulation_make_no_implicit_transfers():
         for step in range(2, 30):
             state, sums = run.train_step(state, next(batches))
             tally.add(step, sums)
-    assert tally.take()["steps"] == 28
+    assert tally.compute_and_reset()["steps"] == 28

@@ -73,7 +73,9 @@ def test_a_run_that_is_signalled_in_any_phase_exits_with_code_75_and_resumes_exa
     assert "Traceback" not in process.text
     completed(folder, workdir)
     found = compare_runs(str(folder / "undisturbed"), str(folder / workdir))
-    assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), found.format_lines()
+    assert (found.step, found.rows > 0, found.checkpoints[-1]) == (None, True, 126), (
+        found.format_lines()
+    )
 
 
 @pytest.mark.nightly

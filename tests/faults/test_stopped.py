@@ -44,7 +44,7 @@ def undisturbed(run, tmp_path_factory):
 def number_of_moments(run, workdir):
     """Counts the moments at which a whole run can stop: after each step, and before each batch of an evaluation."""
     seen, preemption = [], PreemptionHandler()
-    preemption.together(lambda: None, lambda: seen.append(1))
+    preemption.coordinate(lambda: None, lambda: seen.append(1))
     fit(run, workdir, preemption=preemption)
     return len(seen)
 

@@ -47,7 +47,8 @@ STUBS = {
         done
         for n in 0 1; do wait "${pids[n]}" || failed=255; done
         exit "${failed:-0}" """,
-    # In the place of Python: ends with the codes in a file of this process's, one at each start; or waits until it is told to stop.
+    # In the place of Python: ends with the codes in a file of this process's, one at each start; or
+    # waits until it is told to stop.
     "python": """
         me=${JAX_PROCESS_ID:-${SLURM_PROCID:-${TPU_WORKER_ID:-0}}}
         echo "$*" >> "$HERE/started.$me"
@@ -129,7 +130,9 @@ def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(
             [[65], [69]],
             65,
             1,
-        ),  # whose peer ended with an error of its own has lost it: that error decides, though 69 is higher
+            # Whose peer ended with an error of its own has lost it: that error decides, though 69 is
+            # higher
+        ),
         ([[75, 0], [69, 0]], 0, 2),
         ([[137, 0], [69, 0]], 0, 2),  # killed from outside
     ],

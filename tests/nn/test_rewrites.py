@@ -162,7 +162,9 @@ def test_a_rewritten_network_is_initialised_to_the_same_values():
 
 
 def test_a_rewrite_that_does_not_apply_to_the_network_is_refused():
-    with pytest.raises(RewriteError, match=r"project_before_pool is for .* which resnet50 does not have"):
+    with pytest.raises(
+        RewriteError, match=r"project_before_pool is for .* which resnet50 does not have"
+    ):
         create("resnet50", rewrites=("project_before_pool",))
 
 

@@ -530,8 +530,8 @@ def test_convert_records_what_the_line_says_is_fed(origin, tmp_path, capsys):
         48,
     )
     assert (
-        "fed: 48 x 48 pixels, of the middle square of 90.0% of the shorter side, by bicubic_antialias"
-        in capsys.readouterr().out
+        "fed: 48 x 48 pixels, of the middle square of 90.0% of the shorter side, by "
+        "bicubic_antialias" in capsys.readouterr().out
     )
 
 

@@ -110,7 +110,8 @@ def test_weights_of_an_earlier_version_are_read_as_they_were_and_said_so(capsys)
     said = capsys.readouterr().err
     assert (
         said.count(
-            "is of an earlier version: its images are not turned by their EXIF orientation, and it has no digest"
+            "is of an earlier version: its images are not turned by their EXIF orientation, and it "
+            "has no digest"
         )
         == 1
     )

@@ -129,7 +129,8 @@ def test_what_is_fed_is_said_in_words_and_numbers():
         )
     )
     assert said.startswith(
-        "160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; scaling inception: less"
+        "160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; scaling "
+        "inception: less"
     )
 
 

@@ -81,7 +81,8 @@ def to_theirs(
         if own.get(path, np.zeros(0)).shape != expected.get(path)
     ]:
         raise DataError(
-            f"these are no variables of {origin.model} ({origin.variant}): {format_some(sorted(differing), 5)}"
+            f"these are no variables of {origin.model} ({origin.variant}): "
+            f"{format_some(sorted(differing), 5)}"
         )
     return {array.theirs: array.layout.theirs(own[array.ours]) for array in origin.arrays(expected)}
 
@@ -179,7 +180,8 @@ def _classes(origin: SourceSpec, found: Arrays) -> int:
         return (shape[0] if origin.framework.outputs_first else shape[-1]) if shape else 0
     if bias in found:
         raise DataError(
-            f"there is no array {kernel}, the classifier of {origin.model}, and there is its {bias}: is the file whole?"
+            f"there is no array {kernel}, the classifier of {origin.model}, and there is its "
+            f"{bias}: is the file whole?"
         )
     return 0
 
@@ -212,9 +214,8 @@ def _compared(origin: SourceSpec, wanted: Mapping[str, Shape], found: Arrays) ->
     ]
     if lines:
         raise DataError(
-            f"these are not the arrays of {origin.model} ({origin.variant}), which has {len(wanted)}: "
-            + "; ".join(lines)
-            + ": is it "
+            f"these are not the arrays of {origin.model} ({origin.variant}), which has "
+            f"{len(wanted)}: " + "; ".join(lines) + ": is it "
             "another model, or another project's?"
         )
 

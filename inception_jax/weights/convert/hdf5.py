@@ -37,7 +37,8 @@ def read_keras_archive(file: Path) -> Arrays:
         check_expansion(file, part.file_size, part.compress_size)
         inner = archive.read(
             part
-        )  # once: HDF5 goes back and forth in it, and what is compressed would be expanded each time
+            # Once: HDF5 goes back and forth in it, and what is compressed would be expanded each time
+        )
     return _read(file, io.BytesIO(inner), len(inner))
 
 
@@ -61,7 +62,8 @@ def check_contents(h5py: Any, file: Path, opened: Any, size: int) -> None:
         lambda name, link: None if isinstance(link, h5py.HardLink) else name
     ):
         raise DataError(
-            f"{file}: /{linked} is a link, which could lead to other files, and is refused: save the weights again"
+            f"{file}: /{linked} is a link, which could lead to other files, and is refused: save "
+            "the weights again"
         )
     arrays: list[Any] = []
     opened.visititems(
@@ -70,7 +72,8 @@ def check_contents(h5py: Any, file: Path, opened: Any, size: int) -> None:
     for part in arrays:
         if part.is_virtual or part.external:
             raise DataError(
-                f"{file}: {part.name} has its values in other files, and is refused: save the weights again"
+                f"{file}: {part.name} has its values in other files, and is refused: save the "
+                "weights again"
             )
     check_expansion(file, sum(part.nbytes for part in arrays), size)
 
@@ -97,7 +100,8 @@ def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
     layers = root.get("layers", root.get("_layer_checkpoint_dependencies"))
     if layers is None:
         raise DataError(
-            f"{root.name} has no layers in it (but {', '.join(list(root)[:5]) or 'nothing'}): is it a file of Keras's weights?"
+            f"{root.name} has no layers in it (but {', '.join(list(root)[:5]) or 'nothing'}): is it "
+            "a file of Keras's weights?"
         )
     for group in layers.values():
         if "layers" in group or "_layer_checkpoint_dependencies" in group:
@@ -109,7 +113,8 @@ def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
         name = held.attrs.get("name", group.attrs.get("name"))
         if name is None:
             raise DataError(
-                f"{group.name} has no name of its layer: it was written by an older Keras; load it there and save it again"
+                f"{group.name} has no name of its layer: it was written by an older Keras; load it "
+                "there and save it again"
             )
         kernel = values[0].ndim > 1
         arrays = (

@@ -51,7 +51,8 @@ def get_source_spec(source: str, model: str) -> SourceSpec:
     name = ALIASES.get(model, model)
     if name not in SOURCES[source]:
         raise ConfigError(
-            f"{source} has no {model!r} that this package knows; it has {', '.join(SOURCES[source])}"
+            f"{source} has no {model!r} that this package knows; it has "
+            f"{', '.join(SOURCES[source])}"
         )
     return SOURCES[source][name]
 
@@ -144,7 +145,9 @@ def _classes(
     if known is None or not 0 <= known <= count - 1000:
         expected = ", ".join(str(classes) for classes, _ in there.offsets)
         raise DataError(
-            f"a head of {count} classes; {source} publishes {there.model} with {expected}, so that it is not known which class is which: "
-            "give --class-names FILE (a name on each line), or, with ImageNet's thousand among them, --class-offset N, those before them"
+            f"a head of {count} classes; {source} publishes {there.model} with {expected}, so that "
+            "it is not known which class is which: "
+            "give --class-names FILE (a name on each line), or, with ImageNet's thousand among "
+            "them, --class-offset N, those before them"
         )
     return (), known

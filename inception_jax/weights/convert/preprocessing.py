@@ -67,7 +67,8 @@ def resolve_preprocessing(
         data = replace(data, test_crop="square")
     if data.image_size < 1 or not 0 < data.test_crop_fraction <= 1:
         raise ConfigError(
-            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are a size of 1 or more, and a fraction "
+            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are "
+            "a size of 1 or more, and a fraction "
             "above 0 and at most 1"
         )
     return Preprocessing(data, sources)
@@ -107,11 +108,13 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     )
     if size[-1] != size[-2] or crop not in ("center", "squash"):
         raise DataError(
-            f"{path}: input_size {size} and crop_mode {crop!r} have no equivalent here: take it away, and say what is fed"
+            f"{path}: input_size {size} and crop_mode {crop!r} have no equivalent here: take it "
+            "away, and say what is fed"
         )
     if filter not in RESIZE:
         raise DataError(
-            f"{path}: interpolation {filter!r} has no equivalent here; there are {', '.join(RESIZE)}"
+            f"{path}: interpolation {filter!r} has no equivalent here; there are "
+            f"{', '.join(RESIZE)}"
         )
     fraction = config.get("crop_pct", 0.875)
     if not (
@@ -123,7 +126,8 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise TypeError(f"input_size {size} and crop_pct {fraction}")
     if crop == "squash" and fraction != 1:
         raise DataError(
-            f"{path}: crop_mode squash with crop_pct {fraction} has no equivalent here: take it away, and say what is fed"
+            f"{path}: crop_mode squash with crop_pct {fraction} has no equivalent here: take it "
+            "away, and say what is fed"
         )
     where = (
         {"test_crop": "none"}
@@ -133,7 +137,8 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     scaling = find_scaling(config["mean"], config["std"])
     if scaling is None:
         raise DataError(
-            f"{path}: mean {config['mean']} and std {config['std']} are those of no scaling here; there are {', '.join(SCALINGS)}"
+            f"{path}: mean {config['mean']} and std {config['std']} are those of no scaling here; "
+            f"there are {', '.join(SCALINGS)}"
         )
     return {"image_size": int(size[-1]), "resize": RESIZE[filter], "scaling": scaling, **where}
 

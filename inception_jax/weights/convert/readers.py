@@ -38,7 +38,8 @@ def read_arrays(file: Path) -> Tree:
     """
     if file.is_dir():
         raise DataError(
-            f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it perhaps"
+            f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it "
+            "perhaps"
         )
     prefix = Path(SHARD.sub("", str(file)))
     is_tensorflow = prefix.with_name(prefix.name + ".index").is_file() and not (
@@ -165,7 +166,8 @@ def _pytorch(file: Path) -> Tree:
             else f"a {type(found).__name__}"
         )
         raise DataError(
-            f"{file} holds {kind}; wanted is a state dict, arrays by name: torch.save(network.state_dict(), FILE)"
+            f"{file} holds {kind}; wanted is a state dict, arrays by name: "
+            "torch.save(network.state_dict(), FILE)"
         )
     return to_numpy_arrays(found)
 
@@ -177,7 +179,8 @@ def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
       DataError: it names code.
     """
     refused = DataError(
-        f"{file} is a pickle of more than arrays, which could run code, and is refused: save its state_dict"
+        f"{file} is a pickle of more than arrays, which could run code, and is refused: save its "
+        "state_dict"
     )
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)

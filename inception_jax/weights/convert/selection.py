@@ -94,14 +94,16 @@ def select_arrays(
         other = raw if chosen is averaged else averaged
         taken, left = ("averaged", "raw") if chosen is averaged else ("raw", "averaged")
         notes.append(
-            f"it holds raw and averaged arrays: the {taken} ones are taken ({chosen}), not the {left} ones ({other})"
+            f"it holds raw and averaged arrays: the {taken} ones are taken ({chosen}), not the "
+            f"{left} ones ({other})"
         )
         if (
             chosen is averaged and averaged.matched < raw.matched
         ):  # those of parameters alone, beside raw statistics
             arrays = raw.own() | arrays
             notes.append(
-                f"averaged are {averaged.matched} of the network's {raw.matched} arrays; the others are the raw ones"
+                f"averaged are {averaged.matched} of the network's {raw.matched} arrays; the others "
+                "are the raw ones"
             )
     elif chosen.is_averaged:
         notes.append(f"its arrays are averaged ones ({chosen})")
@@ -112,7 +114,8 @@ def select_arrays(
     )
     if outside := [name for name in chosen.arrays if not name.startswith(prefixes)]:
         notes.append(
-            f"not used are {len(outside)} arrays that are not under {chosen.prefix}*: {format_some(outside)}"
+            f"not used are {len(outside)} arrays that are not under {chosen.prefix}*: "
+            f"{format_some(outside)}"
         )
     arrays, slim = _slim_averages(arrays, parameters)
     notes += slim
@@ -135,7 +138,8 @@ def _best(fits: list[_Fit]) -> _Fit | None:
             np.array_equal(own[name], there[name]) for name in own
         ):
             raise DataError(
-                f"it holds two networks that fit, {first} and {other}: save the state dict of the one that is wanted"
+                f"it holds two networks that fit, {first} and {other}: save the state dict of the "
+                "one that is wanted"
             )
     return first
 
@@ -198,7 +202,8 @@ def _slim_averages(
         return own, []
     if parameters == "raw":
         return own, [
-            f"it holds raw arrays and {len(averages)} moving averages of them: the raw ones are taken"
+            f"it holds raw arrays and {len(averages)} moving averages of them: the raw ones are "
+            "taken"
         ]
     return own | averages, [
         f"it holds raw arrays and {len(averages)} moving averages of them: the averages are taken"

@@ -23,5 +23,6 @@ def check_expansion(what: Any, declared: int, size: int) -> None:
     """
     if declared > EXPANSION * size + SMALL:
         raise DataError(
-            f"{what} says that it holds {declared:,} bytes, and has {size:,}: it is damaged, or made to fill the memory"
+            f"{what} says that it holds {declared:,} bytes, and has {size:,}: it is damaged, or "
+            "made to fill the memory"
         )

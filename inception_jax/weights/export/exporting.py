@@ -68,7 +68,8 @@ def export_and_verify(
         )  # NaN stays NaN
     if not worst <= MAX_EXPORT_ERROR:
         raise DataError(
-            f"what was written differs by {worst:.1e} of the largest value, more than {MAX_EXPORT_ERROR}: it was not kept"
+            f"what was written differs by {worst:.1e} of the largest value, more than "
+            f"{MAX_EXPORT_ERROR}: it was not kept"
         )
     return worst
 
@@ -84,7 +85,8 @@ def export_weights(opened: TrainedNetwork, path: Path) -> None:
         raise ConfigError(f"--output {path}: weights are kept in files called .safetensors")
     if run.config.norm.per_activation_in:
         raise ConfigError(
-            "norm.per_activation_in: such norms hang on the image size, and have no place in a file of weights"
+            "norm.per_activation_in: such norms hang on the image size, and have no place in a file "
+            "of weights"
         )
     size = run.config.data.image_size
     points = [name for name, steps in run.network.architecture.layers if steps][:-1]
@@ -124,7 +126,8 @@ def export_state_dict(opened: TrainedNetwork, project: str, path: Path) -> int:
     table, wanted = run.network.architecture, there.architecture
     if (table.layers, table.unit) != (wanted.layers, wanted.unit):
         raise ConfigError(
-            f"these are weights of {card.model.name} ({table.variant}), and {project}'s is our variant {there.variant}: it computes "
+            f"these are weights of {card.model.name} ({table.variant}), and {project}'s is our "
+            f"variant {there.variant}: it computes "
             "another function; train that one"
         )
     arrays = to_theirs(there, run.network, variables)

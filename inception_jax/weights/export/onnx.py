@@ -211,7 +211,8 @@ class _Graph:
             return self.add("AveragePool", [value], count_include_pad=count, **window)
         value = self.add("MaxPool", [value], **window)
         if word.pad_value is not None:
-            # Not a Pad before it: onnxruntime 1.31 makes one of the two, and pads with minus infinity instead.
+            # Not a Pad before it: onnxruntime 1.31 makes one of the two, and pads with minus
+            # infinity instead.
             outside = [
                 [
                     start < 0 or start + kernel[i] > size

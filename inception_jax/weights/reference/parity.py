@@ -82,5 +82,6 @@ def require_parity(parity: Parity, consequence: str) -> None:
     for name, error in parity["errors"].items():
         if not error <= BOUND:
             raise DataError(
-                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, more than {BOUND}: {consequence}"
+                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, more "
+                f"than {BOUND}: {consequence}"
             )

@@ -35,7 +35,8 @@ def make_reference(
             return TorchReference(source, model, classes, aux)
     except ImportError as error:
         raise ConfigError(
-            f"{source}'s own network cannot be run here ({error}): pip install 'inception-jax[parity]'"
+            f"{source}'s own network cannot be run here ({error}): pip install "
+            "'inception-jax[parity]'"
         ) from error
     except (
         KeyError,
@@ -46,7 +47,8 @@ def make_reference(
             f"{source} itself has no {model} that can be built ({error!r:.100})"
         ) from error
     raise ConfigError(
-        f"{source} has no network that runs beside JAX; it is compared with recordings (tests/weights)"
+        f"{source} has no network that runs beside JAX; it is compared with recordings "
+        "(tests/weights)"
     )
 
 

@@ -43,7 +43,8 @@ def resnet(depth: int) -> Names:
     return Names((("conv1", "", "conv1:bn_conv1|scale_conv1"), rule, ("Logits", "fc1000", "")))
 
 
-# He's images are less the mean of each pixel of ImageNet (ResNet_mean.binaryproto), not of each channel: `caffe` comes close to it.
+# He's images are less the mean of each pixel of ImageNet (ResNet_mean.binaryproto), not of each
+# channel: `caffe` comes close to it.
 
 
 def origin(model: str, names: Names, scaling: str, licence: str) -> SourceSpec:

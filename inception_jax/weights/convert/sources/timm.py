@@ -40,13 +40,15 @@ INCEPTION_V4 = Names(
         (
             r"Mixed_6\w",
             feature,
-            "branch0 branch1.0 branch1.1 branch1.2 branch2.0 branch2.1 branch2.2 branch2.3 branch2.4 branch3.1",
+            "branch0 branch1.0 branch1.1 branch1.2 branch2.0 branch2.1 branch2.2 branch2.3 "
+            "branch2.4 branch3.1",
         ),
         ("Mixed_7a", feature, "branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3"),
         (
             r"Mixed_7\w",
             feature,
-            "branch0 branch1_0 branch1_1a branch1_1b branch2_0 branch2_1 branch2_2 branch2_3a branch2_3b branch3.1",
+            "branch0 branch1_0 branch1_1a branch1_1b branch2_0 branch2_1 branch2_2 branch2_3a "
+            "branch2_3b branch3.1",
         ),
         ("Logits", "last_linear", ""),
     ),

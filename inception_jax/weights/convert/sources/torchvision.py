@@ -39,7 +39,8 @@ INCEPTION_V3 = Names(
         ("Mixed_7a", r"\g<0>", "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4"),
         (
             r"Mixed_7\w", r"\g<0>",
-            "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a branch3x3dbl_3b branch_pool",
+            "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 "
+            "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
         ),
         ("Logits", "fc", ""),
         ("AuxLogits", r"\g<0>", "conv0 conv1 fc"),
@@ -70,7 +71,8 @@ IMAGENET = Data(
     resize="antialias",
     scaling="imagenet",
 )
-# `transform_input` turns ImageNet's scaling into Inception's, inside the network: ours is given that at once.
+# `transform_input` turns ImageNet's scaling into Inception's, inside the network: ours is given
+# that at once.
 INCEPTION_224 = Data(
     image_size=224, test_crop="square", test_crop_fraction=224 / 256, resize="antialias"
 )
