@@ -1,4 +1,4 @@
-"""Train a network: `python train.py [CONFIG] [--field value ...]`; without arguments, real digits in minutes."""
+"""Trains a network: `python train.py [RECIPE] [--field value ...]`; by default on real digits."""
 
 import sys
 

@@ -87,14 +87,11 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
         paper,
         model=replace(paper.model, name=f"{name if name == PLAIN else paper.model.name}_small"),
         norm=Norm(examples_per_group=32, decay=0.9),
-        data=replace(
-            digits, image_size=SIZE, margin=round(small * digits.margin), translate=small * digits.translate,
-            shuffle_block=paper.data.shuffle_block, threads=0,
-        ),
+        data=replace( digits, image_size=SIZE, margin=round(small * digits.margin), translate=small * digits.translate, shuffle_block=paper.data.shuffle_block, threads=0, ),
         optimizer=replace(paper.optimizer, learning_rate=rate * paper.optimizer.learning_rate / 0.0015),
-        schedule=replace(paper.schedule, decay_epochs=paper.schedule.decay_epochs / 4),
-        steps=None, epochs=epochs, seed=seed, evaluate_every_epochs=0.5, checkpoint_every_epochs=10, keep_checkpoints=1,
-        log_every_steps=1000,
+        schedule=replace(paper.schedule, decay_epochs=paper.schedule.decay_epochs / 4), steps=None,
+        epochs=epochs, seed=seed, evaluate_every_epochs=0.5, checkpoint_every_epochs=10,
+        keep_checkpoints=1, log_every_steps=1000,
     )  # fmt: skip
 
 

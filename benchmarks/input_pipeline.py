@@ -81,8 +81,8 @@ def tf_data(folder: Path, rule: Rule, cores: int, *, lean: bool = False) -> Iter
         example = tf.io.parse_single_example(record, features)
         shape = tf.io.extract_jpeg_shape(example["image"])
         begin, size, _ = tf.image.sample_distorted_bounding_box(
-            shape, tf.zeros((1, 0, 4)), min_object_covered=0.1, aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0),
-            max_attempts=10, use_image_if_no_bounding_boxes=True,
+            shape, tf.zeros((1, 0, 4)), min_object_covered=0.1, aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True,
         )  # fmt: skip
         (top, left, _), (height, width, _) = tf.unstack(begin), tf.unstack(size)
         image = tf.image.decode_and_crop_jpeg(

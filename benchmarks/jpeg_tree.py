@@ -47,8 +47,9 @@ def main() -> None:
         )
         assert f"train: {options.train:,} examples" in said, said
         data = [
-            "digits", "--data.name", "records", "--data.directory", folder / "records", "--data.crop", "area", "--data.flip",
-            "--data.test-crop", "square", "--data.margin", 0, "--data.translate", 0, "--data.scale", 0, "--data.rotate", 0, "--data.shear", 0,
+            "digits", "--data.name", "records", "--data.directory", folder / "records",
+            "--data.crop", "area", "--data.flip", "--data.test-crop", "square", "--data.margin", 0,
+            "--data.translate", 0, "--data.scale", 0, "--data.rotate", 0, "--data.shear", 0,
         ]  # fmt: skip
         said, seconds["check"] = command(*module, "data", "check", *data)
         assert f"train: {options.train:,} examples of 2 classes" in said, said

@@ -317,8 +317,9 @@ def line(
 
 
 def compare(
-    file: Path, options: argparse.Namespace, tasks: Sequence[Task], ours: Mapping[str, Made], peers: Mapping[str, Peer],
-    judged: Callable[[Task, dict[str, Any]], dict[str, Any]], packages: Sequence[str], **facts: Any,
+    file: Path, options: argparse.Namespace, tasks: Sequence[Task], ours: Mapping[str, Made],
+    peers: Mapping[str, Peer], judged: Callable[[Task, dict[str, Any]], dict[str, Any]],
+    packages: Sequence[str], **facts: Any,
 ) -> None:  # fmt: skip
     """Does all tasks, and writes what was found to `file` after each peer: {what: {model: ...}}.
 
@@ -334,8 +335,8 @@ def compare(
         before = figures.get(task.what, {}).get(task.model, {}).get("task")
         if before and before != {**asdict(task), "variant": None}:
             sys.exit(
-                f"the results hold {task.model}, {task.what}, as {before}: without --add they begin "
-                "anew"
+                f"the results hold {task.model}, {task.what}, as {before}: without --add they "
+                "begin anew"
             )
         entry = figures.setdefault(task.what, {}).setdefault(task.model, {})
         entry |= {

@@ -28,9 +28,10 @@ MODELS, GROWN = (
 OTHERS = ("v4:8x8x8", "v5p:8x8x8", "v6e:16x16")
 MOST_ALL_REDUCES, MORE_BYTES, MORE_OPERATIONS = 8, 1.05, 1.02
 KEPT = (
-    "images_per_chip", "examples_per_group", "fits", "memory_bytes", "memory_limit_bytes", "state_bytes", "gradient_bytes",
-    "flops_per_chip", "bytes_per_chip", "all_reduces", "all_reduce_bytes", "all_reduce_dtypes", "roofline", "bound",
-    "images_per_second_upper_bound", "compile_seconds", "optimization_level", "note",
+    "images_per_chip", "examples_per_group", "fits", "memory_bytes", "memory_limit_bytes",
+    "state_bytes", "gradient_bytes", "flops_per_chip", "bytes_per_chip", "all_reduces",
+    "all_reduce_bytes", "all_reduce_dtypes", "roofline", "bound", "images_per_second_upper_bound",
+    "compile_seconds", "optimization_level", "note",
 )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ def main() -> None:
         for dtype in DTYPES:
             workdir = options.folder / f"{dtype}_{seed}"
             line = [
-                "train", "digits", "--model.dtype", dtype, "--seed", str(seed), "--epochs", str(options.epochs), "--workdir", str(workdir),
+                "train", "digits", "--model.dtype", dtype, "--seed", str(seed), "--epochs",
+                str(options.epochs), "--workdir", str(workdir),
             ]  # fmt: skip
             subprocess.run([sys.executable, "-m", "inception_jax.cli", *line], check=True)
             last = [row for row in read_metrics(workdir) if "val/top1" in row][-1]

@@ -31,8 +31,8 @@ def main() -> None:
     batch = options.batch_size
     if options.images < options.rounds * batch:
         parser.error(
-            f"{options.images} images are less than a batch of {batch} for each of {options.rounds} "
-            "rounds"
+            f"{options.images} images are less than a batch of {batch} for each of "
+            f"{options.rounds} rounds"
         )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -20,8 +20,8 @@ IMAGENET_224 = Data(
 
 # ImageNet as TensorFlow's releases read it (slim/preprocessing/inception_preprocessing.py).
 IMAGENET_299 = Data(
-    "imagenet2012", test_split="validation", orientation="ignore", image_size=299, crop="height", crop_min_area=0.05, flip=True,
-    colour="slim", test_crop="central", threads=16,
+    "imagenet2012", test_split="validation", orientation="ignore", image_size=299, crop="height",
+    crop_min_area=0.05, flip=True, colour="slim", test_crop="central", threads=16,
 )  # fmt: skip
 
 # "Batch Normalization", section 4.2: SGD with momentum, mini-batches of 32.
@@ -39,7 +39,10 @@ BN_PAPER_ASSUMPTIONS = {
     "data.colour": "no ranges are printed; TF-Slim's, and its fast mode for less distortion",
     "norm.decay": "no moving average is described, only its population statistics; 0.9997 is TF-Slim's",
     "model.aux": "not described; left out",
-    "batch_size": "32 for each of the asynchronous workers, whose number is not printed; here one synchronous batch",
+    "batch_size": (
+        "32 for each of the asynchronous workers, whose number is not printed; here one "
+        "synchronous batch"
+    ),
 }
 
 # "Rethinking the Inception Architecture", section 8: 50 replicas of 32, RMSProp, an averaged model.
@@ -72,16 +75,10 @@ RETHINKING_ASSUMPTIONS = {
 
 # fb.resnet.torch: 90 epochs, Nesterov momentum, colour jitter and lighting.
 RESNET = Experiment(
-    model=Model("resnet50"),
-    norm=Norm(examples_per_group=32, decay=0.9),
-    data=Data(
-        "imagenet2012", test_split="validation", orientation="ignore", image_size=224, resize="bicubic_antialias", crop="area", flip=True,
-        colour="jitter", lighting=0.1, scaling="imagenet", test_crop="square", threads=16,
-    ),
+    model=Model("resnet50"), norm=Norm(examples_per_group=32, decay=0.9),
+    data=Data( "imagenet2012", test_split="validation", orientation="ignore", image_size=224, resize="bicubic_antialias", crop="area", flip=True, colour="jitter", lighting=0.1, scaling="imagenet", test_crop="square", threads=16, ),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4),
-    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)),
-    batch_size=256,
-    epochs=90,
+    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)), batch_size=256, epochs=90,
 )  # fmt: skip
 RESNET_ASSUMPTIONS = {
     "data.resize": "Torch's bicubic; Pillow's is the nearest here",

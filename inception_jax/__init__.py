@@ -1,4 +1,4 @@
-"""The Inception family in JAX. The names below load what they need when they are first used."""
+"""The Inception family in JAX. The names below import their modules on first use."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""`python -m inception_jax`: the command `inception-jax`."""
+"""The command `inception-jax`, as `python -m inception_jax`."""
 
 from inception_jax.cli import entry
 

@@ -1,4 +1,4 @@
-"""Writing a file whole: whoever reads it finds the old text or the new one, even after a fall of the machine."""
+"""Atomic writes: a reader finds the old or the new contents, also after a crash of the machine."""
 
 import codecs
 import contextlib
@@ -18,16 +18,16 @@ from inception_jax.errors import ExitCode, UserError
 
 
 class StorageError(UserError, OSError):
-    """A disk or an object store did not take what was written."""
+    """A disk or an object store that did not store what was written."""
 
     exit_code = ExitCode.STORAGE
 
 
 def write_atomically(path: epath.Path | Path, content: str | bytes) -> None:
-    """Writes `content` to `path` in one go, on a disk or in an object store.
+    """Writes `content` to `path`, on a disk or in an object store, at once or not at all.
 
     Raises:
-      StorageError: it cannot be written; what was there is there still.
+      StorageError: It cannot be written; the old contents are unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     if is_object_store(path):
@@ -52,9 +52,10 @@ def write_atomically(path: epath.Path | Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def wrap_read_errors(file: Any, kind: type[UserError], remedy: str) -> Iterator[None]:
-    """Turns what a damaged file makes the body raise into an error of this `kind`: `FILE cannot be read (why): remedy`.
+    """Turns errors of the body into `FILE cannot be read (why): remedy`, of class `kind`.
 
-    A file that is not there, and an error of ours that names the file, are raised as they are.
+    A damaged file raises errors of every class. A missing file, and an error that names the file
+    already, are raised as they are.
     """
     try:
         yield
@@ -75,14 +76,15 @@ def wrap_read_errors(file: Any, kind: type[UserError], remedy: str) -> Iterator[
 
 
 def make_temporary_name(path: Any) -> Any:
-    """Returns a name beside `path` for what is being written: one that nobody can foresee, and put a link there."""
+    """Returns an unpredictable name in the folder of `path`, at which nobody can place a link."""
     return path.with_name(f"{path.name[:200]}.{secrets.token_hex(4)}.tmp")
 
 
 def split_lines(data: bytes) -> list[str]:
-    """Returns the lines of a text that a person or an editor wrote: UTF-8 or, behind its mark, UTF-16; marks and empty last lines are gone.
+    """Returns the lines of a text in UTF-8, or in UTF-16 with a byte order mark.
 
-    Bytes that are no UTF-8 become surrogates, so that names of files stay what they are.
+    Marks and empty last lines are removed. Invalid UTF-8 becomes surrogates, so that file names
+    stay exact.
     """
     for mark, encoding in (
         (codecs.BOM_UTF8, "utf-8"),
@@ -103,7 +105,7 @@ def split_lines(data: bytes) -> list[str]:
 
 
 def sync_folder(folder: Any) -> None:
-    """Has the disk keep the names in a folder, where its file system can be asked to."""
+    """Flushes the names of a folder to the disk, where its file system allows it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # a folder that may be written to, and not read
@@ -118,12 +120,12 @@ def sync_folder(folder: Any) -> None:
 
 
 def format_json(value: Any, *, indent: int | None = None) -> str:
-    """Returns `value` as valid JSON: null in the place of numbers that are NaN or infinite, which JSON does not have."""
+    """Returns `value` as valid JSON, with null for NaN and infinite numbers."""
     return json.dumps(replace_nan(value), indent=indent, allow_nan=False)
 
 
 def replace_nan(value: Any) -> Any:
-    """Returns `value`, lists and dictionaries, with None in the place of numbers that are NaN or infinite."""
+    """Returns `value`, lists and dictionaries, with None for NaN and infinite numbers."""
     if isinstance(value, dict):
         return {name: replace_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -132,10 +134,10 @@ def replace_nan(value: Any) -> Any:
 
 
 def append_line(path: epath.Path, line: str) -> None:
-    """Adds a line to a file on a disk.
+    """Appends a line to a file on a disk.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
     """
     try:
         with open(path, "a") as file:
@@ -145,5 +147,5 @@ def append_line(path: epath.Path, line: str) -> None:
 
 
 def is_object_store(path: epath.Path | Path) -> bool:
-    """Whether `path` is in an object store, where nothing is appended to and no folder is renamed in one go."""
+    """Whether `path` is in an object store, which cannot append, nor rename a folder at once."""
     return "://" in str(path)

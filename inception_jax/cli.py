@@ -1,4 +1,4 @@
-"""The command `inception-jax`: finds what is asked for in `commands`, and turns errors into exit codes."""
+"""The command `inception-jax`: runs the modules of `commands`, and turns errors into exit codes."""
 
 import contextlib
 import difflib
@@ -19,8 +19,8 @@ from inception_jax.errors import ExitCode, UserError, format_message, get_exit_c
 from inception_jax.preemption import PreemptionHandler
 
 NAMES = (
-    "train", "evaluate", "predict", "features", "convert", "verify", "export", "models", "recipes", "data", "plan", "benchmark", "report",
-    "compare", "replay",
+    "train", "evaluate", "predict", "features", "convert", "verify", "export", "models", "recipes",
+    "data", "plan", "benchmark", "report", "compare", "replay",
 )  # fmt: skip
 BESIDE = {"features": "predict", "verify": "convert"}
 """Commands in a module of another's name."""
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _failed(
-            f"this needs {error.name}, which is not installed: pip install 'inception-jax[{extra}]'",
+            f"this needs {error.name}, which is not installed: "
+            f"pip install 'inception-jax[{extra}]'",
             ExitCode.CONFIG,
         )
     except Exception as error:
@@ -95,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 str(error).strip().partition("\n")[0] or "it is not installed",
             )
             return _failed(
-                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or leave "
-                "it out",
+                f"JAX finds no device for JAX_PLATFORMS={asked} ({reason}): set it to cpu, or "
+                "leave it out",
                 ExitCode.CONFIG,
             )
         if get_exit_code(error) == ExitCode.CONFIG and isinstance(error, OSError):
@@ -113,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_without_device(error: Exception) -> bool:
-    """Returns whether JAX could not start its platform, whatever touched a device first: of cuda that is an assertion without a text."""
+    """Returns whether JAX could not start its platform.
+
+    For cuda the error is an assertion without a text.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     return (
         bool(frames)
@@ -140,7 +144,10 @@ def _summaries() -> list[str]:
 
 
 def _imported(arguments: list[str]) -> list[str]:
-    """Imports what `--import` names, so that its models and datasets are registered; returns the other arguments."""
+    """Imports the modules that `--import` names, which register models and datasets.
+
+    Returns the other arguments.
+    """
     rest = []
     remaining = iter(arguments)
     for argument in remaining:

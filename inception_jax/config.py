@@ -1,10 +1,10 @@
-"""What a run is made of: one experiment, its sections, and the rules that they must keep.
+"""The configuration of a run: one experiment, its sections, and the rules for their fields.
 
-The sections are frozen dataclasses with neutral defaults; a recipe in `configs/` names what it changes. Nothing derived
-is stored: what follows from other fields is a property, so that it also follows the command line.
+The sections are frozen dataclasses with neutral defaults; a recipe in `configs/` sets the fields
+that differ. Derived values are properties, so that they follow the command line too.
 
-Each field is part of the run's identity, unless its metadata says `changeable_field`: a run that is resumed with another
-identity would not be the same run.
+Each field is part of the run's identity, which a resumed run must keep, unless it is a
+`changeable_field`.
 """
 
 import dataclasses
@@ -28,50 +28,61 @@ class ConfigError(UserError, ValueError):
 
 
 def changeable_field(default: Any) -> Any:
-    """A field that a resumed run may give another value."""
+    """Returns a field that may differ when a run resumes."""
     return field(default=default, metadata={"may_change": True})
 
 
 def field_for(default: Any, *names: str) -> Any:
-    """A field that has a meaning under these values of its section's `name` alone."""
+    """Returns a field that applies only if the `name` of its section is one of `names`."""
     return field(default=default, metadata={"only": names})
 
 
 ABOVE_ZERO = (
-    "batch_size", "data.image_size", "model.width_multiplier", "optimizer.learning_rate", "log_every_steps", "keep_checkpoints",
-    "parameter_shards", "max_consecutive_skipped",
+    "batch_size", "data.image_size", "model.width_multiplier", "optimizer.learning_rate",
+    "log_every_steps", "keep_checkpoints", "parameter_shards", "max_consecutive_skipped",
 )  # fmt: skip
 BELOW_ONE = (
-    "norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay", "objective.label_smoothing", "model.dropout_rate",
+    "norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay",
+    "objective.label_smoothing", "model.dropout_rate",
 )  # fmt: skip
 REMOVED_REWRITES = ("loop_repeats", "space_to_depth", "slice_pools")
-"""Rules that lost by measurement (docs/rewrites.md): a configuration that names them is run without."""
+"""Rewrites that were slower (docs/rewrites.md). A configuration that names them runs without."""
 
 
 @dataclass(frozen=True)
 class Model:
     name: str = "bn_inception"
-    """A registered network: `inception-jax models` lists them."""
+    """Name of a registered network, as `inception-jax models` lists them."""
     variant: str | None = None
-    """Which form of it (paper, cadene, ...); the registry's first where not given."""
+    """Variant of the network (paper, cadene, ...); the registry's first where not given."""
     width_multiplier: float = 1.0
-    """Times the filters of the table."""
+    """Factor of the numbers of filters."""
     local_response_norm: bool = True
-    """False leaves out the table's local response normalisation."""
+    """Use of the table's local response normalisation."""
     init_scale: float = 1.0
-    """Times the deviation of the initial kernels of convolutions."""
+    """Factor of the deviation of the initial kernels of convolutions."""
     dropout_rate: float | None = None
-    """Instead of the table's before the main classifier; auxiliary heads keep theirs, GoogLeNet's 0.7."""
+    """Dropout rate before the main classifier instead of the table's; auxiliary heads keep their
+    own (GoogLeNet's 0.7).
+    """
     zero_init_residual: bool = False
-    """Begin with every residual block at its shortcut: gamma 0 in the norm that ends its branch."""
+    """Initialisation of every residual block as its shortcut: gamma 0 in the norm that ends its
+    branch.
+    """
     aux: bool = False
-    """Train with the auxiliary heads."""
+    """Training of the auxiliary heads."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the activations. Parameters, their gradients, statistics, logits and loss are at least float32."""
+    """Dtype of the activations. Parameters, their gradients, statistics, logits and loss are at
+    least float32.
+    """
     recompute: tuple[str, ...] = changeable_field(())
-    """End points whose inside is computed once more in the backward pass instead of kept, by patterns: Mixed_5*. Memory for time."""
+    """Patterns of end points (Mixed_5*) whose activations the backward pass computes again
+    instead of keeping them: less memory, more time.
+    """
     rewrites: tuple[str, ...] | None = changeable_field(None)
-    """Rules of docs/rewrites.md by which the same function is computed for less; those that win on the platform where not given."""
+    """Rewrites of docs/rewrites.md, which compute the same function at a lower cost; where not
+    given, those that are faster on the platform.
+    """
 
     @property
     def known_rewrites(self) -> tuple[str, ...] | None:
@@ -85,72 +96,102 @@ class Model:
 @dataclass(frozen=True)
 class Norm:
     examples_per_group: int = 0
-    """Examples that share batch statistics, on any number of devices; 0 for the whole batch."""
+    """Number of examples that share batch statistics, on any number of devices; 0 for the whole
+    batch.
+    """
     decay: float = 0.9
-    """Fraction of the running statistics kept by a step: 0.9997 needs 10,000 steps to forget its start."""
+    """Fraction of the running statistics that a step keeps; with 0.9997 the initial values fade
+    over 10,000 steps.
+    """
     running_variance: Literal["unbiased", "biased"] | None = None
-    """unbiased as TF and PyTorch keep it, biased as Keras and Flax do; None for what the model's variant does."""
+    """Kind of running variance: unbiased as in TF and PyTorch, biased as in Keras and Flax; None
+    for the variant's.
+    """
     frozen: bool = False
-    """Train under the running statistics, which stay as they are: for fine-tuning with small batches."""
+    """Training with fixed running statistics, for fine-tuning with small batches."""
     per_activation_in: tuple[str, ...] = ()
-    """End points whose norms keep statistics, gamma and beta for each position too, and not only for each channel."""
+    """End points whose norms keep statistics, gamma and beta for each position, not only for
+    each channel.
+    """
 
 
 @dataclass(frozen=True)
 class Data:
     name: str = "digits"
-    """digits, folder (a folder for each class), records (what `inception-jax data prepare` wrote), synthetic, any
-    image-classification set of TFDS, or one that an imported package registers."""
+    """Dataset: digits, folder (a folder for each class), records (written by `inception-jax data
+    prepare`), synthetic, an image-classification set of TFDS, or one that an imported package
+    registers.
+    """
     train_split: str = "train"
-    """Or a part of it: train[:1000], train[:90%]."""
+    """Training split, or a part of it: train[:1000], train[:90%]."""
     test_split: str = "test"
     shuffle_block: int = 1
-    """Examples that stay together and in order when the set is shuffled: 1 shuffles it thoroughly."""
+    """Number of examples that stay together and in order in the shuffled stream; 1 shuffles
+    single examples.
+    """
     image_size: int = 32
-    """Height and width in pixels that the network sees."""
+    """Height and width of the network's input in pixels."""
     orientation: Literal["apply", "ignore"] = "apply"
-    """Whether images are turned as their EXIF orientation says, as photographs need it; published scores on ImageNet are of images that are
-    not, so its recipes ignore it, unless data.name is changed to folder."""
+    """Use of the EXIF orientation, which photographs need. Published scores on ImageNet are of
+    images without it, so its recipes ignore it, unless data.name is changed to folder.
+    """
     resize: Literal[
         "bilinear", "area", "antialias", "bicubic_antialias", "tf1_bilinear", "nearest"
     ] = "bilinear"
-    """OpenCV's bilinear or area filter, Pillow's antialiased ones, TensorFlow 1's bilinear, or Pillow's nearest pixel."""
+    """Resize filter: OpenCV's bilinear or area, Pillow's antialiased ones, TensorFlow 1's
+    bilinear, or Pillow's nearest.
+    """
     margin: int = 0
-    """Black pixels around each image, within image_size: room for what augmentation moves and turns."""
+    """Black pixels around each image, within image_size, so that augmentation does not cut it
+    off.
+    """
     crop: Literal["none", "area", "height", "scale"] = "none"
-    """The part of each training image: area uniform (GoogLeNet, torchvision), height uniform (TensorFlow), or image_size
-    pixels out of a shorter side of 256 to 480, in proportion to 224 (ResNet)."""
+    """Crop of each training image: area uniform (GoogLeNet, torchvision), height uniform
+    (TensorFlow), or image_size pixels of a shorter side of 256 to 480, in proportion to 224
+    (ResNet).
+    """
     crop_min_area: float = 0.08
-    """Of the image: 0.08 in GoogLeNet, torchvision and the ResNets on TPU, 0.05 in TF-Slim."""
+    """Smallest fraction of the image's area: 0.08 in GoogLeNet, torchvision and the ResNets on
+    TPU, 0.05 in TF-Slim.
+    """
     test_crop: Literal["none", "central", "square"] = "none"
-    """The part of each held-out image: of both sides (TF-Slim), or a square of the shorter side (torchvision, timm)."""
+    """Crop of each held-out image: of both sides (TF-Slim), or a square of the shorter side
+    (torchvision, timm).
+    """
     test_crop_fraction: float = 0.875
-    """Of each side that test_crop keeps: 299 / 342 with torchvision's Inception-v3."""
+    """Fraction of each side that test_crop keeps: 299 / 342 with torchvision's Inception-v3."""
     translate: float = 0.0
-    """Move each training image by up to so many pixels, up or down and left or right."""
+    """Largest distance in pixels by which a training image moves along each axis."""
     scale: float = 0.0
-    """Scale height and width of each training image, each by up to exp(+-scale)."""
+    """Largest logarithm of the factors that scale height and width of a training image:
+    exp(+-scale).
+    """
     rotate: float = 0.0
-    """Turn each training image by up to so many degrees, either way."""
+    """Largest angle in degrees by which a training image rotates."""
     shear: float = 0.0
-    """Lean upright lines of each training image by up to so many degrees, either way."""
+    """Largest angle in degrees by which upright lines of a training image lean."""
     flip: bool = False
-    """Mirror every other training image."""
+    """Mirroring of half of the training images."""
     pad_and_crop: int = 0
-    """Pad each training image by so many pixels and crop it at random: 4 on CIFAR."""
+    """Pixels of padding around each training image before a random crop: 4 on CIFAR."""
     pad_with: Literal["zeros", "reflection"] = "zeros"
-    """Zeros as in the ResNets, reflection as in the wide ones."""
+    """Padding: zeros as in the ResNets, reflection as in the wide ones."""
     colour: Literal["none", "slim", "slim_fast", "original", "tpu", "jitter"] = "none"
-    """Photometric distortion: TF-Slim's four orders of four operations, its fast mode, the two orders of the first release,
-    the TPU's offsets in YCbCr, or torchvision's jitter."""
+    """Photometric distortion: TF-Slim's four orders of four operations, its fast mode, the two
+    orders of the first release, the TPU's offsets in YCbCr, or torchvision's jitter.
+    """
     colour_strength: float = 1.0
-    """Times the ranges of the distortion; the batch normalisation paper distorts less."""
+    """Factor of the ranges of the distortion; the batch normalisation paper distorts less."""
     lighting: float = 0.0
-    """Deviation of AlexNet's steps along the principal components of ImageNet's colours; 0.1 in its successors."""
+    """Deviation of AlexNet's steps along the principal components of ImageNet's colours; 0.1 in
+    later recipes.
+    """
     binarize: bool = False
-    """Pixels above half to white, the others to black."""
+    """Thresholding of pixels at half to white or black."""
     mixup: float = 0.0
-    """Blend training images in pairs, with shares from Beta(mixup, mixup); 0 for none."""
+    """Parameter of Beta(mixup, mixup), from which the shares of blended pairs of training images
+    are drawn; 0 for none.
+    """
     scaling: Literal[
         "inception",
         "imagenet",
@@ -162,69 +203,85 @@ class Data:
         "cifar10",
         "cifar100",
     ] = "inception"
-    """Pixels to [-1, 1], or less the mean and over the deviation of a set's channels, or of those of released weights."""
+    """Scaling of pixels: to [-1, 1], or by the mean and deviation of a dataset's channels, or of
+    released weights.
+    """
     on_bad_example: Literal["stop", "skip_and_count"] = changeable_field("stop")
-    """What an image that cannot be read does to the run: ends it with its name, or weighs 0, is named and counted."""
+    """Handling of an image that cannot be read: the run stops and names it, or it gets weight 0,
+    a warning and a count.
+    """
     changed: Literal["refuse", "accept"] = changeable_field("refuse")
-    """Whether a run goes on where its data have other classes, sizes or files than those that it was begun with."""
+    """Handling of data whose classes, sizes or files changed since the run began."""
     directory: str | None = changeable_field(None)
-    """Where the images are: TFDS's folder of datasets (its own default where not given), or <split>/<class>/<image>."""
+    """Folder of the data: TFDS's folder of datasets (its own default where not given), or
+    <split>/<class>/<image>.
+    """
     threads: int = changeable_field(2)
-    """Decoding threads, through Grain; 0 decodes in the training loop's own thread, without Grain."""
+    """Number of decoding threads of Grain; 0 decodes in the thread of the training loop, without
+    Grain.
+    """
 
 
 @dataclass(frozen=True)
 class Optimizer:
     name: Literal["rmsprop", "momentum"] = "rmsprop"
-    """RMSProp as TensorFlow 1 had it (accumulator from 1, epsilon inside the root), or momentum SGD."""
+    """Optimizer: RMSProp as in TensorFlow 1 (accumulator from 1, epsilon inside the root), or
+    momentum SGD.
+    """
     learning_rate: float = 0.045
-    """Before the schedule's decay."""
+    """Learning rate before the schedule's decay."""
     momentum: float = 0.9
     nesterov: bool = False
     decay: float = field_for(0.9, "rmsprop")
-    """Of the mean square."""
+    """Decay of the mean square."""
     epsilon: float = field_for(1.0, "rmsprop")
-    """Added to the mean square."""
+    """Number added to the mean square."""
     l2: float = 0.0
-    """The loss gains l2 / 2 * sum(kernel^2), through its gradient; biases, gammas and betas are left out."""
+    """Weight of L2: the loss gains l2 / 2 * sum(kernel^2) through its gradient, without biases,
+    gammas and betas.
+    """
     clip_norm: float | None = None
-    """Scale the gradient down to this global norm; L2 included, as TensorFlow's losses have it."""
+    """Largest global norm of the gradient; L2 included, as in TensorFlow's losses."""
     average_decay: float = 0.0
-    """Moving average of parameters and statistics, evaluated instead of them; 0 for none."""
+    """Decay of the moving averages of parameters and statistics, which are evaluated; 0 for
+    none.
+    """
     freeze: tuple[str, ...] = ()
-    """Parameters that stay as they are, by patterns of their paths: Conv2d_*, Mixed_5b."""
+    """Patterns of the paths of parameters that stay unchanged: Conv2d_*, Mixed_5b."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     name: Literal["constant", "exponential", "piecewise", "polynomial", "cosine"] = "constant"
-    """polynomial and cosine end at the run's last step, so the run's length is then part of its identity."""
+    """Schedule of the learning rate. polynomial and cosine end at the run's last step, so that
+    its length is then part of its identity.
+    """
     decay_rate: float = field_for(0.94, "exponential", "piecewise")
     decay_epochs: float = field_for(2.0, "exponential")
-    """Multiply by decay_rate once in so many epochs."""
+    """Epochs in which the rate is multiplied by decay_rate once."""
     staircase: bool = field_for(True, "exponential")
-    """All at once at the end of decay_epochs, not a little at each step."""
+    """Decay at once at the end of decay_epochs, instead of a little at each step."""
     floor: float = field_for(0.0, "exponential")
-    """The fraction of the rate that it does not fall below."""
+    """Fraction of the initial rate below which it does not fall."""
     at_epochs: tuple[float, ...] = field_for((), "piecewise")
-    """Multiply by decay_rate at these epochs of the run."""
+    """Epochs of the run at which the rate is multiplied by decay_rate."""
     power: float = field_for(1.0, "polynomial")
-    """(1 - the part of the run that is over) to this power."""
+    """Exponent of (1 - the elapsed part of the run)."""
     warmup_epochs: float = 0.0
-    """Rise linearly from 0 first."""
+    """Epochs of a linear rise from 0."""
 
 
 @dataclass(frozen=True)
 class Objective:
     label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes."""
+    """Share of the target that is spread evenly over all classes."""
     aux_weight: float = 0.3
-    """Of each auxiliary head's loss."""
+    """Weight of each auxiliary head's loss."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run, resolved: what the recipe and the command line say together."""
+    """The resolved configuration of one run: the recipe with the command line's changes."""
 
     model: Model = Model()
     norm: Norm = Norm()
@@ -233,50 +290,62 @@ class Experiment:
     schedule: Schedule = Schedule()
     objective: Objective = Objective()
     batch_size: int = 64
-    """Examples in one step, over all devices together."""
+    """Number of examples of a step, over all devices."""
     epochs: float = 1.0
-    """Passes over the training set; given on the line, instead of a recipe's steps."""
+    """Passes over the training set; on the command line they replace a recipe's steps."""
     steps: int | None = None
-    """Updates of the parameters; instead of epochs where given."""
+    """Number of updates of the parameters; replaces epochs where given."""
     seed: int = 0
-    """Of the initial weights, the order of the examples, their augmentation and dropout; below 2^63."""
+    """Random seed for initialisation, order, augmentation and dropout, below 2^63."""
     format: Literal[1, 2, 3] = 3
-    """Meaning of the fields, for runs that were begun by an earlier version. Before 3 there was no data.orientation.
-    1 is what runs had before formats were noted: there the periods, boundaries and warm-up of a schedule are whole steps, logits are
-    computed at the platform's default precision, and an image that could not be read is a black one in the statistics of its batch."""
+    """Meaning of the fields, for runs of earlier versions. Formats before 3 have no
+    data.orientation. Format 1 has periods, boundaries and warm-up in whole steps, logits at
+    the platform's default precision, and black images in batch statistics for those that
+    cannot be read.
+    """
     examples_per_device: int | None = changeable_field(None)
-    """At most so many pass through a device at once: where its share of the batch is larger, gradients are accumulated. Groups of
-    norm.examples_per_group stay whole; dropout draws otherwise."""
+    """Largest number of examples on a device at once; a larger share of the batch accumulates
+    gradients. Groups of norm.examples_per_group stay whole; dropout masks differ.
+    """
     parameter_shards: int = changeable_field(1)
-    """Devices over which parameters, optimizer state and averages are spread; 1 keeps them whole on each."""
+    """Number of devices over which parameters, optimizer state and averages are sharded; 1
+    replicates them.
+    """
     require: str | None = changeable_field(None)
-    """Devices without which the run does not begin: tpu:32, gpu:8, cpu; all processes' together."""
+    """Devices that the run needs: tpu:32, gpu:8, cpu; of all processes together."""
     log_every_steps: int = changeable_field(20)
     profile_steps: str | None = changeable_field(None)
-    """Steps to profile, 100:110, for TensorBoard's profiler or xprof: it finds them in the workdir's tensorboard/."""
+    """Steps to profile, 100:110, for TensorBoard's profiler or xprof, in the workdir's
+    tensorboard/.
+    """
     evaluate_every_epochs: float = changeable_field(1.0)
-    """0 evaluates at the end alone."""
+    """Period of evaluation in epochs; 0 evaluates only at the end."""
     checkpoint_every_epochs: float = changeable_field(1.0)
-    """0 saves at the end alone."""
+    """Period of checkpoints in epochs; 0 saves only at the end."""
     from_scratch: bool = changeable_field(False)
-    """Begin again from the first step where every checkpoint of the run is damaged, instead of ending with 65."""
+    """Restart from the first step if every checkpoint of the run is damaged, instead of exit
+    code 65.
+    """
     keep_checkpoints: int = changeable_field(2)
-    """The newest ones."""
+    """Number of the newest checkpoints to keep."""
     keep_best: int = changeable_field(0)
-    """And so many of those with the highest held-out top-1."""
+    """Number of checkpoints with the highest held-out top-1 to keep as well."""
     on_not_finite: Literal["stop", "skip_and_count"] = changeable_field("stop")
-    """What becomes of a run whose loss or gradient is NaN or infinite: it ends, or the step changes nothing and is counted."""
+    """Handling of a NaN or infinite loss or gradient: the run stops, or the step changes nothing
+    and is counted.
+    """
     max_consecutive_skipped: int = changeable_field(50)
-    """Steps in a row that are skipped, after which the run ends all the same."""
+    """Number of skipped steps in a row that ends the run."""
     init_from: str | None = changeable_field(None)
-    """The workdir of another run, or a file of weights, to begin from; arrays of the same name and shape are taken over, a head of other
-    classes is new."""
+    """Workdir of another run, or weights file, to initialise from; arrays of equal name and
+    shape are loaded, a head of other classes is new.
+    """
     workdir: str | None = changeable_field(None)
-    """Where the run lives; runs/<recipe> where not given."""
+    """Folder of the run; runs/<recipe> where not given."""
 
     @property
     def profile_span(self) -> tuple[int, int] | None:
-        """The first and the last step to profile."""
+        """Returns the first and the last step to profile; None for none."""
         if self.profile_steps is None:
             return None
         first, _, last = self.profile_steps.partition(":")
@@ -289,7 +358,7 @@ class Experiment:
 
     @property
     def old_format_note(self) -> str:
-        """Says which fields mean something else than in a new run of this version, or nothing any more; empty where none does."""
+        """Returns a note about fields of an earlier version; empty where there are none."""
         notes = []
         if removed := [name for name in self.model.rewrites or () if name in REMOVED_REWRITES]:
             notes.append(
@@ -313,14 +382,14 @@ class Experiment:
 
     @property
     def length_may_change(self) -> bool:
-        """Whether the length of the run may be changed on resume: nothing but its end depends on it."""
+        """Whether the length of the run may change on resume, because no schedule depends on it."""
         return self.schedule.name not in ("polynomial", "cosine")
 
     def check(self) -> None:
-        """Holds every field against the rules.
+        """Checks every field.
 
         Raises:
-          ConfigError: the first rule that is broken.
+          ConfigError: A rule is broken; the message names the first one.
         """
         for name, value in self._numbers():
             if not 0 <= value < inf:
@@ -385,9 +454,8 @@ class Experiment:
             if getattr(section, item.name) != item.default:
                 raise ConfigError(
                     f"{path}.{item.name} is set to {getattr(section, item.name)}, but {path}.name "
-                    f"is {section.name}: "
-                    f"it has a meaning for {', '.join(item.metadata['only'])} alone; leave it out, "
-                    f"or change {path}.name"
+                    f"is {section.name}: it has a meaning for {', '.join(item.metadata['only'])} "
+                    f"alone; leave it out, or change {path}.name"
                 )
 
     def _numbers(self) -> Iterator[tuple[str, float]]:
@@ -396,7 +464,7 @@ class Experiment:
                 yield name, value
 
     def identity(self) -> dict[str, Any]:
-        """The fields, by dotted name, that a resumed run must have unchanged."""
+        """Returns the fields, by dotted name, that must be the same when a run resumes."""
         free = {name for name, item in _items(self) if item.metadata.get("may_change")}
         if self.length_may_change:
             free |= {"epochs", "steps"}
@@ -404,7 +472,7 @@ class Experiment:
 
 
 def list_inapplicable_fields(section: Any) -> list[dataclasses.Field]:
-    """Returns the fields of a section that have no meaning under its `name`."""
+    """Returns the fields of a section that do not apply to its `name`."""
     return [
         item
         for item in dataclasses.fields(section)
@@ -413,7 +481,10 @@ def list_inapplicable_fields(section: Any) -> list[dataclasses.Field]:
 
 
 def list_differences(old: Experiment, new: Experiment) -> list[str]:
-    """A line for each identity field that changed: `optimizer.learning_rate: 0.045 -> 0.1`."""
+    """Returns a line for each identity field that changed.
+
+    A line is `optimizer.learning_rate: 0.045 -> 0.1`.
+    """
     before, after = old.identity(), new.identity()
     names = [*before, *(name for name in after if name not in before)]
     pairs = [(name, attrgetter(name)(old), attrgetter(name)(new)) for name in names]
@@ -421,11 +492,15 @@ def list_differences(old: Experiment, new: Experiment) -> list[str]:
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
+    """Returns the experiment in the form that `from_json` reads."""
     return dataclasses.asdict(experiment)
 
 
 def list_shared_fields(experiment: Experiment) -> dict[str, Any]:
-    """The fields, by dotted name, that all processes of a run must have alike: not where a host has its data, nor its threads."""
+    """Returns the fields, by dotted name, that must be equal in all processes of a run.
+
+    The folder of the data and the number of threads may differ between hosts.
+    """
     return {
         name: value
         for name, value in _leaves(experiment)
@@ -434,10 +509,10 @@ def list_shared_fields(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(fields: dict[str, Any]) -> Experiment:
-    """The experiment that `to_json` wrote.
+    """Returns the experiment that `to_json` wrote.
 
     Raises:
-      ConfigError: a field that this version does not have, a value of another type, or one that breaks the rules.
+      ConfigError: A field is unknown, has a value of another type, or breaks a rule.
     """
     if isinstance(fields, dict):
         fields = {"format": 1, **fields}  # it was not noted before there was a second
@@ -452,10 +527,10 @@ def from_json(fields: dict[str, Any]) -> Experiment:
 
 
 def read_experiment(workdir: Any) -> Experiment:
-    """The configuration that a workdir, on a disk or in an object store, was claimed with.
+    """Returns the configuration of the run in a workdir, on a disk or in an object store.
 
     Raises:
-      ConfigError: there is none, or it cannot be read.
+      ConfigError: There is none, or it cannot be read.
     """
     file = workdir / "experiment.json"
     try:
@@ -471,6 +546,14 @@ def read_experiment(workdir: Any) -> Experiment:
 
 
 def build_section(kind: Any, fields: Any, path: str) -> Any:
+    """Returns the section of class `kind` with `fields`, read from JSON.
+
+    Args:
+      path: The dotted name of the section with a full stop, for messages.
+
+    Raises:
+      ConfigError: A field is unknown, or has a value of another type.
+    """
     if not isinstance(fields, dict):
         raise ConfigError(
             f"{path.removesuffix('.') or 'the configuration'} is {str(fields)[:60]!r}: it must be "

@@ -1,4 +1,4 @@
-"""The exit codes, the base of all errors that a user can mend, and what a message shows of names that come from outside."""
+"""Exit codes, the base class of errors that a user can resolve, and the escaping of messages."""
 
 import errno
 import re
@@ -6,7 +6,10 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """All exit codes of the command, but 0 and the 128 + n of signal n. `launch/again.sh` restarts after LOST and STOPPED."""
+    """The exit codes of the command, beside 0 and 128 + n for signal n.
+
+    `launch/supervise.sh` restarts after LOST and STOPPED.
+    """
 
     BUG = 1  # a bug of ours
     USAGE = 2  # a line that cannot be understood
@@ -23,16 +26,16 @@ STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBI
 
 
 class UserError(Exception):
-    """An error whose message says what was found, what was wanted and what to do; the command ends with its `exit_code`.
+    """An error whose message says what was found, what was wanted and what to do.
 
-    An `exit_code` of any other exception is not one of ours, and is not looked at.
+    The command ends with its `exit_code`. An `exit_code` of any other exception is ignored.
     """
 
     exit_code: int = ExitCode.BUG
 
 
 def get_exit_code(error: BaseException) -> int:
-    """Returns the code that a process ends with on `error`: BUG for whatever a user cannot mend."""
+    """Returns the exit code for `error`: BUG for an error that a user cannot resolve."""
     if isinstance(error, UserError):
         return error.exit_code
     if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename is not None:
@@ -47,21 +50,30 @@ def get_exit_code(error: BaseException) -> int:
 CONTROL_CHARACTERS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-"""Characters that a terminal obeys instead of showing them, changes of the direction of writing included, but no tabs and line ends."""
+"""Characters that change a terminal, also the direction of text; without tabs and line ends."""
 MAX_MESSAGE_CHARACTERS = 4000
 """Characters of a message: none prints a whole file."""
 
 
 def escape_control_characters(text: object) -> str:
-    """Returns `text` on one line, with control characters and bytes that are no UTF-8 (surrogates) as escapes: `\\x1b`, `\\udcff`."""
+    r"""Returns `text` on one line, with control characters and invalid UTF-8 escaped.
+
+    Escapes are `\x1b` for a control character and `\udcff` for a surrogate of an invalid byte.
+    """
     return format_message(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
 def format_message(text: object) -> str:
-    """Returns `text` with control characters and bytes that are no UTF-8 as escapes; lines stay lines, and a long text is cut."""
+    """Returns `text` with control characters and invalid UTF-8 escaped, cut to a limit.
+
+    Line ends stay.
+    """
     shown = str(text)
     if len(shown) > MAX_MESSAGE_CHARACTERS:
-        shown = f"{shown[: MAX_MESSAGE_CHARACTERS - 200]} ... ({len(shown) - MAX_MESSAGE_CHARACTERS + 200:,} characters more)"
+        shown = (
+            f"{shown[: MAX_MESSAGE_CHARACTERS - 200]} ... "
+            f"({len(shown) - MAX_MESSAGE_CHARACTERS + 200:,} characters more)"
+        )
     shown = CONTROL_CHARACTERS.sub(
         lambda found: (
             f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}"

@@ -1,4 +1,7 @@
-"""The wiring board: from a configuration to the functions that a run is made of. The only reader of config sections."""
+"""An experiment: builds the functions of a run from its configuration.
+
+No other module reads the sections of a configuration.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,21 +42,23 @@ from inception_jax.training.steps import (
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment in one room. Everything is made when it is first used.
+    """One experiment on the devices of a placement. Every property is computed on first use.
 
     Raises (from any property):
-      ConfigError: a configuration that cannot be run here.
-      DataError: data that is missing or cannot be read.
+      ConfigError: The configuration does not work with these devices or data.
+      DataError: Data are missing or cannot be read.
     """
 
     config: Experiment
     placement: Placement
     stage_timer: StageTimer = field(default_factory=StageTimer)
-    """What the host's work on the data takes, by stage."""
+    """Timer of the host's work on the data, by stage."""
     given_source: Source | None = None
-    """Read instead of what the configuration names."""
+    """Source to read instead of the configured one."""
     facts: DataFacts | None = None
-    """What was recorded of the data, which then need not be here: those that are must have the same classes."""
+    """Recorded facts of the data, which then need not be on disk; data on disk must have the
+    same classes.
+    """
     opened: Mapping[str, Source] = field(default_factory=dict)
     """Splits that are open already."""
 
@@ -61,6 +66,7 @@ class Run:
 
     @cached_property
     def train_source(self) -> Source:
+        """Returns the source of the training split."""
         source = self._source(self.config.data.train_split)
         if len(source) < 1:
             raise DataError(
@@ -76,6 +82,7 @@ class Run:
 
     @cached_property
     def test_source(self) -> Source:
+        """Returns the source of the held-out split."""
         source = self._source(self.config.data.test_split)
         if source.class_names != self.class_names:
             odd = sorted(set(source.class_names) ^ set(self.class_names))
@@ -98,17 +105,18 @@ class Run:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
+        """Returns the names of the classes in the order of their labels."""
         if self.given_source is not None:
             return self.given_source.class_names
         return self.train_source.class_names if self.facts is None else self.facts.class_names
 
     @cached_property
     def train_examples(self) -> int:
-        """In the training split, which is not opened where this was recorded."""
+        """Returns the number of training examples, from the recorded facts if there are any."""
         return len(self.train_source) if self.facts is None else self.facts.train.examples
 
     def data_facts(self) -> DataFacts:
-        """What the data are that are here."""
+        """Returns the facts of the data on disk."""
         data = self.config.data
         splits = (
             SplitFacts.of(data.train_split, self.train_source),
@@ -117,7 +125,11 @@ class Run:
         return DataFacts(self.train_source.class_names, *splits)
 
     def data_changes(self, *, train: bool) -> list[str]:
-        """Returns a line for each change since the data were recorded: in the held-out ones, and with `train` in those learned from too."""
+        """Returns a line for each change of the data since they were recorded.
+
+        Args:
+          train: Whether to compare the training split too.
+        """
         if self.facts is None:
             return []
         if train:
@@ -130,10 +142,12 @@ class Run:
         """Opens the held-out split and decodes a sample of it, before anything is compiled.
 
         Args:
-          sample: images at equal distances; and the first of as many classes, where the source has `labels`.
+          sample: Number of images at equal distances; the first image of as many classes is decoded
+            too, where the source has `labels`.
 
         Raises:
-          DataError: it is missing, empty, of other classes, or holds an image that cannot be read, unless such are to be skipped.
+          DataError: The split is missing, empty, has other classes, or holds an image that cannot
+            be read and is not to be skipped.
         """
         source = self.test_source
         if not len(source):
@@ -160,17 +174,17 @@ class Run:
         if broken and (not self.may_skip or len(broken) == len(places)):
             raise DataError(
                 f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, "
-                "or leave such images out: "
-                "--data.on-bad-example skip_and_count"
+                "or leave such images out: --data.on-bad-example skip_and_count"
             )
 
     @property
     def steps_per_epoch(self) -> float:
+        """Returns the number of steps of an epoch, a fraction in general."""
         return self.train_examples / self.config.batch_size
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Returns the number of steps of the run."""
         return (
             self.config.steps
             if self.config.steps is not None
@@ -178,15 +192,18 @@ class Run:
         )
 
     def epochs_to_steps(self, epochs: float) -> float:
-        """A period, boundary or warm-up of the schedule; of a run of format 1 the nearest whole number, and at least one."""
+        """Returns the number of steps of a period, boundary or warm-up of the schedule.
+
+        It is a fraction, except in a run of format 1: there a whole number, at least 1.
+        """
         exact = epochs * self.steps_per_epoch
         return exact if self.config.format > 1 else max(1, round(exact))
 
     def with_image_size(self, image_size: int) -> "Run":
-        """This run on images of another size, as a network without a fixed grid can be evaluated.
+        """Returns this run on images of another size, for evaluation.
 
         Raises:
-          ConfigError: too small a size, or a network whose parameters hang on it.
+          ConfigError: The size is too small, or the network's parameters depend on it.
         """
         if image_size == self.config.data.image_size:
             return self
@@ -202,26 +219,27 @@ class Run:
         if other.parameters != self.parameters:
             raise ConfigError(
                 f"{self.config.model.name} at {image_size} pixels has {other.parameters} "
-                "parameters, and was trained with "
-                f"{self.parameters} at {self.config.data.image_size}: its classifier reads a grid "
-                "of fixed size"
+                f"parameters, and was trained with {self.parameters} at "
+                f"{self.config.data.image_size}: its classifier reads a grid of fixed size"
             )
         return other
 
     def format_summary(self) -> str:
-        """The run in a line. Whatever cannot be run raises its error here, before anything is compiled."""
+        """Returns a line about the run.
+
+        Raises every error of the configuration, before anything is compiled.
+        """
         config, room = self.config, self.placement.collect_device_facts()
         self._check_warmup()
         return (
             f"{config.model.name}: {self.parameters:,} parameters; {self.steps} steps of "
-            f"{config.batch_size} of "
-            f"{self.train_examples:,} {config.data.name}, batch norm over "
-            f"{config.norm.examples_per_group or config.batch_size}, "
-            f"on {room['devices']} {room['backend']} device(s)"
+            f"{config.batch_size} of {self.train_examples:,} {config.data.name}, batch norm over "
+            f"{config.norm.examples_per_group or config.batch_size}, on {room['devices']} "
+            f"{room['backend']} device(s)"
         )
 
     def _check_warmup(self) -> None:
-        """Refuses a warm-up that is longer than the run, or that leaves a decay which ends with the run none of it."""
+        """Raises an error for a warm-up as long as the run, or as long as leaves no decay."""
         rule = self.config.schedule
         warmup = self.epochs_to_steps(rule.warmup_epochs) if rule.warmup_epochs else 0
         # The run's own length is rounded to a whole step.
@@ -230,12 +248,11 @@ class Run:
         ):
             raise ConfigError(
                 f"schedule.warmup_epochs {rule.warmup_epochs:g} are {warmup:,.6g} steps, and the "
-                f"run has {self.steps:,}: give fewer of "
-                "them, or a longer run"
+                f"run has {self.steps:,}: give fewer of them, or a longer run"
             )
 
     def train_batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
-        """The global batches of steps `start` to `stop`, or to the run's last, laid out."""
+        """Yields the global batches of steps `start` to `stop` (default: the last one)."""
         ids = order.make_shuffled_order(
             len(self.train_source), self.config.seed, self.config.data.shuffle_block
         )
@@ -248,10 +265,12 @@ class Run:
         )
 
     def test_batches(self, crops: int = 1) -> Iterator[Batch]:
-        """Every held-out example once, or `crops` views of each (6, 10, 12, 144), the last batch filled up with weight 0.
+        """Yields every held-out example once, or `crops` views of each (6, 10, 12, 144).
+
+        The last batch is padded with weight 0.
 
         Raises:
-          ConfigError: another number of crops, or images with a margin.
+          ConfigError: There is no protocol of so many crops, or images have a margin.
         """
         examples, data = len(self.test_source), self.config.data
         stop = -(-examples * crops // self.config.batch_size)
@@ -287,7 +306,8 @@ class Run:
     ) -> Iterator[Batch]:
         size, data = self.config.batch_size, self.config.data
         filling = partial(
-            fill_batch, batch_size=size, order=ids, source=source, pixels=pixels, skip_bad=self.may_skip, timer=self.stage_timer
+            fill_batch, batch_size=size, order=ids, source=source, pixels=pixels,
+            skip_bad=self.may_skip, timer=self.stage_timer,
         )  # fmt: skip
         rows = self.placement.local_rows(size)
         for local in stream_batches(
@@ -305,11 +325,14 @@ class Run:
 
     @property
     def may_skip(self) -> bool:
-        """Whether an example that cannot be read is left out, and counted, instead of ending the run."""
+        """Whether an example that cannot be read is skipped and counted.
+
+        Otherwise it stops the run.
+        """
         return self.config.data.on_bad_example == "skip_and_count"
 
     def training_pixels(self, example: Example, position: int, into: np.ndarray) -> None:
-        """Writes what the network sees of one example at a position of the stream into [size, size, 3] uint8."""
+        """Writes the network's input for a training example into `into` [size, size, 3] uint8."""
         data = self.config.data
         if data.crop == "none":
             return self._see(example, into, None)
@@ -319,7 +342,7 @@ class Run:
         )
 
     def pixels(self, example: Example) -> np.ndarray:
-        """What the network sees of one example in evaluation: [size, size, 3] uint8."""
+        """Returns the network's input for an example in evaluation, [size, size, 3] uint8."""
         into = np.empty((self.config.data.image_size, self.config.data.image_size, 3), np.uint8)
         self._see(example, into, self._test_part)
         return into
@@ -355,6 +378,7 @@ class Run:
 
     @cached_property
     def network(self) -> Network:
+        """Returns the network."""
         model, norm, classes = self.config.model, self.config.norm, len(self.class_names)
         if jax.dtypes.canonicalize_dtype(model.dtype) != model.dtype:
             raise ConfigError(
@@ -364,10 +388,12 @@ class Run:
         try:
             network = create(
                 model.name, variant=model.variant, num_classes=classes, aux=model.aux,
-                width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate, dtype=jnp.dtype(model.dtype),
-                zero_init_residual=model.zero_init_residual, local_response_norm=model.local_response_norm, init_scale=model.init_scale,
-                examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen, per_activation_in=norm.per_activation_in,
-                recompute=model.recompute, rewrites=model.known_rewrites or (),
+                width_multiplier=model.width_multiplier, dropout_rate=model.dropout_rate,
+                dtype=jnp.dtype(model.dtype), zero_init_residual=model.zero_init_residual,
+                local_response_norm=model.local_response_norm, init_scale=model.init_scale,
+                examples_per_group=norm.examples_per_group, decay=norm.decay, frozen=norm.frozen,
+                per_activation_in=norm.per_activation_in, recompute=model.recompute,
+                rewrites=model.known_rewrites or (),
                 precision=jax.lax.Precision.HIGHEST if self.config.format > 1 else None,
                 **({"running_variance": norm.running_variance} if norm.running_variance else {}),
             )  # fmt: skip
@@ -399,17 +425,16 @@ class Run:
             )
             raise ConfigError(
                 f"model.aux is set, but {model.name}'s variant {network.architecture.variant} has "
-                "no auxiliary heads: give --model.no-aux"
-                f"{others}"
+                f"no auxiliary heads: give --model.no-aux{others}"
             )
         return network
 
     @cached_property
     def measurement(self) -> Measurement:
-        """The network's table at this image size and number of classes.
+        """Returns the measured table of the network at this image size and number of classes.
 
         Raises:
-          ConfigError: a table with a layer that does not tell its output shape.
+          ConfigError: A layer of the table has no output shape.
         """
         try:
             return measure(
@@ -422,7 +447,10 @@ class Run:
 
     @cached_property
     def parameters(self) -> int:
-        """Counts those of the state, without auxiliary heads: a table does not know what a module behind the word `layer` has."""
+        """Returns the number of parameters without auxiliary heads, counted in the state.
+
+        A table does not have the parameters of a `layer`'s module.
+        """
         heads = {head.name for head in self.network.architecture.aux}
         own = {
             name: part for name, part in self.abstract_state().params.items() if name not in heads
@@ -431,28 +459,37 @@ class Run:
 
     @cached_property
     def schedule(self) -> optax.Schedule:
+        """Returns the schedule: step -> learning rate."""
         rule, rate = self.config.schedule, self.config.optimizer.learning_rate
         return optimizer.make_schedule(
-            rule.name, rate, steps=self.steps, decay_steps=self.epochs_to_steps(rule.decay_epochs), decay_rate=rule.decay_rate,
-            staircase=rule.staircase, floor=rule.floor, boundaries=[self.epochs_to_steps(epochs) for epochs in rule.at_epochs], power=rule.power,
+            rule.name, rate, steps=self.steps, decay_steps=self.epochs_to_steps(rule.decay_epochs),
+            decay_rate=rule.decay_rate, staircase=rule.staircase, floor=rule.floor,
+            boundaries=[self.epochs_to_steps(epochs) for epochs in rule.at_epochs],
+            power=rule.power,
             warmup_steps=self.epochs_to_steps(rule.warmup_epochs) if rule.warmup_epochs else 0,
         )  # fmt: skip
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
+        """Returns the optimizer."""
         rule = self.config.optimizer
         return optimizer.make_optimizer(
-            rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov, decay=rule.decay, epsilon=rule.epsilon,
-            clip_norm=rule.clip_norm, freeze=rule.freeze,
+            rule.name, self.schedule, momentum=rule.momentum, nesterov=rule.nesterov,
+            decay=rule.decay, epsilon=rule.epsilon, clip_norm=rule.clip_norm, freeze=rule.freeze,
         )  # fmt: skip
 
     def prepare_training(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """On the accelerator: images augmented, each under its own key, and scaled; and the targets, blended where images are."""
+        """Returns augmented and scaled images, and their targets, on the accelerator.
+
+        Args:
+          keys: [B] keys, one for each image.
+        """
         self._assert_pixels(batch.image)
         data = self.config.data
         images = augment.augment(
-            batch.image, keys, translate=data.translate, scale=data.scale, rotate=data.rotate, shear=data.shear, flip=data.flip,
-            pad=data.pad_and_crop, reflect=data.pad_with == "reflection",
+            batch.image, keys, translate=data.translate, scale=data.scale, rotate=data.rotate,
+            shear=data.shear, flip=data.flip, pad=data.pad_and_crop,
+            reflect=data.pad_with == "reflection",
         )  # fmt: skip
         images = colour.distort_colours(
             images, keys, colour=data.colour, strength=data.colour_strength, light=data.lighting
@@ -465,12 +502,15 @@ class Run:
         )
 
     def prepare_evaluation(self, images: jax.Array) -> jax.Array:
-        """On the accelerator: scaling alone."""
+        """Returns scaled images, on the accelerator."""
         self._assert_pixels(images)
         return self._scaled(images)
 
     def _scaled(self, images: jax.Array) -> jax.Array:
-        """A network of one channel sees the first: grey is the same in all three."""
+        """Returns scaled images.
+
+        A network of one channel gets the first; the three of a grey image are equal.
+        """
         if self.config.data.binarize:
             images = jnp.where(images > 127, 255, 0)
         return augment.scale_pixels(images, self.config.data.scaling)[
@@ -478,7 +518,7 @@ class Run:
         ]
 
     def unscale_images(self, images: jax.Array) -> jax.Array:
-        """Prepared images as uint8 again, to be looked at."""
+        """Returns prepared images as uint8, for display."""
         return augment.unscale_pixels(images, self.config.data.scaling)
 
     def _assert_pixels(self, images: jax.Array) -> None:
@@ -488,15 +528,19 @@ class Run:
 
     @cached_property
     def compute_gradients(self):
-        """(state, batch) -> ((loss, (sums, batch_stats)), gradient), not compiled; of a batch in parts where it must pass in parts."""
+        """Returns (state, batch) -> ((loss, (sums, batch_stats)), gradients), not compiled.
+
+        It accumulates over microbatches where `examples_per_device` demands it.
+        """
         loss = partial(
             objective.classification_loss,
             label_smoothing=self.config.objective.label_smoothing,
             aux_weight=self.config.objective.aux_weight,
         )
         whole = partial(
-            compute_gradients, network=self.network, objective=loss, prepare=self.prepare_training, seed=self.config.seed,
-            gather_params=self.placement.gather_params, l2=self.config.optimizer.l2, is_masked=self._is_masked,
+            compute_gradients, network=self.network, objective=loss, prepare=self.prepare_training,
+            seed=self.config.seed, gather_params=self.placement.gather_params,
+            l2=self.config.optimizer.l2, is_masked=self._is_masked,
         )  # fmt: skip
         group = self.config.norm.examples_per_group or 1
         return (
@@ -512,12 +556,12 @@ class Run:
 
     @property
     def _is_masked(self) -> bool:
-        """Whether examples that weigh 0 are left out of batch statistics; a run of format 1 took them in."""
+        """Whether batch statistics leave out examples of weight 0, which format 1 does not."""
         return self.may_skip and self.config.format > 1
 
     @cached_property
     def num_microbatches(self) -> int:
-        """In how many parts, one after the other, a batch passes through the network."""
+        """Returns the number of microbatches of a batch."""
         normed = bool(self.abstract_state().batch_stats) and not self.config.norm.frozen
         group = self.config.norm.examples_per_group if normed else 1
         return self.placement.count_microbatches(
@@ -526,30 +570,31 @@ class Run:
 
     @cached_property
     def train_step(self):
-        """(state, batch) -> (state, sums), compiled; the state that goes in is used up."""
+        """Returns (state, batch) -> (state, sums), compiled; it donates its input state."""
         step = partial(
-            train_step, optimizer=self.optimizer, compute_gradients=self.compute_gradients, average_decay=self.config.optimizer.average_decay,
+            train_step, optimizer=self.optimizer, compute_gradients=self.compute_gradients,
+            average_decay=self.config.optimizer.average_decay,
             skip_not_finite=self.config.on_not_finite == "skip_and_count",
         )  # fmt: skip
         return self.placement.compile(step, state=self.abstract_state())
 
     @cached_property
     def eval_step(self):
-        """(variables, batch) -> sums over the batch, compiled."""
+        """Returns (variables, batch) -> sums over the batch, compiled."""
         return self.placement.compile(
             partial(eval_step, network=self.network, prepare=self.prepare_evaluation)
         )
 
     @cached_property
     def log_probability_step(self):
-        """(variables, images) -> log-probabilities of the classes [B, K], compiled."""
+        """Returns (variables, images) -> log-probabilities of the classes [B, K], compiled."""
         return self.placement.compile(
             partial(log_probability_step, network=self.network, prepare=self.prepare_evaluation)
         )
 
     @cached_property
     def predict_step(self):
-        """(variables, images) -> class probabilities [B, K], compiled."""
+        """Returns (variables, images) -> class probabilities [B, K], compiled."""
         return self.placement.compile(
             partial(predict_step, network=self.network, prepare=self.prepare_evaluation)
         )
@@ -558,16 +603,17 @@ class Run:
     def _initialise(self):
         size = self.config.data.image_size
         return partial(
-            make_initial_state, network=self.network, optimizer=self.optimizer, image_shape=(size, size, self.network.architecture.channels),
+            make_initial_state, network=self.network, optimizer=self.optimizer,
+            image_shape=(size, size, self.network.architecture.channels),
             is_averaged=self.config.optimizer.average_decay > 0,
         )  # fmt: skip
 
     def initial_state(self) -> State:
-        """The state before the first step, made on the devices."""
+        """Returns the state before the first step, made on the devices."""
         return self.placement.initialize_sharded(self._initialise, make_seed_key(self.config.seed))
 
     def abstract_state(self) -> State:
-        """Its shapes, dtypes and shardings, without making it."""
+        """Returns the shapes, dtypes and shardings of the state."""
         return self._abstract_state
 
     @cached_property

@@ -19,14 +19,17 @@ from inception_jax.config import ConfigError, Experiment
 from inception_jax.old_names import read_variable
 
 FOLDERS = [Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs"]
-"""Packed inside a wheel, and beside the package in a checkout."""
+"""Folders of recipes: inside a wheel, and next to the package in a checkout."""
 
 
 class Recipe(NamedTuple):
-    """What a file in `configs/` says.
+    """The contents of a recipe file.
 
     Attributes:
-      stand_in: field -> why it has the value that it has, where the recipe's source published none.
+      name: Name of the file, with the number of an ensemble's member.
+      description: The file's docstring.
+      config: The configuration.
+      assumptions: Field -> reason for its value, where the source of the recipe publishes none.
     """
 
     name: str
@@ -36,16 +39,17 @@ class Recipe(NamedTuple):
 
 
 MEMBER = re.compile(r"(.+):(\d+)")
-"""`inception_v3_ensemble:2` is the second member of an ensemble."""
+"""Form of a member's name: `inception_v3_ensemble:2` is the second member of an ensemble."""
 
 
 def load_recipe(name: str) -> Recipe:
-    """Reads a recipe: the path of a Python file, a name in `configs/`, or `package.module` of a user's own.
+    """Returns a recipe: the path of a Python file, a name in `configs/`, or `package.module`.
 
-    A file that sets `members` is the recipe of an ensemble; `NAME:2` is the second of them.
+    A file that sets `members` is the recipe of an ensemble; `NAME:2` is its second member.
 
     Raises:
-      ConfigError: there is none, it sets no `config`, or it is an ensemble and no member is named.
+      ConfigError: There is none, it sets no `config`, or it is an ensemble and `name` has no
+        member.
     """
     of = MEMBER.fullmatch(name)
     title, module = _read(of[1] if of else name)
@@ -60,8 +64,8 @@ def load_recipe(name: str) -> Recipe:
     config = experiments[int(of[2]) - 1] if of else getattr(module, "config", None)
     if not isinstance(config, Experiment):
         raise ConfigError(
-            f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one is "
-            f"{config!r}"
+            f"{name}: a recipe sets `config` to an inception_jax.config.Experiment, and this one "
+            f"is {config!r}"
         )
     return Recipe(
         f"{title}/{of[2]}" if of else title,
@@ -72,7 +76,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def list_recipe_members(name: str) -> list[str]:
-    """The recipes to train for `name`: an ensemble's members, or itself."""
+    """Returns the recipes to train for `name`: an ensemble's members, or itself."""
     if MEMBER.fullmatch(name):
         return [name]
     count = len(getattr(_read(name)[1], "members", ()))
@@ -80,7 +84,7 @@ def list_recipe_members(name: str) -> list[str]:
 
 
 def _read(name: str) -> tuple[str, types.ModuleType]:
-    """The title and the module of a recipe's file."""
+    """Returns the title and the module of a recipe's file."""
     paths = [Path(name), *(folder / f"{name}.py" for folder in FOLDERS)]
     path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
     try:
@@ -113,15 +117,16 @@ def _read(name: str) -> tuple[str, types.ModuleType]:
 
 
 def list_recipes() -> list[str]:
-    """The recipes in `configs/`; `recipes.py` there holds what they share."""
+    """Returns the names of the recipes in `configs/`, without the shared `recipes.py`."""
     return sorted({file.stem for folder in FOLDERS for file in folder.glob("*.py")} - {"recipes"})
 
 
 @lru_cache
 def _module_of(path: Path, changed: int) -> types.ModuleType:
-    """A file as a module of a package made of its folder, so that `from .recipes import ...` finds its neighbours.
+    """Imports a file as a module of a package made of its folder.
 
-    It is run once, since it may register a network, and again where it was `changed` since.
+    `from .recipes import ...` then works. The file runs once, since it may register a network, and
+    again if it was `changed`.
     """
     folder = types.ModuleType(
         f"_inception_jax_recipes_{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]}"

@@ -270,7 +270,8 @@ def test_data_prepare_and_data_check_count_the_examples_of_each_split(capsys, tm
             )
     assert main(["data", "prepare", str(tmp_path / "tree"), str(tmp_path / "records")]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "test: 2 examples", "train: 2 examples", f"train with --data.name records --data.directory {tmp_path / 'records'}",
+        "test: 2 examples", "train: 2 examples",
+        f"train with --data.name records --data.directory {tmp_path / 'records'}",
     ]  # fmt: skip
     assert (
         main(

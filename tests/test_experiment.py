@@ -51,7 +51,9 @@ def test_a_warm_up_that_the_run_does_not_hold_is_refused(schedule, steps):
     run = of({**neutral, **schedule}, steps=steps)
     with pytest.raises(
         ConfigError,
-        match=r"schedule.warmup_epochs [12] are \d+.* steps, and the run has \d+: give fewer of them",
+        match=(
+            r"schedule.warmup_epochs [12] are \d+.* steps, and the run has \d+: give fewer of them"
+        ),
     ):
         run.format_summary()
     assert of({**neutral, **schedule, "warmup_epochs": 0.5}, steps=steps).format_summary()

@@ -106,9 +106,10 @@ def test_without_extras_a_command_runs_or_names_the_extra_that_it_needs(line, ex
 
 
 IMPORTED_AS = {
-    "pillow": "PIL", "opencv-python-headless": "cv2", "orbax-checkpoint": "orbax", "protobuf": "google", "google-crc32c": "google_crc32c",
-    "tensorflow-datasets": "tensorflow_datasets", "array-record": "array_record", "facenet-pytorch": "facenet_pytorch",
-    "pytorch-fid": "pytorch_fid",
+    "pillow": "PIL", "opencv-python-headless": "cv2", "orbax-checkpoint": "orbax",
+    "protobuf": "google", "google-crc32c": "google_crc32c",
+    "tensorflow-datasets": "tensorflow_datasets", "array-record": "array_record",
+    "facenet-pytorch": "facenet_pytorch", "pytorch-fid": "pytorch_fid",
 }  # fmt: skip
 
 

@@ -20,10 +20,12 @@ from tests.conftest import ROOT
 
 OLD = ROOT / "tests" / "old_runs" / "format_1"
 LINE = (
-    "train", "digits", "--import", "tests.registered", "--model.name", "one", "--data.image-size", "16", "--data.margin", "1",
-    "--data.shift", "1", "--data.threads", "0", "--data.train-split", "train[:100]", "--data.test-split", "test[:50]", "--batch-size", "64",
-    "--schedule.name", "exponential", "--schedule.decay-epochs", "1.0", "--schedule.decay-rate", "0.9", "--checkpoint-every-epochs", "0",
-    "--evaluate-every-epochs", "0", "--keep-checkpoints", "1", "--seed", "3", "--steps", "12", "--workdir", "run",
+    "train", "digits", "--import", "tests.registered", "--model.name", "one", "--data.image-size",
+    "16", "--data.margin", "1", "--data.shift", "1", "--data.threads", "0", "--data.train-split",
+    "train[:100]", "--data.test-split", "test[:50]", "--batch-size", "64", "--schedule.name",
+    "exponential", "--schedule.decay-epochs", "1.0", "--schedule.decay-rate", "0.9",
+    "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0", "--keep-checkpoints", "1",
+    "--seed", "3", "--steps", "12", "--workdir", "run",
 )  # fmt: skip
 
 

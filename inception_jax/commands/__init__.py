@@ -1,1 +1,1 @@
-"""What `inception-jax` can do: a module for each command, whose function of the command's name takes the rest of the line."""
+"""The commands of `inception-jax`: one module each, with a function of the command's name."""

@@ -1,4 +1,4 @@
-"""`inception-jax benchmark`: how fast this machine trains and runs a network."""
+"""`inception-jax benchmark`: the speed of training and inference on this machine."""
 
 import argparse
 import sys
@@ -14,7 +14,10 @@ LIKE = "resnet50"
 
 
 def benchmark(arguments: list[str]) -> None:
-    """Time a network's training step and inference. RECIPE or MODEL [--rounds 10] [--json] [--batch-size B] [--field value ...]"""
+    """Time a network's training step and inference.
+
+    RECIPE or MODEL [--rounds 10] [--json] [--batch-size B] [--field value ...]
+    """
     parser = argparse.ArgumentParser(
         "inception-jax benchmark RECIPE",
         description=benchmark.__doc__,
@@ -70,15 +73,14 @@ def benchmark(arguments: list[str]) -> None:
 
 
 def told(found: dict[str, Any]) -> list[str]:
-    """The figures for a reader: a line for each program, and a table of the layers."""
+    """Returns the measurements as text: a line for each program, and a table of the layers."""
     from inception_jax.report.tables import align_columns
 
     peak = found["rates"]
     lines = [
         f"{found['model']} on {found['devices']} x {found['device_kind']}: {found['batch_size']} "
-        f"images of {found['image_size']} px in "
-        f"{found['dtype']}, batch norm over {found['examples_per_group']}, rewrites: "
-        f"{', '.join(found['rewrites']) or 'none'}",
+        f"images of {found['image_size']} px in {found['dtype']}, batch norm over "
+        f"{found['examples_per_group']}, rewrites: {', '.join(found['rewrites']) or 'none'}",
         f"a device does {peak['flops'] / 1e12:.3g} TFLOP/s and {peak['bandwidth'] / 1e9:.3g} GB/s "
         f"({peak['source']})",
         "",
@@ -88,15 +90,15 @@ def told(found: dict[str, Any]) -> list[str]:
         low, high = about["spread"]
         lines.append(
             f"{name:10}{about['images_per_second']:.1f} images/s ({low:.1f} to {high:.1f}, "
-            f"{found['rounds']} rounds); model FLOPs "
-            f"utilization {about['model_flops_utilization']:.1%}, {about['of_roofline']:.1%} of the "
-            "roofline below; "
-            f"{about['memory_bytes'] / 2**30:.2f} GiB; compiled in {about['compile_seconds']:.0f} s"
+            f"{found['rounds']} rounds); model FLOPs utilization "
+            f"{about['model_flops_utilization']:.1%}, {about['of_roofline']:.1%} of the roofline "
+            f"below; {about['memory_bytes'] / 2**30:.2f} GiB; compiled in "
+            f"{about['compile_seconds']:.0f} s"
         )
     header = ("layer", "GFLOP", "MB", "bound", "ms", "share")
     rows = [
-        (layer["path"], f"{layer['flops'] / 1e9:.3g}", f"{layer['bytes'] / 1e6:.3g}", layer["bound"], f"{1e3 * layer['seconds']:.3g}",
-         f"{layer['share']:.1%}")
+        (layer["path"], f"{layer['flops'] / 1e9:.3g}", f"{layer['bytes'] / 1e6:.3g}",
+         layer["bound"], f"{1e3 * layer['seconds']:.3g}", f"{layer['share']:.1%}")
         for layer in found["training"]["layers"]
     ]  # fmt: skip
     return [*lines, "", "training, at least, on one device:", align_columns(header, rows)]

@@ -1,4 +1,4 @@
-"""What the commands share: reading a line, and saying what came of it."""
+"""Functions that the commands share: parsing of arguments, and formatting of results."""
 
 import argparse
 import dataclasses
@@ -16,17 +16,18 @@ from inception_jax.recipes import load_recipe
 from inception_jax.weights.library import load_library
 
 IMPORTED: list[str] = []
-"""What `--import` named, for processes that a command starts."""
+"""Modules that `--import` named, for subprocesses."""
 
 
 def new_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of the command `name`."""
     return argparse.ArgumentParser(
         prog=f"inception-jax {name}", description=description, allow_abbrev=False
     )
 
 
 def split_recipe(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The recipe that a line begins with, the digits where it names none; and the rest of the line."""
+    """Returns the recipe that the arguments begin with (default: digits), and the rest."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], list(arguments[1:])
     return "digits", list(arguments)
@@ -35,10 +36,13 @@ def split_recipe(arguments: Sequence[str]) -> tuple[str, list[str]]:
 def pop_flags(
     arguments: Sequence[str], flags: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Takes `flags` (--flag -> a name) off a line: what is left of it, and the value of each that was given, by name.
+    """Returns the arguments without `flags`, and the values of these flags by name.
+
+    Args:
+      flags: Flag -> name.
 
     Raises:
-      ConfigError: a flag without a value.
+      ConfigError: A flag has no value.
     """
     rest, found = [], {}
     remaining = iter(arguments)
@@ -55,7 +59,7 @@ def pop_flags(
 
 
 def parse_config(command: str, arguments: Sequence[str]) -> Experiment:
-    """[RECIPE] [--field value ...] as an experiment that keeps the rules."""
+    """Returns the checked experiment of the arguments [RECIPE] [--field value ...]."""
     import tyro
 
     name, fields = split_recipe(rename_flags(arguments))
@@ -71,23 +75,29 @@ def parse_config(command: str, arguments: Sequence[str]) -> Experiment:
 
 
 def list_given_fields(arguments: Sequence[str]) -> set[str]:
-    """Returns the fields that a line gives, by dotted name: `schedule.decay_rate`, `data.flip` also of `--data.no-flip`."""
+    """Returns the dotted names of the fields in the arguments.
+
+    `data.flip` is also the name of `--data.no-flip`.
+    """
     flags = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
     names = (flag.removeprefix("--").replace("-", "_").rpartition(".") for flag in flags)
     return {f"{section}{dot}{name.removeprefix('no_')}" for section, dot, name in names}
 
 
 def drop_unfit_values(default: Experiment, config: Experiment, fields: Set[str]) -> Experiment:
-    """Returns `config`, the recipe `default` with what a line changes, without the values of the recipe that this made meaningless.
+    """Returns `config` without values of the recipe that its changes make inapplicable.
 
-    Under another name of the optimizer or the schedule, fields of the recipe's own that have no meaning there fall back to their default;
-    epochs take the place of the recipe's steps, and images in folders that a person made are turned as they say.
+    If the optimizer or the schedule has another name, fields of the recipe that do not apply to it
+    get their default. Epochs replace the recipe's steps. Images in folders get their EXIF
+    orientation.
 
     Args:
-      fields: those that the line gives, which stay as they are.
+      default: The recipe.
+      config: The recipe with the changes of the command line.
+      fields: Dotted names of the fields on the command line, which stay as given.
 
     Raises:
-      ConfigError: it gives both a number of epochs and one of steps.
+      ConfigError: Both epochs and steps are given.
     """
     if {"epochs", "steps"} <= fields:
         raise ConfigError("--epochs and --steps are both the length of the run: give one of them")
@@ -110,7 +120,10 @@ def drop_unfit_values(default: Experiment, config: Experiment, fields: Set[str])
 
 
 def format_scores(results: Mapping[str, float], classes: int | None = None) -> str:
-    """Returns top-1 and loss; and top-5 of more than five classes, or of a number that is not known: of fewer it is always 100 %."""
+    """Returns top-1, top-5 and loss as text.
+
+    Leaves out top-5 of five classes or fewer, which is always 100 %.
+    """
     top1 = (
         format_with_interval(results["top1"], results["count"])
         if results.get("count")
@@ -121,6 +134,7 @@ def format_scores(results: Mapping[str, float], classes: int | None = None) -> s
 
 
 def shorten_path(path: Any) -> str:
+    """Returns `path` relative to the working directory if it is below it."""
     if "://" in str(path):
         return str(path)
     relative = os.path.relpath(path)
@@ -128,23 +142,23 @@ def shorten_path(path: Any) -> str:
 
 
 def import_figures() -> Any:
-    """The module that draws, where matplotlib is installed."""
+    """Returns the module of figures, if matplotlib is installed."""
     load_library("matplotlib", "report")
     return importlib.import_module("inception_jax.report.figures")
 
 
 def parse_positive(text: str) -> int:
-    """Of a flag: a number from 1."""
+    """Returns the value of a flag, a number from 1."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return int(text)
 
 
 def check_trained(path: str) -> None:
-    """Refuses at once what is neither a run nor a file of weights, before anything that takes seconds is loaded.
+    """Raises an error at once for a path that is neither a run nor a weights file.
 
     Raises:
-      ConfigError: it is not there, or is a folder without a run.
+      ConfigError: It does not exist, or is a folder without a run.
     """
     place = Path(re.sub(r"@\d+$", "", path))
     if (
@@ -167,10 +181,10 @@ def check_trained(path: str) -> None:
 
 
 def require_unused_path(file: Path, remedy: str = "move it away") -> Path:
-    """Returns the path of a file that is to be written.
+    """Returns the path of a file to write.
 
     Raises:
-      ConfigError: there is one already, which stays as it is.
+      ConfigError: The file exists; it is unchanged.
     """
     if file.exists():
         raise ConfigError(
@@ -181,7 +195,7 @@ def require_unused_path(file: Path, remedy: str = "move it away") -> Path:
 
 
 def parse_output_path(text: str) -> Path:
-    """Of a flag: a file to write, in a folder that is there, so that nothing is computed in vain."""
+    """Returns the value of a flag, the path of a file to write in an existing folder."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(

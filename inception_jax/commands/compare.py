@@ -1,4 +1,4 @@
-"""`inception-jax compare`: where two runs part."""
+"""`inception-jax compare`: the first difference of two runs."""
 
 from inception_jax.atomic_io import format_json
 from inception_jax.commands.cli_utils import new_parser

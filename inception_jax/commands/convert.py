@@ -1,4 +1,4 @@
-"""`inception-jax convert` and `verify`: weights of other projects as ours, and whether they still give the same numbers."""
+"""`inception-jax convert` and `verify`: weights of other projects, and a check of their numbers."""
 
 import os
 from dataclasses import replace
@@ -23,10 +23,12 @@ RESIZE = get_args(get_type_hints(Data)["resize"])
 
 
 def convert(arguments: list[str]) -> None:
-    """Turn weights of another project into ours. FILE --from PROJECT --model NAME [--output FILE] [--scaling S] [--class-names F] [--help]
+    """Convert weights of another project.
 
-    What the network is fed is known from the line, from a config.json beside the file (timm's), or from the table of releases; else it is
-    assumed, and said so.
+    FILE --from PROJECT --model NAME [--output FILE] [--scaling S] [--class-names F] [--help]
+
+    The input of the network is known from the command line, from a config.json next to the file
+    (timm), or from the table of releases; otherwise it is assumed, and printed.
     """
     from inception_jax.weights.convert.preprocessing import SCALINGS
     from inception_jax.weights.convert.sources import SOURCES
@@ -110,16 +112,18 @@ def convert(arguments: list[str]) -> None:
         )
     except OSError as error:
         raise ConfigError(
-            f"--class-names {options.class_names} cannot be read ({error}): give a text with a name "
-            "on each line"
+            f"--class-names {options.class_names} cannot be read ({error}): give a text with a "
+            "name on each line"
         ) from error
     asked = {
         name: getattr(options, name)
         for name in ("image_size", "test_crop_fraction", "resize", "scaling")
     }
     found = import_weights(
-        options.source, options.file, options.model, class_offset=options.class_offset, class_names=names, parameters=options.parameters,
-        fed={name: value for name, value in asked.items() if value is not None}, licence=options.licence, origin_name=options.origin_name,
+        options.source, options.file, options.model, class_offset=options.class_offset,
+        class_names=names, parameters=options.parameters,
+        fed={name: value for name, value in asked.items() if value is not None},
+        licence=options.licence, origin_name=options.origin_name,
     )  # fmt: skip
     references, parity = measure_parity(found, check=not options.no_check)
     file.save(output, replace(found.card, parity=parity), found.variables, references)
@@ -128,7 +132,7 @@ def convert(arguments: list[str]) -> None:
 
 
 def verify(arguments: list[str]) -> None:
-    """Whether weights give here the numbers that they gave when they were converted. WEIGHTS [--json]"""
+    """Check that weights give the numbers here that they gave at conversion. WEIGHTS [--json]"""
     parser = new_parser("verify", verify.__doc__)
     parser.add_argument("weights", help="a file that inception-jax convert or export has written")
     parser.add_argument("--json", action="store_true")
@@ -164,15 +168,24 @@ def _described(path: Path, found: "Imported") -> str:
     )
     classes = classes if card.num_classes else "no classes: features alone"
     aux = ", auxiliary heads included" if card.model.aux else ""
-    line = f"{path}: {card.model.name} ({card.model.variant}), {parameters:,} parameters{aux}; {classes}; {card.data.image_size} pixels"
+    line = (
+        f"{path}: {card.model.name} ({card.model.variant}), {parameters:,} parameters{aux}; "
+        f"{classes}; {card.data.image_size} pixels"
+    )
     line += "".join(f"\n{note}" for note in found.notes)
     line += f"\nfed: {format_preprocessing(card.data)} ({'; '.join(found.input_notes)})"
     line += f"\nlicence: {card.licence}"
     if card.published:
-        line += f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} (known by {card.published['known_by']})"
+        line += (
+            f"\npublished: top-1 {card.published['top1']:.2%}, top-5 {card.published['top5']:.2%} "
+            f"(known by {card.published['known_by']})"
+        )
     return line
 
 
 def _parity(parity: dict[str, Any]) -> str:
     worst = max(parity["errors"], key=lambda name: parity["errors"][name])
-    return f"against {parity['against']}: {parity['errors'][worst]:.1e} of the largest value at most, at {worst}"
+    return (
+        f"against {parity['against']}: {parity['errors'][worst]:.1e} of the largest value at most, "
+        f"at {worst}"
+    )

@@ -1,4 +1,4 @@
-"""`inception-jax data`: what a recipe learns from, before it does."""
+"""`inception-jax data`: preparation and inspection of a recipe's data."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,10 @@ ACTIONS = {
 
 
 def data(arguments: list[str]) -> None:
-    """Prepare data, and look at a recipe's. prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]"""
+    """Prepare data, and inspect a recipe's.
+
+    prepare SOURCE [TARGET] | check|show|benchmark [RECIPE] [--field value ...]
+    """
     action = arguments.pop(0) if arguments else ""
     if action in ("-h", "--help"):
         print(
@@ -69,7 +72,10 @@ def _prepare(arguments: list[str]) -> None:
     )
     parser.add_argument(
         "source",
-        help="a folder of <split>/<class>/<image>, one of TFRecords (of TFDS or TF-Slim), or a TFDS dataset",
+        help=(
+            "a folder of <split>/<class>/<image>, one of TFRecords (of TFDS or TF-Slim), or a TFDS "
+            "dataset"
+        ),
     )
     parser.add_argument(
         "target",
@@ -84,8 +90,8 @@ def _prepare(arguments: list[str]) -> None:
     source = Path(options.source).expanduser()
     if not source.exists() and os.sep not in options.source:
         print(
-            f"{options.source} is in {download_dataset(options.source, options.target)}: train with "
-            f"--data.name {options.source}"
+            f"{options.source} is in {download_dataset(options.source, options.target)}: train "
+            f"with --data.name {options.source}"
         )
         return
     if options.target is None:

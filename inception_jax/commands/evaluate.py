@@ -1,4 +1,4 @@
-"""`inception-jax evaluate`: trained runs, scored on every held-out example."""
+"""`inception-jax evaluate`: scores of trained runs on every held-out example."""
 
 import argparse
 import io
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Score newest checkpoints on every held-out example; several runs make an ensemble. WORKDIR|WEIGHTS... [--data FOLDER] [--help]
+    """Score newest checkpoints on every held-out example; several runs make an ensemble.
 
-    A file of weights has no data of its own: --data gives a folder of <split>/<class>/<image>, or of prepared records, whose classes are
-    called as the network's, or by ImageNet's WordNet ids.
+    WORKDIR|WEIGHTS... [--data FOLDER] [--help]
+
+    A weights file has no data: --data gives a folder of <split>/<class>/<image>, or of prepared
+    records, whose classes have the network's names, or ImageNet's WordNet ids.
     """
     options = _options(arguments)
     from inception_jax.checkpointing.run_record import collect_shared_facts
@@ -63,8 +65,8 @@ def evaluate(arguments: list[str]) -> None:
         )
     if files and options.data is None:
         raise ConfigError(
-            f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, with "
-            "<split>/<class>/<image>"
+            f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, "
+            "with <split>/<class>/<image>"
         )
     supervise_subprocess()
     with (
@@ -86,7 +88,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def _weights(path: str) -> "OpenedRun":
-    """Opens a file of weights as if it were a run, of as many examples in a batch as the devices divide."""
+    """Returns a weights file as a run, with a batch that the devices divide."""
     import jax.numpy as jnp
     from etils import epath
 
@@ -108,7 +110,7 @@ def _weights(path: str) -> "OpenedRun":
 
 
 def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
-    """Returns a run with the held-out examples of `--data`, where that is given."""
+    """Returns the run with the held-out examples of `--data`, if given."""
     if options.data is None:
         return opening
     from inception_jax.data.facts import DataFacts, SplitFacts
@@ -137,7 +139,10 @@ def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = new_parser("evaluate", evaluate.__doc__)
-    said = "of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another checkpoint than its newest"
+    said = (
+        "of a run, or the folder of an ensemble's, or a file of weights; RUN@STEP for another "
+        "checkpoint than its newest"
+    )
     parser.add_argument("workdirs", nargs="+", metavar="workdir", help=said)
     parser.add_argument(
         "--data",
@@ -153,7 +158,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--crops", type=int, default=1,
-        help="views of each image, whose probabilities are averaged: 1, 6 (three squares of the whole image, mirrored), 10, 12 or 144",
+        help=(
+            "views of each image, whose probabilities are averaged: 1, 6 (three squares of the "
+            "whole image, mirrored), 10, 12 or 144"
+        ),
     )  # fmt: skip
     parser.add_argument(
         "--sizes",
@@ -169,7 +177,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--statistics", choices=("running", "population", "pooled", "batch"), default="running",
-        help="of batch normalisation: as training left them, of the population (algorithm 2 of its paper, or pooled), of each batch",
+        help=(
+            "of batch normalisation: as training left them, of the population (algorithm 2 of its "
+            "paper, or pooled), of each batch"
+        ),
     )  # fmt: skip
     parser.add_argument(
         "--batches",
@@ -222,7 +233,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.Namespace) -> None:
-    """Scores the mean of `runs`, and says so in each way that was asked for."""
+    """Scores the mean of `runs`, and prints and writes it in every requested form."""
     import numpy as np
 
     from inception_jax.evaluation.imagenet import read_lists, score_reassessed
@@ -300,10 +311,14 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
 
 
 def _compare_data(run: "Run", *, train: bool) -> None:
-    """Tells of data that are not those which the run recorded: of the held-out ones, and with `train` of those that it learned from.
+    """Prints the changes of the data since the run recorded them.
+
+    Args:
+      train: Whether to compare the training split too.
 
     Raises:
-      DataError: of several processes this one has another number of held-out examples, and the others would wait for it.
+      DataError: This process has another number of held-out examples than the run, and other
+        processes would wait for it.
     """
 
     count = run.placement.broadcast_from_primary(len(run.test_source))
@@ -324,9 +339,8 @@ def _say(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
     top5 = "" if few else f", top-5 {results['top5']:.2%} +- {results['top5_interval']:.2%}"
     print(
         f"{escape_control_characters(of)}: top-1 {results['top1']:.2%} +- "
-        f"{results['top1_interval']:.2%}{top5}, "
-        f"loss {results['nll']:.4f}, calibration error {results['calibration_error']:.2%} "
-        f"({results['count']} examples{unread}; 95 % intervals)",
+        f"{results['top1_interval']:.2%}{top5}, loss {results['nll']:.4f}, calibration error "
+        f"{results['calibration_error']:.2%} ({results['count']} examples{unread}; 95 % intervals)",
         flush=True,
     )
     if "real" in results:
@@ -350,15 +364,16 @@ def _say(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
 def _row(
     runs: Sequence["OpenedRun"], results: Mapping[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """A line of timm's results table."""
+    """Returns a row of timm's results table."""
     data = runs[0][1].config.data
     top1, top5 = (round(100 * results[name], 3) for name in ("top1", "top5"))
     return {
         "model": "+".join(run.config.model.name for _, run, _ in runs),
         "img_size": "+".join(map(str, options.sizes or [data.image_size])),
-        **{"top1": top1, "top5": top5, "top1_err": round(100 - top1, 3), "top5_err": round(100 - top5, 3)},
+        "top1": top1, "top5": top5,
+        "top1_err": round(100 - top1, 3), "top5_err": round(100 - top5, 3),
         "param_count": round(sum(run.parameters for _, run, _ in runs) / 1e6, 2),
         "crop_pct": data.test_crop_fraction if data.test_crop != "none" else 1.0,
-        "interpolation": data.resize, "crops": options.crops, "parameters": options.parameters, "statistics": options.statistics,
-        "examples": results["count"], "step": results["step"],
+        "interpolation": data.resize, "crops": options.crops, "parameters": options.parameters,
+        "statistics": options.statistics, "examples": results["count"], "step": results["step"],
     }  # fmt: skip

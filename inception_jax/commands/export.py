@@ -1,4 +1,4 @@
-"""`inception-jax export`: a trained network as a file that runs without this package, or that another project reads."""
+"""`inception-jax export`: files of a trained network for other programs and projects."""
 
 import shutil
 from pathlib import Path
@@ -18,17 +18,23 @@ FORMS = {
     "onnx": ".onnx",
     "safetensors": ".safetensors",
 }
-"""What a file of each is called; a SavedModel is a folder."""
+"""Form -> suffix of its files; a SavedModel is a folder."""
 PROJECTS = ("torchvision", "timm", "cadene", "fid", "facenet")
-"""That read state dicts."""
+"""Projects that read state dicts."""
 
 
 def export(arguments: list[str]) -> None:
-    """Write a trained network for others. WEIGHTS (a file, or a run's workdir) [--to FORM or PROJECT] [--pixels] [--output FILE]"""
+    """Write a trained network for others.
+
+    WEIGHTS (a file, or a run's workdir) [--to FORM or PROJECT] [--pixels] [--output FILE]
+    """
     parser = new_parser("export", export.__doc__)
     parser.add_argument(
         "weights",
-        help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest",
+        help=(
+            "a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its "
+            "newest"
+        ),
     )
     parser.add_argument(
         "--to",
@@ -106,7 +112,10 @@ def export(arguments: list[str]) -> None:
 
 
 def default_name(weights: str, form: str) -> Path:
-    """Returns `digits.onnx` for the run in `runs/digits`, `v3.timm.safetensors` for the weights in `v3.safetensors`."""
+    """Returns the name of an exported file.
+
+    It is `digits.onnx` for the run in `runs/digits`, `v3.timm.safetensors` for `v3.safetensors`.
+    """
     path = Path(weights.rpartition("://")[2])
     stem = path.stem if path.suffix == ".safetensors" else path.name or "network"
     return Path(f"{stem}{FORMS.get(form, f'.{form}.safetensors')}")

@@ -1,4 +1,4 @@
-"""`inception-jax models`: the networks, and each of them layer by layer."""
+"""`inception-jax models`: the networks, and the layers of each."""
 
 import sys
 

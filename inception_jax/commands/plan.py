@@ -1,4 +1,4 @@
-"""`inception-jax plan`: what a recipe will do, before anything is trained."""
+"""`inception-jax plan`: the steps, memory and traffic of a recipe, before training."""
 
 import argparse
 import importlib
@@ -20,7 +20,10 @@ MOST = 4096
 
 
 def plan(arguments: list[str]) -> None:
-    """Say what a recipe will do, and what a TPU topology makes of it. RECIPE [--topology v5e:16x16] [--fit] [--json] [--field value ...]"""
+    """Print what a recipe does, and what a TPU topology needs for it.
+
+    RECIPE [--topology v5e:16x16] [--fit] [--json] [--field value ...]
+    """
     name, fields = split_recipe(arguments)
     options, fields = _options(fields)
     if options.topology or options.compile or options.fit or options.json:
@@ -40,7 +43,7 @@ def plan(arguments: list[str]) -> None:
 
 
 def _options(fields: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags of the command, and the rest of the line: fields of the recipe."""
+    """Returns the flags of the command, and the other arguments, which are fields of the recipe."""
     parser = argparse.ArgumentParser(
         "inception-jax plan RECIPE", description=plan.__doc__, allow_abbrev=False, add_help=False
     )
@@ -98,7 +101,7 @@ def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None
 def _asked(
     name: str, config: Experiment, options: argparse.Namespace, **request: Any
 ) -> dict[str, Any]:
-    """The answer of a child process, in which `_answer` is run."""
+    """Returns the answer of a subprocess, which runs `_answer`."""
     from inception_jax.plan.compile_process import run_in_subprocess
 
     given = {
@@ -143,7 +146,7 @@ def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    """In the child process: what was asked for, or the error that a user can mend."""
+    """Returns the answer to a request, in the subprocess, or an error that a user can resolve."""
     from inception_jax.experiment import Run
     from inception_jax.plan.chips import parse_topology
     from inception_jax.plan.compiled_step import (

@@ -1,4 +1,4 @@
-"""`inception-jax predict` and `features`: what a trained network makes of images."""
+"""`inception-jax predict` and `features`: the outputs of a trained network for images."""
 
 import csv
 import io
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def predict(arguments: list[str]) -> None:
-    """Name what is in images. WEIGHTS (a file, or a run's workdir) IMAGE... (- for names on stdin) [--top K] [--json | --csv]"""
+    """Classify images.
+
+    WEIGHTS (a file, or a run's workdir) IMAGE... (- for names on stdin) [--top K] [--json | --csv]
+    """
     parser = _parser("predict", predict.__doc__)
     parser.add_argument(
         "--top", type=parse_positive, default=3, help="so many classes for each image"
@@ -75,16 +78,21 @@ def predict(arguments: list[str]) -> None:
 
 
 def features(arguments: list[str]) -> None:
-    """Keep what a network makes of images, before its classifier or at an end point. WEIGHTS IMAGE... [--end-point NAME] [--output F]"""
+    """Save features of images, before the classifier or at an end point.
+
+    WEIGHTS IMAGE... [--end-point NAME] [--output F]
+    """
     parser = _parser("features", features.__doc__)
     parser.add_argument(
         "--end-point",
         help="as inception-jax models NAME lists them; what the classifier reads where not given",
     )
     parser.add_argument(
-        "--output",
-        type=parse_output_path,
-        help="`features` [N, ...] and `images` [N], their files; features.npz where not given, which must not be there",
+        "--output", type=parse_output_path,
+        help=(
+            "`features` [N, ...] and `images` [N], their files; features.npz where not given, "
+            "which must not be there"
+        ),
     )  # fmt: skip
     options = parser.parse_args(arguments)
     output = options.output or require_unused_path(Path("features.npz"))
@@ -106,7 +114,10 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     parser = new_parser(name, description)
     parser.add_argument(
         "weights",
-        help="a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its newest",
+        help=(
+            "a file of weights, or the workdir of a run; RUN@STEP for another checkpoint than its "
+            "newest"
+        ),
     )
     parser.add_argument(
         "images",
@@ -128,7 +139,7 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
 def _looked_at(
     options: "argparse.Namespace", keep: "Callable[[Predictor, Any], Any]"
 ) -> "tuple[Predictor, list[tuple[str, Any]], list[Path]]":
-    """Returns who looked, what it keeps of each image by the name of that, and the images that cannot be read."""
+    """Returns the predictor, the results by name of the image, and the unreadable images."""
     from inception_jax.checkpointing.run_record import collect_shared_facts
     from inception_jax.data.images import list_images
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
@@ -151,8 +162,8 @@ def _looked_at(
         )
         if "end_point" not in options and not predictor.names:
             raise DataError(
-                f"{options.weights} has no classifier: `inception-jax features` keeps what it makes "
-                "of images"
+                f"{options.weights} has no classifier: `inception-jax features` keeps what it "
+                "makes of images"
             )
         compute = predictor.at(options.end_point) if "end_point" in options else None
         shown = (
@@ -169,16 +180,16 @@ def _looked_at(
 
 
 def _lines_of_input() -> list[str]:
-    """Returns the names on standard input, whatever their encoding and their ends of lines."""
+    """Returns the names on standard input, in any encoding and with any line ends."""
     binary = getattr(sys.stdin, "buffer", None)
     return split_lines(binary.read() if binary else sys.stdin.read().encode())
 
 
 def _reported(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predictor") -> None:
-    """Names the images that could not be read, after the rest is done; counts those whose EXIF orientation was ignored.
+    """Prints the images that could not be read, and the number of ignored EXIF orientations.
 
     Raises:
-      DataError: there are some.
+      DataError: Some images could not be read.
     """
     files: list[Any] = [*bad, *(image for image, _ in results)]
     ignored = (
@@ -187,7 +198,10 @@ def _reported(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predi
         else 0
     )
     if ignored:
-        text = f"{ignored} of {len(files)} images have an EXIF orientation, which was ignored, as in training: --orientation apply turns them"
+        text = (
+            f"{ignored} of {len(files)} images have an EXIF orientation, which was ignored, as in "
+            "training: --orientation apply turns them"
+        )
         print(text, file=sys.stderr)
     if bad:
         lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + (

@@ -1,4 +1,4 @@
-"""`inception-jax recipes`: what there is to train."""
+"""`inception-jax recipes`: the recipes to train."""
 
 from inception_jax.atomic_io import format_json
 from inception_jax.commands.cli_utils import new_parser

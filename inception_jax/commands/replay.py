@@ -1,4 +1,4 @@
-"""`inception-jax replay`: one step of a run again, layer by layer."""
+"""`inception-jax replay`: a step of a run again, layer by layer."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def replay(arguments: list[str]) -> None:
-    """Make a step of a run again without compiling it, and name the first layer that is not finite. WORKDIR STEP [--json]"""
+    """Repeat a step of a run without compiling it, and name the first layer that is not finite.
+
+    WORKDIR STEP [--json]
+    """
     parser = new_parser("replay", replay.__doc__)
     parser.add_argument("workdir", help="of the run")
     parser.add_argument(
@@ -51,10 +54,10 @@ def replay(arguments: list[str]) -> None:
 
 
 def before(path: str, step: int) -> "OpenedRun":
-    """A run, and the newest state of it that is older than `step`.
+    """Returns a run, and its newest state before `step`.
 
     Raises:
-      ConfigError: no run, or one without such a step.
+      ConfigError: There is no run, or it has no such step.
     """
     from inception_jax.checkpointing.workdir import make_absolute
     from inception_jax.commands.train import initial_from
@@ -76,14 +79,13 @@ def before(path: str, step: int) -> "OpenedRun":
 
 
 def told(found: "StepReplay") -> str:
-    """What a replay shows, in lines."""
+    """Returns a replayed step as lines of text."""
     if (broken := found.first_not_finite) is None:
         outputs = [one for one in found.arrays if one.what == "output"]
         largest = max(outputs, key=lambda one: one.largest)
         return (
             f"step {found.step} is finite in all of its {len(outputs)} outputs and in every "
-            "gradient; "
-            f"the largest output is {largest.largest:.4g}, of {largest.layer}"
+            f"gradient; the largest output is {largest.largest:.4g}, of {largest.layer}"
         )
     place = found.arrays.index(broken)
     lines = [

@@ -1,4 +1,4 @@
-"""`inception-jax report`: what runs left in their folders, as pictures, pages and tables."""
+"""`inception-jax report`: figures, pages and tables of runs, from their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,10 @@ from inception_jax.monitoring.metrics_log import read_metrics
 
 
 def report(arguments: list[str]) -> None:
-    """Draw a run's pictures again, from its files; several runs beside each other; or what was published. WORKDIR... | --published"""
+    """Draw a run's figures again, a comparison of several runs, or published scores.
+
+    WORKDIR... | --published
+    """
     parser = new_parser("report", report.__doc__)
     parser.add_argument(
         "workdir",

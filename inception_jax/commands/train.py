@@ -1,4 +1,4 @@
-"""`inception-jax train`: a run from its first step, or from where it ended, to its last."""
+"""`inception-jax train`: a run from its first or newest step to its last."""
 
 import contextlib
 import io
@@ -36,10 +36,12 @@ CLUSTER_FLAGS = {"--coordinator": ADDRESS, "--processes": COUNT, "--process": NU
 
 
 def train(arguments: list[str]) -> None:
-    """Train a recipe; the same line again goes on from where it ended. [RECIPE] [--field value ...] [--help]
+    """Train a recipe; the same line again goes on from where it ended.
 
-    Several processes make one run where the environment says so (docs/pods.md), or each line: --coordinator HOST:PORT --processes N
-    --process I.
+    [RECIPE] [--field value ...] [--help]
+
+    Several processes make one run if the environment names them (docs/pods.md), or each command
+    line does: --coordinator HOST:PORT --processes N --process I.
     """
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
 
@@ -85,7 +87,10 @@ def train(arguments: list[str]) -> None:
 
 
 def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
-    """Opens both splits into `splits`; returns what all processes must have alike of them, or why they cannot be opened."""
+    """Opens both splits into `splits`, and returns the facts that must be equal in all processes.
+
+    An error on opening is such a fact too.
+    """
     from inception_jax.data.facts import SplitFacts, hash_file_list
     from inception_jax.data.registry import open_source
 
@@ -174,7 +179,7 @@ def _made(
     preemption: PreemptionHandler,
     initial: "Callable[[], State] | None",
 ) -> None:
-    """Trains, and keeps what the report is drawn from; the attempt is noted in `run.json`."""
+    """Trains the run, writes the data of its report, and records the attempt in `run.json`."""
     from inception_jax.checkpointing.run_record import RunRecord
     from inception_jax.trainer.loop import fit
 
@@ -205,11 +210,14 @@ def _made(
 
 
 def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:
-    """Returns what makes a first state out of another run's, or of a file of weights, and the lineage of those.
+    """Returns a function that makes the initial state from other weights, and their lineage.
+
+    Args:
+      path: Another run, or a weights file.
 
     Raises:
-      ConfigError: there is no such run, or nothing in it fits.
-      DataError: a file that cannot be read.
+      ConfigError: There is no such run, or none of its arrays fits.
+      DataError: A file cannot be read.
     """
     from inception_jax.trainer.initialization import find_matching_arrays, load_matching_arrays
     from inception_jax.weights.trained import load_trained
@@ -235,7 +243,7 @@ def _named(run: "Run") -> str:
 
 
 def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
-    """Keeps the examples that cost most and the score of each class."""
+    """Writes the examples with the largest loss, and the score of each class."""
     import numpy as np
 
     from inception_jax.evaluation.protocol import Protocol, score_run
@@ -253,7 +261,10 @@ def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
 
 
 def _draw(workdir: "epath.Path") -> None:
-    """Draws the report, where it is not older than the run and matplotlib is installed; one of an object store, from a copy on a disk."""
+    """Draws the report if it is older than the run and matplotlib is installed.
+
+    A workdir in an object store is copied to a disk first.
+    """
     page, worst = workdir / "report" / "index.html", workdir / "worst.npz"
     if is_object_store(workdir) or (page.exists() and page.stat().mtime >= worst.stat().mtime):
         return
@@ -274,7 +285,7 @@ def _draw(workdir: "epath.Path") -> None:
 
 
 def _last_line(workdir: "epath.Path", classes: int) -> str:
-    """The score, and where the pictures are."""
+    """Returns the line with the score and the folder of the figures."""
     evaluations = (
         [row for row in read_metrics(workdir) if "val/top1" in row]
         if (workdir / "metrics.jsonl").exists()
@@ -286,5 +297,8 @@ def _last_line(workdir: "epath.Path", classes: int) -> str:
         {name.removeprefix("val/"): value for name, value in evaluations[-1].items()}, classes
     )
     if not (workdir / "report").exists():
-        return f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report {shorten_path(workdir)}"
+        return (
+            f"{score}; for pictures: pip install 'inception-jax[report]' && inception-jax report "
+            f"{shorten_path(workdir)}"
+        )
     return f"{score}; pictures in {shorten_path(workdir / 'report')}"

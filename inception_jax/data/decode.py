@@ -28,8 +28,8 @@ except ImportError:  # Pillow alone reads everything, at about half the speed
 MAX_PIXELS = 2**26
 """Limit of 8192 x 8192 pixels, 200 MB decoded: twice the size of ImageNet's largest image."""
 MAX_SCANS = 64
-"""Limit for a progressive JPEG; encoders write about ten scans. One of 950 KB with 2,010 scans takes
-19 s to decode.
+"""Limit for a progressive JPEG; encoders write about ten scans. One of 950 KB with 2,010 scans
+takes 19 s to decode.
 """
 MAX_SCANNED_PIXELS = 2**30
 """Pixels times scans: sixteen scans of `MAX_PIXELS`."""

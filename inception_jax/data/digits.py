@@ -13,7 +13,10 @@ import numpy as np
 
 SPLITS = {"train": slice(0, 1347), "test": slice(1347, 1797)}
 CLASS_NAMES = tuple("0123456789")
-CITATION = "E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI ML Repository, doi:10.24432/C50P49"
+CITATION = (
+    "E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI ML "
+    "Repository, doi:10.24432/C50P49"
+)
 LICENCE = "CC BY 4.0"
 
 

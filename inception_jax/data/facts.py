@@ -99,7 +99,10 @@ def _class_changes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterable[st
         lists = [
             f"{', '.join(names[:FEW])}{' ...' if len(names) > FEW else ''}" for names in (gone, new)
         ]
-        yield f"classes: {len(before)} -> {len(now)}; gone: {lists[0] or 'none'}; new: {lists[1] or 'none'}"
+        yield (
+            f"classes: {len(before)} -> {len(now)}; gone: {lists[0] or 'none'}; new: "
+            f"{lists[1] or 'none'}"
+        )
     elif before != now:
         label = next(i for i, name in enumerate(before) if name != now[i])
         yield f"classes: in another order; label {label} was {before[label]} and is {now[label]}"

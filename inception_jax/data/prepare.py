@@ -1,7 +1,7 @@
-"""Preparation of data for random access: images or TFRecords become ArrayRecord, without TensorFlow.
+"""Preparation of data for random access: images or TFRecords become ArrayRecord.
 
 The sources are a tree of images, or TFRecords of TFDS or TF-Slim. The bytes of images and of
-records are copied unchanged.
+records are copied unchanged. No TensorFlow is needed.
 """
 
 import json
@@ -26,7 +26,8 @@ SHARD = 10_000
 TFRECORD = re.compile(
     r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?"
 )
-"""Names of TFRecord files: `imagenet2012-train.tfrecord-00000-of-01024` (TFDS) and `train-00000-of-01024` (TF-Slim).
+"""Names of TFRecord files: `imagenet2012-train.tfrecord-00000-of-01024` (TFDS) and
+`train-00000-of-01024` (TF-Slim).
 """
 
 
@@ -39,9 +40,10 @@ class Shard(NamedTuple):
 
 
 class Preparation:
-    """The conversion of `source` to ArrayRecord in `target`: call `write` for each of `shards`, then `finish`.
+    """The conversion of `source` to ArrayRecord in `target`.
 
-    Existing shards are kept, so that an interrupted preparation continues.
+    Call `write` for each of `shards`, then `finish`. Existing shards are kept, so that an
+    interrupted preparation continues.
 
     Raises:
       DataError: The source is no tree of images and holds no complete set of TFRecords, or records
@@ -76,7 +78,11 @@ class Preparation:
             _note_classes(written, self._labels)
 
     def finish(self) -> dict[str, int]:
-        """Writes `records.json`, which marks the folder as complete, and returns the examples of each split."""
+        """Writes `records.json`, which marks the folder as complete.
+
+        Returns:
+          The number of examples of each split.
+        """
         first, names = (
             (0, self._class_names) if self._class_names is not None else _named(self._labels)
         )

@@ -61,8 +61,9 @@ class RecordSource:
         self._files = [(name, count, (root / name).stat().st_size) for name, count in files.items()]
         self._records = open_records([root / name for name in files])
         if len(self) != sum(files.values()):
-            wrong = next(f"{name} holds {len(open_records([root / name]))} and not {count}" for name, count in files.items()
-                         if len(open_records([root / name])) != count)  # fmt: skip
+            found = ((name, len(open_records([root / name])), files[name]) for name in files)
+            name, count, wanted = next(item for item in found if item[1] != item[2])
+            wrong = f"{name} holds {count} and not {wanted}"
             raise DataError(
                 f"{root} holds {len(self):,} examples of {split}, not {sum(files.values()):,}: "
                 f"{wrong}; prepare it again"

@@ -25,7 +25,9 @@ def register_dataset(name: str, open_source: OpenSource) -> None:
 
 
 def open_source(name: str, split: str, directory: str | None = None) -> Source:
-    """Returns the source of a split of a dataset: a registered one, or an image-classification set of TFDS.
+    """Returns the source of a split of a dataset.
+
+    The dataset is a registered one, or any other image-classification set of TFDS.
 
     Args:
       split: `train`, or a part of it: `train[:1000]`, `train[90%:]`.

@@ -43,7 +43,6 @@ def format_input_bound(waited: float, stages: dict[str, float], threads: int) ->
     )
     return (
         f"input-bound: {waited:.0%} of the time went into waiting for data, and {share:.0%} of the "
-        f"host's work on it is {stage}; "
-        f"of {count_cores()} cores {remedy}. `inception-jax data benchmark` says how many are "
-        "needed"
+        f"host's work on it is {stage}; of {count_cores()} cores {remedy}. `inception-jax data "
+        "benchmark` says how many are needed"
     )

@@ -15,7 +15,10 @@ from inception_jax.data.source import DataError, Example
 
 
 class TfdsSource:
-    """A TFDS dataset in ArrayRecord, read without TensorFlow; the digits are prepared on first use."""
+    """A TFDS dataset in ArrayRecord, read without TensorFlow.
+
+    The digits are prepared on first use.
+    """
 
     def __init__(self, name: str, split: str, directory: str | None):
         import tensorflow_datasets as tfds
@@ -28,8 +31,8 @@ class TfdsSource:
         features = builder.info.features
         if not {"image", "label"} <= set(features):
             raise DataError(
-                f"{name} holds {', '.join(features)}: an image-classification set holds 'image' and "
-                "'label'"
+                f"{name} holds {', '.join(features)}: an image-classification set holds 'image' "
+                "and 'label'"
             )
         self.class_names = tuple(features["label"].names)
         whole = builder.info.splits[split.partition("[")[0]]
@@ -64,7 +67,10 @@ class TfdsSource:
         )
 
     def fingerprint(self) -> str:
-        """Returns the fingerprint of the version, and of the shards' names and records as TFDS recorded them."""
+        """Returns the fingerprint of the version and of the shards.
+
+        TFDS has recorded the names and sizes of the shards, so that none is listed.
+        """
         return self._fingerprint
 
 

@@ -53,4 +53,7 @@ def compute_masked_crc(data: bytes) -> int:
 
 
 def _damage(file: Path, number: int, what: str) -> str:
-    return f"{file} is no whole TFRecord file: {what} (record {number}, by its checksum); copy or download it again"
+    return (
+        f"{file} is no whole TFRecord file: {what} (record {number}, by its checksum); copy or "
+        "download it again"
+    )

@@ -32,7 +32,10 @@ def compute_resized_shape(height: int, width: int, side: int) -> tuple[int, int]
 
 
 def _squares(height: int, width: int) -> Iterator[Box]:
-    """Returns the left, middle and right square of a landscape; top, middle and bottom of a portrait."""
+    """Returns three squares of an image.
+
+    They are left, middle and right of a landscape, top, middle and bottom of a portrait.
+    """
     side, spare = min(height, width), abs(height - width)
     for offset in (0, spare // 2, spare):
         yield Box(offset, 0, side, side) if height > width else Box(0, offset, side, side)
@@ -80,7 +83,7 @@ def make_twelve_views(height: int, width: int, size: int, fraction: float = 0.87
 
 
 def make_144_views(height: int, width: int, size: int) -> list[View]:
-    """Returns GoogLeNet's 144 views: four scales, three squares, six views of each, and their mirror images.
+    """Returns GoogLeNet's 144 views: four scales, three squares, six views, and mirror images.
 
     Source: arXiv:1409.4842, section 7. The scales are 256, 288, 320 and 352 for 224 pixels, and
     proportional for other sizes (299: 342, 384, 427, 470), which no paper states.

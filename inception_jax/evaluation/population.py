@@ -36,7 +36,7 @@ class BatchMoments(NamedTuple):
 
 
 def collecting_stats(network: Network, kind: StatisticsKind) -> Network:
-    """Returns `network` without dropout, whose training pass writes a batch's moments to `batch_stats`.
+    """Returns `network` without dropout; its training pass writes moments to `batch_stats`.
 
     Args:
       kind: `population` keeps the groups and the factor m/(m-1) of algorithm 2; `pooled` normalises
@@ -121,7 +121,7 @@ class BatchNormDrift(NamedTuple):
 
 
 def measure_drift(running: Any, population: Any) -> list[BatchNormDrift]:
-    """Returns the drift of each norm's running statistics from the population's, the largest first."""
+    """Returns the drift of each norm from the population's statistics, the largest first."""
     found = []
     trees = [flatten_dict(tree) for tree in (running, population)]
     for place in sorted({path[:-1] for path in trees[0]}):

@@ -1,4 +1,4 @@
-"""Class probabilities of every held-out example, averaged over crops and networks, and their metrics."""
+"""Class probabilities of held-out examples, averaged over crops and networks, and their metrics."""
 
 import csv
 import io
@@ -183,7 +183,10 @@ def count_confusions(found: Predictions) -> np.ndarray:
 
 
 def score_classes(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the accuracy of each class with examples, the lowest first, and its most frequent mistake."""
+    """Returns the accuracy of each class with examples, and its most frequent mistake.
+
+    The lowest accuracy is first.
+    """
     table = count_confusions(found)
     rows = []
     for i, name in enumerate(class_names):
@@ -193,7 +196,8 @@ def score_classes(found: Predictions, class_names: Sequence[str]) -> list[dict[s
         count, mistaken = int(table[i].sum()), int(others.argmax())
         rows.append({
             "class": name, "count": count, "top1": table[i, i] / count,
-            "taken_for": class_names[mistaken] if others[mistaken] else "", "times": int(others[mistaken]),
+            "taken_for": class_names[mistaken] if others[mistaken] else "",
+            "times": int(others[mistaken]),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["top1"], row["class"]))
 

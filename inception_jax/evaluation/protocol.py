@@ -72,8 +72,8 @@ def _scored(run: Run, variables: Mapping[str, Any], protocol: Protocol) -> Predi
     else:
         step = lambda variables, batch: run.log_probability_step(variables, batch.image)  # noqa: E731
     return predict_all(
-        step, variables, run.test_batches(protocol.crops), examples=len(run.test_source), crops=protocol.crops,
-        gather=run.placement.gather, may_skip=run.may_skip,
+        step, variables, run.test_batches(protocol.crops), examples=len(run.test_source),
+        crops=protocol.crops, gather=run.placement.gather, may_skip=run.may_skip,
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def compare_statistics(run: Run, state: State, protocol: Protocol) -> dict[str, 
 
 
 def batch_statistics_step(variables: Mapping[str, Any], batch: Batch, *, run: Run) -> jax.Array:
-    """Returns log-probabilities [B, K] under the statistics of the batch's examples without padding."""
+    """Returns log-probabilities [B, K] under the statistics of the batch, without padding."""
     images = run.prepare_evaluation(batch.image)
     outputs, _ = without_dropout(run.network).apply(
         variables, images, train=True, mask=batch.weight > 0, mutable=["batch_stats"]

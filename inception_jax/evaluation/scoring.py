@@ -41,7 +41,9 @@ def score_batches(
     examples: int,
     may_skip: bool = False,
 ) -> dict[str, float]:
-    """Returns the means of `loss`, `top1`, `top5`, ..., the `count` of examples, and the `skipped` ones.
+    """Returns the means of `loss`, `top1`, `top5`, ..., and the `count` of examples.
+
+    `skipped` is the number of examples that could not be read.
 
     Raises:
       AssertionError: The batches hold another number of examples than `examples`, or, with

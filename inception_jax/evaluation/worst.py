@@ -29,7 +29,8 @@ def find_worst_examples(
     worst = seen[np.argsort(-losses, kind="stable")[:most]]
     of = found.probabilities[worst]
     return {
-        "image": np.stack([pixels(int(i)) for i in worst]), "label": found.labels[worst], "prediction": of.argmax(-1),
-        "probability": of.max(-1), "loss": np.sort(losses)[::-1][:most], "class_names": np.array(class_names),
+        "image": np.stack([pixels(int(i)) for i in worst]), "label": found.labels[worst],
+        "prediction": of.argmax(-1), "probability": of.max(-1),
+        "loss": np.sort(losses)[::-1][:most], "class_names": np.array(class_names),
         "confusion": count_confusions(found), "example": pixels(int(seen[0])),
     }  # fmt: skip

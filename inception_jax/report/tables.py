@@ -165,9 +165,8 @@ def format_layers(measured: Measurement) -> str:
     ]
     architecture = measured.architecture
     total = (
-        f"{architecture.name} ({architecture.variant}): "
-        f"{_format_count(measured.parameters)} parameters, "
-        f"{_format_count(measured.batch_stats)} statistics, "
+        f"{architecture.name} ({architecture.variant}): {_format_count(measured.parameters)} "
+        f"parameters, {_format_count(measured.batch_stats)} statistics, "
         f"{_format_count(measured.multiply_adds)} multiply-adds; source: {architecture.source}"
     )
     return f"{align_columns(header, rows)}\n{total}"

@@ -63,6 +63,5 @@ def report_divergence(run: Run, step: int, workdir: epath.Path, *, consecutive: 
     return (
         f"the loss or gradient of step {step} was NaN or infinite{repeated}; its examples are in "
         f"{file}. `inception-jax replay {workdir} {step}` finds the layer. Lower "
-        f"optimizer.learning_rate ({config.optimizer.learning_rate}), set "
-        f"optimizer.clip_norm{skip}"
+        f"optimizer.learning_rate ({config.optimizer.learning_rate}), set optimizer.clip_norm{skip}"
     )

@@ -76,8 +76,10 @@ def load_trained(path: str) -> TrainedNetwork:
     data = {name: getattr(run.config.data, name) for name in FED}
     lineage = read_lineage(workdir)
     card = Card(
-        run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names, source=f"inception_jax: {name}",
-        licence=f"unknown; tuned from weights under: {lineage['licence']}" if lineage else UNKNOWN, tuned_from=lineage,
+        run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names,
+        source=f"inception_jax: {name}",
+        licence=f"unknown; tuned from weights under: {lineage['licence']}" if lineage else UNKNOWN,
+        tuned_from=lineage,
     )  # fmt: skip
     return TrainedNetwork(run, state.variables, card, name)
 

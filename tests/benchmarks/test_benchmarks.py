@@ -21,7 +21,10 @@ SMALL = {
     "figure_1": "--steps 1250 --seeds 1",
     "figure_2": "--distorted --rates 0.01 --seeds 1 --epochs 0.5 --patience 0",
     "fuzz": "--cases 56",
-    "growth": "--model bn_inception_small --image-size 32 --largest-batch 2 --sizes 32 --batch-size 2 --rounds 1 --steps 1",
+    "growth": (
+        "--model bn_inception_small --image-size 32 --largest-batch 2 --sizes 32 --batch-size 2 "
+        "--rounds 1 --steps 1"
+    ),
     "input_pipeline": "--peers --rules bilinear --images 64 --rounds 1",
     "jpeg_tree": "--train 96 --test 10",
     "peers_cpu": "--peers keras --image-size 107 --batch-size 4 --rounds 1 --steps 1",

@@ -69,7 +69,8 @@ def test_the_folder_keeps_the_order_of_its_names_and_follows_links(tmp_path):
     source = open_source("folder", "train", str(root))
     assert source.class_names == ("A", "a", "b")
     assert [source[i].name.rpartition("train/")[2] for i in range(len(source))] == [
-        "A/00.png", "A/01.png", "A/02.png", "a/00.png", "a/01.png", "a/02.png", "a/9.png", "b/00.png", "b/01.png", "b/02.png",
+        "A/00.png", "A/01.png", "A/02.png", "a/00.png", "a/01.png", "a/02.png", "a/9.png",
+        "b/00.png", "b/01.png", "b/02.png",
     ]  # fmt: skip
 
 

@@ -257,16 +257,7 @@ def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "", "{", "[]", "3", "[" * 50_000, '{"class_names": ["a"], "first_label": 0}', '{"class_names": 3, "first_label": 0, "splits": {}}',
-        '{"class_names": ["a"], "first_label": "0", "splits": {"train": {}}}',
-        '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}',
-        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}',
-        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}',
-        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x" * 300: 1}}}),
-        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x\0": 1}}}),
-        '{"class_names": ["a"], "first_label": 0, "splits": [1]}',
-    ],
+    [ "", "{", "[]", "3", "[" * 50_000, '{"class_names": ["a"], "first_label": 0}', '{"class_names": 3, "first_label": 0, "splits": {}}', '{"class_names": ["a"], "first_label": "0", "splits": {"train": {}}}', '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}', '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}', '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}', json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x" * 300: 1}}}), json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x\0": 1}}}), '{"class_names": ["a"], "first_label": 0, "splits": [1]}', ],
     ids=lambda text: text[:40],
 )  # fmt: skip
 def test_a_damaged_index_of_records_is_refused_with_its_name(tmp_path, text):

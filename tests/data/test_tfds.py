@@ -52,7 +52,10 @@ def test_tfds_download_without_a_network_fails_at_once_and_names_the_folder_to_c
     began = time.monotonic()
     with pytest.raises(
         DataError,
-        match=r"mnist cannot be downloaded, nowhere\.invalid cannot be reached .*copy /data/mnist/3\.0\.1",
+        match=(
+            r"mnist cannot be downloaded, nowhere\.invalid cannot be reached .*copy "
+            r"/data/mnist/3\.0\.1"
+        ),
     ):
         tfds.download_dataset("mnist", None)
     assert time.monotonic() - began < 5

@@ -49,7 +49,10 @@ def test_a_flipped_byte_anywhere_in_a_tfrecord_is_found(tmp_path):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         with pytest.raises(
             DataError,
-            match=rf"{file} is no whole TFRecord file: .*\(record {0 if place < 21 else 1}, by its checksum\)",
+            match=(
+                rf"{file} is no whole TFRecord file: .*\(record {0 if place < 21 else 1}, by its "
+                r"checksum\)"
+            ),
         ):
             list(read_tfrecords(file))
 

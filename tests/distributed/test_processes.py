@@ -46,7 +46,8 @@ class Member:
         environment = environment if {*environment} - {"HEARTBEAT"} else by_hand | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.distributed.member", action, facts], cwd=ROOT, text=True,
-            env={**os.environ, "INCEPTION_JAX_JOIN_TIMEOUT": "60", **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "INCEPTION_JAX_JOIN_TIMEOUT": "60", **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def line(self):
@@ -238,7 +239,10 @@ def test_differences_name_four_of_many_processes():
     assert find_differences(said[:20]) == []
 
 
-FATAL = "F1126 client.h:80] Terminating process because the JAX distributed service detected fatal errors. absl::Status: "
+FATAL = (
+    "F1126 client.h:80] Terminating process because the JAX distributed service detected fatal "
+    "errors. absl::Status: "
+)
 UNHEALTHY = FATAL + "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n"
 REGISTER = "\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
 

@@ -245,8 +245,9 @@ def workdir(folder: Path) -> None:
         json.dumps({"layers": layers, "running": 0.5, "population": 0.6})
     )
     np.savez(
-        folder / "worst.npz", image=np.zeros((3, 8, 8, 3), np.uint8), label=np.zeros(3, int), prediction=np.ones(3, int),
-        probability=np.full(3, 0.6), loss=np.ones(3), class_names=np.array(["ant", "bee"]), confusion=np.ones((2, 2), int),
+        folder / "worst.npz", image=np.zeros((3, 8, 8, 3), np.uint8), label=np.zeros(3, int),
+        prediction=np.ones(3, int), probability=np.full(3, 0.6), loss=np.ones(3),
+        class_names=np.array(["ant", "bee"]), confusion=np.ones((2, 2), int),
         example=np.zeros((8, 8, 3), np.uint8),
     )  # fmt: skip
 
@@ -272,24 +273,13 @@ KINDS = (
     Kind("old.h5", lambda folder: old_keras_file(folder / "old.h5"), lambda folder: read_arrays(folder / "old.h5")),
     Kind("w.keras", keras_archive, lambda folder: read_arrays(folder / "w.keras"), protected=True),
     Kind("w.caffemodel", caffe, lambda folder: read_arrays(folder / "w.caffemodel")),
-    image("a.png", "PNG", protected=True),
-    image("a.jpg", "JPEG"),
-    image("progressive.jpg", "JPEG", progressive=True),
-    image("a.webp", "WEBP"),
-    image("a.tiff", "TIFF", compression="tiff_lzw"),
-    image("a.gif", "GIF"),
-    image("a.bmp", "BMP"),
+    image("a.png", "PNG", protected=True), image("a.jpg", "JPEG"),
+    image("progressive.jpg", "JPEG", progressive=True), image("a.webp", "WEBP"),
+    image("a.tiff", "TIFF", compression="tiff_lzw"), image("a.gif", "GIF"), image("a.bmp", "BMP"),
     image("a.ppm", "PPM"),
     Kind("a.tfrecord", tfrecord, lambda folder: list(tfrecords.read_tfrecords(folder / "a.tfrecord")), protected=True),
-    Kind("a.array_record", index, use_records),
-    Kind("records.json", index, use_records),
-    *(
-        Kind(name, workdir, use)
-        for name, use in (
-            ("experiment.json", read_experiment), ("metrics.jsonl", load_run_artifacts), ("run.json", read_attempts), ("data.json", read_data_facts), ("worst.npz", load_run_artifacts),
-            ("health.json", load_run_artifacts), ("initial.json", read_lineage),
-        )
-    ),
+    Kind("a.array_record", index, use_records), Kind("records.json", index, use_records),
+    *( Kind(name, workdir, use) for name, use in ( ("experiment.json", read_experiment), ("metrics.jsonl", load_run_artifacts), ("run.json", read_attempts), ("data.json", read_data_facts), ("worst.npz", load_run_artifacts), ("health.json", load_run_artifacts), ("initial.json", read_lineage), ) ),
     text("config.json", json.dumps(TIMM), lambda path: read_timm_config(path.with_name("w.safetensors"))),
     text("names.txt", "ant\nbee\ncat\n", lambda path: split_lines(path.read_bytes())),
     text("blacklist.txt", "2\n20\n40000\n", lambda path: read_excluded(path, np.arange(1, 50))),

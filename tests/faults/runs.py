@@ -20,8 +20,9 @@ WITHOUT_PICTURES = os.pathsep.join(
 )
 """A Python path that hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
-    *line_of("one"), "--data.threads", "0", "--data.test-split", "test[:40]", "--batch-size", "4", "--norm.examples-per-group", "2",
-    "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625", "--evaluate-every-epochs", "0.125",
+    *line_of("one"), "--data.threads", "0", "--data.test-split", "test[:40]", "--batch-size", "4",
+    "--norm.examples-per-group", "2", "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625",
+    "--evaluate-every-epochs", "0.125",
 ]  # fmt: skip
 """126 steps, a checkpoint after every 21, an evaluation after every 42; of one module and 4 images, since many such runs are made."""
 
@@ -44,7 +45,8 @@ class Process:
             **environment,
         }
         self._process = subprocess.Popen(
-            line, cwd=folder, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            line, cwd=folder, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()

@@ -157,8 +157,8 @@ def test_a_run_stops_on_a_full_or_read_only_disk_and_resumes_when_it_is_writable
     ]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
-        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True,
-        timeout=600,
+        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths}, check=True, timeout=600,
     )  # fmt: skip
     said = (tmp_path / "said").read_text()
     assert (tmp_path / "code").read_text() == "74\n", said
@@ -187,8 +187,8 @@ def test_a_run_ends_soon_after_a_save_fails_on_storage_that_turned_read_only(tmp
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     within = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FLIPPED, "bash"]
     subprocess.run(
-        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE, "--epochs", "30"], cwd=tmp_path, check=True, timeout=400,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*within, sys.executable, str(ROOT / "train.py"), *RECIPE, "--epochs", "30"], cwd=tmp_path,
+        check=True, timeout=400, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     code, told, ended = (tmp_path / "ended").read_text().split()
     said = (tmp_path / "said").read_text()

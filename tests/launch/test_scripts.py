@@ -57,8 +57,9 @@ STUBS = {
         exit "$code" """,
 }
 SLURM = {
-    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
-    "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_SUBMIT_DIR": str(ROOT),
+    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2",
+    "SLURM_SUBMIT_DIR": str(ROOT),
 }  # fmt: skip
 LAUNCHERS = ["again", "ssh", "slurm", "tpu_pod"]
 
@@ -80,8 +81,9 @@ def launch(tmp_path):
         python = tmp_path / "bin" / "python"
         line = [LAUNCH / f"{name}.sh", *([python] if name == "again" else []), *arguments]
         environment = {
-            **os.environ, **SLURM, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HERE": str(tmp_path), "PYTHON": str(python),
-            "HOSTS": "localhost localhost", "TPU": "pod", "ZONE": "zone", "DIRECTORY": str(ROOT), "AGAIN_PAUSE": "0", **environment,
+            **os.environ, **SLURM, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "HERE": str(tmp_path), "PYTHON": str(python), "HOSTS": "localhost localhost",
+            "TPU": "pod", "ZONE": "zone", "DIRECTORY": str(ROOT), "AGAIN_PAUSE": "0", **environment,
         }  # fmt: skip
         if name == "ssh":
             environment = {
@@ -130,7 +132,8 @@ def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(
             [[65], [69]],
             65,
             1,
-            # Whose peer ended with an error of its own has lost it: that error decides, though 69 is
+            # Whose peer ended with an error of its own has lost it: that error decides, though 69
+            # is
             # higher
         ),
         ([[75, 0], [69, 0]], 0, 2),

@@ -143,7 +143,9 @@ def test_the_smallest_image_size_is_accepted_and_one_pixel_less_is_refused(name)
         if size > 1:
             with pytest.raises(
                 ValueError,
-                match=f"smallest image that {name} takes is {size}x{size}|branches of different size",
+                match=(
+                    f"smallest image that {name} takes is {size}x{size}|branches of different size"
+                ),
             ):
                 measure(table, image_size=size - 1)
 
@@ -183,7 +185,10 @@ def test_the_error_for_a_too_small_image_names_the_layer_and_the_smallest_size()
     image = jax.ShapeDtypeStruct((1, 74, 74, 3), jnp.float32)
     with pytest.raises(
         TooSmallError,
-        match=r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this one is 74x74",
+        match=(
+            r"Mixed_7a/branch_0/conv_3x3: .* smallest image that inception_v3 takes is 75x75, this "
+            r"one is 74x74"
+        ),
     ):
         jax.eval_shape(create("inception_v3").init, jax.random.key(0), image)
 
@@ -195,7 +200,10 @@ def test_branches_of_different_size_are_refused_before_any_compilation():
     image = jax.ShapeDtypeStruct((1, 9, 9, 3), jnp.float32)
     with pytest.raises(
         ValueError,
-        match=r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 \(7, 7, 8\)",
+        match=(
+            r"Mixed: branches of different size cannot be joined: branch_0 \(9, 9, 8\), branch_1 "
+            r"\(7, 7, 8\)"
+        ),
     ):
         jax.eval_shape(
             Network(Architecture("mine", "paper", rows, "tests")).init, jax.random.key(0), image

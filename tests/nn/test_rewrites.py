@@ -75,8 +75,8 @@ def small(unit):
     """A place for every rule, a residual and a nested fork among them."""
     block = Residual(concat(same(4, 1), (same(4, 1), same(4, 3))), expansion_conv=True)
     layers = table(
-        Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block_1=block, Block_2=block, Block_3=block,
-        Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
+        Stem=same(8, 3, 2), Max=max_(3, 2), Mixed_a=module(4), Block_1=block, Block_2=block,
+        Block_3=block, Mixed_b=module(6), Pool=global_avg(), Logits=Linear(),
     )  # fmt: skip
     return Architecture("small", "paper", layers, "a test", 16, unit=unit)
 

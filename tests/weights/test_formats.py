@@ -107,8 +107,9 @@ class Hyperparameters:
 def training_checkpoint(state):
     """What timm's, Lightning's and PyTorch's own examples save beside a network."""
     return {
-        "epoch": 3, "arch": "resnet18", "state_dict": state, "best_acc1": np.float64(0.7), "args": argparse.Namespace(lr=0.1, opt="sgd"),
-        "hyper_parameters": Hyperparameters(), "folder": pathlib.PurePosixPath("/x"), "optimizer": {"state": {0: {"m": torch_zeros()}}},
+        "epoch": 3, "arch": "resnet18", "state_dict": state, "best_acc1": np.float64(0.7),
+        "args": argparse.Namespace(lr=0.1, opt="sgd"), "hyper_parameters": Hyperparameters(),
+        "folder": pathlib.PurePosixPath("/x"), "optimizer": {"state": {0: {"m": torch_zeros()}}},
     }  # fmt: skip
 
 

@@ -17,10 +17,7 @@ from inception_jax.weights.releases import RELEASES, find_release
 
 TIMM = {
     "architecture": "resnet50", "num_classes": 3, "label_names": ["a", "b", "c"],
-    "pretrained_cfg": {
-        "tag": "mine", "input_size": [3, 160, 160], "interpolation": "bilinear", "crop_pct": 0.95, "crop_mode": "center",
-        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "num_classes": 3,
-    },
+    "pretrained_cfg": { "tag": "mine", "input_size": [3, 160, 160], "interpolation": "bilinear", "crop_pct": 0.95, "crop_mode": "center", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "num_classes": 3, },
 }  # fmt: skip
 IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
 

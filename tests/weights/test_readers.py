@@ -97,8 +97,8 @@ def test_the_weights_reader_names_caffe_blobs_and_divides_batch_norm_sums_by_the
     (tmp_path / "w.caffemodel").write_bytes(caffemodel().SerializeToString())
     found = read_arrays(tmp_path / "w.caffemodel")
     assert {name: array.shape for name, array in found.items()} == {
-        "conv/weights": (4, 3, 2, 2), "conv/biases": (4,), "bn/mean": (2,), "bn/variance": (2,), "scale/gamma": (2,), "scale/beta": (2,),
-        "fc/weights": (2, 3),
+        "conv/weights": (4, 3, 2, 2), "conv/biases": (4,), "bn/mean": (2,), "bn/variance": (2,),
+        "scale/gamma": (2,), "scale/beta": (2,), "fc/weights": (2, 3),
     }  # fmt: skip
     np.testing.assert_allclose(found["bn/mean"], [1, 2])
     np.testing.assert_allclose(found["bn/variance"], [3, 4])

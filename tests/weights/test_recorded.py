@@ -16,8 +16,9 @@ from tests.weights.recordings import samples
 
 RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
 ONE_OF_EACH = {
-    "torchvision": "googlenet", "timm": "preact_resnet18", "keras": "inception_v3", "tf_slim": "bn_inception", "cadene": "bn_inception",
-    "fid": "inception_v3", "facenet": "inception_resnet_v1",
+    "torchvision": "googlenet", "timm": "preact_resnet18", "keras": "inception_v3",
+    "tf_slim": "bn_inception", "cadene": "bn_inception", "fid": "inception_v3",
+    "facenet": "inception_resnet_v1",
 }  # fmt: skip
 """Source -> the network that the default tier converts: between them concatenations, residuals, pre-activation, separable kernels."""
 

@@ -54,7 +54,8 @@ def test_any_common_prefix_is_left_out_and_named(prefix):
 def test_the_network_is_found_in_whatever_a_training_loop_wraps_it_in(wrapper):
     checkpoint = {
         "epoch": 7, "arch": "resnet18", "loss": np.float32(0.5), "best": np.array(0.9),
-        wrapper: under("module.", network()), "optimizer": {"state": {0: {"momentum": np.zeros(3)}}, "param_groups": [{"lr": 0.1}]},
+        wrapper: under("module.", network()),
+        "optimizer": {"state": {0: {"momentum": np.zeros(3)}}, "param_groups": [{"lr": 0.1}]},
     }  # fmt: skip
     found = select_arrays(checkpoint, WANTED)
     assert is_network(found)

@@ -40,7 +40,8 @@ TORCH = Framework(
     ignored=r".*\bnum_batches_tracked",
 )
 TF_SLIM = Framework(
-    "/", "weights", "biases", "gamma", "beta", "moving_mean", "moving_variance", "depthwise_weights", "pointwise_weights",
+    "/", "weights", "biases", "gamma", "beta", "moving_mean", "moving_variance",
+    "depthwise_weights", "pointwise_weights",
     ignored=r"global_step|.*/(Momentum|RMSProp|RMSProp_1|Adam|Adam_1|ExponentialMovingAverage)",
 )  # fmt: skip
 KERAS = Framework("/", "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")

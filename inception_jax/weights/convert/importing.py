@@ -105,8 +105,8 @@ def import_weights(
     )
     preprocessing = resolve_preprocessing(there.data, source, release, config, fed or {})
     card = Card(
-        Model(there.model, there.variant, aux=network.aux), preprocessing.data, network.num_classes, names, offset,
-        source=origin_name or source, file=path.name if path else "", sha256=digest,
+        Model(there.model, there.variant, aux=network.aux), preprocessing.data, network.num_classes,
+        names, offset, source=origin_name or source, file=path.name if path else "", sha256=digest,
         release=release.release.id if release else UNKNOWN,
         licence=licence or (release.release.licence if release else UNKNOWN),
         published=format_published(release) if release else {},
@@ -146,8 +146,7 @@ def _classes(
         expected = ", ".join(str(classes) for classes, _ in there.offsets)
         raise DataError(
             f"a head of {count} classes; {source} publishes {there.model} with {expected}, so that "
-            "it is not known which class is which: "
-            "give --class-names FILE (a name on each line), or, with ImageNet's thousand among "
-            "them, --class-offset N, those before them"
+            "it is not known which class is which: give --class-names FILE (a name on each line), "
+            "or, with ImageNet's thousand among them, --class-offset N, those before them"
         )
     return (), known

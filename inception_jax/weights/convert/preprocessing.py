@@ -67,9 +67,8 @@ def resolve_preprocessing(
         data = replace(data, test_crop="square")
     if data.image_size < 1 or not 0 < data.test_crop_fraction <= 1:
         raise ConfigError(
-            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted are "
-            "a size of 1 or more, and a fraction "
-            "above 0 and at most 1"
+            f"--image-size {data.image_size}, --crop-fraction {data.test_crop_fraction}: wanted "
+            "are a size of 1 or more, and a fraction above 0 and at most 1"
         )
     return Preprocessing(data, sources)
 

@@ -261,10 +261,7 @@ def _caffe_message() -> Any:
     kinds = {"string": 9, "float": 2, "double": 1, "int32": 5, "int64": 3}
     fields = {
         "BlobShape": {"dim": (1, "int64*")},
-        "BlobProto": {
-            "num": (1, "int32"), "channels": (2, "int32"), "height": (3, "int32"), "width": (4, "int32"), "data": (5, "float*"),
-            "shape": (7, "BlobShape"), "double_data": (8, "double*"),
-        },
+        "BlobProto": { "num": (1, "int32"), "channels": (2, "int32"), "height": (3, "int32"), "width": (4, "int32"), "data": (5, "float*"), "shape": (7, "BlobShape"), "double_data": (8, "double*"), },
         "V1LayerParameter": {"name": (4, "string"), "type": (5, "int32"), "blobs": (6, "BlobProto+")},
         "LayerParameter": {"name": (1, "string"), "type": (2, "string"), "blobs": (7, "BlobProto+")},
         "NetParameter": {"name": (1, "string"), "layers": (2, "V1LayerParameter+"), "layer": (100, "LayerParameter+")},

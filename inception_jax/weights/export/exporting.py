@@ -127,8 +127,7 @@ def export_state_dict(opened: TrainedNetwork, project: str, path: Path) -> int:
     if (table.layers, table.unit) != (wanted.layers, wanted.unit):
         raise ConfigError(
             f"these are weights of {card.model.name} ({table.variant}), and {project}'s is our "
-            f"variant {there.variant}: it computes "
-            "another function; train that one"
+            f"variant {there.variant}: it computes another function; train that one"
         )
     arrays = to_theirs(there, run.network, variables)
     back = flatten_dict(to_ours(there, arrays).variables, sep="/")

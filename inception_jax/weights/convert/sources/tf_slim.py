@@ -47,10 +47,7 @@ INCEPTION_V2 = scheme(
 
 INCEPTION_V3 = scheme(
     "InceptionV3",
-    (
-        "Mixed_5c", r"\g<0>",
-        scopes("0a_1x1 | 0b_1x1 0c_5x5 | 0a_1x1 0b_3x3 0c_3x3 | 0b_1x1").replace("Conv2d_0c_5x5", "Conv_1_0c_5x5"),
-    ),
+    ( "Mixed_5c", r"\g<0>", scopes("0a_1x1 | 0b_1x1 0c_5x5 | 0a_1x1 0b_3x3 0c_3x3 | 0b_1x1").replace("Conv2d_0c_5x5", "Conv_1_0c_5x5"), ),
     (r"Mixed_5\w", r"\g<0>", scopes("0a_1x1 | 0a_1x1 0b_5x5 | 0a_1x1 0b_3x3 0c_3x3 | 0b_1x1")),
     ("Mixed_6a", r"\g<0>", scopes("1a_1x1 | 0a_1x1 0b_3x3 1a_1x1")),
     (r"Mixed_6\w", r"\g<0>", scopes("0a_1x1 | 0a_1x1 0b_1x7 0c_7x1 | 0a_1x1 0b_7x1 0c_1x7 0d_7x1 0e_1x7 | 0b_1x1")),

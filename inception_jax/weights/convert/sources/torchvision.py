@@ -27,26 +27,8 @@ GOOGLENET = Names(
 )
 
 INCEPTION_V3 = Names(
-    (
-        (r"Conv2d_\w+", r"\g<0>", ""),
-        (r"Mixed_5\w", r"\g<0>", "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool"),
-        ("Mixed_6a", r"\g<0>", "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3"),
-        (
-            r"Mixed_6\w", r"\g<0>",
-            "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 "
-            "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5 branch_pool",
-        ),
-        ("Mixed_7a", r"\g<0>", "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4"),
-        (
-            r"Mixed_7\w", r"\g<0>",
-            "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 "
-            "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
-        ),
-        ("Logits", "fc", ""),
-        ("AuxLogits", r"\g<0>", "conv0 conv1 fc"),
-    ),
-    convolution="{}.conv",
-    norm="{}.bn",
+    ( (r"Conv2d_\w+", r"\g<0>", ""), (r"Mixed_5\w", r"\g<0>", "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool"), ("Mixed_6a", r"\g<0>", "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3"), ( r"Mixed_6\w", r"\g<0>", "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 " "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5 branch_pool", ), ("Mixed_7a", r"\g<0>", "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4"), ( r"Mixed_7\w", r"\g<0>", "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 " "branch3x3dbl_3a branch3x3dbl_3b branch_pool", ), ("Logits", "fc", ""), ("AuxLogits", r"\g<0>", "conv0 conv1 fc"), ),
+    convolution="{}.conv", norm="{}.bn",
 )  # fmt: skip
 
 RESNET = Names(
