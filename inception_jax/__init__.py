@@ -18,9 +18,9 @@ _HOMES = {
 __all__ = [
     "Outputs",
     "Predictor",
-    "get_architecture",
     "create",
     "evaluate",
+    "get_architecture",
     "list_models",
     "load",
     "measure",

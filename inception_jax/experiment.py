@@ -119,8 +119,8 @@ class Run:
         """Returns the facts of the data on disk."""
         data = self.config.data
         splits = (
-            SplitFacts.of(data.train_split, self.train_source),
-            SplitFacts.of(data.test_split, self.test_source),
+            SplitFacts.from_source(data.train_split, self.train_source),
+            SplitFacts.from_source(data.test_split, self.test_source),
         )
         return DataFacts(self.train_source.class_names, *splits)
 
@@ -135,7 +135,7 @@ class Run:
         if train:
             return list_changes(self.facts, self.data_facts())
         return list_split_changes(
-            self.facts.test, SplitFacts.of(self.config.data.test_split, self.test_source)
+            self.facts.test, SplitFacts.from_source(self.config.data.test_split, self.test_source)
         )
 
     def check_test_data(self, sample: int = 64) -> None:

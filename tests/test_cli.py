@@ -215,7 +215,7 @@ def test_train_help_shows_each_field_with_its_meaning_and_its_value_in_the_recip
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "BN-Inception on real handwritten digits" in text
-    assert "Share of the target spread evenly over all classes. (default: 0.1)" in text
+    assert "Share of the target that is spread evenly over all classes. (default: 0.1)" in text
 
 
 def test_the_models_command_needs_no_jax(tmp_path):

@@ -16,7 +16,7 @@ from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, laye
 from tests.networks import small
 
 
-def of(schedule, **changes):
+def from_source(schedule, **changes):
     config = small("one", **changes)
     return Run(
         replace(config, schedule=replace(config.schedule, **schedule)), all_devices_placement()

@@ -9,7 +9,7 @@ from inception_jax.commands.cli_utils import parse_config, parse_positive, split
 
 IMAGES = {"cpu": 8}
 """A device, where the line does not say; 64 elsewhere."""
-LIKE = "resnet50"
+MODEL_RECIPES = "resnet50"
 """The recipe in which a network that has none of its own is run."""
 
 
@@ -45,7 +45,7 @@ def benchmark(arguments: list[str]) -> None:
 
     if name not in list_recipes() and (network := ALIASES.get(name, name)) in REGISTRY:
         name, fields = (
-            LIKE,
+            MODEL_RECIPES,
             [
                 "--model.name",
                 network,
@@ -69,10 +69,10 @@ def benchmark(arguments: list[str]) -> None:
         options.rounds,
         lambda text: print(text, file=sys.stderr, flush=True),
     )
-    print(format_json(found, indent=1) if options.json else "\n".join(told(found)))
+    print(format_json(found, indent=1) if options.json else "\n".join(format_benchmark(found)))
 
 
-def told(found: dict[str, Any]) -> list[str]:
+def format_benchmark(found: dict[str, Any]) -> list[str]:
     """Returns the measurements as text: a line for each program, and a table of the layers."""
     from inception_jax.report.tables import align_columns
 

@@ -16,7 +16,7 @@ from inception_jax.config import ConfigError, Data
 from inception_jax.errors import format_message
 
 if TYPE_CHECKING:
-    from inception_jax.weights.convert.importing import Imported
+    from inception_jax.weights.convert.importing import ImportedWeights
 
 
 RESIZE = get_args(get_type_hints(Data)["resize"])
@@ -122,7 +122,7 @@ def convert(arguments: list[str]) -> None:
     found = import_weights(
         options.source, options.file, options.model, class_offset=options.class_offset,
         class_names=names, parameters=options.parameters,
-        fed={name: value for name, value in asked.items() if value is not None},
+        input_spec={name: value for name, value in asked.items() if value is not None},
         licence=options.licence, origin_name=options.origin_name,
     )  # fmt: skip
     references, parity = measure_parity(found, check=not options.no_check)
@@ -156,7 +156,7 @@ def verify(arguments: list[str]) -> None:
     require_parity(parity, f"do not trust {options.weights} on this machine")
 
 
-def _described(path: Path, found: "Imported") -> str:
+def _described(path: Path, found: "ImportedWeights") -> str:
     import jax
 
     from inception_jax.weights.convert.preprocessing import format_preprocessing

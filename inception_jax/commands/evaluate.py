@@ -273,7 +273,7 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
     if listed and listed.labels is not None:
         results |= score_reassessed(listed.labels, found, listed.numbers)
     if listed and listed.kept is not None:
-        found, examples = found.those(listed.kept), listed.kept.nonzero()[0]
+        found, examples = found.select(listed.kept), listed.kept.nonzero()[0]
     results |= compute_metrics(found)
     if options.health:
         results["health"] = compare_statistics(run, state, protocol)
@@ -282,7 +282,7 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
     if options.json:
         print(format_json(results), flush=True)
     else:
-        _say(results, runs)
+        _print_results(results, runs)
     if options.per_class and not options.json:
         for one in score_classes(found, run.class_names):
             mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
@@ -331,7 +331,7 @@ def _compare_data(run: "Run", *, train: bool) -> None:
         print(f"the data changed since the run was begun: {line}", file=sys.stderr)
 
 
-def _say(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
+def _print_results(results: Mapping[str, Any], runs: Sequence["OpenedRun"]) -> None:
     unread = f", {results['skipped']:.0f} could not be read" if results["skipped"] else ""
     one = f"step {results['step']}" if results["step"] is not None else runs[0].workdir.name
     of = f"{len(runs)} networks" if len(runs) > 1 else one

@@ -15,7 +15,7 @@ from inception_jax.errors import UserError
 from inception_jax.monitoring.progress import log_line
 from inception_jax.recipes import list_recipe_members, load_recipe
 
-MOST = 4096
+MAX_FIT_BATCH = 4096
 """Images a device that are tried at most."""
 
 
@@ -87,9 +87,11 @@ def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None
             options.topology, options.slices
         )  # says which there are, where there is no such
     if options.fit:
-        answer = _fitted(name, config, options)
+        answer = _find_fit(name, config, options)
     else:
-        answer = _asked(name, config, options, compile=bool(options.topology or options.compile))
+        answer = _run_answer(
+            name, config, options, compile=bool(options.topology or options.compile)
+        )
     outline = answer.pop("outline")
     print(
         format_json(answer, indent=1)
@@ -98,7 +100,7 @@ def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None
     )
 
 
-def _asked(
+def _run_answer(
     name: str, config: Experiment, options: argparse.Namespace, **request: Any
 ) -> dict[str, Any]:
     """Returns the answer of a subprocess, which runs `_answer`."""
@@ -114,22 +116,24 @@ def _asked(
     return run_in_subprocess(__name__, given | request)
 
 
-def _fitted(name: str, config: Experiment, options: argparse.Namespace) -> dict[str, Any]:
+def _find_fit(name: str, config: Experiment, options: argparse.Namespace) -> dict[str, Any]:
     from inception_jax.plan.formatting import format_attempt
     from inception_jax.plan.largest_batch import find_largest_batch, list_batch_candidates
 
-    lies = _asked(name, config, options, compile=False)
+    lies = _run_answer(name, config, options, compile=False)
     if not lies["memory_limit_bytes"]:
         raise ConfigError(
             f"--fit: how much memory a {lies['device_kind']} has is not known; name a --topology, "
             "v5e:16x16"
         )
     devices = lies["devices"]
-    sizes = list_batch_candidates(config.norm.examples_per_group, devices, MOST)
+    sizes = list_batch_candidates(config.norm.examples_per_group, devices, MAX_FIT_BATCH)
     tried = []
 
     def attempt(images: int) -> dict[str, Any]:
-        answer = _asked(name, replace(config, batch_size=images * devices), options, compile=True)
+        answer = _run_answer(
+            name, replace(config, batch_size=images * devices), options, compile=True
+        )
         tried.append(
             {
                 key: answer[key]

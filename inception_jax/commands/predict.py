@@ -40,7 +40,7 @@ def predict(arguments: list[str]) -> None:
         "--csv", action="store_true", help="a line per image and class, under a heading"
     )
     options = parser.parse_args(arguments)
-    predictor, results, bad = _looked_at(
+    predictor, results, bad = _compute_all(
         options, lambda predictor, row: predictor.best(row, options.top)
     )
     if not predictor.is_primary:
@@ -74,7 +74,7 @@ def predict(arguments: list[str]) -> None:
                     + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
                 )
             )
-    _reported(bad, results, predictor)
+    _report_bad(bad, results, predictor)
 
 
 def features(arguments: list[str]) -> None:
@@ -98,7 +98,7 @@ def features(arguments: list[str]) -> None:
     output = options.output or require_unused_path(Path("features.npz"))
     import numpy as np
 
-    predictor, results, bad = _looked_at(options, lambda predictor, row: row)
+    predictor, results, bad = _compute_all(options, lambda predictor, row: row)
     if not results:
         raise DataError(f"{bad[0]}: {predictor.fault(bad[0])}")
     if predictor.is_primary:
@@ -107,7 +107,7 @@ def features(arguments: list[str]) -> None:
         np.savez(archive, features=found, images=np.array([image for image, _ in results]))
         write_atomically(output, archive.getvalue())
         print(f"{output}: {' x '.join(map(str, found.shape))}")
-    _reported(bad, results, predictor)
+    _report_bad(bad, results, predictor)
 
 
 def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
@@ -136,7 +136,7 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     return parser
 
 
-def _looked_at(
+def _compute_all(
     options: "argparse.Namespace", keep: "Callable[[Predictor, Any], Any]"
 ) -> "tuple[Predictor, list[tuple[str, Any]], list[Path]]":
     """Returns the predictor, the results by name of the image, and the unreadable images."""
@@ -185,7 +185,7 @@ def _lines_of_input() -> list[str]:
     return split_lines(binary.read() if binary else sys.stdin.read().encode())
 
 
-def _reported(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predictor") -> None:
+def _report_bad(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predictor") -> None:
     """Prints the images that could not be read, and the number of ignored EXIF orientations.
 
     Raises:

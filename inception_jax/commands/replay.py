@@ -31,7 +31,7 @@ def replay(arguments: list[str]) -> None:
     from inception_jax.debugging.replay import replay_step as made_again
     from inception_jax.monitoring.progress import show_progress
 
-    run, state = before(options.workdir, options.step)[1:]
+    run, state = load_state_before(options.workdir, options.step)[1:]
     for line in run.data_changes(train=True):
         print(
             f"the data changed since the run was begun, and the step is another: {line}",
@@ -50,17 +50,17 @@ def replay(arguments: list[str]) -> None:
         }
         print(format_json(record))
     else:
-        print(told(found))
+        print(format_replay(found))
 
 
-def before(path: str, step: int) -> "OpenedRun":
+def load_state_before(path: str, step: int) -> "OpenedRun":
     """Returns a run, and its newest state before `step`.
 
     Raises:
       ConfigError: There is no run, or it has no such step.
     """
     from inception_jax.checkpointing.workdir import make_absolute
-    from inception_jax.commands.train import initial_from
+    from inception_jax.commands.train import make_state_loader
     from inception_jax.trainer.runs import OpenedRun, list_saved_steps, load_run, open_run
 
     if older := [one for one in list_saved_steps(path) if one < step]:
@@ -71,14 +71,14 @@ def before(path: str, step: int) -> "OpenedRun":
         opening = OpenedRun(
             make_absolute(path),
             run,
-            (initial_from(source, run)[0] if source else run.initial_state)(),
+            (make_state_loader(source, run)[0] if source else run.initial_state)(),
         )
     if step > opening.run.steps:
         raise ConfigError(f"{path} has no step {step}: it ends at {opening.run.steps}")
     return opening
 
 
-def told(found: "StepReplay") -> str:
+def format_replay(found: "StepReplay") -> str:
     """Returns a replayed step as lines of text."""
     if (broken := found.first_not_finite) is None:
         outputs = [one for one in found.arrays if one.what == "output"]

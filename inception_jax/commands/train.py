@@ -99,7 +99,7 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
         try:
             source = splits[split] = open_source(data.name, split, data.directory)
             names = hash_file_list((name, 0) for name in source.class_names)
-            files = SplitFacts.of(split, source).fingerprint
+            files = SplitFacts.from_source(split, source).fingerprint
             found[f"data {split}"] = (
                 f"{len(source):,} examples of {len(source.class_names):,} classes, names {names}, "
                 f"files {files}"
@@ -148,7 +148,7 @@ def _train(
     if list_saved_steps(str(workdir)):
         check_jax_settings(workdir)
     elif config.init_from:
-        initial, lineage = initial_from(config.init_from, run)
+        initial, lineage = make_state_loader(config.init_from, run)
     with lock_workdir(workdir) if is_primary else contextlib.nullcontext():
         claim_workdir(workdir, config, facts, is_primary=is_primary)
         if lineage and is_primary:
@@ -167,13 +167,13 @@ def _train(
             )
         else:
             tell(f"{headline}; in {shorten_path(workdir)}")
-            _made(workdir, run, preemption, initial)
+            _run_training(workdir, run, preemption, initial)
         if is_primary:
             _draw(workdir)
             print(escape_control_characters(_last_line(workdir, len(run.class_names))))
 
 
-def _made(
+def _run_training(
     workdir: "epath.Path",
     run: "Run",
     preemption: PreemptionHandler,
@@ -209,7 +209,7 @@ def _made(
     record.end_attempt("complete")
 
 
-def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:
+def make_state_loader(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str, Any]]:
     """Returns a function that makes the initial state from other weights, and their lineage.
 
     Args:
@@ -226,7 +226,7 @@ def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str
     find_matching_arrays(
         run.abstract_state(),
         other.variables,
-        names=(_named(run), f"{other.name}, {_named(other.run)}"),
+        names=(_format_network(run), f"{other.name}, {_format_network(other.run)}"),
     )
 
     def begin() -> "State":
@@ -237,7 +237,7 @@ def initial_from(path: str, run: "Run") -> tuple[Callable[[], "State"], dict[str
     return begin, other.card.lineage
 
 
-def _named(run: "Run") -> str:
+def _format_network(run: "Run") -> str:
     table = run.network.architecture
     return f"{table.name} ({table.variant}) of {len(run.class_names)} classes"
 

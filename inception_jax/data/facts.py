@@ -24,7 +24,7 @@ class SplitFacts(NamedTuple):
     fingerprint: str | None
 
     @classmethod
-    def of(cls, name: str, source: Source) -> Self:
+    def from_source(cls, name: str, source: Source) -> Self:
         """Returns the facts of an open source."""
         fingerprint = getattr(source, "fingerprint", None)
         return cls(name, len(source), fingerprint() if fingerprint else None)

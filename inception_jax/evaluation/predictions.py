@@ -41,7 +41,7 @@ class Predictions(NamedTuple):
         with np.errstate(divide="ignore"):
             return -np.log(self.probabilities[np.arange(len(self.labels)), self.labels])
 
-    def those(self, kept: np.ndarray) -> "Predictions":
+    def select(self, kept: np.ndarray) -> "Predictions":
         """Returns the predictions of the examples where `kept` [N] is True."""
         return Predictions(*(None if column is None else column[kept] for column in self))  # type: ignore[arg-type]
 
@@ -87,10 +87,10 @@ def predict_all(
         np.add.at(counts, example, 1)
         labels[example] = label
     seen = counts == crops
-    for odd in np.flatnonzero(~seen):
-        assert may_skip and counts[odd] == 0, (
-            f"example {odd} came {counts[odd]} times, not {crops}: the batches are wrong"
-        )  # noqa: PT018
+    for i in np.flatnonzero(~seen):
+        is_skipped = may_skip and counts[i] == 0
+        message = f"example {i} came {counts[i]} times, not {crops}"
+        assert is_skipped, f"{message}: the batches are wrong"
     return Predictions(total / crops, labels, seen, likelihood - np.log(crops))
 
 

@@ -1,7 +1,8 @@
-"""Trained networks: files of other projects in, files of ours, and forms that run without this package. Nothing that trains imports this.
+"""Trained networks: conversion from other projects, weights files, and exports.
 
-`weights.card(path)` is what is known of a file of weights; `weights.from_torchvision(file, "inception_v3")`, and `from_` any other of
-`SOURCES`, gives `Imported(card, variables, network, arrays)`.
+`weights.card(path)` returns the card of a weights file. `weights.from_torchvision(file,
+"inception_v3")`, and `from_` any other of `SOURCES`, returns `ImportedWeights(card, variables,
+network, arrays)`. Nothing that trains imports this package.
 """
 
 import importlib

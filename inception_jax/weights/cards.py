@@ -1,4 +1,4 @@
-"""What is known of a file of weights: its network, what that is fed, what its classes mean, and where it comes from."""
+"""The card of a weights file: its network, input, classes and origin."""
 
 import dataclasses
 import hashlib
@@ -16,28 +16,36 @@ from inception_jax.data.source import DataError
 from inception_jax.weights import classes
 
 FORMAT_VERSION = 2
-"""1 had no `release`, `digest` and `tuned_from`, and no orientation: images were not turned."""
+"""Version of the card. Version 1 has no `release`, `digest`, `tuned_from` and orientation;
+images had none applied.
+"""
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Card:
-    """
+    """The card of a weights file.
+
     Attributes:
-      model: the network, in the words of a recipe; `aux` where its auxiliary heads are in the file.
-      data: what it is fed: `image_size`, `test_crop`, `test_crop_fraction`, `resize`, `scaling`, `margin`, `binarize` and `orientation`.
-      num_classes: of its head.
-      class_names: its own; none where they are ImageNet's.
-      class_offset: classes that stand before ImageNet's first.
-      source: the project whose format the file was in which this was converted from, or what else made it.
-      file, sha256: that file's name and the hash of its bytes.
-      release: which of the project's releases it is; unknown where the arrays are no known one.
-      licence: of the weights, as their project states it; unknown where nothing states it.
-      tuned_from: what the weights were initialised from, a card's `source`, `file`, `sha256`, `release`, `licence`, `digest` and
-        `tuned_from`; empty where from nothing.
-      digest: of the arrays of the file that the card is of (`hash_arrays`); empty where it is of none.
-      published: `top1` and `top5` (fractions) as their project publishes them, and `known_by`; none where the file is not known.
-      parity: `against`, `size` and, for each end point, the largest error, over the largest value; see `verify`.
+      model: The network as a recipe's section; `aux` if its auxiliary heads are in the file.
+      data: Its input: `image_size`, `test_crop`, `test_crop_fraction`, `resize`, `scaling`,
+        `margin`, `binarize` and `orientation`.
+      num_classes: Number of classes.
+      class_names: Names of its own classes; none for ImageNet's.
+      class_offset: Number of classes before ImageNet's first.
+      source: The project in whose format the original file was, or the origin of other weights.
+      file: Name of the original file.
+      sha256: SHA-256 of the original file.
+      release: Id of the project's release; unknown where the arrays are of none.
+      licence: Licence of the weights as the project states it; unknown where it states none.
+      tuned_from: Facts of the weights that these were initialised from: `source`, `file`, `sha256`,
+        `release`, `licence`, `digest` and `tuned_from`; empty for a random initialisation.
+      digest: Digest of the arrays of this card's file (`hash_arrays`); empty without a file.
+      published: `top1` and `top5` (fractions) as the project publishes them, and `known_by`; empty
+        for an unknown file.
+      parity: `against`, `size` and, for each end point, the largest error over the largest value;
+        see `verify`.
+      format_version: Version of this form.
     """
 
     model: Model
@@ -58,7 +66,7 @@ class Card:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all classes, in the order of the head."""
+        """Returns the names of all classes in the order of the classifier."""
         return self.class_names or (
             classes.list_class_names(self.num_classes, self.class_offset)
             if self.num_classes
@@ -67,13 +75,14 @@ class Card:
 
     @property
     def experiment(self) -> Experiment:
-        """As if it were a run."""
+        """Returns the card as the configuration of a run."""
         return Experiment(self.model, data=self.data)
 
     def to_json(self) -> str:
+        """Returns the card in the form that `parse_card` reads."""
         fields = {
             **dataclasses.asdict(self),
-            "data": {name: getattr(self.data, name) for name in FED},
+            "data": {name: getattr(self.data, name) for name in INPUT_FIELDS},
         }
         return format_json({**fields, "format_version": FORMAT_VERSION}, indent=1)
 
@@ -84,9 +93,9 @@ class Card:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """Returns the steps between an image and the network, in numbers, for those who run an export."""
+        """Returns the numbers of the preprocessing, for users of an export."""
         mean, deviation = SCALINGS[self.data.scaling]
-        fed = {name: getattr(self.data, name) for name in FED}
+        fed = {name: getattr(self.data, name) for name in INPUT_FIELDS}
         return {
             **fed,
             "mean": list(mean),
@@ -98,7 +107,7 @@ class Card:
 
 
 LINEAGE = ("source", "file", "sha256", "release", "licence", "digest", "tuned_from")
-FED = (
+INPUT_FIELDS = (
     "image_size",
     "test_crop",
     "test_crop_fraction",
@@ -112,7 +121,7 @@ FED = (
 
 
 def hash_arrays(arrays: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of arrays by their names, with their shapes and types, in the order of the names."""
+    """Returns the SHA-256 of named arrays with their shapes and dtypes, sorted by name."""
     found = hashlib.sha256()
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
@@ -122,10 +131,13 @@ def hash_arrays(arrays: Mapping[str, Any]) -> str:
 
 
 def parse_card(text: str, where: str) -> Card:
-    """The card that `to_json` wrote.
+    """Returns the card that `Card.to_json` wrote.
+
+    Args:
+      where: Name of the file, for messages.
 
     Raises:
-      DataError: it cannot be understood; `where` says what it is of.
+      DataError: It has another form.
     """
     try:
         fields = json.loads(text)
@@ -145,7 +157,8 @@ def parse_card(text: str, where: str) -> Card:
             card.class_names and len(card.class_names) != card.num_classes
         ):
             raise ValueError(
-                f"there are {len(card.class_names)} names for {card.num_classes} classes, the first "
+                f"there are {len(card.class_names)} names for {card.num_classes} classes, the "
+                "first "
                 f"of them {card.class_offset}"
             )
         return card

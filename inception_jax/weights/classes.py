@@ -1,4 +1,4 @@
-"""The names of the classes of a head: ImageNet's thousand, behind what a release has in front of them, or names of its own."""
+"""Names of classes: ImageNet's thousand, with an offset for each release, or a network's own."""
 
 from functools import cache
 from pathlib import Path
@@ -18,21 +18,25 @@ def _lines() -> tuple[tuple[str, str], ...]:
 
 
 def list_imagenet_names() -> tuple[str, ...]:
-    """Returns the names of ILSVRC-2012's classes in the order of their synsets, which all releases keep."""
+    """Returns the names of ILSVRC-2012's classes in the order of their synsets.
+
+    All releases keep this order.
+    """
     return tuple(name for _, name in _lines())
 
 
 def list_class_names(count: int, offset: int) -> tuple[str, ...]:
-    """Returns those of a head of `count` classes whose first of ImageNet is number `offset`.
+    """Returns the names of `count` classes, ImageNet's from number `offset` on.
 
-    Before it stands TF-Slim's background; what is left behind the thousandth (the graph of 2015 has seven) is of no class.
+    TF-Slim's background precedes them. Classes after the thousandth (seven in the graph of 2015)
+    have none.
     """
     own = ("background",) * offset + list_imagenet_names()
     return own + tuple(f"unused {i}" for i in range(len(own), count))
 
 
 class RelabelledSource:
-    """Another source under the labels that a network has for its classes."""
+    """Another source with the labels of a network."""
 
     def __init__(self, source: Source, labels: np.ndarray, class_names: tuple[str, ...]):
         self._source, self._labels = source, labels
@@ -53,12 +57,13 @@ class RelabelledSource:
 
 
 def relabel(source: Source, class_names: tuple[str, ...]) -> RelabelledSource:
-    """Returns `source`, whose classes may be fewer and in another order, under the labels of `class_names`.
+    """Returns `source` with the labels that `class_names` give its classes.
 
-    Classes are known by their names, or by the WordNet ids of ImageNet's.
+    The source may have fewer classes in another order, identified by name or by ImageNet's WordNet
+    ids.
 
     Raises:
-      DataError: a class that the network does not have.
+      DataError: The network lacks one of its classes.
     """
     known = {name: label for label, name in reversed(list(enumerate(class_names)))}
     known |= {id: known[name] for id, name in _lines() if name in known and id not in known}

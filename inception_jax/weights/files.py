@@ -1,4 +1,4 @@
-"""Our files of weights: safetensors, whose arrays are called by their paths, with the card as metadata."""
+"""Weights files: safetensors with the arrays under their paths, and the card as metadata."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,13 @@ REFERENCE_PREFIX = "reference/"
 
 
 class WeightsFile(NamedTuple):
-    """A file: its card, its variables, and the samples of activations that it keeps, by end point."""
+    """The contents of a weights file.
+
+    Attributes:
+      card: Its card.
+      variables: `{"params": ..., "batch_stats": ...}`, NumPy arrays.
+      references: Samples of activations by end point.
+    """
 
     card: Card
     variables: dict[str, Any]
@@ -35,10 +41,10 @@ def save(
     variables: Mapping[str, Any],
     references: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a file of weights, whole or not at all.
+    """Writes a weights file atomically.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
     """
     arrays = {
         name: np.ascontiguousarray(value)
@@ -56,29 +62,30 @@ def save(
 
 
 def card(path: str | Path) -> Card:
-    """What is known of a file, without its arrays.
+    """Returns the card of a weights file without reading its arrays.
 
     Raises:
-      DataError: it is none of ours, or damaged.
+      DataError: It is no weights file of this package, or damaged.
     """
     with _opened(path) as file:
         return _card(file, path)
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Returns the variables of a file of weights: `{"params": ..., "batch_stats": ...}`, as NumPy arrays.
+    """Returns the variables of a weights file: `{"params": ..., "batch_stats": ...}`, NumPy arrays.
 
     Raises:
-      DataError: it is none of ours, or damaged.
+      DataError: It is no weights file of this package, or damaged.
     """
     return read_file(path).variables
 
 
 def read_file(path: str | Path) -> WeightsFile:
-    """Returns all of a file, its digests compared.
+    """Returns the contents of a weights file, and checks its digests.
 
     Raises:
-      DataError: it is none of ours, or damaged: its arrays are not those that were written, are no floats, or not finite.
+      DataError: It is no weights file of this package, or damaged: its arrays changed, are no
+        floats, or are not finite.
     """
     with _opened(path) as file:
         found = _card(file, path)
@@ -124,7 +131,7 @@ def read_file(path: str | Path) -> WeightsFile:
 
 
 def is_weights(path: str | Path) -> bool:
-    """Whether `path` looks like a file of weights, and not like a workdir."""
+    """Whether `path` has the name of a weights file, not of a workdir."""
     return Path(path).suffix == ".safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Libraries that read formats of other projects, which are not installed with this package."""
+"""Optional libraries, which read formats of other projects."""
 
 import importlib
 from typing import Any
@@ -10,7 +10,7 @@ def load_library(name: str, extra: str) -> Any:
     """Returns the module `name`.
 
     Raises:
-      ConfigError: it is not installed; the message names the extra that brings it.
+      ConfigError: It is not installed; the message names the extra that installs it.
     """
     try:
         return importlib.import_module(name)

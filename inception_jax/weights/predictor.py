@@ -1,4 +1,4 @@
-"""From images to the names of what is in them."""
+"""Predictions and features of images from a trained network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,37 +20,40 @@ BATCH = 32
 
 
 Compute = Callable[[Any, Any], Any]
-"""(variables, images [B, H, W, 3] uint8) -> [B, ...], compiled."""
+"""A compiled function: (variables, images [B, H, W, 3] uint8) -> [B, ...]."""
 
 
 class Guess(NamedTuple):
-    """A class by its name, and how likely the network holds it to be."""
+    """A class with the probability that the network gives it."""
 
     name: str
     probability: float
 
 
 class Predictor:
-    """A trained network with what it is fed: `Predictor("weights.safetensors").top(["image.jpg"])`.
+    """A trained network with its preprocessing.
+
+        Predictor("weights.safetensors").top(["image.jpg"])
 
     One program is compiled, for batches of `batch_size`; images are decoded while it runs.
 
     Attributes:
-      card: what is known of the weights.
-      names: of the classes.
-      leads: whether this process, of several that predict together, is the one that speaks. Each has all of the results.
+      card: Card of the weights.
+      names: Names of the classes.
+      is_primary: Whether this process prints, of several that predict together. Each has all
+        results.
     """
 
     def __init__(
         self, path: str | Path, *, batch_size: int = BATCH, orientation: Orientation | None = None
     ):
-        """Opens a file of weights, or the workdir of a run.
+        """Opens a weights file, or the workdir of a run.
 
         Args:
-          orientation: whether images are turned as their EXIF says; as the card has it where not given.
+          orientation: Use of the EXIF orientation, `apply` or `ignore`; default: the card's.
 
         Raises:
-          DataError, ConfigError, CheckpointError: see `load_trained`.
+          DataError, ConfigError, CheckpointError: See `load_trained`.
         """
         self._trained: TrainedNetwork = load_trained(str(path))
         if orientation is not None:
@@ -62,38 +65,44 @@ class Predictor:
         self.is_primary = self._trained.run.placement.is_primary
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
-        """[N, K] of files, encoded bytes or pixels.
+        """Returns the probabilities [N, K] for files, encoded bytes or pixels.
 
         Raises:
-          DataError: an image that cannot be read; the message says which, and why.
+          DataError: An image cannot be read; the message says which, and why.
         """
         return self._whole(None, images)
 
     def top(self, images: Sequence[Image], k: int = 5) -> list[list[Guess]]:
-        """The `k` likeliest classes of each image, the likeliest first.
+        """Returns the `k` likeliest classes of each image, the likeliest first.
 
         Raises:
-          DataError: an image that cannot be read.
+          DataError: An image cannot be read.
         """
         return [self.best(row, k) for row in self.probabilities(images)]
 
     def features(self, images: Sequence[Image], end_point: str | None = None) -> np.ndarray:
-        """[N, ...] the activations at an end point, or what the classifier reads.
+        """Returns the activations [N, ...] at an end point, or the pooled features.
 
         Raises:
-          DataError: an image that cannot be read.
-          ConfigError: an end point that the network has not.
+          DataError: An image cannot be read.
+          ConfigError: The network has no such end point.
         """
         return self._whole(self.at(end_point), images)
 
     def best(self, row: np.ndarray, k: int) -> list[Guess]:
-        """The `k` largest of one image's probabilities [K]; equal ones in the order of the classes."""
+        """Returns the `k` likeliest classes for one image's probabilities [K].
+
+        Equal ones are in the order of the classes.
+        """
         return [Guess(self.names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:k]]
 
     def each(
         self, images: Sequence[Image], compute: Compute | None = None
     ) -> Iterator[np.ndarray | None]:
-        """Row by row what `compute` gives, the probabilities [K] where none is given; None for an image that cannot be read."""
+        """Yields the result of `compute` (default: probabilities [K]) for each image.
+
+        Yields None for an image that cannot be read.
+        """
         run, variables = self._trained[:2]
         compute = compute or run.predict_step
         devices = run.placement.devices
@@ -115,15 +124,15 @@ class Predictor:
             yield from _read(*results, limit=remaining)
 
     def at(self, end_point: str | None) -> Compute:
-        """What computes the activations at an end point, or, with None, what the classifier reads.
+        """Returns a function that computes the activations at an end point, or pooled features.
 
         Raises:
-          ConfigError: an end point that the network has not.
+          ConfigError: The network has no such end point.
         """
         return make_features_step(self._trained.run, end_point)
 
     def fault(self, image: Image) -> str:
-        """Why an image cannot be read; empty where it can."""
+        """Returns the reason why an image cannot be read; empty if it can."""
         try:
             self._trained.run.pixels(FileSource([image], self.names)[0])
         except DataError as error:
@@ -132,7 +141,7 @@ class Predictor:
 
     @property
     def ignores_orientation(self) -> bool:
-        """Whether images are taken as they lie, whatever their EXIF says."""
+        """Whether images are read as stored, whatever their EXIF orientation."""
         return self._trained.run.config.data.orientation == "ignore"
 
     def is_turned(self, image: Image) -> bool:

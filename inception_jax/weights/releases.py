@@ -1,9 +1,10 @@
-"""Files that projects have published: `releases.json`, a row for each, with what it is fed, its licence and the accuracy that its project
-states: single crop, on ImageNet's 50,000 validation images.
+"""Published files of other projects: `releases.json`, one row each.
 
-A file is known by the digest of its arrays (`cards.digest_arrays`) where that is in the table, else by the beginning of the SHA-256 of its
-bytes where the project publishes it, else by its name. Timm's rows are from its own configurations and results
-(huggingface/pytorch-image-models, 1.0.31), torchvision's from its weights' metadata (0.28.0).
+A row has the input, the licence and the published accuracy: single crop, on ImageNet's 50,000
+validation images. A file is identified by the digest of its arrays (`cards.hash_arrays`) where the
+table has it, else by the beginning of its SHA-256 where the project publishes it, else by its name.
+Timm's rows are from its configurations and results (huggingface/pytorch-image-models, 1.0.31),
+torchvision's from its weights' metadata (0.28.0).
 """
 
 import json
@@ -15,19 +16,27 @@ from typing import Any, NamedTuple
 from inception_jax.config import Data
 
 RELEASES_FILE = Path(__file__).with_name("releases.json")
-SUFFIXES = r"(?:\.(?:pth|pt|bin|tar|safetensors|h5|hdf5|keras|ckpt|caffemodel|npz|model|weights)(?:-\d+)?)*"
+SUFFIXES = (
+    r"(?:\.(?:pth|pt|bin|tar|safetensors|h5|hdf5|keras|ckpt|caffemodel|npz|model|weights)"
+    r"(?:-\d+)?)*"
+)
 
 
 @dataclass(frozen=True)
 class Release:
-    """
+    """A published file.
+
     Attributes:
-      id: `timm/resnet50.a1_in1k`; what stands before the first `/` is the project.
-      name: a pattern of the file's name without its suffixes, or of its folder's; empty where a name says nothing.
-      sha256: the beginning of that of the file.
-      arrays: the digest of its arrays as they are here; empty where nobody has computed it.
-      top1, top5: in percent; None where none is published.
-      data: what it is fed otherwise than its project's networks are.
+      id: `timm/resnet50.a1_in1k`; the project is before the first `/`.
+      model: Name of the network here.
+      name: Pattern of the file's name without suffixes, or of its folder's; empty where a name does
+        not identify it.
+      sha256: The beginning of the file's SHA-256.
+      arrays: Digest of its converted arrays; empty where it is not known.
+      licence: Licence of the weights.
+      top1: Published top-1 in percent; None for none.
+      top5: Published top-5 in percent; None for none.
+      data: Input fields that differ from the project's network.
     """
 
     id: str
@@ -42,10 +51,11 @@ class Release:
 
     @property
     def source(self) -> str:
+        """Returns the name of the project."""
         return self.id.partition("/")[0]
 
-    def fed(self, data: Data) -> Data:
-        """Returns what it is fed, of what its project's network is fed otherwise."""
+    def get_input(self, data: Data) -> Data:
+        """Returns the input of the release, from that of the project's network."""
         return replace(data, **self.data)
 
 
@@ -53,7 +63,7 @@ RELEASES = tuple(Release(**row) for row in json.loads(RELEASES_FILE.read_text())
 
 
 class KnownRelease(NamedTuple):
-    """A release, and by what a file is known to be it: `its arrays`, `its SHA-256`, `its name`."""
+    """A release, and how a file was identified: `its arrays`, `its SHA-256`, `its name`."""
 
     release: Release
     by: str
@@ -62,10 +72,15 @@ class KnownRelease(NamedTuple):
 def find_release(
     source: str, model: str, file: str | Path = "", sha256: str = "", arrays: str = ""
 ) -> KnownRelease | None:
-    """Returns the release of `source`'s `model` that a file is; None where it is not known.
+    """Returns the release that a file is; None for an unknown one.
 
     Args:
-      file: its path; the folder of a hub's copy (`models--timm--resnet50.a1_in1k`) has a name, too.
+      source: The project.
+      model: Name of the network here.
+      file: Path of the file; the folder of a hub's copy (`models--timm--resnet50.a1_in1k`) counts
+        too.
+      sha256: SHA-256 of the file.
+      arrays: Digest of its converted arrays.
     """
     own = [release for release in RELEASES if (release.source, release.model) == (source, model)]
     for release in own:
@@ -84,7 +99,7 @@ def find_release(
 
 
 def format_published(found: KnownRelease) -> dict[str, Any]:
-    """Returns, for a card, the published accuracy as fractions, and how the file was known."""
+    """Returns the published accuracy as fractions, and how the file was identified, for a card."""
     scores = {
         name: value
         for name, value in (("top1", found.release.top1), ("top5", found.release.top5))

@@ -1,4 +1,4 @@
-"""A trained network, wherever it is kept: in a run's workdir, or in a file of weights."""
+"""Trained networks from a run's workdir or from a weights file."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,19 @@ from inception_jax.experiment import Run
 from inception_jax.monitoring.progress import log_line
 from inception_jax.trainer.runs import open_run
 from inception_jax.weights import files as file
-from inception_jax.weights.cards import FED, UNKNOWN, Card
+from inception_jax.weights.cards import INPUT_FIELDS, UNKNOWN, Card
 from inception_jax.weights.convert.conversion import list_shapes
 
 
 class TrainedNetwork(NamedTuple):
-    """A run in this room, its variables on the devices, its card, and what to call it."""
+    """A trained network on this machine.
+
+    Attributes:
+      run: Its run.
+      variables: Its variables, on the devices.
+      card: Its card.
+      name: Its name for messages.
+    """
 
     run: Run
     variables: Mapping[str, Any]
@@ -31,12 +38,12 @@ class TrainedNetwork(NamedTuple):
 
 
 def load_trained(path: str) -> TrainedNetwork:
-    """The newest state of the workdir `path` (`path@STEP` for another), or the weights that a .safetensors file holds.
+    """Returns the newest state of a workdir (`path@STEP` for another), or of a weights file.
 
     Raises:
-      DataError: a file that is damaged, or whose arrays are not those of the network on its card.
-      ConfigError: no such run, or a network that is not known here.
-      CheckpointError: a checkpoint that is damaged.
+      DataError: The file is damaged, or its arrays are not those of its card's network.
+      ConfigError: There is no such run, or the network is unknown.
+      CheckpointError: A checkpoint is damaged.
     """
     if file.is_weights(path):
         card, variables, _ = file.read_file(path)
@@ -73,7 +80,7 @@ def load_trained(path: str) -> TrainedNetwork:
             raise DataError(
                 f"{name}: {place} is NaN or infinite: take an earlier checkpoint, {path}@STEP"
             )
-    data = {name: getattr(run.config.data, name) for name in FED}
+    data = {name: getattr(run.config.data, name) for name in INPUT_FIELDS}
     lineage = read_lineage(workdir)
     card = Card(
         run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names,
@@ -85,14 +92,16 @@ def load_trained(path: str) -> TrainedNetwork:
 
 
 LINEAGE_FILE = "initial.json"
-"""What a run was initialised from, in its workdir."""
+"""Name of the file, in a workdir, about the weights that the run was initialised from."""
 
 
 def read_lineage(workdir: Any) -> dict[str, Any]:
-    """Returns the lineage (`cards.Card.lineage`) of the weights that a run was initialised from; empty where it was from none.
+    """Returns the lineage (`cards.Card.lineage`) of the weights that a run was initialised from.
+
+    It is empty for a random initialisation.
 
     Raises:
-      DataError: it cannot be read.
+      DataError: It cannot be read.
     """
     file = workdir / LINEAGE_FILE
     if not file.exists():

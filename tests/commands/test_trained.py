@@ -16,7 +16,7 @@ from PIL import Image
 
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.cli import main
-from inception_jax.commands.train import initial_from
+from inception_jax.commands.train import make_state_loader
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.imagenet import parse_image_numbers
 from inception_jax.trainer.runs import follow_checkpoints, list_members, open_run
@@ -364,7 +364,7 @@ def test_exported_weights_predict_as_their_run_does_and_initialise_another_run(
     assert found[0] == found[1]
     assert {guess["class"] for guess in found[0][0]["classes"]} == {"ant", "bee", "cat"}
     _, run, state = open_run(str(trained / "1"))
-    begun = initial_from(str(file), run)[0]()
+    begun = make_state_loader(str(file), run)[0]()
     assert re.search(rf"from {file}: \d+ arrays taken over\n", capsys.readouterr().err)
     for one, other in zip(
         jax.tree.leaves(begun.params), jax.tree.leaves(state.variables["params"]), strict=True

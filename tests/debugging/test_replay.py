@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from inception_jax.commands.replay import told
+from inception_jax.commands.replay import format_replay
 from inception_jax.config import Norm
 from inception_jax.debugging.replay import replay_step
 from inception_jax.distributed.mesh import all_devices_placement
@@ -88,7 +88,7 @@ def test_replay_of_a_finite_step_finds_no_fault_and_the_loss_of_the_compiled_ste
     state = run.initial_state()
     replayed = replay_step(run, state)
     assert (replayed.step, replayed.first_not_finite) == (1, None)
-    assert told(replayed).startswith("step 1 is finite in all of its ")
+    assert format_replay(replayed).startswith("step 1 is finite in all of its ")
     assert [array.layer for array in replayed.arrays if array.what == "output"][-1] == "loss"
     (batch,) = run.train_batches(0, 1)
     _, sums = run.train_step(state, batch)

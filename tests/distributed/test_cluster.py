@@ -138,10 +138,10 @@ def test_first_host_reads_the_first_name_of_a_slurm_node_list(nodes, first):
             {name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"},
             "SLURM_STEP_NODELIST is not set",
         ),
-        ({**SLURM, "SLURM_STEP_NODELIST": ","}, "no host is named first"),
+        ({**SLURM, "SLURM_STEP_NODELIST": ","}, "it begins with no host"),
         (
             {name: value for name, value in MPI.items() if "uri" not in name},
-            "does not say where process 0 is",
+            "does not name the host of process 0",
         ),
         (
             {"INCEPTION_JAX_DISTRIBUTED": "no"},

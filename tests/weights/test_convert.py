@@ -588,7 +588,10 @@ def test_state_dicts_are_imported_in_the_order_that_the_readme_gives(origin):
 
 
 def test_weights_need_no_import_of_their_own():
-    code = "import inception_jax; print(inception_jax.weights.card, inception_jax.weights.from_torchvision)"
+    code = (
+        "import inception_jax; print(inception_jax.weights.card, "
+        "inception_jax.weights.from_torchvision)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 

@@ -7,9 +7,9 @@ from inception_jax.weights.convert.conversion import list_shapes
 from inception_jax.weights.convert.names import Names
 from inception_jax.weights.convert.sources import SOURCES
 from tests.tiers import sweep
-from tests.weights.references import MODELS
 from tests.weights.record import digest
 from tests.weights.recordings import facts
+from tests.weights.references import MODELS
 
 ALL = [(source, model) for source, models in SOURCES.items() for model in models]
 ONE_OF_EACH = [(source, next(iter(models))) for source, models in SOURCES.items()]

@@ -126,7 +126,8 @@ def test_what_is_fed_is_said_in_words_and_numbers():
         )
     )
     assert said.startswith(
-        "160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; scaling "
+        "160 x 160 pixels, of the middle square of 95.0% of the shorter side, by antialias; "
+        "scaling "
         "inception: less"
     )
 
@@ -198,7 +199,7 @@ def test_the_digest_of_the_arrays_goes_before_all_else(monkeypatch):
 def test_the_table_of_releases_is_of_known_networks_and_fields():
     assert len({row.id for row in RELEASES}) == len(RELEASES)
     for row in RELEASES:
-        data = row.fed(SOURCES[row.source][row.model].data)
+        data = row.get_input(SOURCES[row.source][row.model].data)
         assert 0 < data.test_crop_fraction <= 1
         assert row.licence != "unknown" or row.id == "timm/resnet50.bamboo"
         assert row.top1 is None or 50 < row.top1 < row.top5 < 100
@@ -222,7 +223,7 @@ def test_timms_configurations_of_all_releases_are_what_is_recorded():
         config = timm.models.get_pretrained_cfg(name)
         release = find_release("timm", model, f"{name}.safetensors")
         assert release is not None, name
-        data = release.release.fed(SOURCES["timm"][model].data)
+        data = release.release.get_input(SOURCES["timm"][model].data)
         filters = {"bicubic": "bicubic_antialias", "bilinear": "antialias"}
         wanted = (
             config.input_size[-1],

@@ -11,8 +11,8 @@ from inception_jax.weights.convert.source_spec import SourceSpec
 from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.reference.activations import compute_activations
 from inception_jax.weights.reference.samples import compute_errors, make_test_images
-from tests.weights.references import MODELS, classes, heads, sizes, weights
 from tests.weights.recordings import samples
+from tests.weights.references import MODELS, classes, heads, sizes, weights
 
 RECORDED = [(source, model) for source, models in MODELS.items() for model in models]
 ONE_OF_EACH = {

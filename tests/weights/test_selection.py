@@ -114,7 +114,10 @@ def test_averages_alone_are_taken_and_refused_as_raw_arrays():
 def test_two_networks_that_fit_are_refused_and_two_copies_are_one():
     with pytest.raises(
         DataError,
-        match=r"two networks that fit, encoder_q\.\* and encoder_k|two networks that fit, encoder_k\.\* and encoder_q",
+        match=(
+            r"two networks that fit, encoder_q\.\* and encoder_k|two networks that fit, "
+            r"encoder_k\.\* and encoder_q"
+        ),
     ):
         select_arrays(
             {**under("encoder_q.", network(1)), **under("encoder_k.", network(2))}, WANTED

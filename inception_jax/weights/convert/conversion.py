@@ -1,4 +1,4 @@
-"""From the arrays of another project to our variables, and back: a bijection, checked before anything is made of it."""
+"""Conversion of arrays to and from another project: a bijection, checked before it is used."""
 
 import math
 import re
@@ -20,36 +20,48 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Converted(NamedTuple):
-    """Variables of ours, the network that they fit, and what was done to make them fit, for people."""
+    """Converted weights.
+
+    Attributes:
+      network: The network that the variables fit.
+      variables: `{"params": ..., "batch_stats": ...}`.
+      notes: Texts about adjustments, for people.
+    """
 
     network: Network
     variables: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
-def to_ours(origin: SourceSpec, arrays: Arrays) -> Converted:
-    """Returns what `origin`'s `arrays`, by their names there, are here. Floats of less than 32 bits become float32.
+def to_ours(source_spec: SourceSpec, arrays: Arrays) -> Converted:
+    """Returns the variables of this package from a project's arrays by name.
 
-    The number of classes is that of the head that is found, which may be called otherwise than the project's; without a head the network
-    has none, and gives features. Auxiliary heads are there where the arrays have them.
+    Floats of less than 32 bits become float32. The number of classes is that of the classifier that
+    is found, which may have another name than the project's; without one the network has no
+    classifier and gives pooled features. Auxiliary heads exist if the arrays have them.
+
+    Args:
+      origin: The network as the project publishes it.
+      arrays: The project's arrays by name.
 
     Raises:
-      DataError: an array that is missing, left over, of another shape, not of floats or not finite; all of them are named.
+      DataError: Arrays are missing, left over, of another shape, not floats or not finite; the
+        message names all of them.
     """
     found = {
         name: array
         for name, array in arrays.items()
-        if not re.fullmatch(origin.framework.ignored, name)
+        if not re.fullmatch(source_spec.framework.ignored, name)
     }
-    found, notes = _with_head(origin, found)
+    found, notes = _with_head(source_spec, found)
     network = create(
-        origin.model,
-        variant=origin.variant,
-        num_classes=_classes(origin, found),
-        aux=_has_heads(origin, found),
+        source_spec.model,
+        variant=source_spec.variant,
+        num_classes=_classes(source_spec, found),
+        aux=_has_heads(source_spec, found),
     )
-    wanted = list(origin.arrays(list_shapes(network)))
-    _compared(origin, {array.theirs: array.layout.shape for array in wanted}, found)
+    wanted = list(source_spec.arrays(list_shapes(network)))
+    _compared(source_spec, {array.theirs: array.layout.shape for array in wanted}, found)
     leaves = {
         array.ours: array.layout.ours(_floats(array.theirs, found[array.theirs]))
         for array in wanted
@@ -59,19 +71,19 @@ def to_ours(origin: SourceSpec, arrays: Arrays) -> Converted:
     )
 
 
-def list_trunk_names(origin: SourceSpec) -> list[str]:
-    """Returns the names in the project of all arrays but those of the classifier and of auxiliary heads, in the order of the network."""
-    network = create(origin.model, variant=origin.variant, num_classes=0)
-    return [array.theirs for array in origin.arrays(list_shapes(network))]
+def list_trunk_names(source_spec: SourceSpec) -> list[str]:
+    """Returns the project's names of all arrays but those of classifier and auxiliary heads."""
+    network = create(source_spec.model, variant=source_spec.variant, num_classes=0)
+    return [array.theirs for array in source_spec.arrays(list_shapes(network))]
 
 
 def to_theirs(
-    origin: SourceSpec, network: Network, variables: Mapping[str, Any]
+    source_spec: SourceSpec, network: Network, variables: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """What `variables` are called, and how they lie, there: the inverse of `to_ours`.
+    """Returns `variables` under the project's names and in its layout: the inverse of `to_ours`.
 
     Raises:
-      DataError: variables of another network.
+      DataError: The variables are of another network.
     """
     own = flatten_dict(variables, sep="/")
     expected = list_shapes(network)
@@ -81,14 +93,16 @@ def to_theirs(
         if own.get(path, np.zeros(0)).shape != expected.get(path)
     ]:
         raise DataError(
-            f"these are no variables of {origin.model} ({origin.variant}): "
+            f"these are no variables of {source_spec.model} ({source_spec.variant}): "
             f"{format_some(sorted(differing), 5)}"
         )
-    return {array.theirs: array.layout.theirs(own[array.ours]) for array in origin.arrays(expected)}
+    return {
+        array.theirs: array.layout.theirs(own[array.ours]) for array in source_spec.arrays(expected)
+    }
 
 
 def list_shapes(network: Network) -> dict[str, Shape]:
-    """Path -> shape of a network's variables, those of its auxiliary heads where it has them."""
+    """Returns path -> shape of a network's variables, with auxiliary heads if it has them."""
     table = network.architecture
     image = jax.ShapeDtypeStruct(
         (1, table.input_size, table.input_size, table.channels), jnp.float32
@@ -101,29 +115,31 @@ def list_shapes(network: Network) -> dict[str, Shape]:
     }
 
 
-def _head(origin: SourceSpec) -> tuple[str, str, int]:
-    """Returns the names of the classifier's kernel and bias in the project, and the number of features that it reads."""
+def _head(source_spec: SourceSpec) -> tuple[str, str, int]:
+    """Returns the project's names of the classifier's kernel and bias, and its number of inputs."""
     (head,) = (
         layer
-        for layer in origin.names.layers(origin.architecture)
-        if layer.row.path.split("/")[0] == origin.architecture.logits_row
+        for layer in source_spec.names.layers(source_spec.architecture)
+        if layer.row.path.split("/")[0] == source_spec.architecture.logits_row
     )
-    place = f"{head.convolution}{origin.framework.joint}"
+    place = f"{head.convolution}{source_spec.framework.joint}"
     return (
-        f"{place}{origin.framework.kernel}",
-        f"{place}{origin.framework.bias}",
+        f"{place}{source_spec.framework.kernel}",
+        f"{place}{source_spec.framework.bias}",
         math.prod(head.row.input),
     )
 
 
-def _with_head(origin: SourceSpec, found: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Returns `found` with a classifier that has another name there by the project's own, and what was done, for people."""
-    kernel, bias, features = _head(origin)
+def _with_head(
+    source_spec: SourceSpec, found: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns `found` with the classifier under the project's name, and a note about it."""
+    kernel, bias, features = _head(source_spec)
     if kernel in found or bias in found:
         return found, ()
     own, first = (
-        {array.theirs for array in origin.arrays(_with_classes(origin, 1))},
-        origin.framework.outputs_first,
+        {array.theirs for array in source_spec.arrays(_with_classes(source_spec, 1))},
+        source_spec.framework.outputs_first,
     )
     fitting = []
     for name, array in found.items():
@@ -134,7 +150,7 @@ def _with_head(origin: SourceSpec, found: dict[str, Any]) -> tuple[dict[str, Any
         ]
         if (
             name not in own
-            and name.endswith(f"{origin.framework.joint}{origin.framework.kernel}")
+            and name.endswith(f"{source_spec.framework.joint}{source_spec.framework.kernel}")
             and len(shape) == 2
         ):
             fitting += [name] if shape[1 if first else 0] == features else []
@@ -143,63 +159,65 @@ def _with_head(origin: SourceSpec, found: dict[str, Any]) -> tuple[dict[str, Any
     if len(fitting) > 1:
         return found, ()
     (name,) = fitting
-    place = name.removesuffix(origin.framework.kernel)
+    place = name.removesuffix(source_spec.framework.kernel)
     array = found.pop(name)
     matrix = array.reshape(array.shape[:2] if first else array.shape[-2:])
     classes = matrix.shape[0 if first else 1]
     wanted = next(
         one.layout.shape
-        for one in origin.arrays(_with_classes(origin, classes))
+        for one in source_spec.arrays(_with_classes(source_spec, classes))
         if one.theirs == kernel
     )
-    given = found.pop(f"{place}{origin.framework.bias}", None)
+    given = found.pop(f"{place}{source_spec.framework.bias}", None)
     no_bias = "" if given is not None else ", and has no bias: it is 0"
     found |= {
         kernel: matrix.reshape(wanted),
         bias: np.zeros(classes, np.float32) if given is None else given,
     }
-    return found, (f"its classifier is called {place.rstrip(origin.framework.joint)}{no_bias}",)
+    return found, (
+        f"its classifier is called {place.rstrip(source_spec.framework.joint)}{no_bias}",
+    )
 
 
-def _with_classes(origin: SourceSpec, classes: int) -> dict[str, Shape]:
+def _with_classes(source_spec: SourceSpec, classes: int) -> dict[str, Shape]:
     return list_shapes(
         create(
-            origin.model,
-            variant=origin.variant,
+            source_spec.model,
+            variant=source_spec.variant,
             num_classes=classes,
-            aux=bool(origin.architecture.aux),
+            aux=bool(source_spec.architecture.aux),
         )
     )
 
 
-def _classes(origin: SourceSpec, found: Arrays) -> int:
+def _classes(source_spec: SourceSpec, found: Arrays) -> int:
     """Returns those of the head in `found`, 0 where there is none."""
-    kernel, bias, _ = _head(origin)
+    kernel, bias, _ = _head(source_spec)
     if kernel in found:
         shape = found[kernel].shape
-        return (shape[0] if origin.framework.outputs_first else shape[-1]) if shape else 0
+        return (shape[0] if source_spec.framework.outputs_first else shape[-1]) if shape else 0
     if bias in found:
         raise DataError(
-            f"there is no array {kernel}, the classifier of {origin.model}, and there is its "
+            f"there is no array {kernel}, the classifier of {source_spec.model}, and there is its "
             f"{bias}: is the file whole?"
         )
     return 0
 
 
-def _has_heads(origin: SourceSpec, found: Arrays) -> bool:
+def _has_heads(source_spec: SourceSpec, found: Arrays) -> bool:
     """Whether there is anything of an auxiliary head."""
-    places = {head.name for head in origin.architecture.aux}
+    places = {head.name for head in source_spec.architecture.aux}
     heads = {
         layer.convolution
-        for layer in origin.names.layers(origin.architecture)
+        for layer in source_spec.names.layers(source_spec.architecture)
         if layer.row.path.split("/")[0] in places
     }
     return any(
-        name.startswith(f"{head}{origin.framework.joint}") for head in heads for name in found
+        name.startswith(f"{head}{source_spec.framework.joint}") for head in heads for name in found
     )
 
 
-def _compared(origin: SourceSpec, wanted: Mapping[str, Shape], found: Arrays) -> None:
+def _compared(source_spec: SourceSpec, wanted: Mapping[str, Shape], found: Arrays) -> None:
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     other = [
@@ -214,7 +232,7 @@ def _compared(origin: SourceSpec, wanted: Mapping[str, Shape], found: Arrays) ->
     ]
     if lines:
         raise DataError(
-            f"these are not the arrays of {origin.model} ({origin.variant}), which has "
+            f"these are not the arrays of {source_spec.model} ({source_spec.variant}), which has "
             f"{len(wanted)}: " + "; ".join(lines) + ": is it "
             "another model, or another project's?"
         )

@@ -1,18 +1,25 @@
-"""What a framework calls the arrays of a layer, and in which order it keeps their axes."""
+"""The names of a layer's arrays in each framework, and the order of their axes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Framework:
-    """
+    """The conventions of a framework.
+
     Attributes:
-      joint: between a layer's name and an array's.
-      kernel, bias: of a convolution or a linear layer.
-      gamma, beta, mean, variance: of a norm.
-      depthwise, pointwise: the two kernels of a separable convolution.
-      outputs_first: kernels are [out, in, h, w] and matrices [out, in]; what they read flat has its channels first.
-      ignored: a pattern of arrays that files hold beside the network's.
+      joint: Text between the names of a layer and of an array.
+      kernel: Name of the kernel of a convolution or a linear layer.
+      bias: Name of its bias.
+      gamma: Name of a norm's gamma.
+      beta: Name of a norm's beta.
+      mean: Name of a norm's running mean.
+      variance: Name of a norm's running variance.
+      depthwise: Name of the first kernel of a separable convolution.
+      pointwise: Name of its second kernel.
+      outputs_first: Whether kernels are [out, in, h, w] and matrices [out, in], and flattened
+        inputs have their channels first.
+      ignored: Pattern of arrays in files that are not the network's.
     """
 
     joint: str

@@ -1,4 +1,4 @@
-"""Keras's files: HDF5, of which only arrays within the file itself are read, and no more of them than the file can hold."""
+"""Keras's HDF5 files, read without following anything out of the file or beyond its size."""
 
 import io
 import re
@@ -17,27 +17,28 @@ Arrays = dict[str, np.ndarray]
 
 
 def read_keras_h5(file: Path) -> Arrays:
-    """Returns `layer/array` -> array of an .h5 file, as Keras 2 and 3 write them; layers of networks within the network, too.
+    """Returns `layer/array` -> array of an .h5 file of Keras 2 or 3, with nested networks.
 
     Raises:
-      DataError: it leads out of the file, or says that it has more than it holds.
+      DataError: The file refers to other files, or declares more than it holds.
       ConfigError: h5py is not installed.
     """
     return _read(file, file, file.stat().st_size)
 
 
 def read_keras_archive(file: Path) -> Arrays:
-    """Returns the same of a .keras file, which is an archive with an .h5 file in it.
+    """Returns `layer/array` -> array of a .keras file, an archive with an .h5 file.
 
     Raises:
-      DataError, ConfigError: as `read_keras_h5`.
+      DataError, ConfigError: See `read_keras_h5`.
     """
     with zipfile.ZipFile(file) as archive:
         part = archive.getinfo("model.weights.h5")
         check_expansion(file, part.file_size, part.compress_size)
         inner = archive.read(
             part
-            # Once: HDF5 goes back and forth in it, and what is compressed would be expanded each time
+            # Once: HDF5 goes back and forth in it, and what is compressed would be expanded each
+            # time
         )
     return _read(file, io.BytesIO(inner), len(inner))
 
@@ -53,10 +54,12 @@ def _read(file: Path, data: Any, size: int) -> Arrays:
 
 
 def check_contents(h5py: Any, file: Path, opened: Any, size: int) -> None:
-    """Refuses links and arrays that lead out of a file, and arrays that are larger than it, before any is read.
+    """Raises an error for links and arrays outside the file, and for arrays larger than it.
+
+    It is called before anything is read.
 
     Raises:
-      DataError: there is such a one.
+      DataError: There is one.
     """
     if linked := opened.visititems_links(
         lambda name, link: None if isinstance(link, h5py.HardLink) else name
@@ -83,7 +86,10 @@ def _text(name: Any) -> str:
 
 
 def _of_keras_2(root: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields `conv2d_1/kernel:0` of a group for each layer. A network within the network is one layer, with the arrays of all of its."""
+    """Yields `conv2d_1/kernel:0` and array from groups for each layer.
+
+    A nested network is one layer with the arrays of all its layers.
+    """
     for layer in map(_text, root.attrs["layer_names"]):
         names = [_text(name) for name in root[layer].attrs["weight_names"]]
         owners = [name.split("/")[-2] if "/" in name else layer for name in names]
@@ -96,11 +102,15 @@ def _of_keras_2(root: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields arrays by number, of a group for each layer whose attribute is its name; there are no names for those of a layer."""
+    """Yields arrays by number from groups for each layer.
+
+    The name of the layer is an attribute; its arrays have no names.
+    """
     layers = root.get("layers", root.get("_layer_checkpoint_dependencies"))
     if layers is None:
         raise DataError(
-            f"{root.name} has no layers in it (but {', '.join(list(root)[:5]) or 'nothing'}): is it "
+            f"{root.name} has no layers in it (but {', '.join(list(root)[:5]) or 'nothing'}): is "
+            "it "
             "a file of Keras's weights?"
         )
     for group in layers.values():
@@ -127,7 +137,10 @@ def _of_keras_3(root: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _numbered(arrays: Arrays) -> Arrays:
-    """Returns `arrays` with the layers of each kind numbered from the first again: Keras numbers those of all models of a process."""
+    """Returns `arrays` with the layers of each kind numbered from the first again.
+
+    Keras numbers the layers of all models of a process.
+    """
     kinds: dict[str, set[int]] = {}
     unnamed = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?/(.*)")
     for name in arrays:

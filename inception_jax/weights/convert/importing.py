@@ -1,4 +1,4 @@
-"""A file of another project as our variables and their card."""
+"""Import of a file of another project: variables and their card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,18 @@ from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.releases import find_release, format_published
 
 
-class Imported(NamedTuple):
-    """Variables of ours, what is known of them, their network, and the arrays that they were, by their names there.
+class ImportedWeights(NamedTuple):
+    """Weights imported from another project.
 
     Attributes:
-      origin, project: how and by whom such networks are published.
-      notes: what was done to find the arrays, for people.
-      fed_by: where it is known from what the network is fed.
+      card: Their card.
+      variables: Variables of this package.
+      network: The network that they fit.
+      arrays: The project's arrays by name.
+      source_spec: The network as the project publishes it.
+      project: Name of the project.
+      notes: Texts about how the arrays were found, for people.
+      input_notes: Texts about where the facts of the input are from.
     """
 
     card: Card
@@ -41,10 +46,14 @@ class Imported(NamedTuple):
 
 
 def get_source_spec(source: str, model: str) -> SourceSpec:
-    """How `source` publishes `model`, which may also be called as it is there.
+    """Returns the network as `source` publishes it.
+
+    Args:
+      source: Name of the project.
+      model: Name of the network here, or in the project.
 
     Raises:
-      ConfigError: it publishes no such model, or is not known; the message says what there is.
+      ConfigError: The project or the model is unknown; the message lists the known ones.
     """
     if source not in SOURCES:
         raise ConfigError(f"no project is called {source!r}; there are {', '.join(SOURCES)}")
@@ -65,23 +74,28 @@ def import_weights(
     class_offset: int | None = None,
     class_names: Sequence[str] = (),
     parameters: Parameters = "averaged",
-    fed: Mapping[str, Any] | None = None,
+    input_spec: Mapping[str, Any] | None = None,
     licence: str = "",
     origin_name: str = "",
-) -> Imported:
-    """Returns the weights of `source`'s `model` as they are here.
+) -> ImportedWeights:
+    """Returns the weights of `source`'s `model` as variables of this package.
 
     Args:
-      weights: a file (see `read`), or its arrays by name (a state dict), or a checkpoint with such in it (see `selection`).
-      class_offset: classes before ImageNet's first, where the number of classes does not tell.
-      class_names: of all classes, where they are not ImageNet's.
-      parameters: of a checkpoint that holds moving averages beside raw arrays.
-      fed: fields of `Data` that are known better than by the file: `image_size`, `test_crop_fraction`, `resize`, `scaling`.
-      licence, origin_name: of weights that are no known release: their licence, and who made them.
+      weights: A file (see `readers`), its arrays by name (a state dict), or a checkpoint (see
+        `selection`).
+      class_offset: Number of classes before ImageNet's first, where the number of classes does not
+        determine it.
+      class_names: Names of all classes, if they are not ImageNet's.
+      parameters: Choice between moving averages and raw arrays, for a checkpoint with both.
+      fed: Fields of `Data` that override those of the file: `image_size`, `test_crop_fraction`,
+        `resize`, `scaling`.
+      licence: Licence of weights that are no known release.
+      origin_name: Author of such weights.
 
     Raises:
-      DataError: a file that cannot be read, arrays of another network, a head whose classes are not known.
-      ConfigError: no such model, or the library that reads the file is missing.
+      DataError: The file cannot be read, the arrays are of another network, or the classes are
+        unknown.
+      ConfigError: There is no such model, or the library that reads the file is missing.
     """
     there = get_source_spec(source, model)
     path = Path(weights) if isinstance(weights, str | Path) else None
@@ -103,7 +117,7 @@ def import_weights(
     release = find_release(
         source, there.model, path or "", digest, hash_arrays(flatten_dict(variables, sep="/"))
     )
-    preprocessing = resolve_preprocessing(there.data, source, release, config, fed or {})
+    preprocessing = resolve_preprocessing(there.data, source, release, config, input_spec or {})
     card = Card(
         Model(there.model, there.variant, aux=network.aux), preprocessing.data, network.num_classes,
         names, offset, source=origin_name or source, file=path.name if path else "", sha256=digest,
@@ -111,7 +125,7 @@ def import_weights(
         licence=licence or (release.release.licence if release else UNKNOWN),
         published=format_published(release) if release else {},
     )  # fmt: skip
-    return Imported(
+    return ImportedWeights(
         card,
         variables,
         network,
@@ -126,10 +140,10 @@ def import_weights(
 def _classes(
     source: str, there: SourceSpec, count: int, offset: int | None, names: tuple[str, ...]
 ) -> tuple[tuple[str, ...], int]:
-    """Names of its own, or none and the offset of ImageNet's.
+    """Returns own class names and 0, or none and the offset of ImageNet's classes.
 
     Raises:
-      DataError: neither is known.
+      DataError: Neither is known.
     """
     if names:
         if len(names) != count:

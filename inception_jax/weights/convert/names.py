@@ -1,8 +1,12 @@
-"""What another framework calls the arrays of our networks: by rule, and in the order of our tables.
+"""The names of a network's arrays in another framework, from rules and the order of the table.
 
-A rule says where an end point of ours stands there, and how its layers are called, in the order in which `measure` lists them: branches
-from left to right, each from its input to its output, then `up`, then the shortcut. So a rule knows no kernel and no width, and one that
-does not fit its table is found out by the number of its layers.
+A rule gives the name of an end point in the project, and the names of its layers in the order of
+`measure`: branches from left to right, each from input to output, then the expansion `up`, then the
+shortcut. A rule has no kernels and widths; one with the wrong number of layers for its table is an
+error.
+
+For example, torchvision's rule ("Mixed_5b", "Mixed_5b", "branch1x1 branch5x5_1 ...") maps
+`params/Mixed_5b/branch_0/conv_1x1/kernel` to `Mixed_5b.branch1x1.conv.weight`.
 """
 
 import itertools
@@ -19,7 +23,10 @@ PlaceName = str | Callable[[re.Match[str]], str]
 
 
 def shift_template(template: str, *by: int) -> PlaceName:
-    """A place whose numbers and letters are so far from those that the pattern's groups matched: they count from elsewhere there."""
+    """Returns a place whose numbers and letters are shifted from those that the pattern matched.
+
+    Projects count stages and units from other numbers.
+    """
 
     def place(match: re.Match[str]) -> str:
         groups = zip(match.groups(), by, strict=True)
@@ -29,7 +36,7 @@ def shift_template(template: str, *by: int) -> PlaceName:
 
 
 class ForeignLayer(NamedTuple):
-    """A row of `measure` that has parameters, and what it is called there; None for what it has not."""
+    """A row of `measure` with parameters, and its names in the project; None where it has none."""
 
     row: Row
     convolution: str | None
@@ -42,15 +49,18 @@ class Names:
     """The names of one network in one framework.
 
     Attributes:
-      rules: (pattern of an end point or an auxiliary head, its place there, its layers, parted by blanks).
-        A layer is `name`, or `convolution:norm` where the two are called by names of their own; `:norm` is a norm by itself.
-        `shortcut=` marks the layer of a projection, which not every unit has. No layers are one, called as its place. A `#` is `""`,
-        `_1`, `_2`, ... in the order of the network, as Keras numbers what it has no name for.
-      joint: between a place and its layers; where a rule has `@`, that is the place, and nothing is joined.
-      prefix: of all names.
-      convolution, norm: what `name` becomes for a convolution and its norm. A `|` in a norm's name parts that of its statistics
-        from that of its gamma and beta (Caffe's two layers).
-      bare: what `name` becomes for a convolution without a norm, and for a linear layer.
+      rules: (pattern of an end point or an auxiliary head, its name in the project, its layers
+        separated by spaces). A layer is `name`, or `convolution:norm` for two names; `:norm` is a
+        norm alone. `shortcut=` marks a projection, which some units lack. Without layers the end
+        point is one layer of its name. `#` becomes `""`, `_1`, `_2`, ... in the order of the
+        network, as Keras numbers layers without names.
+      joint: Text between an end point and its layers; in a rule with `@`, that is the end point,
+        and nothing is joined.
+      prefix: Text before all names.
+      convolution: Template of `name` for a convolution.
+      norm: Template of `name` for its norm. `|` separates the names of its statistics and of gamma
+        and beta (Caffe's two layers).
+      bare: Template of `name` for a convolution without a norm, and for a linear layer.
     """
 
     rules: tuple[tuple[str, PlaceName, str], ...]
@@ -61,10 +71,10 @@ class Names:
     bare: str = "{}"
 
     def layers(self, architecture: Architecture) -> Iterator[ForeignLayer]:
-        """Every layer of `architecture`, auxiliary heads last.
+        """Returns every layer of `architecture`, auxiliary heads last.
 
         Raises:
-          ValueError: an end point without a rule, or a rule with another number of layers than the table has there.
+          ValueError: An end point has no rule, or its rule another number of layers than the table.
         """
         measured = measure(architecture)
         rows = [row for row in (*measured.rows, *measured.aux_rows) if row.parameters]
@@ -86,11 +96,11 @@ class Names:
                 yield self._layer(row, called, layer)
 
     def place(self, end_point: str) -> str:
-        """What an end point or an auxiliary head is called there."""
+        """Returns the project's name of an end point or an auxiliary head."""
         return self.prefix + self._rule(end_point)[0]
 
     def _rule(self, end_point: str) -> tuple[str, str]:
-        """The place of an end point there, and the names of its layers."""
+        """Returns the project's name of an end point, and the names of its layers."""
         for pattern, called, layers in self.rules:
             if match := re.fullmatch(pattern, end_point):
                 return called(match) if callable(called) else match.expand(called), layers

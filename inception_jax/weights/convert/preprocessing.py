@@ -1,4 +1,8 @@
-"""Input of a converted network, and where it is known from: the line, a `config.json` beside the file, the table of releases."""
+"""The input of a converted network, and where its facts are from.
+
+They are from the command line, from a `config.json` in the folder of the file, from the table of
+releases, or assumed.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,14 +24,24 @@ RESIZE = {"bicubic": "bicubic_antialias", "bilinear": "antialias", "nearest": "n
 
 
 class Preprocessing(NamedTuple):
-    """Input of a network, and for people, where each part of it is known from."""
+    """The input of a network.
+
+    Attributes:
+      data: Its fields.
+      sources: Texts about where each is from, for people.
+    """
 
     data: Data
     sources: tuple[str, ...]
 
 
 class TimmConfig(NamedTuple):
-    """Contents of a `config.json` of timm's: fields of `Data`, and the names of the classes where it has any."""
+    """The contents of timm's `config.json`.
+
+    Attributes:
+      data: Fields of `Data`.
+      class_names: Names of the classes, if it has any.
+    """
 
     data: dict[str, Any]
     class_names: tuple[str, ...]
@@ -40,14 +54,17 @@ def resolve_preprocessing(
     config: TimmConfig | None,
     given: Mapping[str, Any],
 ) -> Preprocessing:
-    """Returns what a network is fed.
+    """Returns the input of a network.
 
     Args:
-      assumed: what its project feeds such networks.
-      given: fields of `Data` that the line gives, which go before all else.
+      assumed: The input of the project's networks.
+      project: Name of the project.
+      release: The release that the file is, if known.
+      config: The contents of its `config.json`, if any.
+      given: Fields of `Data` on the command line, which override all others.
 
     Raises:
-      ConfigError: a field that is given is out of range.
+      ConfigError: A given field is out of range.
     """
     if config is not None:
         known = f"{CONFIG} beside the file"
@@ -60,7 +77,7 @@ def resolve_preprocessing(
         known,
     )
     data = replace(
-        release.release.fed(assumed) if release else assumed,
+        release.release.get_input(assumed) if release else assumed,
         **{**(config.data if config else {}), **given},
     )
     if "test_crop_fraction" in given and data.test_crop == "none":
@@ -74,10 +91,10 @@ def resolve_preprocessing(
 
 
 def read_timm_config(file: Path) -> TimmConfig | None:
-    """Returns what a `config.json` beside `file` says of the network's input; None where there is none, or it is of another kind.
+    """Returns the contents of a `config.json` in the folder of `file`; None without timm's.
 
     Raises:
-      DataError: it cannot be read, or says what has no equivalent here.
+      DataError: It cannot be read, or has a value without an equivalent here.
     """
     path = file.parent / CONFIG
     if not path.is_file():
@@ -99,7 +116,10 @@ def read_timm_config(file: Path) -> TimmConfig | None:
 
 
 def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Returns timm's fields as ours: its crop is the middle of the image whose shorter side was resized to input_size / crop_pct."""
+    """Returns timm's fields as fields of `Data`.
+
+    Timm crops the middle of the image whose shorter side is resized to input_size / crop_pct.
+    """
     size, crop, filter = (
         config["input_size"],
         config.get("crop_mode") or "center",
@@ -143,7 +163,10 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def find_scaling(mean: Sequence[float], deviation: Sequence[float]) -> str | None:
-    """Returns the name in `SCALINGS` of a mean and a deviation of each channel, of pixels in [0, 1]; None where there is none."""
+    """Returns the name in `SCALINGS` of a mean and a deviation; None for none.
+
+    Both are for pixels in [0, 1], of each channel.
+    """
     return next(
         (name for name, own in SCALINGS.items() if np.allclose(own, (mean, deviation), atol=1e-4)),
         None,
@@ -151,7 +174,11 @@ def find_scaling(mean: Sequence[float], deviation: Sequence[float]) -> str | Non
 
 
 def format_preprocessing(data: Data) -> str:
-    """Returns what is fed, in words: `224 x 224 pixels, of the middle square of 95.0 % of the shorter side, by bicubic_antialias; ...`."""
+    """Returns the input as text.
+
+    For example: `224 x 224 pixels, of the middle square of 95.0 % of the shorter side, by
+    bicubic_antialias; ...`.
+    """
     part = {
         "none": "of the whole image",
         "square": "of the middle square of {} of the shorter side",
@@ -161,4 +188,7 @@ def format_preprocessing(data: Data) -> str:
     mean, deviation = (
         [round(255 * value, 2) for value in values] for values in SCALINGS[data.scaling]
     )
-    return f"{data.image_size} x {data.image_size} pixels, {crop}, by {data.resize}; scaling {data.scaling}: less {mean}, over {deviation}"
+    return (
+        f"{data.image_size} x {data.image_size} pixels, {crop}, by {data.resize}; scaling "
+        f"{data.scaling}: less {mean}, over {deviation}"
+    )

@@ -1,4 +1,7 @@
-"""Files of other projects as arrays by name. Nothing in them is ever run: a pickle with code in it is refused."""
+"""Files of other projects, read as arrays by name.
+
+Nothing in them runs; pickles with code are refused.
+"""
 
 import glob
 import hashlib
@@ -22,19 +25,22 @@ Tree = dict[str, Any]
 """Arrays by name, or mappings of such by theirs, as training loops save them."""
 
 SHARD = re.compile(r"\.(?:index|data-\d{5}-of-\d{5})$")
-"""What stands behind the prefix of a TensorFlow checkpoint, in the names of its files."""
-FORMATS = ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a TensorFlow checkpoint"
+"""Suffixes of the files of a TensorFlow checkpoint, after its prefix."""
+FORMATS = (
+    ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a "
+    "TensorFlow checkpoint"
+)
 
 
 def read_arrays(file: Path) -> Tree:
-    """Returns all arrays that are in `file`, which is known by what it holds, not by what it is called.
+    """Returns the arrays of `file`, whose format is identified by its contents.
 
-    A checkpoint of PyTorch's has them as it was saved, in mappings; see `selection`.
+    A checkpoint of PyTorch has them in mappings; see `selection`.
 
     Raises:
-      DataError: no such file, or one that cannot be read whole, is of another format, has code in it, or says that it holds much more
-        than its bytes can.
-      ConfigError: the library that reads this format is not installed.
+      DataError: There is no such file; or it is cut off, of another format, has code in it, or
+        declares much more than its bytes can hold.
+      ConfigError: The library that reads the format is not installed.
     """
     if file.is_dir():
         raise DataError(
@@ -63,10 +69,10 @@ def read_arrays(file: Path) -> Tree:
 
 
 def _recognised(file: Path) -> tuple[str, Any]:
-    """Returns the format of `file`, for people, and what reads it.
+    """Returns the name of the format of `file`, and the function that reads it.
 
     Raises:
-      DataError: no known format.
+      DataError: The format is unknown.
     """
     with file.open("rb") as opened:
         start = opened.read(1024)
@@ -102,7 +108,7 @@ def _recognised(file: Path) -> tuple[str, Any]:
 
 
 def hash_file(file: Path) -> str:
-    """Returns that of the bytes of `file`; of the data file of a TensorFlow checkpoint; empty where there is none."""
+    """Returns the SHA-256 of `file`, or of a TensorFlow checkpoint's data file; empty for none."""
     if not file.is_file():
         file = file.with_name(file.name + ".data-00000-of-00001")
     if not file.is_file():
@@ -122,7 +128,10 @@ def _safetensors(file: Path) -> Tree:
 
 
 class InertObject:
-    """What stands for objects of other classes in a checkpoint, such as arguments and hyper-parameters; it takes everything."""
+    """A replacement for objects of other classes in a checkpoint, such as arguments.
+
+    It takes every argument and state.
+    """
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> "InertObject":
         return super().__new__(cls)
@@ -138,7 +147,7 @@ CODE = re.compile(
     r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty|ctypes|codecs|operator|functools|types|"
     r"code|pdb|timeit|webbrowser|pickle|_pickle|torch|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
 )
-"""Modules whose names in a pickle are there to be run. Records of arguments and metrics are of others."""
+"""Modules whose names in a pickle run code. Arguments and metrics are of others."""
 
 
 def _pytorch(file: Path) -> Tree:
@@ -173,10 +182,10 @@ def _pytorch(file: Path) -> Tree:
 
 
 def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
-    """Returns what a checkpoint holds beside arguments, metrics and hyper-parameters, which nothing here imports or runs.
+    """Returns a checkpoint without its arguments and metrics, whose classes are not imported.
 
     Raises:
-      DataError: it names code.
+      DataError: The file names code.
     """
     refused = DataError(
         f"{file} is a pickle of more than arrays, which could run code, and is refused: save its "
@@ -252,7 +261,7 @@ def _blob(blob: Any) -> np.ndarray:
 
 
 def _caffe_message() -> Any:
-    """caffe.NetParameter, as far as weights need it (caffe.proto)."""
+    """Returns the message class of caffe.NetParameter, with the fields of weights (caffe.proto)."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(
@@ -261,11 +270,31 @@ def _caffe_message() -> Any:
     kinds = {"string": 9, "float": 2, "double": 1, "int32": 5, "int64": 3}
     fields = {
         "BlobShape": {"dim": (1, "int64*")},
-        "BlobProto": { "num": (1, "int32"), "channels": (2, "int32"), "height": (3, "int32"), "width": (4, "int32"), "data": (5, "float*"), "shape": (7, "BlobShape"), "double_data": (8, "double*"), },
-        "V1LayerParameter": {"name": (4, "string"), "type": (5, "int32"), "blobs": (6, "BlobProto+")},
-        "LayerParameter": {"name": (1, "string"), "type": (2, "string"), "blobs": (7, "BlobProto+")},
-        "NetParameter": {"name": (1, "string"), "layers": (2, "V1LayerParameter+"), "layer": (100, "LayerParameter+")},
-    }  # fmt: skip
+        "BlobProto": {
+            "num": (1, "int32"),
+            "channels": (2, "int32"),
+            "height": (3, "int32"),
+            "width": (4, "int32"),
+            "data": (5, "float*"),
+            "shape": (7, "BlobShape"),
+            "double_data": (8, "double*"),
+        },
+        "V1LayerParameter": {
+            "name": (4, "string"),
+            "type": (5, "int32"),
+            "blobs": (6, "BlobProto+"),
+        },
+        "LayerParameter": {
+            "name": (1, "string"),
+            "type": (2, "string"),
+            "blobs": (7, "BlobProto+"),
+        },
+        "NetParameter": {
+            "name": (1, "string"),
+            "layers": (2, "V1LayerParameter+"),
+            "layer": (100, "LayerParameter+"),
+        },
+    }
     for message, parts in fields.items():
         described = file.message_type.add(name=message)
         for name, (number, kind) in parts.items():

@@ -1,4 +1,4 @@
-"""Which arrays of a checkpoint are those of the network: its wrappers, its prefixes, and its averaged arrays beside the raw ones."""
+"""Selection of a network's arrays from a checkpoint with wrappers, prefixes and moving averages."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """A mapping of arrays in a checkpoint, with a prefix under which names of the network are in it."""
+    """A mapping of arrays in a checkpoint, with a prefix of the network's names."""
 
     place: str
     prefix: str
@@ -56,14 +56,16 @@ class _Fit(NamedTuple):
 def select_arrays(
     tree: Mapping[str, Any], wanted: Collection[str], *, parameters: Parameters = "averaged"
 ) -> Selection:
-    """Returns the arrays of the network that has `wanted` names, among whatever else a checkpoint holds.
+    """Returns the arrays of the network with the names `wanted` from a checkpoint.
 
     Args:
-      tree: what was read: arrays by name, or mappings of such, as training loops save them beside optimizer and epoch.
-      parameters: `averaged` takes the moving averages where there are any.
+      tree: Arrays by name, or mappings of such, as training loops save them with optimizer and
+        epoch.
+      parameters: `averaged` prefers moving averages, `raw` excludes them.
 
     Raises:
-      DataError: no arrays at all, two networks that fit equally well, or with `raw` moving averages alone.
+      DataError: There are no arrays, two networks fit equally well, or `raw` finds only moving
+        averages.
     """
     maps = list(_maps(tree))
     if not maps:
@@ -102,7 +104,8 @@ def select_arrays(
         ):  # those of parameters alone, beside raw statistics
             arrays = raw.own() | arrays
             notes.append(
-                f"averaged are {averaged.matched} of the network's {raw.matched} arrays; the others "
+                f"averaged are {averaged.matched} of the network's {raw.matched} arrays; the "
+                "others "
                 "are the raw ones"
             )
     elif chosen.is_averaged:
@@ -123,10 +126,10 @@ def select_arrays(
 
 
 def _best(fits: list[_Fit]) -> _Fit | None:
-    """Returns the one in which most of the network is, and the first of several that are the same.
+    """Returns the fit with most of the network, the first of several equal ones.
 
     Raises:
-      DataError: they are two networks.
+      DataError: Two fits are different networks.
     """
     if not fits:
         return None
@@ -145,7 +148,10 @@ def _best(fits: list[_Fit]) -> _Fit | None:
 
 
 def to_numpy_arrays(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns a checkpoint with the dense arrays and tensors of any library in it as NumPy's, and without all else but mappings."""
+    """Returns the mappings of a checkpoint with the dense tensors of any library as NumPy arrays.
+
+    Everything else is left out.
+    """
     found: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -174,7 +180,10 @@ def _maps(
 
 
 def _prefixes(arrays: Mapping[str, Any], wanted: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Yields each prefix under which names of the network are found, and how many of them; more than half, or it is another network's."""
+    """Yields each prefix of the network's names, with their number.
+
+    With half of the names or fewer it is the prefix of another network.
+    """
     probes = list(wanted)
     found = set()
     for probe in {*probes[:: max(1, len(probes) // 8)], *probes[-1:]}:
@@ -190,7 +199,7 @@ def _prefixes(arrays: Mapping[str, Any], wanted: Collection[str]) -> Iterator[tu
 def _slim_averages(
     arrays: dict[str, np.ndarray], parameters: Parameters
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns arrays of TF-Slim's by the names of the network, of which each may have its moving average beside it."""
+    """Returns arrays of TF-Slim by the names of the network, of which each may have an average."""
     averages = {
         name.removesuffix(SLIM_AVERAGE): array
         for name, array in arrays.items()
@@ -211,6 +220,6 @@ def _slim_averages(
 
 
 def format_some(names: Sequence[Any], most: int = NAMED) -> str:
-    """Returns the first of some names, and how many more there are: `a, b, ... (3 more)`."""
+    """Returns the first names of a list, and the number of others: `a, b, ... (3 more)`."""
     shown = [str(name)[:60] for name in names[:most]]
     return ", ".join(shown) + (f", ... ({len(names) - most} more)" if len(names) > most else "")

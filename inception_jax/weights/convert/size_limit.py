@@ -1,25 +1,27 @@
-"""How much a file may say that it holds, beside its size."""
+"""A limit of what a file may declare, in proportion to its size."""
 
 from typing import Any
 
 from inception_jax.data.source import DataError
 
 EXPANSION = 4
-"""Times its size that a file may expand to: weights are hardly ever compressed, and zipped ones shrink by a tenth."""
+"""Largest factor between the declared and the actual bytes. Weights are rarely compressed, and
+compress by a tenth.
+"""
 SMALL = 2**24
-"""Bytes that any file may expand to."""
+"""Bytes that any file may declare."""
 
 
 def check_expansion(what: Any, declared: int, size: int) -> None:
-    """Refuses a file that declares much more than its bytes can hold.
+    """Raises an error for a file that declares much more than its bytes can hold.
 
     Args:
-      what: the file, or a part of one, for the message.
-      declared: bytes that it says it holds.
-      size: bytes that it has.
+      what: The file, or a part of one, for the message.
+      declared: Declared bytes.
+      size: Bytes of the file.
 
     Raises:
-      DataError: it does.
+      DataError: It does.
     """
     if declared > EXPANSION * size + SMALL:
         raise DataError(

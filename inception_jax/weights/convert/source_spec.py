@@ -1,4 +1,4 @@
-"""A network as another project publishes it: which variant of ours it is, its arrays' names there, and what it is fed."""
+"""A network as another project publishes it: variant, names of its arrays, and input."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,13 @@ Shape = tuple[int, ...]
 
 
 class SourceArray(NamedTuple):
-    """One array: its path here (`params/Logits/linear/kernel`), its name there, and how it lies."""
+    """An array of a network.
+
+    Attributes:
+      ours: Path here (`params/Logits/linear/kernel`).
+      theirs: Name in the project.
+      layout: The conversion of its layout.
+    """
 
     ours: str
     theirs: str
@@ -27,15 +33,20 @@ class SourceArray(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """
+    """A network as another project publishes it.
+
     Attributes:
-      model, variant: ours.
-      data: what the network is fed there: `image_size`, `test_crop`, `test_crop_fraction`, `resize` and `scaling`.
-      offsets: classes of a head -> those that stand before ImageNet's first.
-      as_kernel: a pattern of linear layers that are kept as 1x1 convolutions there.
-      blue_first: images there are blue, green, red; the first kernel is turned, so that ours are red, green, blue as everywhere.
-      class_name: of those of a head whose classes are not ImageNet's, `{}` for the number.
-      licence: of the weights that the project publishes.
+      model: Name of the network here.
+      variant: Its variant here.
+      framework: Conventions of the project's framework.
+      names: Names of its layers.
+      data: Its input: `image_size`, `test_crop`, `test_crop_fraction`, `resize` and `scaling`.
+      offsets: Number of classes -> number of those before ImageNet's first.
+      as_kernel: Pattern of linear layers that the project keeps as 1x1 convolutions.
+      blue_first: Whether its images are blue, green, red; the first kernel is then reversed, for
+        red, green, blue.
+      class_name: Template of class names that are not ImageNet's, with `{}` for the number.
+      licence: Licence of the project's weights.
     """
 
     model: str
@@ -51,16 +62,17 @@ class SourceSpec:
 
     @property
     def architecture(self) -> Architecture:
+        """Returns the table of the network."""
         return get_architecture(self.model, self.variant)
 
     def arrays(self, shapes: Mapping[str, Shape]) -> Iterator[SourceArray]:
-        """Each of our arrays, by its path, with its name and layout there.
+        """Yields each array here with its name and layout in the project.
 
         Args:
-          shapes: of ours, by path. Auxiliary heads may be among them or not.
+          shapes: Shapes here by path, with or without auxiliary heads.
 
         Raises:
-          ValueError: an array of ours that has no name there.
+          ValueError: An array has no name in the project.
         """
         there, first = self.framework, True
         unnamed = dict(shapes)

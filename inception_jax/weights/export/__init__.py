@@ -1,1 +1,1 @@
-"""Exports of a trained network to other formats."""
+"""Exports of a trained network to other formats, verified before they are kept."""

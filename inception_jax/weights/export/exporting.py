@@ -1,4 +1,4 @@
-"""Exports that are read back and compared before they are kept."""
+"""Writing of exports, which are read back and compared before they are kept."""
 
 import io
 from collections.abc import Callable
@@ -34,11 +34,11 @@ from inception_jax.weights.reference.samples import make_test_images, sample_val
 from inception_jax.weights.trained import TrainedNetwork
 
 MAX_EXPORT_ERROR = 1e-5
-"""Of max|a - b| / max|b|, above which an export is not kept."""
+"""Largest max|a - b| / max|b| of an export."""
 
 
 class ExportFormat(NamedTuple):
-    """How a form is written to a path, and opened again."""
+    """Functions that write and open an export."""
 
     write: Callable[..., None]
     open: Callable[[Path], Program]
@@ -47,14 +47,14 @@ class ExportFormat(NamedTuple):
 def export_and_verify(
     form: ExportFormat, opened: TrainedNetwork, path: Path, *, pixels: bool
 ) -> float:
-    """Writes `path`, and runs it against the network itself on random images of batch 1 and 7.
+    """Writes an export, and compares it with the network on random images of batch 1 and 7.
 
     Returns:
-      The largest difference, over the largest value.
+      The largest difference over the largest value.
 
     Raises:
-      DataError: it is above `MAX_EXPORT_ERROR`.
-      ConfigError: a library is missing, or the form has nothing for a word of the network.
+      DataError: It exceeds `MAX_EXPORT_ERROR`.
+      ConfigError: A library is missing, or the format lacks a word of the network.
     """
     form.write(opened, path, pixels=pixels)
     call = form.open(path)
@@ -75,17 +75,18 @@ def export_and_verify(
 
 
 def export_weights(opened: TrainedNetwork, path: Path) -> None:
-    """Writes a file of weights, with samples of activations that `verify` compares with.
+    """Writes a weights file, with samples of activations for `verify`.
 
     Raises:
-      ConfigError: another name than a file of weights has, or norms that a card does not tell of.
+      ConfigError: The name is not that of a weights file, or a card cannot describe the norms.
     """
     run, variables, card, _ = opened
     if not file.is_weights(path):
         raise ConfigError(f"--output {path}: weights are kept in files called .safetensors")
     if run.config.norm.per_activation_in:
         raise ConfigError(
-            "norm.per_activation_in: such norms hang on the image size, and have no place in a file "
+            "norm.per_activation_in: such norms hang on the image size, and have no place in a "
+            "file "
             "of weights"
         )
     size = run.config.data.image_size
@@ -112,14 +113,14 @@ def export_weights(opened: TrainedNetwork, path: Path) -> None:
 
 
 def export_state_dict(opened: TrainedNetwork, project: str, path: Path) -> int:
-    """Writes the arrays as `project` calls them: a .safetensors file, or with PyTorch a .pth one.
+    """Writes the arrays under a project's names: a .safetensors file, or with PyTorch a .pth file.
 
     Returns:
-      Their number.
+      The number of arrays.
 
     Raises:
-      ConfigError: the project has no such network.
-      DataError: read back, they are not the same.
+      ConfigError: The project has no such network.
+      DataError: Read back, they differ.
     """
     run, variables, card, _ = opened
     there = get_source_spec(project, card.model.name)
@@ -147,7 +148,7 @@ def export_state_dict(opened: TrainedNetwork, project: str, path: Path) -> int:
 
 
 def _metadata(opened: TrainedNetwork) -> dict[str, Any]:
-    """Returns what goes with an export: the names of the classes, what stands between an image and the network, where it comes from."""
+    """Returns the metadata of an export: class names, preprocessing, origin."""
     card = opened.card
     return {
         "model": f"{card.model.name} ({opened.run.network.architecture.variant})",

@@ -1,4 +1,4 @@
-"""The same function in evaluation with fewer steps: norms folded into the convolutions before them, siblings' kernels made one array."""
+"""Cheaper forms of a network for evaluation: norms folded into convolutions, kernels merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,9 +23,10 @@ from inception_jax.spec.vocabulary import (
 
 
 def fold_norms(network: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
-    """`network` and `variables` without the norms that follow a convolution or a linear layer, whose kernel and bias take them over.
+    """Returns `network` and `variables` with norms folded into the kernel and bias before them.
 
-    Norms that stand by themselves (pre-activation, on sums) and those with statistics for each position stay.
+    Norms without a convolution or linear layer before them (pre-activation, on sums) and those with
+    statistics for each position stay.
     """
     if network.per_activation_in:
         return network, jax.tree.map(np.asarray, dict(variables))
@@ -64,9 +65,10 @@ def fold_norms(network: Network, variables: Mapping[str, Any]) -> tuple[Network,
 def merge_sibling_kernels(
     network: Network, variables: Mapping[str, Any]
 ) -> tuple[Network, dict[str, Any]]:
-    """`network` and `variables` with the kernels of siblings as one array each, ahead of time: what `merge_sibling_convs` does in every call.
+    """Returns `network` and `variables` with one kernel array for each group of siblings.
 
-    Projections that can go before their average pool are siblings, too. A network without siblings stays as it is.
+    The rewrite `merge_sibling_convs` concatenates them in every call. Projections that can precede
+    their average pool are siblings too. A network without siblings stays the same.
     """
     table = rewrite(network.architecture, ("project_before_pool", "merge_sibling_convs"))
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables, sep="/").items()}
@@ -87,7 +89,7 @@ def merge_sibling_kernels(
 
 
 def _siblings(steps: Steps, place: str) -> Iterator[tuple[str, SiblingConcat]]:
-    """Each with the path of the place that it stands in."""
+    """Yields each concat with merged siblings, with its path."""
     for _, word in name_words(steps):
         match word:
             case Concat(branches=branches):

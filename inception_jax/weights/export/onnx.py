@@ -1,4 +1,4 @@
-"""A trained network as one ONNX file, written from its table: Conv, Relu, MaxPool and Concat, and nothing of how JAX computes them."""
+"""A trained network as an ONNX file, written from its table: Conv, Relu, MaxPool, Concat, ..."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,15 +35,15 @@ def to_onnx(
     scaling: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The file: float32 [batch, size, size, 3] to `logits` [batch, K], for any batch.
+    """Returns the file: float32 images [batch, size, size, 3] to `logits` [batch, K].
 
-    With `scaling`, uint8 pixels to `probabilities`, as `augment.scale` prepares them.
+    With `scaling`, uint8 pixels to `probabilities`, scaled as by `augment.scale_pixels`.
 
     Args:
-      metadata: texts by name, for `metadata_props`.
+      metadata: Texts by name, for `metadata_props`.
 
     Raises:
-      ConfigError: onnx is not installed, or the network has a word that ONNX has nothing for.
+      ConfigError: onnx is not installed, or ONNX lacks a word of the network.
     """
     onnx = load_library("onnx", "export")
     network, leaves = fold_norms(network, variables)
@@ -82,7 +82,10 @@ def to_onnx(
 
 
 class _Graph:
-    """Nodes as they are added; each returns the name of its result. Shapes are those of the measurement's rows."""
+    """A graph under construction; each method returns the name of its result.
+
+    Shapes are those of the measurement's rows.
+    """
 
     def __init__(self, onnx: Any, measured: Measurement, arrays: Mapping[str, np.ndarray]):
         self._onnx, self._unit, self._arrays = onnx, measured.architecture.unit, arrays
@@ -102,7 +105,10 @@ class _Graph:
         return name
 
     def prepared(self, images: str, scaling: str | None, channels: int) -> str:
-        """Channels first, and scaled where pixels come in. A network of one channel sees the first."""
+        """Adds the transposition to channels first, and the scaling of pixels.
+
+        A network of one channel gets the first.
+        """
         if scaling:
             mean, deviation = np.array(SCALINGS[scaling])[:, None, None, :channels]
             images = self.add("Cast", [images], to=1)

@@ -1,4 +1,4 @@
-"""A trained network as one function of images, its parameters inside: what JAX's own exporters take."""
+"""A trained network as one function of images with its parameters inside, for JAX's exporters."""
 
 import dataclasses
 import json
@@ -23,7 +23,10 @@ Program = Callable[[Any], jax.Array]
 def make_program(
     run: Run, variables: Mapping[str, Any], *, pixels: bool, fold: bool = True
 ) -> Program:
-    """float32 [B, size, size, C], scaled, to logits [B, K]; with `pixels`, uint8 [B, size, size, 3] to class probabilities."""
+    """Returns a function: scaled float32 images [B, size, size, C] -> logits [B, K].
+
+    With `pixels`, uint8 images [B, size, size, 3] -> class probabilities.
+    """
     network = run.network.clone(rewrites=())  # other machines run it than this one
     network, own = (
         merge_sibling_kernels(*fold_norms(network, variables))
@@ -39,7 +42,7 @@ def make_program(
 
 
 def get_input_signature(run: Run, *, pixels: bool) -> tuple[tuple[int, int, int], Any]:
-    """(height, width, channels) of an image, and the type of its values."""
+    """Returns (height, width, channels) of an image, and the dtype of its values."""
     size = run.config.data.image_size
     return (
         size,
@@ -49,7 +52,7 @@ def get_input_signature(run: Run, *, pixels: bool) -> tuple[tuple[int, int, int]
 
 
 def make_example_images(run: Run, batch: int, *, pixels: bool) -> np.ndarray:
-    """Random images as the program takes them."""
+    """Returns random images as input of the program."""
     shape, dtype = get_input_signature(run, pixels=pixels)
     rng = np.random.default_rng(batch)
     if pixels:
@@ -67,7 +70,10 @@ def to_stablehlo(
     pixels: bool,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Returns what `make_program` computes, for any batch, on each of `PLATFORMS`; `read_metadata` reads the metadata from it."""
+    """Returns `make_program` as StableHLO for any batch size, on each of `PLATFORMS`.
+
+    `read_metadata` reads the metadata from it.
+    """
     shape, dtype = get_input_signature(run, pixels=pixels)
     images = jax.ShapeDtypeStruct((*export.symbolic_shape("batch"), *shape), dtype)
     made = export.export(jax.jit(make_program(run, variables, pixels=pixels)), platforms=PLATFORMS)(
@@ -78,17 +84,17 @@ def to_stablehlo(
 
 
 def read_metadata(file: bytes) -> dict[str, Any]:
-    """Returns class names, preprocessing, source and licence of what `to_stablehlo` has written."""
+    """Returns class names, preprocessing, source and licence from the file of `to_stablehlo`."""
     return dict(json.loads(export.deserialize(bytearray(file)).fun_name))
 
 
 def from_stablehlo(file: bytes) -> Program:
-    """What `to_stablehlo` has written, to be called."""
+    """Returns the function in a file of `to_stablehlo`."""
     return export.deserialize(bytearray(file)).call
 
 
 def to_savedmodel(run: Run, variables: Mapping[str, Any], folder: Path, *, pixels: bool) -> None:
-    """Writes what `make_program` computes, for any batch, as the signature `serving_default` of a SavedModel in `folder`.
+    """Writes `make_program` for any batch size as `serving_default` of a SavedModel in `folder`.
 
     Raises:
       ConfigError: TensorFlow is not installed.
@@ -117,5 +123,5 @@ def to_savedmodel(run: Run, variables: Mapping[str, Any], folder: Path, *, pixel
 
 
 def from_savedmodel(folder: Path) -> Program:
-    """What `to_savedmodel` has written, to be called."""
+    """Returns the function in a folder of `to_savedmodel`."""
     return load_library("tensorflow", "tensorflow").saved_model.load(str(folder)).call

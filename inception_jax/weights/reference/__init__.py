@@ -1,1 +1,1 @@
-"""Comparison with other projects' own networks."""
+"""Comparison of converted networks with those of the projects they come from."""

@@ -1,4 +1,4 @@
-"""What a network of ours makes of images on its way, end point by end point: what is held against others."""
+"""Activations of a network at its end points, for comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,9 +20,9 @@ def compute_activations(
     end_points: Sequence[str],
     dtype: Any,
 ) -> NamedTensors:
-    """`logits`, `aux 0`, ... and `end_points` of `batch` in evaluation, computed in `dtype` from variables of it.
+    """Returns `logits`, `aux 0`, ... and `end_points` of `batch` in evaluation, in `dtype`.
 
-    Auxiliary heads, which have no part in evaluation elsewhere, are run here as well.
+    Auxiliary heads, which evaluation elsewhere leaves out, run here too.
     """
     network = network.clone(dtype=dtype)
     table = network.architecture
@@ -42,11 +42,9 @@ def compute_activations(
                 aux=(),
                 channels=outputs.end_points[head.at].shape[-1],
             )
-            found[f"aux {i}"] = (
-                network.clone(architecture=alone)
-                .apply(variables, outputs.end_points[head.at])
-                .logits
-            )  # type: ignore
+            head_network = network.clone(architecture=alone)
+            aux: Any = head_network.apply(variables, outputs.end_points[head.at])
+            found[f"aux {i}"] = aux.logits
         return found
 
     own = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), dict(variables))

@@ -1,4 +1,4 @@
-"""How far a network of ours is from the one that its weights come from."""
+"""The difference between a converted network and its project's own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,26 +10,28 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.nn.network import Network
 from inception_jax.weights.cards import Card
-from inception_jax.weights.convert.importing import Imported
+from inception_jax.weights.convert.importing import ImportedWeights
 from inception_jax.weights.reference.activations import compute_activations
 from inception_jax.weights.reference.reference_models import list_end_points, make_reference
 from inception_jax.weights.reference.samples import compute_errors, make_test_images, sample_values
 
 BOUND = 1e-4
-"""Of max|a - b| / max|b|, above which weights are not trusted. Sound conversions are at 1e-6."""
+"""Largest max|a - b| / max|b| of weights that are trusted. Correct conversions are at 1e-6."""
 
 Parity = dict[str, Any]
 """For a card: `against` what, at which `size`, and the `compute_errors` by end point."""
 
 
-def measure_parity(found: Imported, *, check: bool = True) -> tuple[dict[str, np.ndarray], Parity]:
-    """Samples of the activations of the project's own network, and how far ours are from them.
+def measure_parity(
+    found: ImportedWeights, *, check: bool = True
+) -> tuple[dict[str, np.ndarray], Parity]:
+    """Returns samples of the reference's activations, and the errors of the converted network.
 
-    Where that network cannot be run here, or with `check=False`, the samples are of ours: they show a later change, and no slip of the
-    conversion. `against` says which it was.
+    Where the reference cannot run, or with `check=False`, the samples are the converted network's
+    own: they detect later changes, but no error of the conversion. `against` says which.
 
     Raises:
-      DataError: ours are further away than `BOUND`.
+      DataError: An error exceeds `BOUND`.
     """
     card, size, there = found.card, found.card.data.image_size, found.source_spec
     batch = make_test_images(size)
@@ -47,7 +49,10 @@ def measure_parity(found: Imported, *, check: bool = True) -> tuple[dict[str, np
             image_size=size,
         )
         theirs = own.run(found.arrays, batch, "float64")
-        against = f"{found.project} itself ({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
+        against = (
+            f"{found.project} itself "
+            f"({', '.join(f'{name} {version}' for name, version in own.versions.items())})"
+        )
     except ConfigError as error:
         theirs, against = ours, f"itself alone, as it was converted ({error})"
     references = {name: sample_values(value) for name, value in theirs.items()}
@@ -59,10 +64,10 @@ def measure_parity(found: Imported, *, check: bool = True) -> tuple[dict[str, np
 def remeasure_parity(
     card: Card, network: Network, variables: Mapping[str, Any], references: Mapping[str, np.ndarray]
 ) -> Parity:
-    """The same errors on this machine.
+    """Returns the errors of a weights file on this machine.
 
     Raises:
-      DataError: there is nothing to compare with.
+      DataError: The file has no samples.
     """
     if not references:
         raise DataError(
@@ -75,13 +80,15 @@ def remeasure_parity(
 
 
 def require_parity(parity: Parity, consequence: str) -> None:
-    """
+    """Raises an error for weights that differ from their samples.
+
     Raises:
-      DataError: an error above `BOUND`, or none that is a number.
+      DataError: An error exceeds `BOUND`, or is NaN.
     """
     for name, error in parity["errors"].items():
         if not error <= BOUND:
             raise DataError(
-                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, more "
+                f"{name} differs from {parity['against']} by {error:.1e} of the largest value, "
+                "more "
                 f"than {BOUND}: {consequence}"
             )

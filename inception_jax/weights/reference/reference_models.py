@@ -1,4 +1,4 @@
-"""The networks of other projects themselves, where they are installed: what a conversion is held against."""
+"""The networks of other projects, where they are installed, as references of a conversion."""
 
 import contextlib
 import importlib
@@ -21,10 +21,10 @@ from inception_jax.weights.reference.samples import NamedTensors
 def make_reference(
     source: str, model: str, *, classes: int, aux: bool, image_size: int
 ) -> "TorchReference | KerasReference":
-    """The network that `source` calls our `model`.
+    """Returns the network of `source` that is `model` here.
 
     Raises:
-      ConfigError: its package is not installed, or it has none that runs here.
+      ConfigError: Its package is not installed, or it has none that runs here.
     """
     if not classes:
         raise ConfigError(f"without its classifier {source}'s own network is not built")
@@ -52,9 +52,12 @@ def make_reference(
     )
 
 
-def list_end_points(origin: SourceSpec) -> list[str]:
-    """Ours that a module of theirs gives back: all rows of the table that have parameters, but those of the classifier."""
-    table = origin.architecture
+def list_end_points(source_spec: SourceSpec) -> list[str]:
+    """Returns the end points that modules of the reference give.
+
+    They are the rows with parameters, without the classifier.
+    """
+    table = source_spec.architecture
     rows = dict.fromkeys(row.path.split("/")[0] for row in measure(table).rows if row.parameters)
     stem = (
         "conv1" if "resnet" in table.name and "inception" not in table.name else ""
@@ -63,6 +66,7 @@ def list_end_points(origin: SourceSpec) -> list[str]:
 
 
 def collect_reference_versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of installed packages, as text."""
     return {name: found for name in packages if (found := get_version(name))}
 
 
@@ -70,8 +74,10 @@ def collect_reference_versions(*packages: str) -> dict[str, str]:
 
 
 def import_torchvision() -> Any:
-    """torchvision's Python sources beside any build of PyTorch: where its compiled operators are not its own, they are declared, and
-    never called."""
+    """Imports torchvision's Python sources with any build of PyTorch.
+
+    Compiled operators that are missing are declared, and never called.
+    """
     import torch
 
     with contextlib.suppress(RuntimeError):  # there is no operator torchvision::nms
@@ -100,7 +106,10 @@ def _timm(model: str, classes: int, aux: bool) -> Any:
 
 
 def _cadene(model: str, classes: int, aux: bool) -> Any:
-    """From one file of its package, the whole of which does not import beside a torchvision of today."""
+    """Returns Cadene's network from one file of its package.
+
+    The whole package does not import with current versions of torchvision.
+    """
     package = importlib.util.find_spec("pretrainedmodels")
     if package is None or not package.submodule_search_locations:
         raise ImportError("no package pretrainedmodels")
@@ -156,6 +165,8 @@ PACKAGES = {"cadene": "pretrainedmodels", "fid": "pytorch-fid", "facenet": "face
 
 
 class TorchReference:
+    """A network of PyTorch as a reference."""
+
     def __init__(self, source: str, model: str, classes: int, aux: bool):
         self._origin = SOURCES[source][model]
         self._module = TORCH[source](model, classes, aux).eval()
@@ -169,6 +180,7 @@ class TorchReference:
         self._heads = self._origin.architecture.aux if aux else ()
 
     def run(self, arrays: Mapping[str, np.ndarray], batch: np.ndarray, dtype: str) -> NamedTensors:
+        """Returns the activations of `batch`, with `arrays` as its state dict, in `dtype`."""
         import torch
 
         kind, origin = getattr(torch, dtype), self._origin
@@ -176,9 +188,10 @@ class TorchReference:
         for name, value in module.state_dict().items():
             if name in self.shapes:
                 value.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
-        places = self._joined() if (origin.model, origin.variant) == ("bn_inception", "cadene") else {
-            name: [origin.names.place(name)] for name in list_end_points(origin)
-        }  # fmt: skip
+        if (origin.model, origin.variant) == ("bn_inception", "cadene"):
+            places = self._joined()
+        else:
+            places = {name: [origin.names.place(name)] for name in list_end_points(origin)}
         seen: dict[str, Any] = {}
         hooks = [
             module.get_submodule(place).register_forward_hook(
@@ -205,7 +218,10 @@ class TorchReference:
         return found
 
     def _joined(self) -> dict[str, list[str]]:
-        """Cadene's BN-Inception has no modules for the paper's: their outputs are what these give, side by side."""
+        """Returns the outputs of the paper's modules.
+
+        Cadene's BN-Inception has only modules for their parts.
+        """
         reductions, branches = (
             ("relu_3x3", "relu_double_3x3_2", "pool"),
             ("relu_1x1", "relu_3x3", "relu_double_3x3_2", "relu_pool_proj"),
@@ -234,7 +250,11 @@ MIXED = [
 
 
 class KerasReference:
-    """Keras 3.15 computes its batch normalisation in float32 whatever it is told: `result_type("float64", "float32")` is float32."""
+    """A network of Keras as a reference.
+
+    Keras 3.15 computes batch normalisation in float32 for every dtype: `result_type("float64",
+    "float32")` is float32.
+    """
 
     def __init__(self, model: str, classes: int, image_size: int):
         import keras
@@ -258,7 +278,7 @@ class KerasReference:
         self.versions = collect_reference_versions("keras", "jax")
 
     def run(self, arrays: Mapping[str, np.ndarray], batch: np.ndarray, dtype: str) -> NamedTensors:
-        """In the precision that Keras was told before the network was made, whatever `dtype` is."""
+        """Returns the activations of `batch` in Keras's global precision, for any `dtype`."""
         import keras
 
         for name, variable in self._variables.items():
@@ -277,7 +297,7 @@ class KerasReference:
         return dict(zip(("logits", *places), map(np.asarray, found), strict=True))
 
     def _layer(self, end_point: str) -> str:
-        """The layer that gives an end point back; empty where it has no name."""
+        """Returns the name of the layer of an end point; empty if it has none."""
         if self._origin.model == "inception_v3":
             return f"mixed{MIXED.index(end_point)}" if end_point in MIXED else ""
         if self._origin.model == "inception_resnet_v2":

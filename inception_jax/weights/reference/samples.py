@@ -1,21 +1,21 @@
-"""A fixed image, and a few of the values that a network makes of it: enough to know it by."""
+"""A fixed image, and samples of a network's activations on it, which identify the network."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 NamedTensors = dict[str, np.ndarray]
-"""`logits`, `aux 0`, ..., and end points of ours by their names; channels last."""
+"""Tensors by name: `logits`, `aux 0`, ..., and end points; channels last."""
 SAMPLES = 64
 
 
 def make_test_images(size: int, channels: int = 3) -> np.ndarray:
-    """[1, size, size, channels] float64 in [-1, 1]: the same one everywhere (Philox)."""
+    """Returns [1, size, size, channels] float64 in [-1, 1], the same on every machine (Philox)."""
     return np.random.Generator(np.random.Philox(key=size)).uniform(-1, 1, (1, size, size, channels))
 
 
 def sample_values(tensor: np.ndarray) -> np.ndarray:
-    """[65] float64: 64 values at places drawn for a tensor of this size, and the largest of all."""
+    """Returns [65] float64: 64 values at positions that depend on the size, and the largest one."""
     places = np.random.Generator(np.random.Philox(key=tensor.size)).integers(
         0, tensor.size, SAMPLES
     )
@@ -25,7 +25,7 @@ def sample_values(tensor: np.ndarray) -> np.ndarray:
 def compute_errors(
     found: Mapping[str, np.ndarray], samples: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """max|a - b| / max|b| for each of `samples`, as `sample_values` takes them of what was wanted."""
+    """Returns max|a - b| / max|b| for each of `samples`, which are from `sample_values`."""
     return {
         name: float(
             np.abs(sample_values(found[name])[:SAMPLES] - wanted[:SAMPLES]).max()

@@ -1,4 +1,4 @@
-"""Who publishes networks of the family: a table of names for each, and what their networks are fed."""
+"""The projects that publish networks of the family: names of arrays, and inputs."""
 
 from collections.abc import Mapping
 
@@ -18,4 +18,4 @@ SOURCES: dict[str, Mapping[str, SourceSpec]] = {
     module.__name__.rpartition(".")[2]: module.MODELS
     for module in (torchvision, timm, keras, tf_slim, caffe, cadene, facenet, fid)
 }
-"""Source -> our name of a model -> how it is published there."""
+"""Project -> name of the network here -> the network as published."""

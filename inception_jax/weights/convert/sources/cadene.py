@@ -1,4 +1,7 @@
-"""Cadene/pretrained-models.pytorch: `bninception`, `inceptionv4`, `inceptionresnetv2`."""
+"""Sources of Cadene/pretrained-models.pytorch.
+
+They are `bninception`, `inceptionv4` and `inceptionresnetv2`.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""timesler/facenet-pytorch: `InceptionResnetV1`, David Sandberg's face embeddings."""
+"""Sources of timesler/facenet-pytorch: `InceptionResnetV1`, David Sandberg's face embeddings."""
 
 from dataclasses import replace
 
@@ -26,5 +26,14 @@ INCEPTION_RESNET_V1 = replace(
 
 # The faces of VGGFace2 (8,631 people) and CASIA-Webface (10,575).
 MODELS = {
-    "inception_resnet_v1": SourceSpec( "inception_resnet_v1", "facenet_pytorch", TORCH, INCEPTION_RESNET_V1, Data(image_size=160, scaling="facenet"), ((8631, 0), (10575, 0)), class_name="person {}", licence="MIT (facenet-pytorch); trained on faces whose terms are for research", ),
-}  # fmt: skip
+    "inception_resnet_v1": SourceSpec(
+        "inception_resnet_v1",
+        "facenet_pytorch",
+        TORCH,
+        INCEPTION_RESNET_V1,
+        Data(image_size=160, scaling="facenet"),
+        ((8631, 0), (10575, 0)),
+        class_name="person {}",
+        licence="MIT (facenet-pytorch); trained on faces whose terms are for research",
+    ),
+}

@@ -1,11 +1,17 @@
-"""keras.applications: `InceptionV3`, `InceptionResNetV2`, `ResNet50` ... `ResNet152`, `ResNet50V2` ... `ResNet152V2`."""
+"""Sources of keras.applications.
+
+They are `InceptionV3`, `InceptionResNetV2` and `ResNet50` to `ResNet152V2`.
+"""
 
 from inception_jax.config import Data
 from inception_jax.weights.convert.frameworks import KERAS
 from inception_jax.weights.convert.names import Names, shift_template
 from inception_jax.weights.convert.source_spec import SourceSpec
 
-LICENCE = "Apache-2.0 (Keras); the ResNets are Kaiming He's weights (MIT). Trained on ImageNet, whose terms are for research"
+LICENCE = (
+    "Apache-2.0 (Keras); the ResNets are Kaiming He's weights (MIT). Trained on ImageNet, whose "
+    "terms are for research"
+)
 UNNAMED = "conv2d#:batch_normalization# "
 
 INCEPTION_V3 = Names(
@@ -59,21 +65,22 @@ CAFFE = Data(
 )
 
 
-def origin(
+def make_spec(
     model: str, names: Names, data: Data = INCEPTION, blue_first: bool = False
 ) -> SourceSpec:
+    """Returns the specification of a network of this project."""
     return SourceSpec(model, "keras", KERAS, names, data, blue_first=blue_first, licence=LICENCE)
 
 
 MODELS = {
-    "inception_v3": origin("inception_v3", INCEPTION_V3),
-    "inception_resnet_v2": origin("inception_resnet_v2", INCEPTION_RESNET_V2),
+    "inception_v3": make_spec("inception_v3", INCEPTION_V3),
+    "inception_resnet_v2": make_spec("inception_resnet_v2", INCEPTION_RESNET_V2),
     **{
-        f"resnet{depth}": origin(f"resnet{depth}", RESNET, CAFFE, blue_first=True)
+        f"resnet{depth}": make_spec(f"resnet{depth}", RESNET, CAFFE, blue_first=True)
         for depth in (50, 101, 152)
     },
     **{
-        f"preact_resnet{depth}": origin(f"preact_resnet{depth}", RESNET_V2)
+        f"preact_resnet{depth}": make_spec(f"preact_resnet{depth}", RESNET_V2)
         for depth in (50, 101, 152)
     },
 }

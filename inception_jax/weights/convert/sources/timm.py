@@ -1,4 +1,7 @@
-"""timm: `inception_v3`, `inception_v4`, `inception_resnet_v2`, `resnet*` and `resnetv2_*`."""
+"""Sources of timm.
+
+They are `inception_v3`, `inception_v4`, `inception_resnet_v2`, `resnet*` and `resnetv2_*`.
+"""
 
 import re
 from dataclasses import replace
@@ -22,31 +25,32 @@ FEATURES = [
 """The end points of Inception-v4, which has numbers for them."""
 
 
-def feature(match: re.Match[str]) -> str:
+def name_feature(match: re.Match[str]) -> str:
+    """Returns the name of a numbered feature of timm's Inception-v4."""
     return f"features.{FEATURES.index(match[0])}"
 
 
 INCEPTION_V4 = Names(
     (
-        (r"Conv2d_\w+", feature, ""),
-        ("Mixed_3a|Mixed_5a", feature, "conv"),
-        ("Mixed_4a", feature, "branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3"),
+        (r"Conv2d_\w+", name_feature, ""),
+        ("Mixed_3a|Mixed_5a", name_feature, "conv"),
+        ("Mixed_4a", name_feature, "branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3"),
         (
             r"Mixed_5\w",
-            feature,
+            name_feature,
             "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1",
         ),
-        ("Mixed_6a", feature, "branch0 branch1.0 branch1.1 branch1.2"),
+        ("Mixed_6a", name_feature, "branch0 branch1.0 branch1.1 branch1.2"),
         (
             r"Mixed_6\w",
-            feature,
+            name_feature,
             "branch0 branch1.0 branch1.1 branch1.2 branch2.0 branch2.1 branch2.2 branch2.3 "
             "branch2.4 branch3.1",
         ),
-        ("Mixed_7a", feature, "branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3"),
+        ("Mixed_7a", name_feature, "branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3"),
         (
             r"Mixed_7\w",
-            feature,
+            name_feature,
             "branch0 branch1_0 branch1_1a branch1_1b branch2_0 branch2_1 branch2_2 branch2_3a "
             "branch2_3b branch3.1",
         ),
@@ -124,9 +128,10 @@ RESNET = Data(
 RESNET_V2_DATA = replace(RESNET, scaling="inception")
 
 
-def origin(
+def make_spec(
     model: str, variant: str, names: Names, data: Data = INCEPTION, as_kernel: str = "(?!)"
 ) -> SourceSpec:
+    """Returns the specification of a network of this project."""
     return SourceSpec(model, variant, TORCH, names, data, as_kernel=as_kernel, licence=LICENCE)
 
 
@@ -135,9 +140,9 @@ RESNETS_V2 = {
     for depth in (18, 34, 50, 101, 152)
 }
 MODELS = {
-    "inception_v3": origin("inception_v3", "timm", torchvision.INCEPTION_V3),
-    "inception_v4": origin("inception_v4", "timm", INCEPTION_V4),
-    "inception_resnet_v2": origin(
+    "inception_v3": make_spec("inception_v3", "timm", torchvision.INCEPTION_V3),
+    "inception_v4": make_spec("inception_v4", "timm", INCEPTION_V4),
+    "inception_resnet_v2": make_spec(
         "inception_resnet_v2",
         "timm",
         INCEPTION_RESNET_V2,
@@ -149,7 +154,7 @@ MODELS = {
         if "resnet" in name
     },
     **{
-        name: origin(name, "paper", names, RESNET_V2_DATA, r"^head\.fc$")
+        name: make_spec(name, "paper", names, RESNET_V2_DATA, r"^head\.fc$")
         for name, names in RESNETS_V2.items()
     },
 }

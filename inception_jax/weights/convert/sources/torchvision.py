@@ -1,4 +1,4 @@
-"""torchvision.models: `googlenet`, `inception_v3`, `resnet*`, `wide_resnet*`."""
+"""Sources of torchvision.models: `googlenet`, `inception_v3`, `resnet*`, `wide_resnet*`."""
 
 from inception_jax.config import Data
 from inception_jax.weights.convert.frameworks import TORCH
@@ -27,9 +27,39 @@ GOOGLENET = Names(
 )
 
 INCEPTION_V3 = Names(
-    ( (r"Conv2d_\w+", r"\g<0>", ""), (r"Mixed_5\w", r"\g<0>", "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool"), ("Mixed_6a", r"\g<0>", "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3"), ( r"Mixed_6\w", r"\g<0>", "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 " "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5 branch_pool", ), ("Mixed_7a", r"\g<0>", "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4"), ( r"Mixed_7\w", r"\g<0>", "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 " "branch3x3dbl_3a branch3x3dbl_3b branch_pool", ), ("Logits", "fc", ""), ("AuxLogits", r"\g<0>", "conv0 conv1 fc"), ),
-    convolution="{}.conv", norm="{}.bn",
-)  # fmt: skip
+    (
+        (r"Conv2d_\w+", r"\g<0>", ""),
+        (
+            r"Mixed_5\w",
+            r"\g<0>",
+            "branch1x1 branch5x5_1 branch5x5_2 "
+            "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool",
+        ),
+        ("Mixed_6a", r"\g<0>", "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3"),
+        (
+            r"Mixed_6\w",
+            r"\g<0>",
+            "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 "
+            "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5 "
+            "branch_pool",
+        ),
+        (
+            "Mixed_7a",
+            r"\g<0>",
+            "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4",
+        ),
+        (
+            r"Mixed_7\w",
+            r"\g<0>",
+            "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 "
+            "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
+        ),
+        ("Logits", "fc", ""),
+        ("AuxLogits", r"\g<0>", "conv0 conv1 fc"),
+    ),
+    convolution="{}.conv",
+    norm="{}.bn",
+)
 
 RESNET = Names(
     (
@@ -63,16 +93,17 @@ INCEPTION_299 = Data(
 )
 
 
-def origin(model: str, names: Names, data: Data = IMAGENET) -> SourceSpec:
+def make_spec(model: str, names: Names, data: Data = IMAGENET) -> SourceSpec:
+    """Returns the specification of a network of this project."""
     return SourceSpec(model, "torchvision", TORCH, names, data, licence=LICENCE)
 
 
 MODELS = {
-    "googlenet": origin("googlenet", GOOGLENET, INCEPTION_224),
-    "inception_v3": origin("inception_v3", INCEPTION_V3, INCEPTION_299),
+    "googlenet": make_spec("googlenet", GOOGLENET, INCEPTION_224),
+    "inception_v3": make_spec("inception_v3", INCEPTION_V3, INCEPTION_299),
     **{
-        f"resnet{depth}": origin(f"resnet{depth}", BASIC_RESNET if depth < 50 else RESNET)
+        f"resnet{depth}": make_spec(f"resnet{depth}", BASIC_RESNET if depth < 50 else RESNET)
         for depth in (18, 34, 50, 101, 152)
     },
-    **{f"wide_resnet{depth}_2": origin(f"wide_resnet{depth}_2", RESNET) for depth in (50, 101)},
+    **{f"wide_resnet{depth}_2": make_spec(f"wide_resnet{depth}_2", RESNET) for depth in (50, 101)},
 }
