@@ -1,9 +1,11 @@
 """Damaged files of every kind that is read: `python benchmarks/fuzz.py [--cases 1500] [--first 0]`.
 
-Weights, images, records, side files of runs and lists are damaged by number (`tests/faults/malformed.py`), and read as the commands read
-them, in a process of its own for each fifty, so that a library that crashes is seen too. A case is a fault where it ends in a traceback or
-a crash, takes more than 60 s or 2 GB, or where damage that the format has a checksum against is used. Damage that no checksum of the
-format tells of (a flipped bit in a JPEG's or a foreign file's values) is counted, as `other`.
+Weights, images, records, side files of runs and lists are damaged by number
+(`benchmarks/malformed.py`), and read as the commands read them, in a process of its own for each
+fifty, so that a library that crashes is seen too. A case is a fault where it ends in a traceback or
+a crash, takes more than 60 s or 2 GB, or where damage that the format has a checksum against is
+used. Damage that no checksum of the format tells of (a flipped bit in a JPEG's or a foreign file's
+values) is counted, as `other`.
 
 Writes `benchmarks/results/fuzz.json`, and ends with 1 where there are faults.
 """
@@ -18,17 +20,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from machine import make_parser, publish
-
+from benchmarks.machine import make_parser, publish
+from benchmarks.malformed import LONGEST_SECONDS, MOST_MEGABYTES, case
 from inception_jax.monitoring.progress import show_progress
-from tests.faults.malformed import LONGEST_SECONDS, MOST_MEGABYTES, case
 
 BATCH = 50
 FAULTS = ("traceback", "silent", "slow", "crash", "memory")
 
 
 def read_batch(first: int, stop: int) -> None:
-    """Reads cases `first` to `stop` in this process; prints a line of JSON before and after each."""
+    """Reads cases `first` to `stop` in this process, with a line of JSON before and after each."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(first, stop):
             print(json.dumps({"began": number}), flush=True)
@@ -38,7 +39,9 @@ def read_batch(first: int, stop: int) -> None:
 
 
 def outcomes(first: int, stop: int) -> list[dict[str, Any]]:
-    """Returns what became of cases `first` to `stop`, read in another process; in one more after each that takes it down."""
+    """Returns what became of cases `first` to `stop`, read in another process; in one more after
+    each that takes it down.
+    """
     found: list[dict[str, Any]] = []
     while first < stop:
         line, code = [sys.executable, __file__, "--batch", str(first), str(stop)], 0

@@ -1,17 +1,22 @@
-"""The input pipeline beside its peers, per core: `pip install tensorflow-cpu torch && python benchmarks/input_pipeline.py`.
+"""The input pipeline beside its peers, per core.
+
+    pip install tensorflow-cpu torch && python benchmarks/input_pipeline.py
 
 Without those two libraries: `--peers`, which leaves them out.
 
-Batches of 64 crops of 299x299 from JPEGs of 500x375 (quality 92, on disk as each side likes them), cropped by the law of
-TensorFlow's `sample_distorted_bounding_box`, area from 0.08; on one core and on two, by three resize rules, in rounds turn about:
+Batches of 64 crops of 299x299 from JPEGs of 500x375 (quality 92, on disk as each side likes them),
+cropped by the law of TensorFlow's `sample_distorted_bounding_box`, area from 0.08; on one core and
+on two, by three resize rules, in rounds turn about:
 
-  ours      ArrayRecord, a Grain thread for each core, simplejpeg, OpenCV or Pillow: what `train.py` runs, up to the batch
-  tf_data   TFRecord, `decode_and_crop_jpeg`, resize, flip and normalisation on the host: Flax's ImageNet example
-  tf_lean   the same without flip and normalisation, which our side leaves to the accelerator
-  pytorch   a folder of files, Pillow, crop and resize in one, `DataLoader` with a process for each core
+  ours      ArrayRecord, a Grain thread for each core, simplejpeg, OpenCV or Pillow: what `train.py`
+    runs, up to the batch
+  tf_data   TFRecord, `decode_and_crop_jpeg`, resize, flip and normalisation on the host: Flax's
+    ImageNet example tf_lean   the same without flip and normalisation, which our side leaves to the
+    accelerator pytorch   a folder of files, Pillow, crop and resize in one, `DataLoader` with a
+    process for each core
 
-Every side is a process of its own that waits while another is timed. It runs pinned to its cores. The decoder of tf.data is
-TensorFlow's default (INTEGER_FAST); with ours the accurate one.
+Every side is a process of its own that waits while another is timed. It runs pinned to its cores.
+The decoder of tf.data is TensorFlow's default (INTEGER_FAST); with ours the accurate one.
 """
 
 import argparse
@@ -30,7 +35,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from machine import exit_unavailable, make_parser, publish
+from benchmarks.machine import exit_unavailable, make_parser, publish
 
 SIZE, BATCH = 299, 64
 Rule = Literal["bilinear", "antialias", "bicubic_antialias"]
@@ -138,7 +143,9 @@ def pytorch(folder: Path, rule: Rule, cores: int) -> Iterator[Any]:
 
 
 def serve(side: str, folder: Path, images: int) -> None:
-    """Times this side over so many images whenever a line `RULE CORES` is read; answers with images/s."""
+    """Times this side over so many images whenever a line `RULE CORES` is read; answers with
+    images/s.
+    """
     sides: dict[str, Callable[..., Iterator[Any]]] = {
         "ours": ours,
         "tf_data": tf_data,
@@ -160,8 +167,7 @@ def serve(side: str, folder: Path, images: int) -> None:
 
 
 def write_data(folder: Path, images: int, tfrecords: bool) -> None:
-    from photographs import photographs
-
+    from benchmarks.photographs import photographs
     from inception_jax.data.prepare import Preparation
 
     for i, (image, label) in enumerate(photographs(images)):

@@ -1,7 +1,10 @@
-"""A tree of 10,000 JPEGs from end to end: `python benchmarks/jpeg_tree.py [--train 9000] [--test 1000]`.
+"""A tree of 10,000 JPEGs from end to end.
 
-Makes training and held-out photographs in two classes, prepares them, checks them, trains a small network on them
-for an epoch with `train.py`, and evaluates: each step by its command, each timed, and every held-out image counted once.
+    python benchmarks/jpeg_tree.py [--train 9000] [--test 1000]
+
+Makes training and held-out photographs in two classes, prepares them, checks them, trains a small
+network on them for an epoch with `train.py`, and evaluates: each step by its command, each timed,
+and every held-out image counted once.
 """
 
 import json
@@ -12,9 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, make_parser, publish
-from photographs import photographs
-
+from benchmarks.machine import ROOT, make_parser, publish
+from benchmarks.photographs import photographs
 from inception_jax.monitoring.metrics_log import read_metrics
 
 

@@ -10,25 +10,28 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
-
 from inception_jax.atomic_io import format_json, write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 UNAVAILABLE = 69
-"""Exit code where a library or a device that the benchmark needs is missing; the last line on stderr names it."""
+"""Exit code where a library or a device that the benchmark needs is missing; the last line on
+stderr names it.
+"""
 
 
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the arguments of every benchmark."""
+EXPERIMENTS = ROOT / "experiments" / "results"
+
+
+def make_parser(doc: str | None, results: Path = RESULTS) -> argparse.ArgumentParser:
+    """Returns a parser with the arguments of every benchmark and experiment."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
+        default=results,
         metavar="FOLDER",
         help="folder of the results, instead of the committed one",
     )
@@ -42,12 +45,12 @@ def exit_unavailable(message: str) -> NoReturn:
 
 
 def picture_folder(results: Path) -> Path:
-    """Returns the folder of README's pictures where `results` is the committed folder, else `results` itself."""
-    return ROOT / "docs" if results == RESULTS else results
+    """Returns docs/ for the committed folder of results, and any other folder itself."""
+    return ROOT / "docs" if results in (RESULTS, EXPERIMENTS) else results
 
 
 def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns device, cores, commit and versions, also of those of `packages` that are installed."""
+    """Returns device, cores, commit and versions, with those of installed `packages`."""
     import jax  # not above: programs of other projects are timed without it
 
     from inception_jax.checkpointing import run_record as record

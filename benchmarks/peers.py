@@ -1,8 +1,11 @@
-"""Programs of ours and of other projects side by side: what `peers_cpu.py`, `peers_gpu.py` and `growth.py` share.
+"""Programs of ours and of other projects side by side: what `peers_cpu.py`, `peers_gpu.py` and
+`scaling.py` share.
 
-Each program lives in a process of its own, with its own allocator and its own threads, and does nothing until it is asked through a pipe.
-One peer at a time is beside ours: first both have to give the same logits from the same weights, in float32; then both are compiled and
-warmed; then they are timed in rounds, turn about, so that a slow spell of the machine meets both. Each round has its ratio.
+Each program lives in a process of its own, with its own allocator and its own threads, and does
+nothing until it is asked through a pipe. One peer at a time is beside ours: first both have to give
+the same logits from the same weights, in float32; then both are compiled and warmed; then they are
+timed in rounds, turn about, so that a slow spell of the machine meets both. Each round has its
+ratio.
 """
 
 import argparse
@@ -19,20 +22,25 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from machine import make_parser, read_results, write_results
-from programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
 
+from benchmarks.machine import make_parser, read_results, write_results
+from benchmarks.programs import INFERENCE, TRAINING, Program, ProgramError, Task, Torch
 from inception_jax.weights.convert.sources import SOURCES
 
 BOUND = 1e-4
-"""Of max|a - b| / max|b| of logits in float32, above which two programs are not the same function."""
+"""Of max|a - b| / max|b| of logits in float32, above which two programs are not the same function.
+"""
 AS_TIMED = {"float32": 1e-3, "bfloat16": 0.1}
-"""The same of what the timed programs themselves give, in their own precision: logits, or the loss of the first step."""
+"""The same of what the timed programs themselves give, in their own precision: logits, or the loss
+of the first step.
+"""
 SPAWN = multiprocessing.get_context("spawn")
 
 
 class Worker:
-    """What `make` makes, in a process of its own; called with the name of a method and its arguments."""
+    """What `make` makes, in a process of its own; called with the name of a method and its
+    arguments.
+    """
 
     def __init__(self, make: Callable[[], Any]):
         self._pipe, there = SPAWN.Pipe()
@@ -141,7 +149,9 @@ def readied(worker: Worker, task: Task, ours: Side | None = None) -> Side:
 
 
 def race(workers: Mapping[str, Worker], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of a step of each, by round: each has its turn in every round, the first of one being the last of the next."""
+    """Seconds of a step of each, by round: each has its turn in every round, the first of one
+    being the last of the next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for i in range(rounds):
         for name in list(workers)[:: 1 if i % 2 else -1]:
@@ -199,7 +209,9 @@ def torch_peers(source: str) -> dict[str, Peer]:
 
 
 def groups(task: Task, peers: Mapping[str, Peer]) -> list[tuple[Task, dict[str, Peer]]]:
-    """The peers that can do this, with the task in the variant that they compute: those together whose tables are the same."""
+    """The peers that can do this, with the task in the variant that they compute: those together
+    whose tables are the same.
+    """
     found: dict[Any, tuple[Task, dict[str, Peer]]] = {}
     for name, peer in peers.items():
         if task.model in peer.variants and task.what in peer.whats:
@@ -215,7 +227,9 @@ Made = Mapping[str, Callable[[Task], Program]]
 def beside(
     task: Task, ours: Made, peers: Mapping[str, Peer], rounds: int, steps: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each peer by its name with what was found, as soon as it was; and last `ours`, as far as it could be run."""
+    """Each peer by its name with what was found, as soon as it was; and last `ours`, as far as it
+    could be run.
+    """
     own: dict[str, Side] = {}
     facts: dict[str, Any] = {}
     with ExitStack() as stack:

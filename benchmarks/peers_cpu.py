@@ -1,10 +1,14 @@
-"""Inception on a CPU beside torchvision, timm and Keras on JAX: `python benchmarks/peers_cpu.py [--models inception_v3] [--what training]`.
+"""Inception on a CPU beside torchvision, timm and Keras on JAX.
 
-Images/s of a training step (`step.py`) and of inference, 8 images in float32 on all cores, random inputs; `peers.py` says how programs are
-held to the same function and timed. Ours is run as JAX compiles it and, for inference, as the ONNX file that `inception-jax export` writes,
-by onnxruntime; both with norms folded into convolutions. `times_as_fast` is ours over the peer, by round.
+    python benchmarks/peers_cpu.py [--models inception_v3] [--what training]
 
-Writes `results/peers_cpu.json` after each peer; `--what` and `--peers` choose, and `--add` goes on with what the results hold.
+Images/s of a training step (`step.py`) and of inference, 8 images in float32 on all cores, random
+inputs; `peers.py` says how programs are held to the same function and timed. Ours is run as JAX
+compiles it and, for inference, as the ONNX file that `inception-jax export` writes, by onnxruntime;
+both with norms folded into convolutions. `times_as_fast` is ours over the peer, by round.
+
+Writes `results/peers_cpu.json` after each peer; `--what` and `--peers` choose, and `--add` goes on
+with what the results hold.
 """
 
 import os
@@ -19,16 +23,16 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"}
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peers import Made, Peer, bar, compare, faster, line, torch_peers, variants
-from programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
-from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 
+from benchmarks.peers import Made, Peer, bar, compare, faster, line, torch_peers, variants
+from benchmarks.programs import CHECKED, INFERENCE, TRAINING, WARM, Flax, Program, Task
+from benchmarks.random_variables import variables as invented
+from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM
 from inception_jax.models import get_architecture
 from inception_jax.weights.convert import conversion as convert
 from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.export import onnx
-from inception_jax.weights.reference.reference_models import KERAS
-from tests.invented import variables as invented
+from inception_jax.weights.reference.reference_models import KERAS_NETWORKS
 
 
 class Onnx(Program):
@@ -61,7 +65,9 @@ class Onnx(Program):
 
 
 class Keras(Program):
-    """A network of keras.applications on JAX: `stateless_call` in a compiled function; for inference predict_on_batch if faster."""
+    """A network of keras.applications on JAX: `stateless_call` in a compiled function; for
+    inference predict_on_batch if faster.
+    """
 
     def __init__(self, task: Task):
         super().__init__(task)
@@ -69,7 +75,7 @@ class Keras(Program):
 
         jax.config.update("jax_enable_compilation_cache", task.caches)
         shape = (task.size, task.size, 3)
-        self._network = getattr(keras.applications, KERAS[task.model])(
+        self._network = getattr(keras.applications, KERAS_NETWORKS[task.model])(
             weights=None, classes=1000, classifier_activation=None, input_shape=shape
         )
         network, origin = task.network(), SOURCES["keras"][task.model]
@@ -203,7 +209,9 @@ def judged(task: Task, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def exported_bar(peers: dict[str, Any]) -> dict[str, Any]:
-    """Where torch.compile could not run, against the faster of torchvision's other forms, and marked so."""
+    """Where torch.compile could not run, against the faster of torchvision's other forms, and
+    marked so.
+    """
     compiled = faster(peers, "torchvision_compiled", "ours_onnx")
     if compiled is not None or "failed" not in peers.get("torchvision_compiled", {}):
         return bar("inference as ONNX, times torchvision under torch.compile", 0.9, compiled)

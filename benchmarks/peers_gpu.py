@@ -1,12 +1,17 @@
-"""Inception on a GPU beside timm, torchvision and plain Flax: `python benchmarks/peers_gpu.py [--models inception_v3] [--what training]`.
+"""Inception on a GPU beside timm, torchvision and plain Flax.
 
-Images/s of a training step (`step.py`) and of inference in bfloat16, random inputs; `peers.py` says how programs are held to the same
-function and timed. PyTorch's are channels last under autocast, eager and by torch.compile with max-autotune; plain Flax is the same table
-by hand (`plain_flax.py`). For inference ours has its norms folded into convolutions, and of the others those that are frozen.
-`times_as_fast` is ours over the peer, by round; `roofline` is how much of what the GPU can do, as measured here, a step of ours uses.
+    python benchmarks/peers_gpu.py [--models inception_v3] [--what training]
 
-Writes `results/peers_gpu.json` after each peer. Where time on a GPU comes in pieces: `--models`, `--what`, `--peers`, and `--add`, which
-goes on with what the results hold; `--caches` finds what an earlier piece compiled. Two programs are on the GPU at once: ours and one peer.
+Images/s of a training step (`step.py`) and of inference in bfloat16, random inputs; `peers.py` says
+how programs are held to the same function and timed. PyTorch's are channels last under autocast,
+eager and by torch.compile with max-autotune; plain Flax is the same table by hand
+(`plain_flax.py`). For inference ours has its norms folded into convolutions, and of the others
+those that are frozen. `times_as_fast` is ours over the peer, by round; `roofline` is how much of
+what the GPU can do, as measured here, a step of ours uses.
+
+Writes `results/peers_gpu.json` after each peer. Where time on a GPU comes in pieces: `--models`,
+`--what`, `--peers`, and `--add`, which goes on with what the results hold; `--caches` finds what an
+earlier piece compiled. Two programs are on the GPU at once: ours and one peer.
 """
 
 import os
@@ -19,10 +24,10 @@ os.environ.setdefault(
 )  # a process that takes three quarters of the memory leaves none to others
 
 import jax
-from machine import exit_unavailable
-from peers import Made, Peer, Worker, bar, compare, faster, line, torch_peers, variants
-from programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 
+from benchmarks.machine import exit_unavailable
+from benchmarks.peers import Made, Peer, Worker, bar, compare, faster, line, torch_peers, variants
+from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import get_architecture
 from inception_jax.plan.layer_costs import DeviceRates, compute_layer_costs
 from inception_jax.plan.speed import get_device_rates
@@ -66,10 +71,12 @@ class Bench:
 
 
 def roofline(task: Task, entry: dict[str, Any], peak: DeviceRates) -> dict[str, Any]:
-    """How much of the GPU's rates a step of ours uses: by what its table must compute and move at least, and by the compiler's bytes.
+    """How much of the GPU's rates a step of ours uses: by what its table must compute and move at
+    least, and by the compiler's bytes.
 
-    `binds` is which of the table's two would take longer; `of_layers` takes each layer by what binds it. The compiler's bytes are of the
-    program as it is, norms and all; they may leave out what is done in the library's own kernels.
+    `binds` is which of the table's two would take longer; `of_layers` takes each layer by what
+    binds it. The compiler's bytes are of the program as it is, norms and all; they may leave out
+    what is done in the library's own kernels.
     """
     beside = [found for found in entry["peers"].values() if "times_as_fast" in found]
     if not beside:
@@ -106,7 +113,7 @@ def roofline(task: Task, entry: dict[str, Any], peak: DeviceRates) -> dict[str, 
 
 
 def judged(task: Task, entry: dict[str, Any], peak: DeviceRates) -> dict[str, Any]:
-    """The roofline of ours, and the bars, which are of Inception-v3 at 299 pixels and 256 images."""
+    """Returns our roofline, and the bars, which are of Inception-v3 at 299 pixels, 256 images."""
     used = roofline(task, entry, peak)
     if (task.model, task.size, task.batch) != ("inception_v3", 299, 256):
         return {"roofline": used}
@@ -144,11 +151,17 @@ def main() -> None:
         exit_unavailable(f"no GPU can be measured: {error}")
     tasks = [
         Task(
-            what, model, options.batch_size or BATCH[model], options.image_size or get_architecture(model).input_size, DTYPE, "gpu",
+            what,
+            model,
+            options.batch_size or BATCH[model],
+            options.image_size or get_architecture(model).input_size,
+            DTYPE,
+            "gpu",
             caches=options.caches,
         )
-        for what in options.what for model in options.models
-    ]  # fmt: skip
+        for what in options.what
+        for model in options.models
+    ]
     packages = ("timm", "torch", "torchvision", "triton", "jax-cuda13-plugin", "nvidia-cudnn-cu13")
     compare(
         options.results / "peers_gpu.json",

@@ -1,4 +1,6 @@
-"""JPEGs of 500x375 pixels, quality 92, cut at random from the two photographs that scikit-learn ships."""
+"""JPEGs of 500x375 pixels, quality 92, cut at random from the two photographs that scikit-learn
+ships.
+"""
 
 import io
 from collections.abc import Iterator

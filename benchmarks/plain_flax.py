@@ -1,6 +1,8 @@
-"""The peer in Flax: the networks of our tables out of `flax.linen`'s own layers, as they are written by hand elsewhere.
+"""The peer in Flax: the networks of our tables out of `flax.linen`'s own layers, as they are
+written by hand elsewhere.
 
-`nn.Conv`, `nn.BatchNorm`, `nn.max_pool` and `nn.avg_pool`, each where the figure has it, nothing joined, nothing reordered.
+`nn.Conv`, `nn.BatchNorm`, `nn.max_pool` and `nn.avg_pool`, each where the figure has it, nothing
+joined, nothing reordered.
 """
 
 from typing import Any

@@ -1,10 +1,13 @@
-"""What a training step moves on a TPU, with and without rewrites: `python benchmarks/plan_tpu.py [--models NAME ...] [--chips v5e v6e]`.
+"""What a training step moves on a TPU, with and without rewrites.
 
-Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64 images in bfloat16: forward, backward,
-RMSProp with momentum; no auxiliary head, average, L2 or preparation of the input. Beside ours the same network in plain Flax
-(`plain_flax.py`), which is held to the same logits from the same variables first; with `--recipes` the whole step of the recipe
-of that name, if there is one. Bytes and memory are the compiler's; nothing was run. What was compiled before stays in the results, so that
-one model can be done at a time.
+    python benchmarks/plan_tpu.py [--models NAME ...] [--chips v5e v6e]
+
+Needs libtpu and no TPU: `pip install -e '.[tpu]'`. Each program is compiled for one chip, at 64
+images in bfloat16: forward, backward, RMSProp with momentum; no auxiliary head, average, L2 or
+preparation of the input. Beside ours the same network in plain Flax (`plain_flax.py`), which is
+held to the same logits from the same variables first; with `--recipes` the whole step of the recipe
+of that name, if there is one. Bytes and memory are the compiler's; nothing was run. What was
+compiled before stays in the results, so that one model can be done at a time.
 """
 
 import json
@@ -21,10 +24,10 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import exit_unavailable, make_parser, publish, read_results
-from plain_flax import Plain, theirs
-from step import OPTIMIZER, step_of
 
+from benchmarks.machine import exit_unavailable, make_parser, publish, read_results
+from benchmarks.plain_flax import Plain, theirs
+from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.experiment import Run
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import Topology, compute_roofline
@@ -43,8 +46,9 @@ PLAIN, OWN, REWRITTEN, RECIPE = (
 
 
 def networks(model: str, every: bool) -> dict[str, tuple[str, ...]]:
-    """What is compiled: without rewrites, by those that win on TPUs together, and if `every` with more and more of them and each of the
-    others."""
+    """What is compiled: without rewrites, by those that win on TPUs together, and if `every` with
+    more and more of them and each of the others.
+    """
     table = create(model).architecture
     winning = select_rewrites(table, "tpu")
     found = {OWN: (), REWRITTEN: winning}
@@ -59,7 +63,9 @@ def networks(model: str, every: bool) -> dict[str, tuple[str, ...]]:
 
 
 def recipe_step(model: str, rewrites: tuple[str, ...], chip: str) -> dict[str, Any]:
-    """The figures of the whole step of the model's recipe: its auxiliary head, average, L2, clipping and preparation of the input."""
+    """The figures of the whole step of the model's recipe: its auxiliary head, average, L2,
+    clipping and preparation of the input.
+    """
     config, topology = load_recipe(model).config, Topology(chip, (1, 1))
     config = replace(
         config, batch_size=IMAGES, model=replace(config.model, dtype="bfloat16", rewrites=rewrites),
@@ -121,7 +127,9 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
 
 
 def same_function(model: str) -> float:
-    """How far the logits of plain Flax are from ours, from the same variables, on a CPU in float32; relative to the largest."""
+    """How far the logits of plain Flax are from ours, from the same variables, on a CPU in
+    float32; relative to the largest.
+    """
     network = create(model)
     size = network.architecture.input_size
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, size, size, 3)), jnp.float32)
@@ -208,8 +216,10 @@ def less(found: dict[str, Any]) -> dict[str, float]:
     }
     return {
         f"fewer_{what}_{name}": round(1 - found[one][what] / found[other][what], 4)
-        for what in ("bytes", "temporaries") for name, (one, other) in pairs.items() if other in found
-    }  # fmt: skip
+        for what in ("bytes", "temporaries")
+        for name, (one, other) in pairs.items()
+        if other in found
+    }
 
 
 if __name__ == "__main__":

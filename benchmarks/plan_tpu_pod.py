@@ -1,8 +1,11 @@
-"""What a TPU pod would make of the training step, by its compiler's account: `python benchmarks/plan_tpu_pod.py`.
+"""What a TPU pod would make of the training step, by its compiler's account.
 
-Nothing is run: libtpu (`pip install 'inception-jax[tpu]'`) compiles ahead of time, some 25 programs in an hour and a half on two cores.
-Inception-v3 with 128 images a chip on 256 v5e, and on one, and on other chips; Inception-v4 and Inception-ResNet-v2 with the largest
-batch that fits. Statistics are of a chip's own images, activations in bfloat16; all else as the recipe says.
+    python benchmarks/plan_tpu_pod.py
+
+Nothing is run: libtpu (`pip install 'inception-jax[tpu]'`) compiles ahead of time, some 25 programs
+in an hour and a half on two cores. Inception-v3 with 128 images a chip on 256 v5e, and on one, and
+on other chips; Inception-v4 and Inception-ResNet-v2 with the largest batch that fits. Statistics
+are of a chip's own images, activations in bfloat16; all else as the recipe says.
 
 Writes `benchmarks/results/plan_tpu_pod.json`.
 """
@@ -16,8 +19,7 @@ from importlib.util import find_spec
 from math import prod
 from typing import Any
 
-from machine import exit_unavailable, make_parser, publish
-
+from benchmarks.machine import exit_unavailable, make_parser, publish
 from inception_jax.plan.largest_batch import find_largest_batch, list_batch_candidates
 
 MODELS, GROWN = (
@@ -76,7 +78,9 @@ def main() -> None:
 
 
 def planner(versions: dict[str, str]) -> Callable[[str, str, int], dict[str, Any]]:
-    """Compiles a model for a topology with so many images a chip, each once; notes with which versions."""
+    """Compiles a model for a topology with so many images a chip, each once; notes with which
+    versions.
+    """
     known: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def plan(model: str, topology: str, images: int) -> dict[str, Any]:

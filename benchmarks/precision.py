@@ -1,7 +1,8 @@
 """What bfloat16 costs in accuracy: `python benchmarks/precision.py [FOLDER] [--seeds 3]`.
 
-The digits by their recipe, with activations in float32 and in bfloat16, from the same seeds. Every run keeps its workdir in FOLDER
-(runs/precision), and a second start of the same line goes on where the first was ended.
+The digits by their recipe, with activations in float32 and in bfloat16, from the same seeds. Every
+run keeps its workdir in FOLDER (runs/precision), and a second start of the same line goes on where
+the first was ended.
 """
 
 import statistics
@@ -9,8 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from machine import make_parser, publish
-
+from benchmarks.machine import make_parser, publish
 from inception_jax.monitoring.metrics_log import read_metrics
 from inception_jax.recipes import load_recipe
 

@@ -1,7 +1,10 @@
-"""How much of its time `Predictor` keeps the network busy: `python benchmarks/predict.py [--images 1000] [--rounds 5]`.
+"""How much of its time `Predictor` keeps the network busy.
 
-JPEGs of 500x375 through Inception-v3 at 299 pixels, whole, beside the bare compiled network on batches that are in memory already:
-images/s of the one over the other, in rounds taken turn about. In one process, with all of the machine's cores for both.
+    python benchmarks/predict.py [--images 1000] [--rounds 5]
+
+JPEGs of 500x375 through Inception-v3 at 299 pixels, whole, beside the bare compiled network on
+batches that are in memory already: images/s of the one over the other, in rounds taken turn about.
+In one process, with all of the machine's cores for both.
 """
 
 import statistics
@@ -11,9 +14,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from machine import make_parser, publish
-from photographs import photographs
 
+from benchmarks.machine import make_parser, publish
+from benchmarks.photographs import photographs
 from inception_jax.config import Data, Model
 from inception_jax.nn.create import create
 from inception_jax.weights import files as file

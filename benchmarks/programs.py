@@ -1,8 +1,10 @@
 """What is run side by side: our programs, PyTorch's, and the work that both do.
 
-Ours for inference has its norms folded and its kernels in the precision that they are used in; PyTorch's keeps them, casts under autocast,
-and folds in its form `frozen` alone. In training all take `step.py`'s step; ours and Keras's is one program with the optimizer, PyTorch's
-optimizer is its own (foreach), and has the epsilon outside the root: the same work, other losses after the first step.
+Ours for inference has its norms folded and its kernels in the precision that they are used in;
+PyTorch's keeps them, casts under autocast, and folds in its form `frozen` alone. In training all
+take `step.py`'s step; ours and Keras's is one program with the optimizer, PyTorch's optimizer is
+its own (foreach), and has the epsilon outside the root: the same work, other losses after the first
+step.
 """
 
 import os
@@ -14,9 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from plain_flax import Plain, theirs
-from step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 
+from benchmarks.plain_flax import Plain, theirs
+from benchmarks.random_variables import variables as invented
+from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.plan.compiled_step import summarize_program
@@ -24,8 +27,7 @@ from inception_jax.spec.rewrite import select_rewrites
 from inception_jax.weights.convert import conversion as convert
 from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.export.folding import fold_norms, merge_sibling_kernels
-from inception_jax.weights.reference.reference_models import TORCH
-from tests.invented import variables as invented
+from inception_jax.weights.reference.reference_models import TORCH_NETWORKS
 
 TRAINING, INFERENCE = "training", "inference"
 CHECKED = 2
@@ -57,7 +59,7 @@ class Task:
     caches: bool = False
 
     def network(self) -> Network:
-        """Without dropout, which some projects have and others not: so losses can be compared, too."""
+        """Returns the network without dropout, which not all projects have, to compare losses."""
         return create(self.model, variant=self.variant, dropout_rate=0.0)
 
     def images(self, count: int | None = None) -> np.ndarray:
@@ -73,7 +75,9 @@ class Task:
 
 
 class ProgramError(Exception):
-    """A program that cannot be made or run, or that computes something else; the message says what is known."""
+    """A program that cannot be made or run, or that computes something else; the message says what
+    is known.
+    """
 
 
 class Program:
@@ -85,7 +89,7 @@ class Program:
         self._last: Any = None
 
     def logits(self) -> np.ndarray:
-        """Of the first `CHECKED` images, in evaluation and float32. Asked for before anything else."""
+        """Returns logits of the first `CHECKED` images in float32; called before anything else."""
         raise NotImplementedError
 
     def step(self) -> Any:
@@ -101,7 +105,9 @@ class Program:
         return {"memory_peak_bytes": most_held()}
 
     def start(self) -> tuple[dict[str, Any], np.ndarray]:
-        """Compiles, and warms up: the seconds until the first step was done, and its loss or the first logits."""
+        """Compiles, and warms up: the seconds until the first step was done, and its loss or the
+        first logits.
+        """
         began = time.perf_counter()
         first = self.wait(self.step())
         found = {"compile_seconds": round(time.perf_counter() - began, 2)}
@@ -144,7 +150,9 @@ def most_held() -> int:
 
 
 class Flax(Program):
-    """Ours as it runs on this platform: rewritten, and folded for inference; with `plain`, the same table in plain Flax."""
+    """Ours as it runs on this platform: rewritten, and folded for inference; with `plain`, the
+    same table in plain Flax.
+    """
 
     def __init__(self, task: Task, plain: bool = False):
         super().__init__(task)
@@ -222,10 +230,12 @@ class Flax(Program):
 
 
 class Torch(Program):
-    """A network of `source` in PyTorch, channels last; on a GPU under bfloat16's autocast where the task says so.
+    """A network of `source` in PyTorch, channels last; on a GPU under bfloat16's autocast where
+    the task says so.
 
-    Forms: `eager`; `compiled` by torch.compile, on a GPU with max-autotune; `frozen`, that with weights as constants, so that norms are
-    folded; `traced`, torch.jit's, frozen. The last two are for inference.
+    Forms: `eager`; `compiled` by torch.compile, on a GPU with max-autotune; `frozen`, that with
+    weights as constants, so that norms are folded; `traced`, torch.jit's, frozen. The last two are
+    for inference.
     """
 
     def __init__(self, task: Task, source: str, form: str):
@@ -244,7 +254,7 @@ class Torch(Program):
             False  # logits are compared in float32; what is timed is in bfloat16
         )
         self._device = torch.device({"cpu": "cpu", "gpu": "cuda"}[task.platform])
-        module = TORCH[source](task.model, 1000, False)
+        module = TORCH_NETWORKS[source](task.model, 1000, False)
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0

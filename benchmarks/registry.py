@@ -1,7 +1,9 @@
-"""Measures what it costs to look at the whole family: `python benchmarks/registry.py [--models NAME ...] [--rounds 5]`.
+"""Measures what it costs to look at the whole family.
 
-Seconds for `jax.eval_shape` of every network and variant, auxiliary heads included, and for the command
-`inception-jax models` in a process of its own (the median of the rounds).
+    python benchmarks/registry.py [--models NAME ...] [--rounds 5]
+
+Seconds for `jax.eval_shape` of every network and variant, auxiliary heads included, and for the
+command `inception-jax models` in a process of its own (the median of the rounds).
 """
 
 import statistics
@@ -12,8 +14,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from machine import make_parser, publish
 
+from benchmarks.machine import make_parser, publish
 from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.create import create
 

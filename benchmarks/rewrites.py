@@ -1,14 +1,19 @@
-"""How far rewritten networks are from what their tables say, in float32: `python benchmarks/rewrites.py [--models NAME ...]`.
+"""How far rewritten networks are from what their tables say, in float32.
 
-With all rules at once that win on some platform: each block that they change, alone (one row of a table; with the row below where a pool
-goes from there into it), and each network of the registry that they change, at two sizes. Each variable is drawn at random, every third
-gamma negative. Compared are the outputs in inference and in training, the statistics, and the gradient of a random sum of the outputs by
-all parameters and by what is given, relative to the largest value of each array. Of networks, rows that repeat are there once, and those of
-the same rows are seen once. What was computed before stays in the results.
+    python benchmarks/rewrites.py [--models NAME ...]
 
-A gradient jumps where a unit is at its kink: where what it is given is 0 to within rounding, as of a million values some are, one order of
-additions lets the slope through and the other does not. Where a block's gradients are apart, they are compared in float64 at the same
-place, where rounding is a billion times less, and in float32 at another.
+With all rules at once that win on some platform: each block that they change, alone (one row of a
+table; with the row below where a pool goes from there into it), and each network of the registry
+that they change, at two sizes. Each variable is drawn at random, every third gamma negative.
+Compared are the outputs in inference and in training, the statistics, and the gradient of a random
+sum of the outputs by all parameters and by what is given, relative to the largest value of each
+array. Of networks, rows that repeat are there once, and those of the same rows are seen once. What
+was computed before stays in the results.
+
+A gradient jumps where a unit is at its kink: where what it is given is 0 to within rounding, as of
+a million values some are, one order of additions lets the slope through and the other does not.
+Where a block's gradients are apart, they are compared in float64 at the same place, where rounding
+is a billion times less, and in float32 at another.
 """
 
 import os
@@ -21,15 +26,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import make_parser, read_results, write_results
 
+from benchmarks.machine import make_parser, read_results, write_results
+from benchmarks.random_variables import apart, some_gammas_negative, variables
+from benchmarks.small_networks import each_row_once
 from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure, min_image_size
 from inception_jax.spec.rewrite import BEST_REWRITES, is_applicable, rewrite, select_rewrites
 from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
-from tests.invented import apart, some_gammas_negative, variables
-from tests.networks import each_row_once
 
 QUICK = {"xla_backend_optimization_level": 0}
 IMAGES = 4
@@ -37,7 +42,9 @@ DRAWS = 3
 """Of images for a block, at most."""
 BLOCK_SIZES = (15, 22)
 LARGER = (54, 81)
-"""Pixels more than the smallest images that a network takes: there every norm is over sixteen values or more."""
+"""Pixels more than the smallest images that a network takes: there every norm is over sixteen
+values or more.
+"""
 BARS = {
     "blocks": {"inference": 1e-5, "training": 1e-5, "statistics": 1e-5, "gradient": 1e-5},
     "networks": {"inference": 2e-5, "training": 1e-4},

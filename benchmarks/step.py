@@ -1,4 +1,5 @@
-"""The training step that programs are compared by: forward, softmax cross-entropy, backward, RMSProp with momentum.
+"""The training step that programs are compared by: forward, softmax cross-entropy, backward,
+RMSProp with momentum.
 
 No auxiliary head, average, L2 or preparation of the input.
 """
@@ -11,12 +12,14 @@ import jax
 import optax
 
 LEARNING_RATE, DECAY, EPSILON, MOMENTUM = 1e-3, 0.9, 1.0, 0.9
-"""A rate that is small enough for one batch again and again: numbers that run away cost a GPU less power, and so less time."""
+"""A rate that is small enough for one batch again and again: numbers that run away cost a GPU less
+power, and so less time.
+"""
 OPTIMIZER = optax.rmsprop(LEARNING_RATE, decay=DECAY, eps=EPSILON, momentum=MOMENTUM)
 
 
 def step_of(network: nn.Module) -> Callable[..., tuple[Any, Any, Any, jax.Array]]:
-    """(params, statistics, the optimizer's state, images, labels) to the first three and the loss."""
+    """Returns (params, statistics, opt_state, images, labels) -> the first three and the loss."""
 
     def loss(params, stats, images, labels):
         outputs, updated = network.apply(

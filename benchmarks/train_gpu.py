@@ -1,7 +1,10 @@
-"""The digits network to 0.98 from arrays in memory, then one full-size step: `python benchmarks/train_gpu.py [--seed 0]`.
+"""The digits network to 0.98 from arrays in memory, then one full-size step.
 
-Needs jax, flax, optax, chex and numpy alone. Same recipe, order, batches and steps as `python train.py`; only the
-reading differs: the images are enlarged once, by `jax.image`, and held as an array.
+    python benchmarks/train_gpu.py [--seed 0]
+
+Needs jax, flax, optax, chex and numpy alone. Same recipe, order, batches and steps as `python
+train.py`; only the reading differs: the images are enlarged once, by `jax.image`, and held as an
+array.
 """
 
 import time
@@ -11,8 +14,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import make_parser, publish
 
+from benchmarks.machine import make_parser, publish
 from inception_jax.data.augment import scale_pixels
 from inception_jax.data.batches import Batch
 from inception_jax.data.digits import CLASS_NAMES, load_digits

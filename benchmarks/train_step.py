@@ -1,8 +1,12 @@
-"""Measures what the loop costs over the bare compiled step: `python benchmarks/train_step.py [--rounds 12] [--steps 25] [RECIPE]`.
+"""Measures what the loop costs over the bare compiled step.
 
-RECIPE, the digits' where none is named, on whatever devices there are; fields change it: `--batch-size 32`. In each round the bare step
-runs on one batch, then the whole loop goes on for as many steps: reading, decoding, laying out, logging; evaluation and saving excluded.
-Turn about, so that a slow spell of the machine meets both: each round has its ratio, and their median and spread are what counts.
+    python benchmarks/train_step.py [--rounds 12] [--steps 25] [RECIPE]
+
+RECIPE, the digits' where none is named, on whatever devices there are; fields change it:
+`--batch-size 32`. In each round the bare step runs on one batch, then the whole loop goes on for as
+many steps: reading, decoding, laying out, logging; evaluation and saving excluded. Turn about, so
+that a slow spell of the machine meets both: each round has its ratio, and their median and spread
+are what counts.
 """
 
 import statistics
@@ -13,8 +17,8 @@ from dataclasses import replace
 
 import jax
 from etils import epath
-from machine import make_parser, publish
 
+from benchmarks.machine import make_parser, publish
 from inception_jax.commands.cli_utils import parse_config, split_recipe
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run

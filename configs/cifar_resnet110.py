@@ -29,6 +29,11 @@ config = replace(
     steps=64_000,
 )
 assumptions = {
-    "schedule.warmup_epochs": "0.01 until the training error is below 80 % (about 400 steps) in the paper; a linear rise over 391 here",
-    "data.scaling": "the mean of each pixel is subtracted in the paper; mean and deviation of each channel here",
+    "schedule.warmup_epochs": (
+        "0.01 until the training error is below 80 % (about 400 steps) in the paper; a linear rise "
+        "over 391 here"
+    ),
+    "data.scaling": (
+        "the mean of each pixel is subtracted in the paper; mean and deviation of each channel here"
+    ),
 }

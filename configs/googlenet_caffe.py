@@ -2,11 +2,9 @@
 
     inception-jax train googlenet_caffe
 
-Source: BVLC/caffe, models/bvlc_googlenet
-Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000 validation images.
-Hardware: one GPU.
-Published: 68.7 % top-1, 88.9 % top-5, central crop (its README).
-Measured here: not yet run.
+Source: BVLC/caffe, models/bvlc_googlenet Data: ImageNet 2012 (`inception-jax data prepare
+imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: one GPU. Published: 68.7
+% top-1, 88.9 % top-5, central crop (its README). Measured here: not yet run.
 """
 
 from dataclasses import replace
@@ -25,5 +23,7 @@ config = Experiment(
     steps=2_400_000,
 )
 assumptions = {
-    "data.crop": "256x256 images and random crops of 224 in the release; whole images resized to 224 here"
+    "data.crop": (
+        "256x256 images and random crops of 224 in the release; whole images resized to 224 here"
+    )
 }

@@ -1,6 +1,9 @@
-"""What several recipes share, as values to `replace` from. Sections and sources are those of each recipe's docstring.
+"""What several recipes share, as values to `replace` from.
 
-`assumptions` of a recipe says which of its values the source never published, and where they come from instead.
+Sections and sources are those of each recipe's docstring.
+
+`assumptions` of a recipe says which of its values the source never published, and where they come
+from instead.
 """
 
 from inception_jax.config import Data, Experiment, Model, Norm, Objective, Optimizer, Schedule
@@ -35,9 +38,14 @@ BN_PAPER = Experiment(
 BN_PAPER_ASSUMPTIONS = {
     "optimizer.momentum": "no value is printed; 0.9 is GoogLeNet's",
     "optimizer.l2": "no value is printed, only that BN-x5 has a fifth; 2e-4 is Caffe's GoogLeNet's",
-    "schedule.decay_rate": "no rate is printed, only that BN-x5 decays six times faster; 0.96 in 8 epochs is GoogLeNet's",
+    "schedule.decay_rate": (
+        "no rate is printed, only that BN-x5 decays six times faster; 0.96 in 8 epochs is "
+        "GoogLeNet's"
+    ),
     "data.colour": "no ranges are printed; TF-Slim's, and its fast mode for less distortion",
-    "norm.decay": "no moving average is described, only its population statistics; 0.9997 is TF-Slim's",
+    "norm.decay": (
+        "no moving average is described, only its population statistics; 0.9997 is TF-Slim's"
+    ),
     "model.aux": "not described; left out",
     "batch_size": (
         "32 for each of the asynchronous workers, whose number is not printed; here one "
@@ -70,19 +78,39 @@ RETHINKING_ASSUMPTIONS = {
     "optimizer.average_decay": "the text says a running average; 0.9999 is the release's",
     "objective.aux_weight": "not in the text; the release's",
     "norm.decay": "not in the text; the release's",
-    "optimizer.clip_norm": "2.0 is printed, which norm is not; the global one here (the release clips nothing)",
+    "optimizer.clip_norm": (
+        "2.0 is printed, which norm is not; the global one here (the release clips nothing)"
+    ),
 }
 
 # fb.resnet.torch: 90 epochs, Nesterov momentum, colour jitter and lighting.
 RESNET = Experiment(
-    model=Model("resnet50"), norm=Norm(examples_per_group=32, decay=0.9),
-    data=Data( "imagenet2012", test_split="validation", orientation="ignore", image_size=224, resize="bicubic_antialias", crop="area", flip=True, colour="jitter", lighting=0.1, scaling="imagenet", test_crop="square", threads=16, ),
+    model=Model("resnet50"),
+    norm=Norm(examples_per_group=32, decay=0.9),
+    data=Data(
+        "imagenet2012",
+        test_split="validation",
+        orientation="ignore",
+        image_size=224,
+        resize="bicubic_antialias",
+        crop="area",
+        flip=True,
+        colour="jitter",
+        lighting=0.1,
+        scaling="imagenet",
+        test_crop="square",
+        threads=16,
+    ),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4),
-    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)), batch_size=256, epochs=90,
-)  # fmt: skip
+    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)),
+    batch_size=256,
+    epochs=90,
+)
 RESNET_ASSUMPTIONS = {
     "data.resize": "Torch's bicubic; Pillow's is the nearest here",
-    "optimizer.l2": "1e-4 as released, but on kernels alone, where the release has it on gammas and biases too",
+    "optimizer.l2": (
+        "1e-4 as released, but on kernels alone, where the release has it on gammas and biases too"
+    ),
 }
 
 # "Wide Residual Networks", section 3, on CIFAR.

@@ -169,7 +169,7 @@ class Run:
             except DataError as error:
                 broken.append(
                     f"{self.config.data.test_split}, "
-                    f"{example.at(index) if example else f'example {index}'}: {error}"
+                    f"{example.format_location(index) if example else f'example {index}'}: {error}"
                 )
         if broken and (not self.may_skip or len(broken) == len(places)):
             raise DataError(

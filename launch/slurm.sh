@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sbatch --nodes 2 launch/slurm.sh [RECIPE] [--field value ...]      (in the folder of the checkout)
 #
-# One run on the hosts of a job: one process on each, which takes all GPUs of its host. What restarts is said in again.sh.
+# One run on the hosts of a job: one process on each, which takes all GPUs of its host. What restarts is said in supervise.sh.
 # 120 s before the time limit the run stops and saves, and the job goes back to the queue, where the same line goes on.
 # scancel stops and saves it too (within KillWait, 30 s on most clusters), and it does not come back.
 #
@@ -18,8 +18,8 @@
 
 set -uo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}" || exit # a batch script is a copy elsewhere
-# shellcheck source=launch/again.sh
-source launch/again.sh
+# shellcheck source=launch/supervise.sh
+source launch/supervise.sh
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" # srun does not take it over by itself
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT

@@ -3,7 +3,7 @@
 #
 # One run on several hosts that share nothing but a network and a workdir: one process on each, which takes all accelerators of its host.
 # All hosts hold this checkout and its environment at the same paths; ssh asks for no password.
-# Their output comes here, each line behind its host's name. What restarts is said in again.sh.
+# Their output comes here, each line behind its host's name. What restarts is said in supervise.sh.
 #
 # HOSTS: where to run; the first is process 0, and the others must reach it under that name.
 # PORT: where they meet on it (61440). DIRECTORY: of the checkout (this one). PYTHON: there (python3).
@@ -12,8 +12,8 @@
 
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/again.sh
-source "$here/again.sh"
+# shellcheck source=launch/supervise.sh
+source "$here/supervise.sh"
 
 read -r -a hosts <<< "${HOSTS:?name the hosts: HOSTS=\"a b c\" $0 ...}"
 read -r -a ssh <<< "${SSH:-ssh -o BatchMode=yes}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TPU=name ZONE=zone launch/tpu_pod.sh [RECIPE] [--field value ...]
 #
-# One run on all hosts of a Cloud TPU, one process on each; they find each other by themselves. What restarts is said in again.sh.
+# One run on all hosts of a Cloud TPU, one process on each; they find each other by themselves. What restarts is said in supervise.sh.
 # All hosts hold this checkout, e.g.
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all \
 #     --command="git clone URL inception_jax && cd inception_jax && python3 -m venv .venv && .venv/bin/pip install -e '.[tpu,gcs]'"
@@ -11,8 +11,8 @@
 # DIRECTORY: of the checkout on the hosts (inception_jax). PYTHON: in it (.venv/bin/python). GCLOUD: how to call (gcloud).
 
 set -uo pipefail
-# shellcheck source=launch/again.sh
-source "$(dirname "$0")/again.sh"
+# shellcheck source=launch/supervise.sh
+source "$(dirname "$0")/supervise.sh"
 : "${TPU:?name the TPU: TPU=name ZONE=zone $0 ...}" "${ZONE:?and its zone}"
 note=/tmp/inception_jax.pid
 heard=$(mktemp)

@@ -22,7 +22,9 @@ ON_REQUEST = ("nightly", "parity")
 
 
 def cache_folder() -> Path:
-    """Returns the user's folder for programs of this jaxlib and this processor: XLA rejects entries of another."""
+    """Returns the user's folder for programs of this jaxlib and this processor: XLA rejects
+    entries of another.
+    """
     caches = (
         Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
     )
@@ -155,8 +157,10 @@ def x64():
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_networks():
-    """Registers the networks of `tests.networks`, when the registry has been collected from."""
-    import tests.registered  # noqa: F401
+    """Registers the networks of `benchmarks.small_networks`, when the registry has been collected
+    from.
+    """
+    import benchmarks.registered  # noqa: F401
 
 
 class Done(NamedTuple):

@@ -1,4 +1,6 @@
-"""Counts code lines, without blanks, comments and docstrings: `python -m tests.lines [FOLDER]`, by package."""
+"""Counts code lines, without blanks, comments and docstrings: `python -m tests.lines [FOLDER]`, by
+package.
+"""
 
 import ast
 import io
@@ -19,7 +21,9 @@ NO_CODE = {
 
 
 def count_lines(source: str) -> int:
-    """Returns the number of lines of `source` that hold a token of code; a text that stands alone as a statement is none."""
+    """Returns the number of lines of `source` that hold a token of code; a text that stands alone
+    as a statement is none.
+    """
     texts = [
         node.value
         for node in ast.walk(ast.parse(source))
@@ -39,7 +43,9 @@ def count_lines(source: str) -> int:
 
 
 def count_by_package(folder: Path) -> dict[str, int]:
-    """Returns the code lines of each package directly in `folder`, those of its own modules under `.`."""
+    """Returns the code lines of each package directly in `folder`, those of its own modules under
+    `.`.
+    """
     lines = Counter[str]()
     for file in sorted(folder.rglob("*.py")):
         package, *rest = file.relative_to(folder).parts

@@ -1,6 +1,7 @@
 """An object store in memory: what fsspec and TensorStore take for Google's.
 
-It keeps whole objects under names. There is no append and no rename of a folder; a folder is where names begin alike.
+It keeps whole objects under names. There is no append and no rename of a folder; a folder is where
+names begin alike.
 """
 
 import json

@@ -1,7 +1,9 @@
-"""One of the processes of a small pod: `python -m tests.pod FOLDER NAME [BEGUN...]`, joined to the others by its environment.
+"""One of the processes of a small pod: `python -m tests.pod FOLDER NAME [BEGUN...]`, joined to the
+others by its environment.
 
-Makes the 20 steps of a run, all in float64, in `FOLDER/NAME`, and then the last ten of runs that other pods began, from copies of theirs
-that end at step 10. The first process writes the losses and scores of each to `NAME.json`, the last state to `NAME.npz`.
+Makes the 20 steps of a run, all in float64, in `FOLDER/NAME`, and then the last ten of runs that
+other pods began, from copies of theirs that end at step 10. The first process writes the losses and
+scores of each to `NAME.json`, the last state to `NAME.npz`.
 """
 
 import json
@@ -13,6 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from benchmarks.small_networks import small
 from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.config import Norm
 from inception_jax.distributed.mesh import all_devices_placement
@@ -20,7 +23,6 @@ from inception_jax.distributed.processes import join_processes
 from inception_jax.experiment import Run
 from inception_jax.preemption import PreemptionHandler
 from inception_jax.trainer.loop import fit
-from tests.networks import small
 
 STEPS, HALF = 20, 10
 
@@ -66,6 +68,6 @@ def main(folder: Path, name: str, begun: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import tests.registered  # noqa: F401
+    import benchmarks.registered  # noqa: F401
 
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,5 +1,7 @@
-"""One of several processes: `python -m tests.processes PORT COUNT NUMBER STEPS FILE` writes which examples its own rows of each step
-are, and the ids and augmentation keys of the global batches as they lie on the devices of all."""
+"""One of several processes: `python -m tests.processes PORT COUNT NUMBER STEPS FILE` writes which
+examples its own rows of each step are, and the ids and augmentation keys of the global batches as
+they lie on the devices of all.
+"""
 
 import sys
 

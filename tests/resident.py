@@ -1,4 +1,6 @@
-"""What the input pipeline holds: `python -m tests.resident FOLDER` prints its resident bytes after 200 and after 2,000 batches."""
+"""What the input pipeline holds: `python -m tests.resident FOLDER` prints its resident bytes after
+200 and after 2,000 batches.
+"""
 
 import sys
 from itertools import islice

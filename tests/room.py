@@ -2,13 +2,15 @@
 
 `python -m tests.room NETWORK FILE PRECISION GROUPS ARRANGEMENT...`
 
-GROUPS are numbers of examples that share statistics, joined by commas. An arrangement is a number of devices, `8/4` where the state is
-spread over four of eight, `8*2` where no device has more than two examples at once. Writes the last state of each to
-`FILE-<arrangement>.npz`, and losses and shares to `FILE-<arrangement>.json`; in float32 the first loss alone.
+GROUPS are numbers of examples that share statistics, joined by commas. An arrangement is a number
+of devices, `8/4` where the state is spread over four of eight, `8*2` where no device has more than
+two examples at once. Writes the last state of each to `FILE-<arrangement>.npz`, and losses and
+shares to `FILE-<arrangement>.json`; in float32 the first loss alone.
 
-The digits recipe with everything on: dropout, augmentation, moving average, RMSProp, clipping, L2; with its own network, or with one
-of `tests.networks`, whose step compiles in a tenth of the time. What differs is rounding, amplified by the network: 3e-12 after five
-steps of the digits' own, and 2e-9 where the recipe begins without its warm-up.
+The digits recipe with everything on: dropout, augmentation, moving average, RMSProp, clipping, L2;
+with its own network, or with one of `benchmarks.small_networks`, whose step compiles in a tenth of
+the time. What differs is rounding, amplified by the network: 3e-12 after five steps of the digits'
+own, and 2e-9 where the recipe begins without its warm-up.
 """
 
 import json
@@ -49,13 +51,15 @@ def main(
 
 
 def train(network, placement, limit, precision, groups):
-    """Returns the arrays of the last state by group and path, and what else was found: losses by group, the share of a device."""
+    """Returns the arrays of the last state by group and path, and what else was found: losses by
+    group, the share of a device.
+    """
     import jax
 
+    from benchmarks.small_networks import small
     from inception_jax.config import Norm
     from inception_jax.experiment import Run
     from inception_jax.recipes import load_recipe
-    from tests.networks import small
 
     arrays, found, start = {}, {}, None
     for group in groups:
@@ -101,7 +105,7 @@ def train(network, placement, limit, precision, groups):
 
 
 if __name__ == "__main__":
-    import tests.registered  # noqa: F401
+    import benchmarks.registered  # noqa: F401
 
     main(
         sys.argv[1],

@@ -1,7 +1,9 @@
-"""`python -m tests.shard_map`: the same pure step under `jit` over a mesh and under `jax.shard_map`, on eight devices.
+"""`python -m tests.shard_map`: the same pure step under `jit` over a mesh and under
+`jax.shard_map`, on eight devices.
 
-Prints the largest difference of the parameters after three steps, in float64. Under shard_map each device takes its
-share of the batch and the gradient is averaged by hand; normalisation is over a device's share in both.
+Prints the largest difference of the parameters after three steps, in float64. Under shard_map each
+device takes its share of the batch and the gradient is averaged by hand; normalisation is over a
+device's share in both.
 """
 
 from functools import partial

@@ -60,8 +60,14 @@ def test_the_folder_of_a_written_file_is_synchronised(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "data",
-    [ "ant\nbee, wasp\nköder\n".encode(), "\ufeffant\r\nbee, wasp\r\nköder\r\n\r\n".encode(), "ant\rbee, wasp\rköder".encode(), b"\xff\xfe" + "ant\r\nbee, wasp\r\nköder\r\n".encode("utf-16-le"), b"\xfe\xff" + "ant\nbee, wasp\nköder\n".encode("utf-16-be"), ],
-)  # fmt: skip
+    [
+        "ant\nbee, wasp\nköder\n".encode(),
+        "\ufeffant\r\nbee, wasp\r\nköder\r\n\r\n".encode(),
+        "ant\rbee, wasp\rköder".encode(),
+        b"\xff\xfe" + "ant\r\nbee, wasp\r\nköder\r\n".encode("utf-16-le"),
+        b"\xfe\xff" + "ant\nbee, wasp\nköder\n".encode("utf-16-be"),
+    ],
+)
 def test_lists_of_names_are_read_as_any_editor_saves_them(data):
     assert split_lines(data) == ["ant", "bee, wasp", "köder"]
 

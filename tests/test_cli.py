@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.small_networks import LINE
 from inception_jax.checkpointing.workdir import claim_workdir, make_absolute
 from inception_jax.cli import main
 from inception_jax.config import ConfigError
 from inception_jax.models import REGISTRY
 from inception_jax.recipes import load_recipe
 from tests.conftest import ROOT
-from tests.networks import LINE
 
 
 def refused(arguments, capsys):
@@ -196,7 +196,8 @@ def test_a_recipe_file_may_import_other_files_of_its_folder(tmp_path):
         "from inception_jax.config import Optimizer\nGENTLE = Optimizer(learning_rate=0.01)\n"
     )
     (tmp_path / "mine.py").write_text(
-        '"""Mine."""\nfrom inception_jax.config import Experiment\nfrom .shared import GENTLE\nconfig = Experiment(optimizer=GENTLE)\n'
+        '"""Mine."""\nfrom inception_jax.config import Experiment\nfrom .shared import GENTLE\n'
+        "config = Experiment(optimizer=GENTLE)\n"
     )
     found = load_recipe(str(tmp_path / "mine.py"))
     assert (found.name, found.description, found.config.optimizer.learning_rate) == (

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.small_networks import LINE
 from inception_jax.cli import COMMANDS, main
 from tests.conftest import ROOT
-from tests.networks import LINE
 from tests.test_readme import README, find_blocks, find_runnable_blocks, run_python
 
 PAGES = {
@@ -216,7 +216,9 @@ def test_commands_and_scripts_in_the_text_of_a_page_exist(name):
     page = PAGES[name]
     named = set(re.findall(r"`inception-jax ([a-z]+)\b", remove_blocks(page)))
     assert named - set(COMMANDS) == set()
-    paths = set(re.findall(r"\b((?:benchmarks|launch|tests|configs)/[\w/]+\.\w+)", page))
+    paths = set(
+        re.findall(r"\b((?:benchmarks|experiments|launch|tests|configs)/[\w/]+\.\w+)", page)
+    )
     roots = (ROOT, ROOT / "tests")  # docs/testing.md names tests below the latter
     assert {path for path in paths if not any((root / path).exists() for root in roots)} == set()
     modules = set(re.findall(r"`(inception_jax/[\w/.]+\.\w+)`", page))

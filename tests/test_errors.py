@@ -87,9 +87,19 @@ def test_no_message_prints_a_whole_file():
 
 @pytest.mark.parametrize(
     "line",
-    [ ["train", "digits", "--data.name", "folder", "--data.directory", "x" * 5000], ["predict", "x" * 5000, "a.png"], ["train", "digits", "--workdir", "x" * 5000], ["report", "x" * 5000], ["evaluate", "x" * 5000], ["data", "prepare", "./" + "x" * 5000, "y"], ["convert", "x" * 5000, "--from", "torchvision", "--model", "resnet18"], ["plan", "x" * 5000 + ".py"], ["train", "digits", "--init-from", "x" * 5000], ],
+    [
+        ["train", "digits", "--data.name", "folder", "--data.directory", "x" * 5000],
+        ["predict", "x" * 5000, "a.png"],
+        ["train", "digits", "--workdir", "x" * 5000],
+        ["report", "x" * 5000],
+        ["evaluate", "x" * 5000],
+        ["data", "prepare", "./" + "x" * 5000, "y"],
+        ["convert", "x" * 5000, "--from", "torchvision", "--model", "resnet18"],
+        ["plan", "x" * 5000 + ".py"],
+        ["train", "digits", "--init-from", "x" * 5000],
+    ],
     ids=lambda line: line[0],
-)  # fmt: skip
+)
 def test_a_path_that_the_system_cannot_have_is_no_bug_of_ours(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(line) in (65, 74, 78)

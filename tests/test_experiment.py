@@ -1,4 +1,6 @@
-"""What a run makes of its configuration: periods in steps, parameters, what it refuses before anything is compiled."""
+"""What a run makes of its configuration: periods in steps, parameters, what it refuses before
+anything is compiled.
+"""
 
 from dataclasses import replace
 
@@ -7,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.small_networks import small
 from inception_jax.config import ConfigError, Model
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.models import REGISTRY, register
 from inception_jax.plan.outline import format_outline
 from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, layer, same, table
-from tests.networks import small
 
 
 def from_source(schedule, **changes):
@@ -24,7 +26,9 @@ def from_source(schedule, **changes):
 
 
 def test_periods_are_fractions_of_steps_and_whole_ones_in_runs_of_format_1():
-    """1,347 examples in batches of 500, a decay each epoch of 2.694 steps: after 60 epochs, 162 steps, the rate has fallen 60 times."""
+    """1,347 examples in batches of 500, a decay each epoch of 2.694 steps: after 60 epochs, 162
+    steps, the rate has fallen 60 times.
+    """
     schedule = {"decay_epochs": 1.0, "decay_rate": 0.85, "warmup_epochs": 0.0}
     now, before = (of(schedule, batch_size=500, epochs=61.0, format=number) for number in (2, 1))
     falls = [

@@ -1,4 +1,4 @@
-"""Limits of size: tables that fit on a screen, and a package of networks that can be read at once."""
+"""Limits of size: tables that fit on a screen, and a short package of networks."""
 
 import ast
 

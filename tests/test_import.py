@@ -38,14 +38,16 @@ def test_creating_a_network_loads_no_heavy_packages_beyond_jax_and_flax():
 
 CORE = """
 import importlib.abc, sys
-MISSING = "grain array_record tensorflow_datasets tensorflow tyro tqdm tensorboardX simplejpeg cv2 PIL matplotlib".split()
+MISSING = "grain array_record tensorflow_datasets "\
+    "tensorflow tyro tqdm tensorboardX simplejpeg cv2 PIL matplotlib".split()
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in MISSING:
             raise ImportError(name + " is not installed here")
 sys.meta_path.insert(0, Missing())
-import inception_jax.nn.network, inception_jax.training.steps, inception_jax.training.objective, inception_jax.training.optimizer
-import inception_jax.training.state, inception_jax.data.order, inception_jax.data.digits, inception_jax.data.augment, inception_jax.config
+import inception_jax.nn.network, inception_jax.training.steps, inception_jax.training.objective
+import inception_jax.training.optimizer, inception_jax.training.state, inception_jax.data.order
+import inception_jax.data.digits, inception_jax.data.augment, inception_jax.config
 """
 
 
@@ -54,7 +56,9 @@ def test_the_core_needs_jax_flax_optax_chex_and_numpy_alone():
 
 
 def test_imports_follow_the_layer_contracts():
-    """import-linter's contracts in pyproject.toml: imports point down the floors of the design, never up."""
+    """import-linter's contracts in pyproject.toml: imports point down the floors of the design,
+    never up.
+    """
     done = subprocess.run(
         ["lint-imports"],
         cwd=ROOT,
@@ -71,7 +75,8 @@ def test_imports_follow_the_layer_contracts():
 
 WITHOUT_EXTRAS = """
 import importlib.abc, sys
-MISSING = "grain array_record tensorflow_datasets tensorboardX simplejpeg cv2 PIL matplotlib google_crc32c flatbuffers onnx".split()
+MISSING = "grain array_record tensorflow_datasets "\
+    "tensorboardX simplejpeg cv2 PIL matplotlib google_crc32c flatbuffers onnx".split()
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in MISSING:

@@ -1,4 +1,6 @@
-"""The first command, as a newcomer gives it: real digits to 0.98, again to be told it is complete, longer, and a digit named."""
+"""The first command, as a newcomer gives it: real digits to 0.98, again to be told it is complete,
+longer, and a digit named.
+"""
 
 import json
 import time
@@ -6,10 +8,10 @@ from functools import partial
 
 import pytest
 
+from benchmarks.small_networks import LINE
 from inception_jax.data.digits import load_digits
 from inception_jax.monitoring.metrics_log import read_metrics
 from tests.conftest import OPTIMIZED_FLAGS
-from tests.networks import LINE
 
 
 def train_ask_again_go_on_and_predict(command, tmp_path, *fields):

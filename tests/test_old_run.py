@@ -1,7 +1,9 @@
-"""A workdir and a file of weights that commit 9ac25eb wrote, before fields had a format and data a fingerprint.
+"""A workdir and a file of weights that commit 9ac25eb wrote, before fields had a format and data a
+fingerprint.
 
-`workdir` is a run of 12 steps of 1.5625 an epoch, stopped at 6; `expected.npz` has what that commit went on to, and the probabilities that
-its file of weights gives to the first eight held-out digits. Its schedule decays each epoch, which there is two steps.
+`workdir` is a run of 12 steps of 1.5625 an epoch, stopped at 6; `expected.npz` has what that commit
+went on to, and the probabilities that its file of weights gives to the first eight held-out digits.
+Its schedule decays each epoch, which there is two steps.
 """
 
 import json
@@ -20,13 +22,45 @@ from tests.conftest import ROOT
 
 OLD = ROOT / "tests" / "old_runs" / "format_1"
 LINE = (
-    "train", "digits", "--import", "tests.registered", "--model.name", "one", "--data.image-size",
-    "16", "--data.margin", "1", "--data.shift", "1", "--data.threads", "0", "--data.train-split",
-    "train[:100]", "--data.test-split", "test[:50]", "--batch-size", "64", "--schedule.name",
-    "exponential", "--schedule.decay-epochs", "1.0", "--schedule.decay-rate", "0.9",
-    "--checkpoint-every-epochs", "0", "--evaluate-every-epochs", "0", "--keep-checkpoints", "1",
-    "--seed", "3", "--steps", "12", "--workdir", "run",
-)  # fmt: skip
+    "train",
+    "digits",
+    "--import",
+    "benchmarks.registered",
+    "--model.name",
+    "one",
+    "--data.image-size",
+    "16",
+    "--data.margin",
+    "1",
+    "--data.shift",
+    "1",
+    "--data.threads",
+    "0",
+    "--data.train-split",
+    "train[:100]",
+    "--data.test-split",
+    "test[:50]",
+    "--batch-size",
+    "64",
+    "--schedule.name",
+    "exponential",
+    "--schedule.decay-epochs",
+    "1.0",
+    "--schedule.decay-rate",
+    "0.9",
+    "--checkpoint-every-epochs",
+    "0",
+    "--evaluate-every-epochs",
+    "0",
+    "--keep-checkpoints",
+    "1",
+    "--seed",
+    "3",
+    "--steps",
+    "12",
+    "--workdir",
+    "run",
+)
 
 
 @pytest.fixture

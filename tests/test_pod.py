@@ -1,4 +1,6 @@
-"""One machine or a pod: processes of one or two devices each, joined over loopback, make the same run, and go on from each other's."""
+"""One machine or a pod: processes of one or two devices each, joined over loopback, make the same
+run, and go on from each other's.
+"""
 
 import json
 import os
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.runs import Process, completed, free_port
 from tests.conftest import ROOT
-from tests.faults.runs import Process, completed, free_port
 from tests.pod import HALF, STEPS
 
 FRACTION = re.compile(r"\b\d+\.\d+(?:e-\d+)?\b")
@@ -93,7 +95,9 @@ def test_one_two_and_four_processes_make_the_same_run_and_resume_each_others_che
 
 @pytest.mark.nightly
 def test_evaluate_and_predict_on_two_processes_print_the_output_of_one_process_once(tmp_path):
-    """Population statistics, every probability, and the names of images, one of which cannot be read."""
+    """Population statistics, every probability, and the names of images, one of which cannot be
+    read.
+    """
     completed(tmp_path, "run")
     rng = np.random.default_rng(0)
     for i in range(5):

@@ -19,7 +19,7 @@ def wait_for(condition):
     assert condition()
 
 
-def test_a_process_that_the_command_line_does_not_own_survives_a_signal_and_stops_at_the_next_look():
+def test_a_process_that_the_command_line_does_not_own_survives_a_signal_and_stops_later():
     with PreemptionHandler() as preemption:
         os.kill(os.getpid(), signal.SIGINT)
         wait_for(lambda: preemption.is_requested)

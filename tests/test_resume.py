@@ -3,10 +3,10 @@
 import chex
 import pytest
 
+from benchmarks.runs import WITHOUT_PICTURES
+from benchmarks.small_networks import LINE
 from inception_jax.monitoring.metrics_log import read_metrics
 from inception_jax.trainer.runs import open_run
-from tests.faults.runs import WITHOUT_PICTURES
-from tests.networks import LINE
 
 STEPS = (
     "train",

@@ -49,7 +49,9 @@ def largest_difference(one, other):
 
 
 def hold_alike(found, groups):
-    """Holds every arrangement to that of one device: arrays, losses, and the share of a spread state on a device."""
+    """Holds every arrangement to that of one device: arrays, losses, and the share of a spread
+    state on a device.
+    """
     alone, about = found["1"]
     assert {array.dtype for array in alone.values()} == {np.dtype(np.float64), np.dtype(np.int32)}
     assert len({about[str(group)][-1] for group in groups}) == len(

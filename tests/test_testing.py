@@ -1,4 +1,6 @@
-"""`docs/testing.md` names tests that there are, in the tier that they are in, and the default tier holds what must not leave it."""
+"""`docs/testing.md` names tests that there are, in the tier that they are in, and the default tier
+holds what must not leave it.
+"""
 
 import ast
 import os

@@ -36,7 +36,7 @@ from inception_jax.checkpointing.packing import (
     unpack_arrays,
 )
 from inception_jax.errors import ExitCode, UserError
-from inception_jax.training.state import FORMAT_VERSION
+from inception_jax.training.state import STATE_FORMAT_VERSION
 
 SKIP_ARRAY = ocp.PLACEHOLDER
 """Replaces an array of a target that `Checkpoints.restore` must not read."""
@@ -152,7 +152,7 @@ class Checkpoints:
         self._wait_for_save()
         self._verified_step = None
         arrays, joined = pack_arrays(state)
-        layout = {"format_version": FORMAT_VERSION, "joined": joined}
+        layout = {"format_version": STATE_FORMAT_VERSION, "joined": joined}
         try:
             saving = self._orbax.save_checkpointables_async(
                 step,
@@ -366,9 +366,9 @@ class Checkpoints:
         stored = self._orbax.checkpointables_metadata(step)
         saved, metadata = stored.metadata["state"], stored.custom_metadata or {}
         version = metadata.get("format_version")
-        if version != FORMAT_VERSION:
+        if version != STATE_FORMAT_VERSION:
             raise CheckpointError(
-                f"checkpoint {step} has format {version}, this version reads {FORMAT_VERSION}"
+                f"checkpoint {step} has format {version}, this version reads {STATE_FORMAT_VERSION}"
             )
         joined, targets = metadata["joined"], dict(flatten_with_names(target))
         self._check_signatures(step, format_signatures(saved, joined), targets)

@@ -1,4 +1,4 @@
-"""`run.json`: the environment of each attempt of a run, and how the attempt ended."""
+"""The record of a run in `run.json`: the environment and the outcome of each attempt."""
 
 import hashlib
 import json

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inception_jax.weights.convert.importing import ImportedWeights
 
 
-RESIZE = get_args(get_type_hints(Data)["resize"])
+RESIZE_RULES = get_args(get_type_hints(Data)["resize"])
 
 
 def convert(arguments: list[str]) -> None:
@@ -73,7 +73,9 @@ def convert(arguments: list[str]) -> None:
         choices=tuple(SCALINGS),
         help="of pixels, where it is known to be another than what is printed",
     )
-    parser.add_argument("--resize", choices=RESIZE, help="the filter that images are resized by")
+    parser.add_argument(
+        "--resize", choices=RESIZE_RULES, help="the filter that images are resized by"
+    )
     fraction = "the middle square's, of the shorter side: timm's crop_pct"
     parser.add_argument(
         "--crop-fraction", dest="test_crop_fraction", type=float, metavar="F", help=fraction

@@ -84,12 +84,12 @@ def export(arguments: list[str]) -> None:
             "IMAGE` names what is in images"
         )
         return
-    from inception_jax.weights.export.exporting import FORMATS, export_and_verify
+    from inception_jax.weights.export.exporting import EXPORT_FORMATS, export_and_verify
 
     unfinished = make_temporary_name(output)
     try:
         difference = export_and_verify(
-            FORMATS[options.to], opened, unfinished, pixels=options.pixels
+            EXPORT_FORMATS[options.to], opened, unfinished, pixels=options.pixels
         )
         if output.is_dir():
             shutil.rmtree(output)

@@ -100,7 +100,7 @@ def features(arguments: list[str]) -> None:
 
     predictor, results, bad = _compute_all(options, lambda predictor, row: row)
     if not results:
-        raise DataError(f"{bad[0]}: {predictor.fault(bad[0])}")
+        raise DataError(f"{bad[0]}: {predictor.explain_failure(bad[0])}")
     if predictor.is_primary:
         found = np.stack([row for _, row in results])
         archive = io.BytesIO()
@@ -165,7 +165,7 @@ def _compute_all(
                 f"{options.weights} has no classifier: `inception-jax features` keeps what it "
                 "makes of images"
             )
-        compute = predictor.at(options.end_point) if "end_point" in options else None
+        compute = predictor.make_compute(options.end_point) if "end_point" in options else None
         shown = (
             show_progress(files, "computing" if "end_point" in options else "predicting")
             if predictor.is_primary
@@ -204,7 +204,7 @@ def _report_bad(bad: list[Path], results: list[tuple[str, Any]], predictor: "Pre
         )
         print(text, file=sys.stderr)
     if bad:
-        lines = [f"{file}: {predictor.fault(file)}" for file in bad[:10]] + (
+        lines = [f"{file}: {predictor.explain_failure(file)}" for file in bad[:10]] + (
             [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
         )
         raise DataError(f"{len(bad)} of {len(files)} images could not be read\n" + "\n".join(lines))

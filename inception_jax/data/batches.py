@@ -104,7 +104,7 @@ def _read(
         pixels(example, position, out)
         return example.label
     except DataError as error:
-        message = f"{example.at(index) if example else f'example {index}'}: {error}"
+        message = f"{example.format_location(index) if example else f'example {index}'}: {error}"
         if not skip_bad:
             raise DataError(message) from error
         logging.getLogger(__name__).warning("skipped %s", escape_control_characters(message))

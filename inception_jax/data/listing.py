@@ -23,7 +23,7 @@ LEFT_BEHIND = {
 """Names of files that operating systems create, in lower case. Names that begin with a dot
 (.DS_Store, ._1.jpg) are ignored too.
 """
-NAMED = 3
+MAX_NAMED_FILES = 3
 """Files that a message names of each kind."""
 
 
@@ -80,13 +80,13 @@ def list_folders(folder: Path) -> tuple[list[str], list[str]]:
 def report_left_out(place: Path, left_out: Iterable[tuple[str, list[str]]]) -> None:
     """Warns of what is left out of a folder: how many, why, and the first of them."""
     for reason, names in left_out:
-        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        more = f" and {len(names) - MAX_NAMED_FILES:,} more" if len(names) > MAX_NAMED_FILES else ""
         logging.getLogger(__name__).warning(
             "%s: %s left out, %s: %s%s",
             escape_control_characters(place),
             f"{len(names):,}",
             reason,
-            ", ".join(map(escape_control_characters, sorted(names)[:NAMED])),
+            ", ".join(map(escape_control_characters, sorted(names)[:MAX_NAMED_FILES])),
             more,
         )
 

@@ -20,7 +20,7 @@ from inception_jax.data.folder import FolderSource
 from inception_jax.data.listing import list_folders, report_left_out
 from inception_jax.data.source import DataError, Example
 
-SHARD = 10_000
+SHARD_IMAGES = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
 
 TFRECORD = re.compile(
@@ -102,7 +102,7 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
     for split in splits:
         source = FolderSource(split, str(root))
         names[split] = source.class_names
-        count = -(-len(source) // SHARD)
+        count = -(-len(source) // SHARD_IMAGES)
         bounds = [round(i * len(source) / count) for i in range(count + 1)]
         shards += [
             Shard(

@@ -28,7 +28,7 @@ class Example(NamedTuple):
     label: int
     name: str = ""
 
-    def at(self, index: int) -> str:
+    def format_location(self, index: int) -> str:
         """Returns a description for messages: `example 7 (cat/3.jpg)`."""
         return f"example {index} ({self.name})" if self.name else f"example {index}"
 

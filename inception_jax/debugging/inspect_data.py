@@ -51,7 +51,7 @@ def check_data(run: Run) -> Iterator[str]:
                 if index % stride == 0:
                     run.pixels(example)
             except DataError as error:
-                place = example.at(index) if example else f"example {index}"
+                place = example.format_location(index) if example else f"example {index}"
                 faults.append(f"{split}, {place}: {error}")
         rotated = _format_rotated(num_rotated, run.config.data.orientation)
         yield _format_counts(split, source, counts) + rotated

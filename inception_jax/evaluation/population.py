@@ -109,7 +109,7 @@ def average_moments(seen: Iterable[BatchMoments], kind: StatisticsKind) -> Any:
 
 
 class BatchNormDrift(NamedTuple):
-    """How far the running statistics of one normalisation are from those of the population."""
+    """The drift of one norm's running statistics from those of the population."""
 
     name: str
     mean: float
@@ -117,7 +117,7 @@ class BatchNormDrift(NamedTuple):
     variance: float
     """The largest |log of the ratio of variances|."""
     factor: float
-    """By which the worst variance is off."""
+    """The ratio of that variance to the population's."""
 
 
 def measure_drift(running: Any, population: Any) -> list[BatchNormDrift]:

@@ -1,4 +1,4 @@
-"""How a run is scored: crops, parameters, and the statistics that normalisation uses."""
+"""Evaluation protocols: crops, parameters, and the statistics of normalisation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

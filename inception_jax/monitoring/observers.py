@@ -8,16 +8,16 @@ class Observer:
     """Hooks around the steps of a run; each does nothing unless a subclass overrides it."""
 
     def before_step(self, step: int) -> None:
-        """Is called before `step` is dispatched, when its batch is ready."""
+        """Runs before `step` is dispatched, when its batch is ready."""
 
     def after_step(self, step: int, sums: Mapping[str, Any]) -> None:
-        """Is called after `step` was dispatched; its `sums` may not be computed yet."""
+        """Runs after `step` was dispatched; its `sums` may not be computed yet."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Is called with metrics of `step` when they are due: after training, after evaluation."""
+        """Gets the metrics of `step` when they are due: after training, after evaluation."""
 
     def close(self) -> None:
-        """Is called once, after the last step."""
+        """Runs once, after the last step."""
 
 
 class Observers(Observer):

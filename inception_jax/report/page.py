@@ -31,7 +31,7 @@ tr { border-bottom: 1px solid #eee } details { margin: .5rem 0 }
 """
 MAX_WORST_CLASSES = 20
 
-Row = Mapping[str, float]
+TableRow = Mapping[str, float]
 
 
 def write_page(workdir: Path, pictures: Iterable[Path]) -> Path:
@@ -114,7 +114,7 @@ def _write_html(title: str, parts: Iterable[str], file: Path) -> Path:
     return file
 
 
-def _format_score(scored: Sequence[Row]) -> str:
+def _format_score(scored: Sequence[TableRow]) -> str:
     last, best = scored[-1], max(scored, key=lambda row: row["val/top1"])
     return (
         f'<p class="score">held-out top-1 {_format_top1(last)} at step {last["step"]:,.0f}; '
@@ -122,7 +122,7 @@ def _format_score(scored: Sequence[Row]) -> str:
     )
 
 
-def _format_evaluations(scored: Iterable[Row], *, with_top5: bool) -> str:
+def _format_evaluations(scored: Iterable[TableRow], *, with_top5: bool) -> str:
     header = ["step", "top-1", "top-5", "loss"]
     lines = [
         [
@@ -162,7 +162,7 @@ def _format_attempts(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _format_top1(row: Row) -> str:
+def _format_top1(row: TableRow) -> str:
     """Returns the held-out top-1, with its 95 % interval if the number of examples is known."""
     if row.get("val/count"):
         return format_with_interval(row["val/top1"], row["val/count"])

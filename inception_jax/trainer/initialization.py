@@ -11,7 +11,7 @@ from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.config import ConfigError
 from inception_jax.training.state import State
 
-MAX_NAMES = 6
+MAX_LISTED_ARRAYS = 6
 
 
 class LoadReport(NamedTuple):
@@ -34,7 +34,7 @@ class LoadReport(NamedTuple):
 
 
 def _join_first(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (" ..." if len(names) > MAX_NAMES else "")
+    return ", ".join(names[:MAX_LISTED_ARRAYS]) + (" ..." if len(names) > MAX_LISTED_ARRAYS else "")
 
 
 def load_matching_arrays(state: State, variables: Mapping[str, Any]) -> tuple[State, LoadReport]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-FORMAT_VERSION = 2
+STATE_FORMAT_VERSION = 2
 """Format of a saved `State` with its packed arrays. A change of either increments it and adds a
 conversion from the old format. (Version 1 was not released.)"""
 

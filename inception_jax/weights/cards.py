@@ -15,7 +15,7 @@ from inception_jax.data.augment import SCALINGS
 from inception_jax.data.source import DataError
 from inception_jax.weights import classes
 
-FORMAT_VERSION = 2
+CARD_FORMAT_VERSION = 2
 """Version of the card. Version 1 has no `release`, `digest`, `tuned_from` and orientation;
 images had none applied.
 """
@@ -62,7 +62,7 @@ class Card:
     digest: str = ""
     published: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    format_version: int = CARD_FORMAT_VERSION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Card:
             **dataclasses.asdict(self),
             "data": {name: getattr(self.data, name) for name in INPUT_FIELDS},
         }
-        return format_json({**fields, "format_version": FORMAT_VERSION}, indent=1)
+        return format_json({**fields, "format_version": CARD_FORMAT_VERSION}, indent=1)
 
     @property
     def lineage(self) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def parse_card(text: str, where: str) -> Card:
     try:
         fields = json.loads(text)
         version = fields["format_version"]
-        if version not in (1, FORMAT_VERSION) or type(version) is not int:
+        if version not in (1, CARD_FORMAT_VERSION) or type(version) is not int:
             raise DataError(
                 f"{where} has a card of format {version!r:.20}; this version reads up to "
-                f"{FORMAT_VERSION}: use the one that wrote it"
+                f"{CARD_FORMAT_VERSION}: use the one that wrote it"
             )
         fields["data"] = {
             "orientation": "ignore",

@@ -70,7 +70,7 @@ class Predictor:
         Raises:
           DataError: An image cannot be read; the message says which, and why.
         """
-        return self._whole(None, images)
+        return self._stack(None, images)
 
     def top(self, images: Sequence[Image], k: int = 5) -> list[list[Guess]]:
         """Returns the `k` likeliest classes of each image, the likeliest first.
@@ -87,7 +87,7 @@ class Predictor:
           DataError: An image cannot be read.
           ConfigError: The network has no such end point.
         """
-        return self._whole(self.at(end_point), images)
+        return self._stack(self.make_compute(end_point), images)
 
     def best(self, row: np.ndarray, k: int) -> list[Guess]:
         """Returns the `k` likeliest classes for one image's probabilities [K].
@@ -123,7 +123,7 @@ class Predictor:
         for results in running:
             yield from _read(*results, limit=remaining)
 
-    def at(self, end_point: str | None) -> Compute:
+    def make_compute(self, end_point: str | None) -> Compute:
         """Returns a function that computes the activations at an end point, or pooled features.
 
         Raises:
@@ -131,7 +131,7 @@ class Predictor:
         """
         return make_features_step(self._trained.run, end_point)
 
-    def fault(self, image: Image) -> str:
+    def explain_failure(self, image: Image) -> str:
         """Returns the reason why an image cannot be read; empty if it can."""
         try:
             self._trained.run.pixels(FileSource([image], self.names)[0])
@@ -154,13 +154,13 @@ class Predictor:
         except (OSError, ValueError):
             return False
 
-    def _whole(self, compute: Compute | None, images: Sequence[Image]) -> np.ndarray:
+    def _stack(self, compute: Compute | None, images: Sequence[Image]) -> np.ndarray:
         rows = []
         for image, row in zip(images, self.each(images, compute), strict=True):
             if row is None:
                 raise DataError(
                     f"{image if not isinstance(image, bytes | np.ndarray) else 'an image'}: "
-                    f"{self.fault(image)}"
+                    f"{self.explain_failure(image)}"
                 )
             rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, len(self.names)), np.float32)

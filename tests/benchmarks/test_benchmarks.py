@@ -1,5 +1,6 @@
 """Every benchmark can be imported, and runs a round that is as small as its flags can make it."""
 
+import ast
 import importlib
 import json
 import os
@@ -13,15 +14,15 @@ import pytest
 
 from benchmarks.machine import ROOT, UNAVAILABLE
 
-FILES = sorted((ROOT / "benchmarks").glob("*.py"))
-PROGRAMS = [file.stem for file in FILES if "__main__" in file.read_text()]
+FILES = sorted([*(ROOT / "benchmarks").glob("[a-z]*.py"), *(ROOT / "experiments").glob("*.py")])
+PROGRAMS = [file for file in FILES if "__main__" in file.read_text()]
 TINY = "--model.name cifar_resnet20 --batch-size 8 --norm.examples-per-group 8"
 SMALL = {
-    "faults": "--runs 1",
     "figure_1": "--steps 1250 --seeds 1",
     "figure_2": "--distorted --rates 0.01 --seeds 1 --epochs 0.5 --patience 0",
+    "kill_test": "--runs 1",
     "fuzz": "--cases 56",
-    "growth": (
+    "scaling": (
         "--model bn_inception_small --image-size 32 --largest-batch 2 --sizes 32 --batch-size 2 "
         "--rounds 1 --steps 1"
     ),
@@ -35,28 +36,36 @@ SMALL = {
     "predict": "--images 4 --batch-size 4 --rounds 1",
     "registry": "--models mnist cifar_resnet20 --rounds 1",
     "rewrites": "--models cifar_plain20 --blocks 'resnet18, pool1'",
-    "safety": f"--rounds 1 --steps 2 digits {TINY}",
+    "overhead": f"--rounds 1 --steps 2 digits {TINY}",
     "train_gpu": "--epochs 1 --batch-size 2 --dtype float32",
     "train_step": f"--rounds 1 --steps 2 digits {TINY}",
 }
 
 
-@pytest.mark.parametrize("name", [file.stem for file in FILES])
-def test_every_benchmark_can_be_imported(name, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_benchmark_can_be_imported(file):
     with mock.patch.dict(os.environ):  # some set variables for JAX
-        importlib.import_module(name)
+        importlib.import_module(f"{file.parent.name}.{file.stem}")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_benchmark_imports_from_the_tests(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not [name for name in names if name.split(".")[0] == "tests"]
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_every_benchmark_runs_a_small_round(name, tmp_path):
-    """Its results are valid JSON, and name the machine, the versions and the commit."""
+@pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: file.stem)
+def test_every_benchmark_runs_a_small_round(file, tmp_path):
+    """Checks that its results are valid JSON with the machine, the versions and the commit."""
     results = tmp_path / "results"
     line = [
         sys.executable,
-        str(ROOT / "benchmarks" / f"{name}.py"),
-        *shlex.split(SMALL[name]),
+        str(file),
+        *shlex.split(SMALL[file.stem]),
         "--results",
         str(results),
     ]
@@ -70,9 +79,9 @@ def test_every_benchmark_runs_a_small_round(name, tmp_path):
     if done.returncode == UNAVAILABLE:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = results.glob("*.json")
-    assert '"failed":' not in file.read_text()
-    machine = json.loads(file.read_text(), parse_constant=pytest.fail)["machine"]
+    (written,) = results.glob("*.json")
+    assert '"failed":' not in written.read_text()
+    machine = json.loads(written.read_text(), parse_constant=pytest.fail)["machine"]
     assert {
         "device",
         "cores",

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import abstract
 from inception_jax.checkpointing import checkpoints as checkpoints_module
 from inception_jax.checkpointing.checkpoints import (
     SKIP_ARRAY,
@@ -16,7 +17,6 @@ from inception_jax.checkpointing.checkpoints import (
 from inception_jax.checkpointing.packing import flatten_with_names
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import State
-from tests.invented import abstract
 
 
 def state(value=0.0, width=4):

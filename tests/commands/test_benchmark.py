@@ -7,8 +7,26 @@ from inception_jax.cli import main
 
 @pytest.mark.slow
 def test_benchmark_times_training_and_inference_and_layer_shares_add_up_to_one(capsys):
-    assert main(["benchmark", "digits", "--model.name", "one", "--data.image-size", "16", "--rounds", "2", "--batch-size", "4",
-                 "--norm.examples-per-group", "2", "--json"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "benchmark",
+                "digits",
+                "--model.name",
+                "one",
+                "--data.image-size",
+                "16",
+                "--rounds",
+                "2",
+                "--batch-size",
+                "4",
+                "--norm.examples-per-group",
+                "2",
+                "--json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert (found["batch_size"], found["examples_per_group"], found["rounds"]) == (4, 2, 2)
     assert found["rates"]["source"] == "measured here"

@@ -23,16 +23,19 @@ def test_an_export_is_called_by_its_run_and_form(weights, form, name):
 @pytest.mark.slow
 def test_an_export_replaces_a_file_only_if_told_to(command, tmp_path):
     weights = OLD / "weights.safetensors"
-    assert command("export", weights, "--import", "tests.registered").returncode == 0
+    assert command("export", weights, "--import", "benchmarks.registered").returncode == 0
     file = tmp_path / "weights.stablehlo"
     file.write_bytes(b"mine")
     for fields in ([], ["--output", "weights.stablehlo"]):
-        done = command("export", weights, "--import", "tests.registered", *fields)
+        done = command("export", weights, "--import", "benchmarks.registered", *fields)
         assert done.returncode == 78
         assert "weights.stablehlo is there already, and stays as it is" in done.stderr
         assert "--overwrite" in done.stderr
     assert file.read_bytes() == b"mine"
-    assert command("export", weights, "--import", "tests.registered", "--overwrite").returncode == 0
+    assert (
+        command("export", weights, "--import", "benchmarks.registered", "--overwrite").returncode
+        == 0
+    )
     assert len(file.read_bytes()) > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.stablehlo"]
 
@@ -42,7 +45,13 @@ def test_default_names_of_features_and_conversions_are_not_replaced(command, tmp
     from PIL import Image
 
     Image.new("RGB", (16, 16)).save(tmp_path / "image.png")
-    line = ["features", OLD / "weights.safetensors", "image.png", "--import", "tests.registered"]
+    line = [
+        "features",
+        OLD / "weights.safetensors",
+        "image.png",
+        "--import",
+        "benchmarks.registered",
+    ]
     assert command(*line).returncode == 0
     before = (tmp_path / "features.npz").read_bytes()
     done = command(*line)

@@ -11,12 +11,12 @@ import pytest
 from etils import epath
 
 import inception_jax
+from benchmarks.runs import Process, free_port
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.cli import main
 from inception_jax.data.source import DataError
 from inception_jax.experiment import Run
 from inception_jax.report import figures, page
-from tests.faults.runs import Process, free_port
 from tests.folders import TRAIN, make_images
 
 pytestmark = pytest.mark.slow
@@ -198,7 +198,9 @@ def test_a_run_records_its_classes_sizes_and_fingerprints(finished):
 def test_inference_needs_no_data_and_names_the_recorded_classes(
     made, finished, data, command, tmp_path
 ):
-    """The classes were renamed, such that their order is another, and then the data were moved away."""
+    """The classes were renamed, such that their order is another, and then the data were moved
+    away.
+    """
     image = tmp_path / "image.png"
     shutil.copy(data / "test" / "bee" / "00.png", image)
     stored = json.loads((finished / "experiment.json").read_text())
@@ -399,7 +401,9 @@ def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(
 
 
 def test_one_image_of_each_class_is_decoded_at_the_start(train, data, monkeypatch):
-    """The 64 at equal distances are of the large class but for its neighbours: of 300 images the first of the small one is broken."""
+    """The 64 at equal distances are of the large class but for its neighbours: of 300 images the
+    first of the small one is broken.
+    """
     compiled(monkeypatch)
     for i in range(300):
         shutil.copy(data / "test" / "ant" / "00.png", data / "test" / "ant" / f"more{i}.png")
@@ -444,9 +448,15 @@ def test_names_that_are_not_utf_8_pass_through_training_report_prediction_and_pr
         assert "\x1b" not in done.stdout
         assert "udcff.png" in done.stdout
     assert "b\\udce9e\\x1b[31m" in command("evaluate", "run", "--per-class").stdout
-    for arguments in (["export", "run", "--to", "safetensors", "--output", "w.safetensors"], ["predict", "w.safetensors", "data/test"],
-                      ["features", "run", "data/test"], ["data", "check", *TRAIN[:-2], "--data.directory", "data"],
-                      ["data", "prepare", "data", "records"], ["report", "run"], ["compare", "run", "run"]):  # fmt: skip
+    for arguments in (
+        ["export", "run", "--to", "safetensors", "--output", "w.safetensors"],
+        ["predict", "w.safetensors", "data/test"],
+        ["features", "run", "data/test"],
+        ["data", "check", *TRAIN[:-2], "--data.directory", "data"],
+        ["data", "prepare", "data", "records"],
+        ["report", "run"],
+        ["compare", "run", "run"],
+    ):
         done = command(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
 
@@ -475,10 +485,10 @@ def test_a_file_of_another_project_as_initial_weights_is_referred_to_convert(tra
 def test_weights_of_another_network_are_refused_before_compiling_with_both_names(
     train, tmp_path, monkeypatch
 ):
+    from benchmarks.random_variables import variables
     from inception_jax.config import Data, Model
     from inception_jax.weights import files as file
     from inception_jax.weights.cards import Card
-    from tests.invented import variables
 
     network = inception_jax.create("mnist_bn", num_classes=10)
     file.save(
@@ -500,7 +510,9 @@ def test_weights_of_another_network_are_refused_before_compiling_with_both_names
 def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_read(
     train, data, tmp_path, nested
 ):
-    """Of a run whose data were not recorded nothing else says so; of one whose data were, the number of examples does."""
+    """Of a run whose data were not recorded nothing else says so; of one whose data were, the
+    number of examples does.
+    """
     assert train("--epochs", "2").returncode == 0
     config = json.loads((tmp_path / "run" / "experiment.json").read_text())
     del config["data"]["orientation"]

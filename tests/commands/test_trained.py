@@ -1,4 +1,6 @@
-"""What can be done with a trained run: each command on one that a fixture trains in seconds, on images with ImageNet's names."""
+"""What can be done with a trained run: each command on one that a fixture trains in seconds, on
+images with ImageNet's names.
+"""
 
 import csv
 import json
@@ -33,7 +35,8 @@ def tiny():
 
 register("tiny_{number}", paper=tiny)
 config = Experiment(
-    Model("tiny_{number}"), Norm(examples_per_group=8), Data("folder", image_size=32, directory={data!r}, threads=0),
+    Model("tiny_{number}"), Norm(examples_per_group=8),
+    Data("folder", image_size=32, directory={data!r}, threads=0),
     Optimizer("momentum", learning_rate=0.02), batch_size=16, steps=6, checkpoint_every_epochs=0.5,
 )
 """
@@ -43,7 +46,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three classes of 32 training and 7 held-out images; the held-out ones are called as ImageNet's, 1 to 21."""
+    """Three classes of 32 training and 7 held-out images; the held-out ones are called as
+    ImageNet's, 1 to 21.
+    """
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     number = 0
@@ -91,7 +96,9 @@ def test_multi_crop_and_multi_size_evaluation_counts_every_image_once(trained, c
 
 
 def test_evaluate_prints_valid_json_with_null_for_what_is_not_a_number(trained, tmp_path, capsys):
-    """Of a network whose parameters are NaN: nothing is known of its likelihood and calibration, and nothing is right."""
+    """Of a network whose parameters are NaN: nothing is known of its likelihood and calibration,
+    and nothing is right.
+    """
     shutil.copytree(trained / "1", tmp_path / "run")
     workdir, _, state = open_run(str(tmp_path / "run"), with_optimizer=True)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2)

@@ -1,5 +1,7 @@
-"""What TensorFlow's own operations give, for tests that must not need it: `python tests/data/record_tensorflow.py` in an
-environment with TensorFlow and scikit-learn writes `tensorflow.npz` beside this file (recorded with TensorFlow 2.21)."""
+"""What TensorFlow's own operations give, for tests that must not need it: `python
+tests/data/record_tensorflow.py` in an environment with TensorFlow and scikit-learn writes
+`tensorflow.npz` beside this file (recorded with TensorFlow 2.21).
+"""
 
 from pathlib import Path
 

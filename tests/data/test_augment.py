@@ -48,7 +48,9 @@ def test_random_flips_mirror_about_half_of_the_images_exactly():
     ],
 )
 def test_random_affine_maps_match_scipy_and_stay_within_their_bounds(options):
-    """The map is read off three images of coordinates; SciPy, given that map, must give the same pixels."""
+    """The map is read off three images of coordinates; SciPy, given that map, must give the same
+    pixels.
+    """
     rows, columns = np.meshgrid(np.arange(12.0), np.arange(12.0), indexing="ij")
     ruler = np.stack([rows, columns, np.ones((12, 12))], -1)
     moved = np.asarray(
@@ -97,7 +99,9 @@ def test_unscaling_inverts_scaling_for_every_byte_value(scaling):
 
 @pytest.mark.parametrize(("reflect", "mode"), [(False, "constant"), (True, "reflect")])
 def test_padded_random_crops_match_numpy_and_are_uniformly_distributed(reflect, mode):
-    """Each result is one of the 81 crops of the padded image, and each place is drawn about as often."""
+    """Each result is one of the 81 crops of the padded image, and each place is drawn about as
+    often.
+    """
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (1, 12, 10, 3), np.uint8), 2000, 0)
     found = np.asarray(

@@ -1,4 +1,6 @@
-"""Photometric distortion against TensorFlow's operations, Pillow's, NumPy and the standard library's colorsys."""
+"""Photometric distortion against TensorFlow's operations, Pillow's, NumPy and the standard
+library's colorsys.
+"""
 
 import colorsys
 from itertools import permutations
@@ -72,7 +74,9 @@ def test_brightness_and_contrast_do_not_clip():
     ids=["slim", "slim_fast", "original"],
 )
 def test_orders_of_colour_operations_occur_as_often_as_published(orders, expected, monkeypatch):
-    """What ran is written down by four operations of our own: each appends its digit to the first pixel."""
+    """What ran is written down by four operations of our own: each appends its digit to the first
+    pixel.
+    """
     for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
         monkeypatch.setattr(
             colour,

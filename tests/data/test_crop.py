@@ -1,4 +1,6 @@
-"""Crop laws against the quantiles measured of TensorFlow's and torchvision's own, 20,000 draws of a 375x500 image."""
+"""Crop laws against the quantiles measured of TensorFlow's and torchvision's own, 20,000 draws of
+a 375x500 image.
+"""
 
 import numpy as np
 import pytest
@@ -18,12 +20,24 @@ from inception_jax.data.crop import (
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MEASURED = {
     # mean area fraction, then quantiles
-    "TF-Slim, 0.05 to 1, covered 0.1": (lambda draws: sample_distorted_bbox(draws, 375, 500, 0.05), 0.391, (0.120, 0.213, 0.360, 0.540, 0.773)),
-    "TF, 0.08 to 1, covered 0": (
-        lambda draws: sample_distorted_bbox(draws, 375, 500, 0.08, aspects=(3 / 4, 4 / 3), covered=0.0), 0.373, (0.096, 0.192, 0.336, 0.526, 0.775),
+    "TF-Slim, 0.05 to 1, covered 0.1": (
+        lambda draws: sample_distorted_bbox(draws, 375, 500, 0.05),
+        0.391,
+        (0.120, 0.213, 0.360, 0.540, 0.773),
     ),
-    "torchvision, 0.08 to 1": (lambda draws: sample_area_crop(draws, 375, 500, 0.08), 0.432, (0.114, 0.248, 0.418, 0.593, 0.808)),
-}  # fmt: skip
+    "TF, 0.08 to 1, covered 0": (
+        lambda draws: sample_distorted_bbox(
+            draws, 375, 500, 0.08, aspects=(3 / 4, 4 / 3), covered=0.0
+        ),
+        0.373,
+        (0.096, 0.192, 0.336, 0.526, 0.775),
+    ),
+    "torchvision, 0.08 to 1": (
+        lambda draws: sample_area_crop(draws, 375, 500, 0.08),
+        0.432,
+        (0.114, 0.248, 0.418, 0.593, 0.808),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -89,7 +103,9 @@ def test_a_run_crops_by_position_and_evaluates_the_centre():
 
 
 def test_the_scale_crop_is_distributed_as_in_the_resnet_paper():
-    """A square of 224 pixels out of a shorter side drawn from 256 to 480, whatever the image's size (arXiv:1512.03385)."""
+    """A square of 224 pixels out of a shorter side drawn from 256 to 480, whatever the image's
+    size (arXiv:1512.03385).
+    """
     boxes = [sample_scale_crop(UniformDraws(0, i), 375, 500, 1.0) for i in range(20_000)]
     sides = 224 * 375 / np.array([box.height for box in boxes])
     assert all(box.height == box.width for box in boxes)

@@ -108,7 +108,9 @@ def photographs():
     [(299, "area"), *((size, "antialias") for size in (32, 75, 128, 224, 299, 448))],
 )
 def test_decoded_and_resized_photographs_match_pillow_within_a_grey_level(photographs, size, rule):
-    """`bilinear` is another filter: at 299 pixels 0.8 levels off on the flower, and 3.3 on the tiles of the temple's roof."""
+    """`bilinear` is another filter: at 299 pixels 0.8 levels off on the flower, and 3.3 on the
+    tiles of the temple's roof.
+    """
     differences = []
     for photograph in photographs:
         file = io.BytesIO()
@@ -202,7 +204,9 @@ def test_decode_refuses_arrays_of_other_types_or_channel_counts():
 
 
 def test_tf1_bilinear_resizing_aligns_its_grid_with_the_top_left_corner():
-    """Output pixel (i, j) lies at (i * height / size, j * width / size) of the input; written out for each."""
+    """Output pixel (i, j) lies at (i * height / size, j * width / size) of the input; written out
+    for each.
+    """
     small = PHOTO[:37, :50]
     ours = resize(small, 29, "tf1_bilinear")
     for i in range(29):
@@ -269,7 +273,9 @@ UNDO = {
 
 
 def turned(kind, orientation):
-    """`SIDES` as a camera stores it that was held otherwise: turned and mirrored by Pillow, so that its EXIF undoes it."""
+    """`SIDES` as a camera stores it that was held otherwise: turned and mirrored by Pillow, so
+    that its EXIF undoes it.
+    """
     undo = UNDO.get(orientation)
     image, exif, file = Image.fromarray(SIDES), Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
@@ -383,7 +389,9 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatc
 
 
 def test_resizing_that_would_fill_the_memory_is_refused():
-    """Pillow makes rows first: of 2 x 200,000 pixels 600 MB, though the image has a megabyte, and what comes out 270 KB."""
+    """Pillow makes rows first: of 2 x 200,000 pixels 600 MB, though the image has a megabyte, and
+    what comes out 270 KB.
+    """
     for shape in ((2**19, 2), (2, 2**19)):
         with pytest.raises(DataError, match="pixels, more than 67,108,864"):
             resize(np.zeros((*shape, 3), np.uint8), 299, "antialias")

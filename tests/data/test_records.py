@@ -48,7 +48,7 @@ def same(found, wanted):
 
 
 def test_a_tree_of_images_becomes_records(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr("inception_jax.data.prepare.SHARD", 5)
+    monkeypatch.setattr("inception_jax.data.prepare.SHARD_IMAGES", 5)
     assert prepared(tree, tmp_path / "records") == {"test": 6, "train": 21}
     assert len(list((tmp_path / "records").glob("train-*-of-00005.array_record"))) == 5
     for split in ("train", "test"):
@@ -61,7 +61,7 @@ def test_a_tree_of_images_becomes_records(tree, tmp_path, monkeypatch):
 def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(
     tree, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("inception_jax.data.prepare.SHARD", 5)
+    monkeypatch.setattr("inception_jax.data.prepare.SHARD_IMAGES", 5)
     first = Preparation(tree, tmp_path / "records")
     for shard in first.shards[:3]:
         first.write(shard)
@@ -80,7 +80,7 @@ def test_an_interrupted_data_preparation_resumes_and_keeps_its_finished_shards(
 
 @pytest.fixture
 def ready(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr("inception_jax.data.prepare.SHARD", 5)
+    monkeypatch.setattr("inception_jax.data.prepare.SHARD_IMAGES", 5)
     prepared(tree, tmp_path / "records")
     return tmp_path / "records"
 
@@ -257,9 +257,24 @@ def test_data_preparation_refuses_a_missing_or_empty_folder_and_names_the_wanted
 
 @pytest.mark.parametrize(
     "text",
-    [ "", "{", "[]", "3", "[" * 50_000, '{"class_names": ["a"], "first_label": 0}', '{"class_names": 3, "first_label": 0, "splits": {}}', '{"class_names": ["a"], "first_label": "0", "splits": {"train": {}}}', '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}', '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}', '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}', json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x" * 300: 1}}}), json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x\0": 1}}}), '{"class_names": ["a"], "first_label": 0, "splits": [1]}', ],
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "[" * 50_000,
+        '{"class_names": ["a"], "first_label": 0}',
+        '{"class_names": 3, "first_label": 0, "splits": {}}',
+        '{"class_names": ["a"], "first_label": "0", "splits": {"train": {}}}',
+        '{"class_names": [1], "first_label": 0, "splits": {"train": {}}}',
+        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"../../etc/passwd": 1}}}',
+        '{"class_names": ["a"], "first_label": 0, "splits": {"train": {"x": -1}}}',
+        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x" * 300: 1}}}),
+        json.dumps({"class_names": ["a"], "first_label": 0, "splits": {"train": {"x\0": 1}}}),
+        '{"class_names": ["a"], "first_label": 0, "splits": [1]}',
+    ],
     ids=lambda text: text[:40],
-)  # fmt: skip
+)
 def test_a_damaged_index_of_records_is_refused_with_its_name(tmp_path, text):
     (tmp_path / "records.json").write_text(text)
     with pytest.raises(DataError, match=r"records\.json cannot be read"):

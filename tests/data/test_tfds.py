@@ -69,7 +69,9 @@ def test_tfds_download_names_the_files_that_must_be_fetched_by_hand(tmp_path):
 
 
 def test_opening_digits_succeeds_while_another_process_prepares_them(tmp_path, monkeypatch):
-    """Seen with two processes of a run in a fresh folder: TFDS renames a folder onto the one that the other has made."""
+    """Seen with two processes of a run in a fresh folder: TFDS renames a folder onto the one that
+    the other has made.
+    """
     builder_of = tfds.make_builder
 
     def late(name, directory):

@@ -1,4 +1,6 @@
-"""Multi-crop geometry against an enumeration of its own: GoogLeNet's section 7 written out with loops and slices."""
+"""Multi-crop geometry against an enumeration of its own: GoogLeNet's section 7 written out with
+loops and slices.
+"""
 
 import io
 

@@ -1,4 +1,7 @@
-"""A process of a run that computes nothing: `python -m tests.distributed.member ACTION [FACTS]`. It prints what it finds, as JSON."""
+"""A process of a run that computes nothing: `python -m tests.distributed.member ACTION [FACTS]`.
+
+It prints what it finds, as JSON.
+"""
 
 import json
 import os

@@ -1,6 +1,8 @@
-"""Processes join by JAX, are compared before the first step, stop together, and end with a code and a text that name what happened.
+"""Processes join by JAX, are compared before the first step, stop together, and end with a code
+and a text that name what happened.
 
-Real processes, which compute nothing (`tests.distributed.member`); tests/faults/test_peers.py trains.
+Real processes, which compute nothing (`tests.distributed.member`); tests/faults/test_peers.py
+trains.
 """
 
 import json
@@ -14,13 +16,13 @@ import time
 
 import pytest
 
+from benchmarks.runs import free_port
 from inception_jax.commands.cli_utils import pop_flags
 from inception_jax.commands.train import CLUSTER_FLAGS
 from inception_jax.config import ConfigError
 from inception_jax.distributed.cluster import Cluster, find_cluster
 from inception_jax.distributed.processes import explain_exit, find_differences, join_processes
 from tests.conftest import ROOT
-from tests.faults.runs import free_port
 from tests.tiers import sweep
 
 SLURM = {
@@ -255,7 +257,8 @@ REGISTER = "\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
         (
             -6,
             FATAL
-            + "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n3\n7\nThe tasks",
+            + "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n"
+            + "3\n7\nThe tasks",
             69,
             "process 3, 7 of 9",
         ),

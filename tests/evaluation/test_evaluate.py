@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import inception_jax
+from benchmarks.random_variables import variables as invented
 from inception_jax.data.source import DataError
 from inception_jax.evaluation import evaluate as direct
 from inception_jax.nn.network import Network
 from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, same, table
-from tests.invented import variables as invented
 
 NETWORK = Network(
     Architecture(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import variables as invented
 from inception_jax.data.batches import Batch
 from inception_jax.evaluation.population import (
     average_moments,
@@ -18,7 +19,6 @@ from inception_jax.evaluation.population import (
 from inception_jax.nn.network import Network
 from inception_jax.nn.norm import BatchNorm
 from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, global_avg, same, table
-from tests.invented import variables as invented
 
 TABLE = Architecture(
     "two",
@@ -50,7 +50,9 @@ def found(kind, network=NETWORK):
 
 
 def numpys(group, kind):
-    """1x1 convolutions are matrix products; groups of `group` examples are normalised by their own statistics."""
+    """1x1 convolutions are matrix products; groups of `group` examples are normalised by their own
+    statistics.
+    """
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), VARIABLES["params"])
     x, stats = IMAGES.reshape(-1, group, 5, 5, 3).astype(np.float64), {}
     for name in "AB":

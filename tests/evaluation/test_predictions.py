@@ -91,7 +91,9 @@ def test_top1_top5_and_nll_match_numpy():
 
 
 def test_the_accuracy_interval_matches_wilsons_score_interval():
-    """Of 450 with 0.97 right the 95 % interval is 0.9498 to 0.9822 (statsmodels' proportion_confint)."""
+    """Of 450 with 0.97 right the 95 % interval is 0.9498 to 0.9822 (statsmodels'
+    proportion_confint).
+    """
     assert 2 * wilson_half_width(0.97, 450) == pytest.approx(0.98215 - 0.94982, abs=1e-4)
     assert wilson_half_width(1.0, 10) > 0.1
 
@@ -138,7 +140,9 @@ def log_softmax(logits):
 
 
 def test_the_likelihood_of_a_class_whose_probability_underflows_is_exact():
-    """The logits differ by up to 3,000: in float64 too such a probability is 0, and clamped at 1e-300 it costs 690.8 nats."""
+    """The logits differ by up to 3,000: in float64 too such a probability is 0, and clamped at
+    1e-300 it costs 690.8 nats.
+    """
     logits = np.linspace(0, 3000, 84 * 10).reshape(84, 10)[:, ::-1] * np.float64(
         [1, 0, 2, 1, 5, 1, 0, 3, 1, 4]
     )

@@ -21,13 +21,19 @@ from inception_jax.evaluation.protocol import Protocol, compare_statistics, scor
 from inception_jax.experiment import Run
 from inception_jax.distributed.mesh import make_placement
 from inception_jax.models import register
-from tests.invented import variables as invented
-from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, concat, global_avg, same, table
+from benchmarks.random_variables import variables as invented
+from inception_jax.spec.vocabulary import Architecture, Dropout, Linear, concat, global_avg
+from inception_jax.spec.vocabulary import same, table
 
 mixed = concat(same(8, 1), (same(8, 1), same(8, 3)))
-rows = table(Stem=same(8, 3, 2), Mixed=mixed, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear())
+rows = table(
+    Stem=same(8, 3, 2), Mixed=mixed, Pool=global_avg(), Dropout=Dropout(0.2), Logits=Linear()
+)
 register("tiny", paper=lambda: Architecture("tiny", "paper", rows, source="a test", input_size=32))
-data = Data("synthetic", train_split="train[:4000]", test_split="test[:103]", image_size=32, crop="area", flip=True, test_crop="square")
+data = Data(
+    "synthetic", train_split="train[:4000]", test_split="test[:103]", image_size=32, crop="area",
+    flip=True, test_crop="square",
+)
 norm, optimizer = Norm(examples_per_group=4, decay=0.99), Optimizer("momentum", learning_rate=0.2)
 config = Experiment(Model("tiny"), norm, data, optimizer, batch_size=32, steps=40)
 
@@ -41,14 +47,20 @@ def results_on(devices):
             found = score_run(run, state, Protocol(crops=crops, statistics=statistics, batches=4))
             results[f"{statistics} {crops}"] = compute_metrics(found)
     batch = next(run.test_batches())
-    programs = {"sums": run.eval_step.lower(variables, batch), "likelihoods": run.log_probability_step.lower(variables, batch.image)}
-    results["gathers"] = {name: program.compile().as_text().count("all-gather(") for name, program in programs.items()}
+    programs = {
+        "sums": run.eval_step.lower(variables, batch),
+        "likelihoods": run.log_probability_step.lower(variables, batch.image),
+    }
+    texts = {name: program.compile().as_text() for name, program in programs.items()}
+    results["gathers"] = {name: text.count("all-gather(") for name, text in texts.items()}
     results["compiled"] = run.log_probability_step._cache_size()
     found = score_run(run, state, Protocol(crops=6, sizes=(32, 48)))
     alone = [score_run(run, state, Protocol(crops=6, sizes=(size,))) for size in (32, 48)]
     results["two sizes"] = compute_metrics(found)
-    results["mean of sizes"] = float(abs(found.probabilities - (alone[0].probabilities + alone[1].probabilities) / 2).max())
-    results["health"] = [one["name"] for one in compare_statistics(run, state, Protocol(batches=5))["layers"]]
+    mean = (alone[0].probabilities + alone[1].probabilities) / 2
+    results["mean of sizes"] = float(abs(found.probabilities - mean).max())
+    layers = compare_statistics(run, state, Protocol(batches=5))["layers"]
+    results["health"] = [layer["name"] for layer in layers]
     stale = jax.tree.map(lambda x: x, state.batch_stats)
     stale["Mixed"]["branch_1"]["conv_3x3"]["norm"]["mean"] += 40.0
     planted = compare_statistics(run, state.replace(batch_stats=stale), Protocol(batches=4))

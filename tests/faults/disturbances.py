@@ -13,7 +13,9 @@ def flip_bit(file: Path) -> None:
 
 
 def stopping_at(number: int) -> PreemptionHandler:
-    """Returns an preemption that is asked for at the `number`-th, from 0, of the moments at which a run can stop."""
+    """Returns an preemption that is asked for at the `number`-th, from 0, of the moments at which
+    a run can stop.
+    """
     moments, preemption = iter(range(1000)), PreemptionHandler()
     preemption.coordinate(lambda: None, lambda: next(moments) == number)
     return preemption

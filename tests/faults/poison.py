@@ -1,4 +1,4 @@
-"""Makes one image of step 46 of `tests.faults.runs.RECIPE` NaN."""
+"""Makes one image of step 46 of `benchmarks.runs.RECIPE` NaN."""
 
 import jax.numpy as jnp
 

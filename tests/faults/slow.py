@@ -1,4 +1,6 @@
-"""Makes the phases of a run long enough to be hit, and says when they begin: `--import tests.faults.slow`."""
+"""Makes the phases of a run long enough to be hit, and says when they begin: `--import
+tests.faults.slow`.
+"""
 
 import time
 

@@ -1,4 +1,6 @@
-"""Checkpoints whose files were changed, and disks that take no more: nothing is used that is not whole, nothing whole is lost."""
+"""Checkpoints whose files were changed, and disks that take no more: nothing is used that is not
+whole, nothing whole is lost.
+"""
 
 import os
 import re
@@ -13,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import abstract
+from benchmarks.runs import RECIPE, ROOT, completed
 from inception_jax.atomic_io import StorageError
 from inception_jax.checkpointing.checkpoints import CheckpointMetadata, Checkpoints
 from inception_jax.debugging.compare_runs import compare_runs
 from tests.faults.disturbances import flip_bit
-from tests.faults.runs import RECIPE, ROOT, completed
-from tests.invented import abstract
 from tests.tiers import sweep
 
 
@@ -59,7 +61,9 @@ HARMS = (truncated, flip_bit, appended, deleted)
 def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is_used(
     every, saved, tmp_path
 ):
-    """Every harm to the largest file and to the manifest, and one to each other; or every harm to every file."""
+    """Every harm to the largest file and to the manifest, and one to each other; or every harm to
+    every file.
+    """
     files = [
         file.relative_to(saved) for file in sorted(saved.glob("2*/**/*")) if file.is_file()
     ] + ["2.sha256.json"]
@@ -94,7 +98,9 @@ def test_damage_to_any_checkpoint_file_is_noticed_and_the_previous_checkpoint_is
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint_intact(tmp_path):
-    """The limit on the size of a file stands for a full disk: the write fails in the operating system."""
+    """The limit on the size of a file stands for a full disk: the write fails in the operating
+    system.
+    """
     small, large = (
         {"kernel": jnp.ones((10, 10))},
         {"kernel": jax.random.normal(jax.random.key(0), (1000, 1000))},
@@ -183,7 +189,9 @@ echo $? $told $(date +%s.%N) > ended
 
 @pytest.mark.nightly
 def test_a_run_ends_soon_after_a_save_fails_on_storage_that_turned_read_only(tmp_path):
-    """In mid run, while files are open: Orbax's threads try again for five minutes, and the process does not wait for them."""
+    """In mid run, while files are open: Orbax's threads try again for five minutes, and the
+    process does not wait for them.
+    """
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     within = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FLIPPED, "bash"]
     subprocess.run(

@@ -1,4 +1,5 @@
-"""Damaged files of every kind that is read: an error that a user can mend, or what the format cannot tell from a whole file.
+"""Damaged files of every kind that is read: an error that a user can mend, or what the format
+cannot tell from a whole file.
 
 `benchmarks/fuzz.py` reads 1,500, each fifty in a process of its own.
 """
@@ -7,7 +8,7 @@ import resource
 
 import pytest
 
-from tests.faults.malformed import KINDS, LONGEST_SECONDS, MOST_MEGABYTES, case
+from benchmarks.malformed import KINDS, LONGEST_SECONDS, MOST_MEGABYTES, case
 
 pytest.importorskip("h5py")
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.small_networks import small
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.trainer.metric_accumulator import MetricAccumulator
 from tests.conftest import OPTIMIZED_OPTIONS
-from tests.networks import small
 
 
 def cost(clip_norm):
@@ -27,7 +27,9 @@ def cost(clip_norm):
 @pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [2.0, None])
 def test_the_nan_guard_adds_at_most_1_percent_to_the_compiled_step(clip_norm, monkeypatch):
-    """By XLA's own account, against a step in which every number counts as finite: from that XLA takes the guard out again."""
+    """By XLA's own account, against a step in which every number counts as finite: from that XLA
+    takes the guard out again.
+    """
     flops, bytes_accessed = cost(clip_norm)
     monkeypatch.setattr(jnp, "isfinite", lambda x: jnp.ones(x.shape, bool))
     flops_without, bytes_without = cost(clip_norm)
@@ -37,7 +39,9 @@ def test_the_nan_guard_adds_at_most_1_percent_to_the_compiled_step(clip_norm, mo
 
 @pytest.mark.slow
 def test_training_steps_and_metric_accumulation_make_no_implicit_transfers():
-    """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer, `test_tally` watches that."""
+    """On a GPU the guard also refuses to read a result; on the CPU, where reading is no transfer,
+    `test_tally` watches that.
+    """
     run, tally = (
         Run(small("one", steps=40), all_devices_placement()),
         MetricAccumulator({}, stop_on_not_finite=True),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import abstract
 from inception_jax.checkpointing.checkpoints import (
     CheckpointError,
     CheckpointMetadata,
@@ -20,7 +21,6 @@ from inception_jax.cli import main
 from inception_jax.config import read_experiment, to_json
 from inception_jax.monitoring.metrics_log import read_metrics
 from inception_jax.recipes import load_recipe
-from tests.invented import abstract
 
 
 class UnpickledError(Exception):
@@ -88,7 +88,9 @@ def test_report_refuses_a_pickle_in_place_of_arrays(where, tmp_path, capsys):
     "name", ["../../secret", "/etc/passwd", "state/../../../secret", "~/secret"]
 )
 def test_a_checkpoint_whose_manifest_names_outside_files_is_refused(name, tmp_path):
-    """The names in it are held against those that are there, and never opened; the digest of the secret does not help."""
+    """The names in it are held against those that are there, and never opened; the digest of the
+    secret does not help.
+    """
     (tmp_path / "secret").write_text("secret")
     folder = tmp_path / "run" / "checkpoints"
     checkpoints = Checkpoints(folder, keep=2)

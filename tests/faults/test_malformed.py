@@ -1,4 +1,6 @@
-"""A thousand malformed lines and workdirs: a documented exit code, never a traceback, never a changed file."""
+"""A thousand malformed lines and workdirs: a documented exit code, never a traceback, never a
+changed file.
+"""
 
 import dataclasses
 import json
@@ -9,10 +11,10 @@ import sys
 
 import pytest
 
+from benchmarks.runs import ROOT
 from inception_jax.cli import main
 from inception_jax.config import Experiment, to_json
 from inception_jax.recipes import load_recipe
-from tests.faults.runs import ROOT
 from tests.tiers import sweep
 
 CODES = {2, 65, 74, 78}
@@ -143,7 +145,9 @@ def test_malformed_commands_end_with_a_documented_code_and_write_nothing(
 def test_commands_on_malformed_workdirs_end_with_a_documented_code(
     hundred, tmp_path, monkeypatch, capsys
 ):
-    """`experiment.json`, `run.json` and `metrics.jsonl` of a run, spoiled one at a time, and read by every command that reads them."""
+    """`experiment.json`, `run.json` and `metrics.jsonl` of a run, spoiled one at a time, and read
+    by every command that reads them.
+    """
     monkeypatch.chdir(tmp_path)
     rng = random.Random(1000 + hundred)
     rows = [

@@ -1,12 +1,14 @@
-"""Numbers that become NaN end a run soon, with 70 and the layer's name, or are left out and counted."""
+"""Numbers that become NaN end a run soon, with 70 and the layer's name, or are left out and
+counted.
+"""
 
 import json
 
 import pytest
 
+from benchmarks.runs import RECIPE, pair
 from inception_jax.monitoring.metrics_log import read_metrics
 from tests.faults import poison
-from tests.faults.runs import RECIPE, pair
 
 
 @pytest.fixture

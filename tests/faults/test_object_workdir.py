@@ -7,6 +7,7 @@ import chex
 import pytest
 from etils import epath
 
+from benchmarks.small_networks import small
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.checkpointing.workdir import claim_workdir
 from inception_jax.distributed.mesh import all_devices_placement
@@ -17,7 +18,6 @@ from inception_jax.trainer.loop import find_completed_step, fit
 from inception_jax.trainer.runs import open_run
 from tests import object_store
 from tests.faults.disturbances import flip_bit, stopping_at
-from tests.networks import small
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ class Journal(dict):
         super().__delitem__(name)
 
     def after(self, count):
-        """What there was after so many of them: an object is in such a store whole, or not at all."""
+        """Returns the objects after so many of them; a store has an object whole, or not at all."""
         there = {}
         for name, file in self.entries[:count]:
             there[name] = file and file.getvalue()
@@ -108,7 +108,9 @@ def test_a_run_in_an_object_store_equals_the_same_run_on_a_disk(store, tmp_path)
 def test_a_run_in_an_object_store_resumes_to_the_same_state_after_a_kill_at_any_write(
     store, tmp_path, monkeypatch
 ):
-    """A kill leaves the store as it was after one of the writes: the run goes on from each of some, drawn at random."""
+    """A kill leaves the store as it was after one of the writes: the run goes on from each of
+    some, drawn at random.
+    """
     local, remote = epath.Path(tmp_path / "run"), epath.Path("gs://bucket/run")
     claim_workdir(local, run(16).config)
     undisturbed, _ = fit(run(16), local)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from benchmarks.runs import Process, pair
 from inception_jax.debugging.compare_runs import diff_states, group_metrics_by_step
-from tests.faults.runs import Process, pair
 from tests.tiers import sweep
 
 

@@ -1,4 +1,5 @@
-"""A signal stops a run soon, with exit code 75; the same line given again ends with the bits of an undisturbed run.
+"""A signal stops a run soon, with exit code 75; the same line given again ends with the bits of an
+undisturbed run.
 
 `test_stopped` stops a run at every moment without a process of its own.
 """
@@ -9,8 +10,8 @@ import time
 
 import pytest
 
+from benchmarks.runs import Process, completed, killed_at
 from inception_jax.debugging.compare_runs import compare_runs
-from tests.faults.runs import Process, completed, killed_at
 
 PHASES = {
     "start-up": "now in start-up",
@@ -107,7 +108,9 @@ def test_a_second_signal_ends_a_run_at_once_and_the_run_resumes_exactly(undistur
 @pytest.mark.nightly
 @pytest.mark.parametrize("fifth", range(5))
 def test_a_killed_run_resumes_to_the_same_bits(undisturbed, fifth):
-    """Killed once in each fifth of the time that it takes; `benchmarks/faults.py` does it a hundred times at random."""
+    """Killed once in each fifth of the time that it takes; `benchmarks/kill_test.py` does it a
+    hundred times at random.
+    """
     folder, seconds = undisturbed
     workdir = f"killed-{fifth}"
     moment = (fifth + 0.5) / 5 * seconds

@@ -1,4 +1,6 @@
-"""A run that is told to stop at any moment goes on to the same bits: in this process; `test_signals` sends real signals."""
+"""A run that is told to stop at any moment goes on to the same bits: in this process;
+`test_signals` sends real signals.
+"""
 
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import chex
 import pytest
 from etils import epath
 
+from benchmarks.small_networks import small
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.checkpointing.workdir import claim_workdir
 from inception_jax.debugging.compare_runs import group_metrics_by_step
@@ -14,7 +17,6 @@ from inception_jax.experiment import Run
 from inception_jax.preemption import PreemptedError, PreemptionHandler
 from inception_jax.trainer.loop import fit
 from tests.faults.disturbances import flip_bit, stopping_at
-from tests.networks import small
 
 pytestmark = pytest.mark.slow
 STEPS = 16
@@ -42,7 +44,9 @@ def undisturbed(run, tmp_path_factory):
 
 
 def number_of_moments(run, workdir):
-    """Counts the moments at which a whole run can stop: after each step, and before each batch of an evaluation."""
+    """Counts the moments at which a whole run can stop: after each step, and before each batch of
+    an evaluation.
+    """
     seen, preemption = [], PreemptionHandler()
     preemption.coordinate(lambda: None, lambda: seen.append(1))
     fit(run, workdir, preemption=preemption)

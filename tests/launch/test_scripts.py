@@ -1,4 +1,5 @@
-"""The launch scripts start again what that helps, stop at the rest, and hand on who told them to stop.
+"""The launch scripts start again what that helps, stop at the rest, and hand on who told them to
+stop.
 
 Slurm, SSH and Cloud TPU are played by small scripts on PATH that start their processes here.
 """
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.runs import RECIPE, WITHOUT_PICTURES, free_port
 from inception_jax.debugging.compare_runs import diff_states, group_metrics_by_step
 from tests.conftest import ROOT
-from tests.faults.runs import RECIPE, WITHOUT_PICTURES, free_port
 
 LAUNCH = ROOT / "launch"
 STUBS = {
@@ -53,14 +54,19 @@ STUBS = {
         me=${JAX_PROCESS_ID:-${SLURM_PROCID:-${TPU_WORKER_ID:-0}}}
         echo "$*" >> "$HERE/started.$me"
         code=$(sed -n "$(wc -l < "$HERE/started.$me")p" "$HERE/codes.$me")
-        [ "$code" != wait ] || { trap 'echo told; exit 75' TERM; echo waiting; while :; do sleep 0.05; done; }
+        [ "$code" != wait ] || {
+          trap 'echo told; exit 75' TERM; echo waiting; while :; do sleep 0.05; done
+        }
         exit "$code" """,
 }
 SLURM = {
-    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
-    "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2",
+    "SLURM_JOB_ID": "4711",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_STEP_TASKS_PER_NODE": "2",
     "SLURM_SUBMIT_DIR": str(ROOT),
-}  # fmt: skip
+}
 LAUNCHERS = ["again", "ssh", "slurm", "tpu_pod"]
 
 

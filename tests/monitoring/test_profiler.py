@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from etils import epath
 
+from benchmarks.small_networks import small
 from inception_jax.config import ConfigError, to_json
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.monitoring.metrics_log import read_metrics
 from inception_jax.monitoring.wall_time import sum_seconds_by_kind
 from inception_jax.trainer.loop import fit
-from tests.networks import small
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Kernels learn in float32 under bfloat16: the same gradient as autodiff's, for every stride and padding, and not rounded on the way."""
+"""Kernels learn in float32 under bfloat16: the same gradient as autodiff's, for every stride and
+padding, and not rounded on the way.
+"""
 
 import itertools
 
@@ -30,7 +32,9 @@ CASES = [
 def test_convolution_gradients_match_autodiff_in_float64(
     x64, kernel, stride, padding, size, groups
 ):
-    """float32 images and a float64 kernel take the road of bfloat16 and float32, where rounding does not hide a wrong index."""
+    """float32 images and a float64 kernel take the road of bfloat16 and float32, where rounding
+    does not hide a wrong index.
+    """
     if isinstance(padding, str):
         padding = tuple(jax.lax.padtype_to_pads(size, kernel, stride, padding))
     rng = np.random.default_rng(0)
@@ -43,8 +47,10 @@ def test_convolution_gradients_match_autodiff_in_float64(
             lambda x, weights: conv.convolve(x, weights, stride, padding, groups), x, weights
         )
         wide, back_wide = jax.vjp(
-            lambda x, weights: conv._convolve(x, weights, stride, padding, groups), x.astype(jnp.float64), weights
-        )  # fmt: skip
+            lambda x, weights: conv._convolve(x, weights, stride, padding, groups),
+            x.astype(jnp.float64),
+            weights,
+        )
         cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
         return (y, *back(cotangent)), (wide, *back_wide(cotangent.astype(jnp.float64)))
 
@@ -57,7 +63,9 @@ def test_convolution_gradients_match_autodiff_in_float64(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolution", "product"])
 def test_kernel_gradients_are_not_rounded_under_bfloat16(kind):
-    """The sum of 8 x 16 x 16 products in float32 of bfloat16 images, against the same in float64: 1e-6 where autodiff's has 2e-3."""
+    """The sum of 8 x 16 x 16 products in float32 of bfloat16 images, against the same in float64:
+    1e-6 where autodiff's has 2e-3.
+    """
     x, cotangent = (
         jax.random.normal(jax.random.key(i), (8, 16, 16, 4), jnp.bfloat16) for i in (0, 1)
     )
@@ -74,9 +82,17 @@ def test_kernel_gradients_are_not_rounded_under_bfloat16(kind):
         for leaf in (x, cotangent)
     )
     if kind == "convolution":
-        wanted = np.stack([
-            np.stack([np.einsum("bhwi,bhwo->io", a[:, i : i + 16, j : j + 16], b[:, 1:17, 1:17]) for j in range(3)]) for i in range(3)
-        ])  # fmt: skip
+        wanted = np.stack(
+            [
+                np.stack(
+                    [
+                        np.einsum("bhwi,bhwo->io", a[:, i : i + 16, j : j + 16], b[:, 1:17, 1:17])
+                        for j in range(3)
+                    ]
+                )
+                for i in range(3)
+            ]
+        )
     else:
         wanted = np.einsum("bhwi,bhwo->io", a, b)
     assert found.dtype == jnp.float32

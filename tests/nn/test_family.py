@@ -1,4 +1,6 @@
-"""Promises that every network of the family keeps: gradients, receptive fields, legal sizes, errors that name the place."""
+"""Promises that every network of the family keeps: gradients, receptive fields, legal sizes,
+errors that name the place.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -10,6 +12,8 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.random_variables import variables
+from benchmarks.small_networks import each_row_once
 from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.models.modules import DRAWINGS
 from inception_jax.nn.create import create
@@ -31,8 +35,6 @@ from inception_jax.spec.vocabulary import (
     valid,
 )
 from inception_jax.spec.width import widen
-from tests.invented import variables
-from tests.networks import each_row_once
 from tests.tiers import sweep
 
 
@@ -42,7 +44,9 @@ def least(name, variant=None):
 
 
 def of_distinct_rows():
-    """The first network of each set of rows: those that differ in how often a row is repeated alone (resnet50, 101, 152) are one."""
+    """The first network of each set of rows: those that differ in how often a row is repeated
+    alone (resnet50, 101, 152) are one.
+    """
     first = {}
     for name in REGISTRY:
         table = get_architecture(name)
@@ -58,7 +62,9 @@ DEFAULT = ("bn_inception_small", "inception_resnet_v1", "preact_resnet50")
 
 @pytest.mark.parametrize("name", sweep(of_distinct_rows(), DEFAULT))
 def test_every_kernel_has_a_finite_non_zero_gradient_at_the_smallest_image_size(name):
-    """Batch 4, auxiliary heads on: finite everywhere, and no kernel on the path to the loss is left without a gradient."""
+    """Batch 4, auxiliary heads on: finite everywhere, and no kernel on the path to the loss is
+    left without a gradient.
+    """
     network = create(name, aux=True, num_classes=5)
     network = network.clone(architecture=each_row_once(network.architecture))
     tree = variables(network, image_size=least(name))
@@ -231,7 +237,9 @@ def test_images_of_other_channels_than_the_weights_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.17, 1.0])
 def test_an_inception_resnet_block_without_its_branch_is_relu_or_the_identity(scale):
-    """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is ReLU(x)."""
+    """Oracle: with the up convolution at zero, every Inception-ResNet block but the last is
+    ReLU(x).
+    """
     blocks = dict(get_architecture("inception_resnet_v2").layers)
     name = "block35_1" if scale == 0.17 else "Block8"
     block, channels = blocks[name], 320 if scale == 0.17 else 2080

@@ -1,7 +1,7 @@
 """What kernels begin with, by variant: the laws of the released code, sampled.
 
-Deviations are within 2 % on kernels of more than 10,000 entries; a truncated normal is cut at twice its deviation, which
-leaves 0.8796 of it; a uniform law on [-b, b] deviates by b / sqrt(3).
+Deviations are within 2 % on kernels of more than 10,000 entries; a truncated normal is cut at twice
+its deviation, which leaves 0.8796 of it; a uniform law on [-b, b] deviates by b / sqrt(3).
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ from tests.tiers import sweep
 
 @cache
 def kernels(name, variant):
-    """Path -> (law, shape) of every kernel, auxiliary heads included, as the network asks for them."""
+    """Returns path -> (init, shape) of every kernel, with auxiliary heads."""
     found, path = {}, []
     ask, answer = NetworkPart.make_kernel, make_initializer
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import inception_jax
+from benchmarks import random_variables as invented
 from inception_jax.models import get_architecture
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Block, Network
@@ -25,7 +26,6 @@ from inception_jax.spec.vocabulary import (
     name_words,
     same,
 )
-from tests import invented
 from tests.spec.probes import (
     CEIL,
     EXPECTED,
@@ -97,7 +97,9 @@ def test_local_response_normalisation_matches_caffes_formula():
 
 @pytest.mark.slow
 def test_one_preactivation_feeds_branch_and_projection():
-    """With the branch's last kernel at zero, unit 1 is the projection of the norm's output, and unit 2 the identity."""
+    """With the branch's last kernel at zero, unit 1 is the projection of the norm's output, and
+    unit 2 the identity.
+    """
     network = Network(PREACTIVATION, num_classes=10)
     variables = invented.variables(network)
     norm, stats = variables["params"]["Unit_1"]["norm"], variables["batch_stats"]["Unit_1"]["norm"]
@@ -317,7 +319,8 @@ def normalised_kernels(table):
 
 @pytest.mark.parametrize("every", sweep([False, True], [False]))
 def test_every_normalised_convolution_is_invariant_to_the_scale_of_its_kernel(every, x64):
-    """Section 3.3 at epsilon 0: BN((aW)u) = BN(Wu), the gradient is scaled by 1/a, and <W, dL/dW> = 0.
+    """Section 3.3 at epsilon 0: BN((aW)u) = BN(Wu), the gradient is scaled by 1/a, and <W, dL/dW>
+    = 0.
 
     Of the first convolution of each kernel, stride and padding, or of all.
     """
@@ -326,11 +329,13 @@ def test_every_normalised_convolution_is_invariant_to_the_scale_of_its_kernel(ev
         f"{end_point}/{branch}{name}": word
         for end_point, steps in table.layers
         for branch, branch_steps in (
-            ((f"branch_{i}/", s) for i, s in enumerate(steps.branches)) if hasattr(steps, "branches") else [("", steps)]
+            ((f"branch_{i}/", s) for i, s in enumerate(steps.branches))
+            if hasattr(steps, "branches")
+            else [("", steps)]
         )
         for name, word in name_words(branch_steps)
         if isinstance(word, Conv)
-    }  # fmt: skip
+    }
     inputs = {row.path: row.input[-1] for row in measure(table).rows}
     assert set(words) == set(normalised_kernels(table))
     assert len(words) == 69
@@ -419,7 +424,8 @@ def test_create_suggests_the_nearest_name_for_an_unknown_model():
 
 @pytest.mark.nightly
 def test_recomputation_keeps_the_gradients_and_stores_less_than_a_third_of_the_bytes(x64):
-    """A gradient of a small ResNet: the same but for rounding, and what waits for it is less than a third of the bytes.
+    """A gradient of a small ResNet: the same but for rounding, and what waits for it is less than
+    a third of the bytes.
 
     Of the trace, not of the program: XLA's CPU compiler takes both computations for one again.
     """
@@ -510,11 +516,13 @@ def test_logits_are_computed_at_the_highest_precision_and_all_else_at_the_platfo
 @pytest.mark.parametrize(
     ("keyword", "message"),
     [
-        ("num_clases", "no keyword 'num_clases'; did you mean 'num_classes'"), ("examples_per_groups", "did you mean 'examples_per_group'"),
-        ("pretrained", "it makes a network without weights; inception_jax.load"), ("xyzzy", "there are aux, "),
+        ("num_clases", "no keyword 'num_clases'; did you mean 'num_classes'"),
+        ("examples_per_groups", "did you mean 'examples_per_group'"),
+        ("pretrained", "it makes a network without weights; inception_jax.load"),
+        ("xyzzy", "there are aux, "),
         ("parent", "no keyword"),
     ],
-)  # fmt: skip
+)
 def test_create_refuses_keywords_that_it_does_not_have(keyword, message):
     with pytest.raises(TypeError, match=message):
         create("mnist_bn", **{keyword: 3})

@@ -1,4 +1,6 @@
-"""Batch normalisation against NumPy written from algorithm 1 and the formulas of arXiv:1502.03167, in float64."""
+"""Batch normalisation against NumPy written from algorithm 1 and the formulas of arXiv:1502.03167,
+in float64.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,9 @@ def example(shape):
 
 
 def algorithm_1(x, gamma, beta):
-    """Mini-batch mean and variance over m (fully connected) or m * p * q values (convolutional), then scale and shift."""
+    """Mini-batch mean and variance over m (fully connected) or m * p * q values (convolutional),
+    then scale and shift.
+    """
     values = x.reshape(-1, x.shape[-1])
     mean = values.sum(0) / len(values)
     variance = ((values - mean) ** 2).sum(0) / len(values)

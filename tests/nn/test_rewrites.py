@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import apart, some_gammas_negative, variables
+from benchmarks.small_networks import each_row_once
 from inception_jax.models import REGISTRY, get_architecture
 from inception_jax.nn.conv import ACTIVATIONS
 from inception_jax.nn.create import create
@@ -36,8 +38,6 @@ from inception_jax.spec.vocabulary import (
     same,
     table,
 )
-from tests.invented import apart, some_gammas_negative, variables
-from tests.networks import each_row_once
 from tests.tiers import sweep
 
 RNG = np.random.default_rng(0)
@@ -203,9 +203,7 @@ def test_max_pooling_by_comparison_and_its_gradient_match_xla_including_ties(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rewrites", [(), ALL], ids=["none", "all"])
-def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_without_its_masked_examples(
-    x64, rewrites
-):
+def test_a_masked_batch_gives_the_results_of_the_batch_without_its_masked_examples(x64, rewrites):
     table = small(Unit())
     network = Network(
         table,
@@ -241,7 +239,9 @@ def test_a_masked_batch_gives_the_logits_gradients_and_statistics_of_the_batch_w
 
 
 class GroupNorm(BatchNorm):
-    """Normalises each example over half of its channels: of two values the larger may become the smaller."""
+    """Normalises each example over half of its channels: of two values the larger may become the
+    smaller.
+    """
 
     @nn.compact
     def __call__(self, x, *, train, **_):
@@ -274,7 +274,7 @@ def test_sibling_convolutions_of_another_norm_are_merged_without_moments():
 
 
 def test_a_max_pool_stays_behind_an_activation_that_is_not_monotone(monkeypatch):
-    """`swish` falls before it rises: of two values below -1.28 it gives the larger one the lower."""
+    """Uses `swish`, which falls below -1.28."""
     monkeypatch.setitem(ACTIVATIONS, "swish", nn.swish)
     table = Architecture(
         "mine", "paper", small(Unit()).layers, "a test", 16, unit=Unit(activation="swish")

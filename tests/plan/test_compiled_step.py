@@ -5,12 +5,12 @@ import os
 
 import pytest
 
+from benchmarks.small_networks import LINE
 from inception_jax.config import ConfigError
 from inception_jax.plan import compile_process
 from inception_jax.plan.compile_process import CompileProcessError
 from inception_jax.plan.compiled_step import parse_memory_shortage
 from tests.conftest import OPTIMIZED_FLAGS, ROOT
-from tests.networks import LINE
 
 REQUIRED_KEYS = {
     "recipe", "model", "steps", "epochs", "batch_size", "topology", "slices", "chips",

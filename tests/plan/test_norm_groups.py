@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.small_networks import small
 from inception_jax.config import ConfigError, Norm
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.plan.norm_groups import compute_norm_groups, round_up_batch_size
 from inception_jax.plan.outline import with_placeholder_data
 from inception_jax.recipes import load_recipe
-from tests.networks import small
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import random_variables as invented
 from inception_jax.nn.network import Network
 from inception_jax.spec.measure import measure
 from inception_jax.spec.vocabulary import (
@@ -20,7 +21,6 @@ from inception_jax.spec.vocabulary import (
     table,
     valid,
 )
-from tests import invented
 from tests.spec.probes import EXPECTED, probe
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.random_variables import variables as make_variables
 from inception_jax.config import ConfigError
 from inception_jax.nn.network import Network
 from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, same, table
 from inception_jax.trainer.initialization import load_matching_arrays
 from inception_jax.training.optimizer import make_optimizer
 from inception_jax.training.state import State
-from tests.invented import variables as make_variables
 
 
 def network(classes, filters=4, name="A"):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from etils import epath
 
+from benchmarks.small_networks import small
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.data.source import DataError
 from inception_jax.distributed.mesh import all_devices_placement
@@ -19,7 +20,6 @@ from inception_jax.trainer.divergence import DivergedError
 from inception_jax.trainer.loop import find_completed_step, fit
 from tests import sleeping
 from tests.faults import poison
-from tests.networks import small
 
 pytestmark = pytest.mark.slow
 

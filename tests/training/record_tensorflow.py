@@ -1,5 +1,7 @@
-"""What TensorFlow 1's training rules give over 40 steps: `python tests/training/record_tensorflow.py` in an environment with
-TensorFlow writes `tensorflow.npz` beside this file (recorded with TensorFlow 2.21, `tf.compat.v1`)."""
+"""What TensorFlow 1's training rules give over 40 steps: `python
+tests/training/record_tensorflow.py` in an environment with TensorFlow writes `tensorflow.npz`
+beside this file (recorded with TensorFlow 2.21, `tf.compat.v1`).
+"""
 
 from pathlib import Path
 

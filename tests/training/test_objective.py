@@ -28,7 +28,9 @@ def test_cross_entropy_with_label_smoothing_matches_the_paper(x64, smoothing):
 
 
 def test_the_smallest_loss_with_label_smoothing_is_1_0148_nats(x64):
-    """The entropy of the smoothed target at e = 0.1 and 1,000 classes: the best that a network can reach."""
+    """The entropy of the smoothed target at e = 0.1 and 1,000 classes: the best that a network can
+    reach.
+    """
     best = np.log(np.where(np.arange(1000) == 3, 0.9001, 1e-4))[None]
     assert float(
         cross_entropy(jnp.asarray(best), jnp.array([3]), label_smoothing=0.1)[0]

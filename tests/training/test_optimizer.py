@@ -1,4 +1,5 @@
-"""The optimizer against NumPy written from TensorFlow 1's update rules, over 40 steps of changing gradients and rates.
+"""The optimizer against NumPy written from TensorFlow 1's update rules, over 40 steps of changing
+gradients and rates.
 
 Optax computes schedules in float32, hence 1e-6; what has no schedule is held to 1e-12.
 """
@@ -35,7 +36,9 @@ def run(transformation, start, gradients=GRADIENTS):
 
 
 def tf1_rmsprop(start, *, decay, momentum, epsilon):
-    """tf.compat.v1.train.RMSPropOptimizer: mean square from 1, epsilon inside the root, the rate inside the momentum."""
+    """tf.compat.v1.train.RMSPropOptimizer: mean square from 1, epsilon inside the root, the rate
+    inside the momentum.
+    """
     weights, square, velocity = start.copy(), np.ones(6), np.zeros(6)
     for gradient, rate in zip(GRADIENTS, RATES, strict=True):
         square = decay * square + (1 - decay) * gradient**2
@@ -142,7 +145,9 @@ def test_the_cosine_schedule_warms_up_and_decays_to_zero():
 
 
 def test_the_moving_average_matches_tensorflows_formula(x64):
-    """tf.train.ExponentialMovingAverage(decay, num_updates): decay min(d, (1 + n) / (10 + n)), from the first value."""
+    """tf.train.ExponentialMovingAverage(decay, num_updates): decay min(d, (1 + n) / (10 + n)),
+    from the first value.
+    """
     average = shadow = RNG.normal(size=3)
     for n in range(STEPS):
         value = RNG.normal(size=3)
@@ -233,7 +238,9 @@ def test_the_polynomial_schedule_matches_caffe():
 
 @pytest.mark.parametrize("warmup", [0, 2.25])
 def test_a_period_that_is_a_fraction_of_a_step_is_kept_over_a_whole_run(warmup):
-    """100 examples in batches of 67, a decay in each epoch: rounded to whole steps the last rate is 130 times too low after 60 epochs."""
+    """100 examples in batches of 67, a decay in each epoch: rounded to whole steps the last rate
+    is 130 times too low after 60 epochs.
+    """
     rate = make_schedule(
         "exponential", 0.045, steps=90, decay_steps=100 / 67, decay_rate=0.85, warmup_steps=warmup
     )
@@ -247,7 +254,9 @@ def test_a_period_that_is_a_fraction_of_a_step_is_kept_over_a_whole_run(warmup):
 
 
 def test_drops_of_a_long_staircase_come_at_their_exact_steps():
-    """A quotient in float32 rounds up to the next whole number a step before it is reached, or down where it is."""
+    """A quotient in float32 rounds up to the next whole number a step before it is reached, or
+    down where it is.
+    """
     period = 1_281_167 / 341.37
     rate = jax.jit(
         make_schedule("exponential", 1.0, steps=3_000_000, decay_steps=period, decay_rate=0.99)

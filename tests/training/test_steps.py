@@ -155,7 +155,9 @@ def test_dropout_and_augmentation_depend_on_seed_step_and_position(start):
 
 @pytest.mark.slow
 def test_microbatches_of_a_batch_of_64_give_the_same_updates_as_the_whole_batch(x64):
-    """Three steps of groups of 16, with examples that weigh nothing, L2 and a moving average: 1e-12 where rounding alone differs."""
+    """Three steps of groups of 16, with examples that weigh nothing, L2 and a moving average:
+    1e-12 where rounding alone differs.
+    """
     network = without_dropout(NETWORK).clone(
         dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=16)
     )
@@ -222,7 +224,9 @@ def test_seeds_below_2_to_the_32_keep_the_keys_of_jax_and_all_bits_of_larger_one
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [0, 4])
 def test_an_example_of_weight_0_changes_neither_gradients_nor_statistics(x64, group):
-    """A batch of 16 of which three could not be read, and are black, against batches of groups without them."""
+    """A batch of 16 of which three could not be read, and are black, against batches of groups
+    without them.
+    """
     table = probe("wide", Stem=same(8, 3), Mixed=concat(same(8, 1), (same(8, 1), same(8, 3))))
     network = Network(
         table, num_classes=10, dtype=jnp.float64, norm=partial(BatchNorm, examples_per_group=group)

@@ -1,7 +1,10 @@
-"""Keeps what the networks of other projects make of images, so that parity is tested without them: `python -m tests.weights.record SOURCE`.
+"""Keeps what the networks of other projects make of images, so that parity is tested without them.
 
-Weights are drawn by their names, so that nothing but activations is kept, 64 values of each tensor and its largest.
-`recorded/<source>.json` has the versions that made them, and a hash of the names and shapes of each network's arrays.
+    python -m tests.weights.record SOURCE
+
+Weights are drawn by their names, so that nothing but activations is kept, 64 values of each tensor
+and its largest. `recorded/<source>.json` has the versions that made them, and a hash of the names
+and shapes of each network's arrays.
 """
 
 import hashlib

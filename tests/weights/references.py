@@ -1,4 +1,6 @@
-"""Weights for the networks of other projects, drawn by their names; and TF-Slim's network, which runs in an environment of its own."""
+"""Weights for the networks of other projects, drawn by their names; and TF-Slim's network, which
+runs in an environment of its own.
+"""
 
 import hashlib
 import importlib
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.weights.convert.source_spec import Shape
+from inception_jax.weights.convert.source_spec import ArrayShape
 from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.reference.reference_models import (
     KerasReference,
@@ -68,7 +70,9 @@ def classes(source: str, model: str) -> int:
 
 
 def sizes(source: str, model: str) -> tuple[int, int]:
-    """The native one and another, at which the last map is as large where a project's last pool has a fixed size."""
+    """The native one and another, at which the last map is as large where a project's last pool
+    has a fixed size.
+    """
     native = SOURCES[source][model].data.image_size
     return native, {299: 315, 224: 200 if source == "tf_slim" else 256}.get(native, native + 32)
 
@@ -86,16 +90,18 @@ def made(source: str, model: str, size: int) -> "TorchReference | KerasReference
     return make_reference(source, model, classes=classes(source, model), aux=aux, image_size=size)
 
 
-def weights(source: str, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+def weights(source: str, shapes: Mapping[str, ArrayShape]) -> dict[str, np.ndarray]:
     """float64 arrays of a network, each drawn by its name."""
     outputs_first = SOURCES[source][MODELS[source][0]].framework.outputs_first
     return {name: drawn(name, shape, outputs_first) for name, shape in shapes.items()}
 
 
-def drawn(name: str, shape: Shape, outputs_first: bool) -> np.ndarray:
-    """A stream of Philox for each name, so that the order in which they are asked for does not matter.
+def drawn(name: str, shape: ArrayShape, outputs_first: bool) -> np.ndarray:
+    """A stream of Philox for each name, so that the order in which they are asked for does not
+    matter.
 
-    Kernels keep the size of what runs through them; gammas and variances are in 0.5 to 1.5, betas, means and biases within 0.1.
+    Kernels keep the size of what runs through them; gammas and variances are in 0.5 to 1.5, betas,
+    means and biases within 0.1.
     """
     words = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], np.uint64)
     rng = np.random.Generator(np.random.Philox(key=words))
@@ -110,7 +116,9 @@ def drawn(name: str, shape: Shape, outputs_first: bool) -> np.ndarray:
 
 
 class SlimPeer:
-    """Needs tensorflow 2.15, tf_slim 1.1, and `nets` of tensorflow/models, research/slim, on the path."""
+    """Needs tensorflow 2.15, tf_slim 1.1, and `nets` of tensorflow/models, research/slim, on the
+    path.
+    """
 
     def __init__(self, model: str, aux: bool):
         import tensorflow.compat.v1 as tf
@@ -150,7 +158,9 @@ class SlimPeer:
             return session.run(wanted)
 
     def _network(self, images: Any) -> tuple[Any, Mapping[str, Any]]:
-        """(logits, end points) of the graph, in evaluation, under the scope that it is published with."""
+        """(logits, end points) of the graph, in evaluation, under the scope that it is published
+        with.
+        """
         import tf_slim as slim
         from tf_slim.nets import inception, resnet_v1, resnet_v2
 

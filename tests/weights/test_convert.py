@@ -1,4 +1,6 @@
-"""From another project's file to ours, from there to names of classes, and back: in process, as a user would."""
+"""From another project's file to ours, from there to names of classes, and back: in process, as a
+user would.
+"""
 
 import json
 import subprocess
@@ -173,7 +175,9 @@ def test_weights_that_are_converted_and_exported_again_keep_every_bit(converted,
     ],
 )
 def test_whole_networks_convert_to_other_projects_and_back_without_change(source, model):
-    """Flattened maps, separable kernels, matrices kept as convolutions, and kernels that read blue first."""
+    """Flattened maps, separable kernels, matrices kept as convolutions, and kernels that read blue
+    first.
+    """
     there = SOURCES[source][model]
     network = inception_jax.create(
         there.model, variant=there.variant, num_classes=1000, aux=bool(there.architecture.aux)
@@ -276,6 +280,7 @@ def test_verify_accepts_intact_weights_and_refuses_changed_or_bare_ones(
 
 
 def test_weights_of_a_one_channel_network_can_be_saved_and_verified(tmp_path):
+    from benchmarks.random_variables import variables
     from inception_jax.config import Data, Model
     from inception_jax.data.images import FileSource
     from inception_jax.distributed.mesh import all_devices_placement
@@ -283,7 +288,6 @@ def test_weights_of_a_one_channel_network_can_be_saved_and_verified(tmp_path):
     from inception_jax.weights.cards import Card
     from inception_jax.weights.export.exporting import export_weights
     from inception_jax.weights.trained import TrainedNetwork
-    from tests.invented import variables
 
     card = Card(Model("mnist_bn"), Data(image_size=28, binarize=True), 10, tuple("0123456789"))
     run = Run(card.experiment, all_devices_placement(), given_source=FileSource((), card.names))
@@ -605,7 +609,7 @@ def test_an_origin_that_the_project_itself_does_not_have_is_compared_with_itself
     def missing(*arguments):
         raise KeyError("small_of_weights")
 
-    monkeypatch.setitem(projects.TORCH, "torchvision", missing)
+    monkeypatch.setitem(projects.TORCH_NETWORKS, "torchvision", missing)
     assert (
         main([word for word in line_for(tmp_path, arrays_of(origin)) if word != "--no-check"]) == 0
     )

@@ -1,4 +1,6 @@
-"""Trained networks as files for others: they compute the same, for any batch, and need nothing of ours."""
+"""Trained networks as files for others: they compute the same, for any batch, and need nothing of
+ours.
+"""
 
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.random_variables import variables
 from inception_jax.cli import main
 from inception_jax.config import ConfigError, Data, Model
 from inception_jax.nn.create import create
@@ -15,7 +18,6 @@ from inception_jax.weights import files as file
 from inception_jax.weights.cards import Card
 from inception_jax.weights.export import onnx
 from inception_jax.weights.export.folding import fold_norms, merge_sibling_kernels
-from tests.invented import variables
 from tests.tiers import sweep
 
 FORMS = [

@@ -1,4 +1,6 @@
-"""Our files of weights: no damage in them goes unseen, and the files of an earlier version are read as they were."""
+"""Our files of weights: no damage in them goes unseen, and the files of an earlier version are
+read as they were.
+"""
 
 import contextlib
 import json
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import inception_jax
+from benchmarks.random_variables import variables
 from inception_jax import weights
 from inception_jax.cli import main
 from inception_jax.config import Data, Model
@@ -18,7 +21,6 @@ from inception_jax.data.source import DataError
 from inception_jax.weights import files as file
 from inception_jax.weights.cards import Card, hash_arrays
 from tests.conftest import ROOT
-from tests.invented import variables
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,9 @@ def test_a_card_with_fields_of_other_types_is_refused_with_the_files_name(
 
 
 def test_a_file_is_not_written_through_a_link_that_somebody_has_put_there(own, tmp_path):
-    """The unfinished file had a name that could be foreseen: what a link of that name led to was overwritten."""
+    """The unfinished file had a name that could be foreseen: what a link of that name led to was
+    overwritten.
+    """
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "w.safetensors.tmp").symlink_to(tmp_path / "precious")
     opened = file.read_file(own)

@@ -1,4 +1,4 @@
-"""Files as the projects themselves write them, through `inception-jax convert`: `pytest -m parity`."""
+"""Files as the projects write them, through `inception-jax convert`: `pytest -m parity`."""
 
 import argparse
 import os
@@ -120,7 +120,7 @@ def torch_zeros():
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "model_best.pth.tar", "w.anything"])
-def test_a_training_loops_checkpoint_is_read_whatever_it_is_called_and_whatever_is_beside_the_network(
+def test_the_checkpoint_of_a_training_loop_is_read_with_any_name_and_any_other_contents(
     tmp_path, name
 ):
     import torch
@@ -221,7 +221,9 @@ import tensorflow.compat.v1 as tf
 from safetensors.numpy import load_file
 tf.disable_eager_execution()
 arrays = load_file(sys.argv[1] + "/arrays.safetensors")
-variables = [tf.get_variable(name, initializer=value, use_resource=False) for name, value in arrays.items()]
+variables = [
+    tf.get_variable(name, initializer=value, use_resource=False) for name, value in arrays.items()
+]
 variables.append(tf.get_variable("global_step", initializer=np.int64(7), use_resource=False))
 with tf.Session() as session:
     session.run(tf.global_variables_initializer())

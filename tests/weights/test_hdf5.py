@@ -1,4 +1,4 @@
-"""Keras's files: networks within networks, links that lead elsewhere, and sizes that are claimed."""
+"""Keras's files: networks within networks, links out of the file, and declared sizes."""
 
 import resource
 import zipfile

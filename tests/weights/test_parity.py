@@ -1,9 +1,11 @@
-"""The networks of other projects themselves, run beside ours: `pytest -m parity`, with the extra `parity` installed.
+"""The networks of other projects themselves, run beside ours: `pytest -m parity`, with the extra
+`parity` installed.
 
-`matrix.json` has what was measured in both precisions (`python -m tests.weights.test_parity` makes it, in 20 minutes). Here it is done
-again in float64, which proves the graph, and in float32 where Keras can do no other (its batch normalisation): a network that is in
-the matrix must run, or this fails. Float32 is held to recordings in every run of the tests (test_recorded), and TF-Slim, which wants an
-environment of its own, in both.
+`matrix.json` has what was measured in both precisions (`python -m tests.weights.test_parity` makes
+it, in 20 minutes). Here it is done again in float64, which proves the graph, and in float32 where
+Keras can do no other (its batch normalisation): a network that is in the matrix must run, or this
+fails. Float32 is held to recordings in every run of the tests (test_recorded), and TF-Slim, which
+wants an environment of its own, in both.
 """
 
 import json
@@ -48,14 +50,21 @@ for size in sizes(source, model):
     theirs = peer.run(arrays, make_test_images(size), dtype)
     converted = to_ours(SOURCES[source][model], arrays)
     points = [name for name in theirs if not name.startswith(("logits", "aux "))]
-    found = compute_activations(converted.network, converted.variables, make_test_images(size), points, dtype)
-    measured[size] = {name: float(np.abs(found[name] - there).max() / np.abs(there).max()) for name, there in theirs.items()}
+    found = compute_activations(
+        converted.network, converted.variables, make_test_images(size), points, dtype
+    )
+    measured[size] = {
+        name: float(np.abs(found[name] - there).max() / np.abs(there).max())
+        for name, there in theirs.items()
+    }
 print(json.dumps(measured))
 """
 
 
 def measure(source: str, model: str, dtype: str) -> dict[str, dict[str, float]]:
-    """Size -> end point -> max|a - b| / max|b| over the whole tensor, found by a process of its own."""
+    """Size -> end point -> max|a - b| / max|b| over the whole tensor, found by a process of its
+    own.
+    """
     environment = {
         **os.environ,
         "KERAS_BACKEND": "jax",

@@ -1,4 +1,6 @@
-"""What a converted network is fed: by the line, by timm's `config.json`, by the table of releases, or by assumption, and said so."""
+"""What a converted network is fed: by the line, by timm's `config.json`, by the table of releases,
+or by assumption, and said so.
+"""
 
 import json
 
@@ -16,9 +18,20 @@ from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.releases import RELEASES, find_release
 
 TIMM = {
-    "architecture": "resnet50", "num_classes": 3, "label_names": ["a", "b", "c"],
-    "pretrained_cfg": { "tag": "mine", "input_size": [3, 160, 160], "interpolation": "bilinear", "crop_pct": 0.95, "crop_mode": "center", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "num_classes": 3, },
-}  # fmt: skip
+    "architecture": "resnet50",
+    "num_classes": 3,
+    "label_names": ["a", "b", "c"],
+    "pretrained_cfg": {
+        "tag": "mine",
+        "input_size": [3, 160, 160],
+        "interpolation": "bilinear",
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "num_classes": 3,
+    },
+}
 IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
 
 
@@ -207,7 +220,9 @@ def test_the_table_of_releases_is_of_known_networks_and_fields():
 
 @pytest.mark.parity
 def test_timms_configurations_of_all_releases_are_what_is_recorded():
-    """timm 1.0.31: input size, crop, filter, mean and deviation of each release of the networks that `convert` takes."""
+    """timm 1.0.31: input size, crop, filter, mean and deviation of each release of the networks
+    that `convert` takes.
+    """
     pytest.importorskip("torch")
     from inception_jax.weights.reference.reference_models import import_torchvision
 

@@ -1,4 +1,6 @@
-"""Our networks against what those of other projects made of the same images with the same weights, as it was recorded in float64."""
+"""Our networks against what those of other projects made of the same images with the same weights,
+as it was recorded in float64.
+"""
 
 from typing import Any
 
@@ -20,7 +22,9 @@ ONE_OF_EACH = {
     "tf_slim": "bn_inception", "cadene": "bn_inception", "fid": "inception_v3",
     "facenet": "inception_resnet_v1",
 }  # fmt: skip
-"""Source -> the network that the default tier converts: between them concatenations, residuals, pre-activation, separable kernels."""
+"""Source -> the network that the default tier converts: between them concatenations, residuals,
+pre-activation, separable kernels.
+"""
 
 
 def drawn(source: str, model: str):

@@ -1,4 +1,6 @@
-"""Checkpoints as training loops write them: wrapped, prefixed, averaged, with other things beside the network."""
+"""Checkpoints as training loops write them: wrapped, prefixed, averaged, with other things beside
+the network.
+"""
 
 import numpy as np
 import pytest

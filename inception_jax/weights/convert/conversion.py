@@ -14,7 +14,7 @@ from inception_jax.data.source import DataError
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.weights.convert.selection import format_some
-from inception_jax.weights.convert.source_spec import Shape, SourceSpec
+from inception_jax.weights.convert.source_spec import ArrayShape, SourceSpec
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -101,7 +101,7 @@ def to_theirs(
     }
 
 
-def list_shapes(network: Network) -> dict[str, Shape]:
+def list_shapes(network: Network) -> dict[str, ArrayShape]:
     """Returns path -> shape of a network's variables, with auxiliary heads if it has them."""
     table = network.architecture
     image = jax.ShapeDtypeStruct(
@@ -179,7 +179,7 @@ def _with_head(
     )
 
 
-def _with_classes(source_spec: SourceSpec, classes: int) -> dict[str, Shape]:
+def _with_classes(source_spec: SourceSpec, classes: int) -> dict[str, ArrayShape]:
     return list_shapes(
         create(
             source_spec.model,
@@ -217,7 +217,7 @@ def _has_heads(source_spec: SourceSpec, found: Arrays) -> bool:
     )
 
 
-def _compared(source_spec: SourceSpec, wanted: Mapping[str, Shape], found: Arrays) -> None:
+def _compared(source_spec: SourceSpec, wanted: Mapping[str, ArrayShape], found: Arrays) -> None:
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     other = [

@@ -19,7 +19,7 @@ from inception_jax.data.source import DataError
 from inception_jax.weights.releases import KnownRelease
 
 CONFIG = "config.json"
-RESIZE = {"bicubic": "bicubic_antialias", "bilinear": "antialias", "nearest": "nearest"}
+TIMM_FILTERS = {"bicubic": "bicubic_antialias", "bilinear": "antialias", "nearest": "nearest"}
 """Timm's names of Pillow's filters, and ours."""
 
 
@@ -130,10 +130,10 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: input_size {size} and crop_mode {crop!r} have no equivalent here: take it "
             "away, and say what is fed"
         )
-    if filter not in RESIZE:
+    if filter not in TIMM_FILTERS:
         raise DataError(
             f"{path}: interpolation {filter!r} has no equivalent here; there are "
-            f"{', '.join(RESIZE)}"
+            f"{', '.join(TIMM_FILTERS)}"
         )
     fraction = config.get("crop_pct", 0.875)
     if not (
@@ -159,7 +159,12 @@ def _fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: mean {config['mean']} and std {config['std']} are those of no scaling here; "
             f"there are {', '.join(SCALINGS)}"
         )
-    return {"image_size": int(size[-1]), "resize": RESIZE[filter], "scaling": scaling, **where}
+    return {
+        "image_size": int(size[-1]),
+        "resize": TIMM_FILTERS[filter],
+        "scaling": scaling,
+        **where,
+    }
 
 
 def find_scaling(mean: Sequence[float], deviation: Sequence[float]) -> str | None:

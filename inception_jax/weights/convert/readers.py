@@ -24,9 +24,9 @@ Arrays = dict[str, np.ndarray]
 Tree = dict[str, Any]
 """Arrays by name, or mappings of such by theirs, as training loops save them."""
 
-SHARD = re.compile(r"\.(?:index|data-\d{5}-of-\d{5})$")
+SHARD_SUFFIX = re.compile(r"\.(?:index|data-\d{5}-of-\d{5})$")
 """Suffixes of the files of a TensorFlow checkpoint, after its prefix."""
-FORMATS = (
+FORMAT_NAMES = (
     ".pth, .pt, .ckpt or .pth.tar of PyTorch, .safetensors, .keras or .h5, .caffemodel, or a "
     "TensorFlow checkpoint"
 )
@@ -44,15 +44,16 @@ def read_arrays(file: Path) -> Tree:
     """
     if file.is_dir():
         raise DataError(
-            f"{file} is a folder: give a file of weights ({FORMATS}), the model.safetensors in it "
+            f"{file} is a folder: give a file of weights ({FORMAT_NAMES}), the model.safetensors "
+            "in it "
             "perhaps"
         )
-    prefix = Path(SHARD.sub("", str(file)))
+    prefix = Path(SHARD_SUFFIX.sub("", str(file)))
     is_tensorflow = prefix.with_name(prefix.name + ".index").is_file() and not (
         prefix == file and file.is_file()
     )
     if not file.is_file() and not is_tensorflow:
-        raise DataError(f"{file} is no file: give one of weights ({FORMATS}: its prefix)")
+        raise DataError(f"{file} is no file: give one of weights ({FORMAT_NAMES}: its prefix)")
     kind = "a TensorFlow checkpoint"
     try:
         if is_tensorflow:
@@ -88,7 +89,8 @@ def _recognised(file: Path) -> tuple[str, Any]:
         if any(name.rpartition("/")[2] == "data.pkl" for name in names):
             return "a checkpoint of PyTorch", _pytorch
         raise DataError(
-            f"{file} is an archive of {', '.join(names[:5]) or 'nothing'}: wanted are {FORMATS}"
+            f"{file} is an archive of {', '.join(names[:5]) or 'nothing'}: wanted are "
+            f"{FORMAT_NAMES}"
         )
     if start[8:9] == b"{" and 1 < int.from_bytes(start[:8], "little") <= file.stat().st_size - 8:
         return "a .safetensors file", _safetensors
@@ -98,12 +100,12 @@ def _recognised(file: Path) -> tuple[str, Any]:
         end == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
     ):  # the magic number of its tables, in which version 1 is one file
         return "a TensorFlow checkpoint", _tensorflow
-    if file.suffix in NAMED:
-        return NAMED[file.suffix]
+    if file.suffix in READERS_BY_SUFFIX:
+        return READERS_BY_SUFFIX[file.suffix]
     if _is_caffe(file):
         return "a .caffemodel", _caffe
     raise DataError(
-        f"{file} is of no known format (it begins with {start[:8]!r}): wanted are {FORMATS}"
+        f"{file} is of no known format (it begins with {start[:8]!r}): wanted are {FORMAT_NAMES}"
     )
 
 
@@ -319,7 +321,7 @@ def _is_caffe(file: Path) -> bool:
         return False
 
 
-NAMED = {
+READERS_BY_SUFFIX = {
     ".caffemodel": ("a .caffemodel", _caffe),
     ".safetensors": ("a .safetensors file", _safetensors),
 }

@@ -14,7 +14,7 @@ AVERAGED = re.compile(r"(?<![a-z])(?:ema|averaged?|avg|swa|polyak)(?![a-z])", re
 SLIM_AVERAGE = "/ExponentialMovingAverage"
 """Behind the name of an array, in TF-Slim's checkpoints."""
 DEEPEST = 4
-NAMED = 12
+MAX_LISTED_PLACES = 12
 
 
 class Selection(NamedTuple):
@@ -219,7 +219,7 @@ def _slim_averages(
     ]
 
 
-def format_some(names: Sequence[Any], most: int = NAMED) -> str:
+def format_some(names: Sequence[Any], most: int = MAX_LISTED_PLACES) -> str:
     """Returns the first names of a list, and the number of others: `a, b, ... (3 more)`."""
     shown = [str(name)[:60] for name in names[:most]]
     return ", ".join(shown) + (f", ... ({len(names) - most} more)" if len(names) > most else "")

@@ -14,7 +14,7 @@ from inception_jax.weights.convert.frameworks import Framework
 from inception_jax.weights.convert.layout import ArrayLayout
 from inception_jax.weights.convert.names import Names
 
-Shape = tuple[int, ...]
+ArrayShape = tuple[int, ...]
 
 
 class SourceArray(NamedTuple):
@@ -65,7 +65,7 @@ class SourceSpec:
         """Returns the table of the network."""
         return get_architecture(self.model, self.variant)
 
-    def arrays(self, shapes: Mapping[str, Shape]) -> Iterator[SourceArray]:
+    def arrays(self, shapes: Mapping[str, ArrayShape]) -> Iterator[SourceArray]:
         """Yields each array here with its name and layout in the project.
 
         Args:
@@ -100,7 +100,9 @@ class SourceSpec:
         if unnamed:
             raise ValueError(f"{self.model} ({self.variant}): no name for {', '.join(unnamed)}")
 
-    def _layout(self, shape: Shape, row: Row, ours: str, layer: str, first: bool) -> ArrayLayout:
+    def _layout(
+        self, shape: ArrayShape, row: Row, ours: str, layer: str, first: bool
+    ) -> ArrayLayout:
         outputs_first = self.framework.outputs_first
         if ours.endswith("depthwise_kernel"):
             return layout.depthwise_layout(shape, row.input[-1])

@@ -199,7 +199,7 @@ def _onnx_opened(path: Path) -> Program:
     return lambda given: session.run(None, {"images": given})[0]
 
 
-FORMATS: dict[str, ExportFormat] = {
+EXPORT_FORMATS: dict[str, ExportFormat] = {
     "stablehlo": ExportFormat(_stablehlo, lambda path: from_stablehlo(path.read_bytes())),
     "savedmodel": ExportFormat(_savedmodel, from_savedmodel),
     "onnx": ExportFormat(_onnx, _onnx_opened),

@@ -31,7 +31,7 @@ def make_reference(
     try:
         if source == "keras":
             return KerasReference(model, classes, image_size)
-        if source in TORCH:
+        if source in TORCH_NETWORKS:
             return TorchReference(source, model, classes, aux)
     except ImportError as error:
         raise ConfigError(
@@ -154,14 +154,18 @@ def _facenet(model: str, classes: int, aux: bool) -> Any:
     return theirs.InceptionResnetV1(pretrained=None, classify=True, num_classes=classes)
 
 
-TORCH = {
+TORCH_NETWORKS = {
     "torchvision": _torchvision,
     "timm": _timm,
     "cadene": _cadene,
     "fid": _fid,
     "facenet": _facenet,
 }
-PACKAGES = {"cadene": "pretrainedmodels", "fid": "pytorch-fid", "facenet": "facenet-pytorch"}
+REFERENCE_PACKAGES = {
+    "cadene": "pretrainedmodels",
+    "fid": "pytorch-fid",
+    "facenet": "facenet-pytorch",
+}
 
 
 class TorchReference:
@@ -169,14 +173,14 @@ class TorchReference:
 
     def __init__(self, source: str, model: str, classes: int, aux: bool):
         self._origin = SOURCES[source][model]
-        self._module = TORCH[source](model, classes, aux).eval()
+        self._module = TORCH_NETWORKS[source](model, classes, aux).eval()
         state = self._module.state_dict()
         self.shapes = {
             name: tuple(value.shape)
             for name, value in state.items()
             if not re.fullmatch(self._origin.framework.ignored, name)
         }
-        self.versions = collect_reference_versions("torch", PACKAGES.get(source, source))
+        self.versions = collect_reference_versions("torch", REFERENCE_PACKAGES.get(source, source))
         self._heads = self._origin.architecture.aux if aux else ()
 
     def run(self, arrays: Mapping[str, np.ndarray], batch: np.ndarray, dtype: str) -> NamedTensors:
@@ -238,7 +242,7 @@ class TorchReference:
 
 # Keras, on JAX.
 
-KERAS = {
+KERAS_NETWORKS = {
     "inception_v3": "InceptionV3",
     "inception_resnet_v2": "InceptionResNetV2",
     **{f"resnet{depth}": f"ResNet{depth}" for depth in (50, 101, 152)},
@@ -266,7 +270,7 @@ class KerasReference:
         keras.utils.clear_session(free_memory=False)  # numbers the layers from the first again
         self._origin = SOURCES["keras"][model]
         shape = (image_size, image_size, 3)
-        self._network = getattr(keras.applications, KERAS[model])(
+        self._network = getattr(keras.applications, KERAS_NETWORKS[model])(
             weights=None, classes=classes, classifier_activation=None, input_shape=shape
         )
         self._variables = {

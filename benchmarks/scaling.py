@@ -1,10 +1,13 @@
-"""How the cost of ours grows with the batch and with the size of images: `python benchmarks/growth.py [--model inception_v3]`.
+"""How the cost of ours grows with the batch and with the size of images.
 
-Images/s of a training step (`step.py`) or, with `--what inference`, of inference with norms folded, and what the compiled program holds;
-random inputs: for batches that double from 1 until one does not fit, and for sizes at one batch. Each point is a process of its own. On a
-GPU in bfloat16; on a CPU in float32, to `--largest-batch`, since a machine without memory does not say so.
+    python benchmarks/scaling.py [--model inception_v3]
 
-Writes `results/growth_<platform>_<what>.json` after each point, and the picture beside it.
+Images/s of a training step (`step.py`) or, with `--what inference`, of inference with norms folded,
+and what the compiled program holds; random inputs: for batches that double from 1 until one does
+not fit, and for sizes at one batch. Each point is a process of its own. On a GPU in bfloat16; on a
+CPU in float32, to `--largest-batch`, since a machine without memory does not say so.
+
+Writes `results/scaling_<platform>_<what>.json` after each point, and the picture beside it.
 """
 
 import os
@@ -20,10 +23,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
 import jax
-from machine import make_parser, write_results
-from peers import Worker, told
-from programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 
+from benchmarks.machine import make_parser, write_results
+from benchmarks.peers import Worker, told
+from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import get_architecture
 
 DTYPE = {"cpu": "float32", "gpu": "bfloat16"}
@@ -60,7 +63,7 @@ def line_of(tasks: Iterable[Task], rounds: int, steps: int) -> Iterator[dict[str
 
 
 def draw(figures: dict[str, Any], file: Path) -> None:
-    """Images/s above, memory below: against the batch to the left, against the size to the right."""
+    """Draws images/s (top) and memory (bottom) against the batch (left) and the size (right)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -138,7 +141,7 @@ def main() -> None:
             for size in options.sizes
         ],
     }
-    file = options.results / f"growth_{platform}_{options.what}.json"
+    file = options.results / f"scaling_{platform}_{options.what}.json"
     for key, tasks in lines.items():
         for found in line_of(tasks, options.rounds, steps):
             figures[key].append(found)

@@ -1,4 +1,6 @@
-"""Damaged files of every kind that is read, by a number: `case(17, folder)` is always the same file, and says what became of it."""
+"""Damaged files of every kind that is read, by a number: `case(17, folder)` is always the same
+file, and says what became of it.
+"""
 
 import io
 import json
@@ -48,7 +50,8 @@ class Kind(NamedTuple):
       name: of the file.
       make: writes a whole one into a folder.
       use: reads it, and returns what was read, to be compared with what is read of the whole one.
-      protected: whether the format has a checksum of all that is used, so that no damage may be used.
+      protected: whether the format has a checksum of all that is used, so that no damage may be
+        used.
     """
 
     name: str
@@ -58,8 +61,9 @@ class Kind(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a damaged file: `refused` with an error that a user can mend, `same` as the whole one, `other` where the format has no
-    checksum; or a fault: `traceback`, `silent` (damage that a checksum tells of was used), `slow`.
+    """What became of a damaged file: `refused` with an error that a user can mend, `same` as the
+    whole one, `other` where the format has no checksum; or a fault: `traceback`, `silent` (damage
+    that a checksum tells of was used), `slow`.
     """
 
     number: int
@@ -92,7 +96,7 @@ def image(name: str, kind: str, protected: bool = False, **options: Any) -> Kind
 def variables() -> dict[str, Any]:
     import jax
 
-    from tests.invented import variables as drawn
+    from benchmarks.random_variables import variables as drawn
 
     return jax.tree.map(np.asarray, drawn(inception_jax.create("mnist_bn", num_classes=10)))
 
@@ -269,22 +273,55 @@ TIMM = {
 KINDS = (
     Kind("own.safetensors", own_weights, use_own_weights, protected=True),
     Kind("theirs.safetensors", foreign_safetensors, use_foreign),
-    Kind("w.h5", lambda folder: keras_file(folder / "w.h5"), lambda folder: read_arrays(folder / "w.h5")),
-    Kind("old.h5", lambda folder: old_keras_file(folder / "old.h5"), lambda folder: read_arrays(folder / "old.h5")),
+    Kind(
+        "w.h5",
+        lambda folder: keras_file(folder / "w.h5"),
+        lambda folder: read_arrays(folder / "w.h5"),
+    ),
+    Kind(
+        "old.h5",
+        lambda folder: old_keras_file(folder / "old.h5"),
+        lambda folder: read_arrays(folder / "old.h5"),
+    ),
     Kind("w.keras", keras_archive, lambda folder: read_arrays(folder / "w.keras"), protected=True),
     Kind("w.caffemodel", caffe, lambda folder: read_arrays(folder / "w.caffemodel")),
-    image("a.png", "PNG", protected=True), image("a.jpg", "JPEG"),
-    image("progressive.jpg", "JPEG", progressive=True), image("a.webp", "WEBP"),
-    image("a.tiff", "TIFF", compression="tiff_lzw"), image("a.gif", "GIF"), image("a.bmp", "BMP"),
+    image("a.png", "PNG", protected=True),
+    image("a.jpg", "JPEG"),
+    image("progressive.jpg", "JPEG", progressive=True),
+    image("a.webp", "WEBP"),
+    image("a.tiff", "TIFF", compression="tiff_lzw"),
+    image("a.gif", "GIF"),
+    image("a.bmp", "BMP"),
     image("a.ppm", "PPM"),
-    Kind("a.tfrecord", tfrecord, lambda folder: list(tfrecords.read_tfrecords(folder / "a.tfrecord")), protected=True),
-    Kind("a.array_record", index, use_records), Kind("records.json", index, use_records),
-    *( Kind(name, workdir, use) for name, use in ( ("experiment.json", read_experiment), ("metrics.jsonl", load_run_artifacts), ("run.json", read_attempts), ("data.json", read_data_facts), ("worst.npz", load_run_artifacts), ("health.json", load_run_artifacts), ("initial.json", read_lineage), ) ),
-    text("config.json", json.dumps(TIMM), lambda path: read_timm_config(path.with_name("w.safetensors"))),
+    Kind(
+        "a.tfrecord",
+        tfrecord,
+        lambda folder: list(tfrecords.read_tfrecords(folder / "a.tfrecord")),
+        protected=True,
+    ),
+    Kind("a.array_record", index, use_records),
+    Kind("records.json", index, use_records),
+    *(
+        Kind(name, workdir, use)
+        for name, use in (
+            ("experiment.json", read_experiment),
+            ("metrics.jsonl", load_run_artifacts),
+            ("run.json", read_attempts),
+            ("data.json", read_data_facts),
+            ("worst.npz", load_run_artifacts),
+            ("health.json", load_run_artifacts),
+            ("initial.json", read_lineage),
+        )
+    ),
+    text(
+        "config.json",
+        json.dumps(TIMM),
+        lambda path: read_timm_config(path.with_name("w.safetensors")),
+    ),
     text("names.txt", "ant\nbee\ncat\n", lambda path: split_lines(path.read_bytes())),
     text("blacklist.txt", "2\n20\n40000\n", lambda path: read_excluded(path, np.arange(1, 50))),
     text("real.json", "[[1], [], [2, 3]]", read_reassessed_labels),
-)  # fmt: skip
+)
 
 
 def harmed(rng: random.Random, data: bytes) -> tuple[str, bytes]:

@@ -1,14 +1,17 @@
-"""Measures what safety costs a run: `python benchmarks/safety.py [--rounds 8] [--steps 50] [RECIPE]`.
+"""Measures what checkpoints and logging cost a run.
+
+    python benchmarks/overhead.py [--rounds 8] [--steps 50] [RECIPE]
 
 RECIPE is the digits' where none is named; fields change it: `--batch-size 32`.
 
-A checkpoint every 50 steps: stretches of 50 steps of `loop.training` that begin with a save, which is written and sealed while the
-steps are made, in turn with stretches without.
+A checkpoint every 50 steps: stretches of 50 steps of `loop.training` that begin with a save, which
+is written and sealed while the steps are made, in turn with stretches without.
 
-The NaN guard: bytes and floating-point operations of the compiled step, by XLA's own account, with the guard and with a step in
-which every number counts as finite, from which XLA takes it out again. A run stops at such a step unless it is told to skip it.
+The NaN guard: bytes and floating-point operations of the compiled step, by XLA's own account, with
+the guard and with a step in which every number counts as finite, from which XLA takes it out again.
+A run stops at such a step unless it is told to skip it.
 
-Writes `benchmarks/results/safety.json`.
+Writes `benchmarks/results/overhead.json`.
 """
 
 import tempfile
@@ -24,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from machine import make_parser, publish
 
+from benchmarks.machine import make_parser, publish
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.commands.cli_utils import parse_config, split_recipe
 from inception_jax.distributed.mesh import all_devices_placement
@@ -62,7 +65,7 @@ def main() -> None:
                 saving.append(last.seconds)
     ratios = np.array(saving) / np.array(bare)
     publish(
-        options.results / "safety.json",
+        options.results / "overhead.json",
         {
             "recipe": split_recipe(fields)[0],
             "checkpoint_every_steps": options.steps,
@@ -91,7 +94,9 @@ def make_stretch(
     checkpoints: Checkpoints | None = None,
     last: Stretch | None = None,
 ) -> Stretch:
-    """Makes so many steps; with `checkpoints` the state after the `last` stretch is saved meanwhile."""
+    """Makes so many steps; with `checkpoints` the state after the `last` stretch is saved
+    meanwhile.
+    """
     began = time.monotonic()
     if checkpoints and last:
         checkpoints.save(last.step, last.state)
@@ -104,7 +109,10 @@ def make_stretch(
 
 
 def guard(config: Any) -> dict[str, dict[str, float]]:
-    """Of a step with the guard to one without. To clip is to need the norm of the gradient anyhow."""
+    """Returns the cost of a step with the guard over one without.
+
+    Clipping needs the norm of the gradient anyhow.
+    """
     found = {}
     for name, clip_norm, rule in (
         ("clipped", config.optimizer.clip_norm, "stop"),

@@ -1,12 +1,15 @@
-"""A hundred runs, each killed at random moments and started again: `python benchmarks/faults.py [FOLDER] [--runs 100]`.
+"""A hundred runs, each killed at random moments and started again.
 
-Each is a real training process of the digits recipe with a network of one module (`tests/faults/runs.py`), killed with SIGKILL at
-moments drawn between its start and 1.5 times the length of an undisturbed run that is alone: once at least, and up to three times, for
-as long as it is not done before the moment. Then it is run to its end, and held against the undisturbed run: parameters, statistics,
-optimizer state and the figures of training and evaluation, bit for bit. As many runs at once as there are cores. A second start of
-this line goes on where the first was ended.
+    python benchmarks/kill_test.py [FOLDER] [--runs 100]
 
-Writes `benchmarks/results/faults.json`.
+Each is a real training process of the digits recipe with a network of one module
+(`benchmarks/runs.py`), killed with SIGKILL at moments drawn between its start and 1.5 times the
+length of an undisturbed run that is alone: once at least, and up to three times, for as long as it
+is not done before the moment. Then it is run to its end, and held against the undisturbed run:
+parameters, statistics, optimizer state and the figures of training and evaluation, bit for bit. As
+many runs at once as there are cores. A second start of this line goes on where the first was ended.
+
+Writes `benchmarks/results/kill_test.json`.
 """
 
 import json
@@ -20,12 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from machine import make_parser, publish
-
-import tests.registered  # noqa: F401
+import benchmarks.registered  # noqa: F401
+from benchmarks.machine import make_parser, publish
+from benchmarks.runs import completed, killed_at
 from inception_jax.debugging.compare_runs import compare_runs
 from inception_jax.monitoring.progress import show_progress
-from tests.faults.runs import completed, killed_at
 
 MOST_KILLS = 3
 ONE_AT_A_TIME = threading.Lock()
@@ -100,7 +102,7 @@ def main() -> None:
             file.write(json.dumps(records[-1]) + "\n")
             file.flush()
     publish(
-        options.results / "faults.json",
+        options.results / "kill_test.json",
         {
             "runs": len(records),
             "the_same_bits": sum(record["same"] for record in records),

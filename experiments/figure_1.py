@@ -1,12 +1,16 @@
-"""Figure 1 of "Batch Normalization" (arXiv:1502.03167), on the digits: `python benchmarks/figure_1.py [--steps 20000] [--seeds 3]`.
+"""Figure 1 of "Batch Normalization" (arXiv:1502.03167), on the digits.
 
-Three layers of 100 sigmoids and a softmax, with and without batch normalisation of the hidden layers, under plain SGD on
-mini-batches of 60; the held-out accuracy under population statistics, and the {15, 50, 85}th percentiles of what enters the sigmoids
-of three units of the last hidden layer, under the statistics of a fixed batch, as the paper has it.
+    python experiments/figure_1.py [--steps 20000] [--seeds 3]
 
-The images are the digits that ship with the package, enlarged to 28x28 and binarised at half, for 20,000 steps, 890 epochs (the
-paper: MNIST, 50,000 steps, 50 epochs). The paper gives neither the learning rate nor the deviation of the initial weights: the whole
-grid of both is run, the same for both networks, and all of it is shown.
+Three layers of 100 sigmoids and a softmax, with and without batch normalisation of the hidden
+layers, under plain SGD on mini-batches of 60; the held-out accuracy under population statistics,
+and the {15, 50, 85}th percentiles of what enters the sigmoids of three units of the last hidden
+layer, under the statistics of a fixed batch, as the paper has it.
+
+The images are the digits that ship with the package, enlarged to 28x28 and binarised at half, for
+20,000 steps, 890 epochs (the paper: MNIST, 50,000 steps, 50 epochs). The paper gives neither the
+learning rate nor the deviation of the initial weights: the whole grid of both is run, the same for
+both networks, and all of it is shown.
 
 Writes `results/figure_1.json` and `docs/figure_1.png`.
 """
@@ -20,8 +24,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import make_parser, picture_folder, publish
 
+from benchmarks.machine import EXPERIMENTS, make_parser, picture_folder, publish
 from inception_jax.data.batches import Batch
 from inception_jax.data.decode import decode, resize
 from inception_jax.data.order import make_shuffled_order
@@ -194,7 +198,7 @@ def summary(found: dict[str, dict[str, np.ndarray]], seeds: Sequence[int]) -> li
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, EXPERIMENTS)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()

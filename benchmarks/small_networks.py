@@ -1,5 +1,6 @@
-"""Networks that compile in seconds, for tests of runs: one module, a module and a residual unit, equal rows; and the family's without
-what repeats."""
+"""Networks that compile in seconds, for tests of runs: one module, a module and a residual unit,
+equal rows; and the family's without what repeats.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,9 @@ from inception_jax.spec.vocabulary import (
 
 
 def line_of(network: str) -> tuple[str, ...]:
-    """What `train` is told: the recipe of the digits, with this network at 16 pixels and, since runs are short, no warm-up."""
+    """What `train` is told: the recipe of the digits, with this network at 16 pixels and, since
+    runs are short, no warm-up.
+    """
     data = (
         "--data.image-size",
         "16",
@@ -33,7 +36,7 @@ def line_of(network: str) -> tuple[str, ...]:
         "--schedule.warmup-epochs",
         "0",
     )
-    return ("digits", "--import", "tests.registered", "--model.name", network, *data)
+    return ("digits", "--import", "benchmarks.registered", "--model.name", network, *data)
 
 
 LINE = line_of("mixed")
@@ -72,7 +75,9 @@ SMALL = {"one": one, "mixed": mixed}
 
 
 def each_row_once(table: Architecture) -> Architecture:
-    """Of rows that are the same one after the other, the first: they compile to the same, again and again."""
+    """Of rows that are the same one after the other, the first: they compile to the same, again
+    and again.
+    """
     heads = {head.at for head in table.aux}
     pairs = zip(((None, None), *table.layers), table.layers, strict=False)
     return replace(

@@ -1,12 +1,17 @@
-"""Variables for tests that need some, whatever they are: NumPy's, since compiling a real initialisation takes a while."""
+"""Variables for tests that need some, whatever they are: NumPy's, since compiling a real
+initialisation takes a while.
+"""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
 def variables(network, *, image_size=None, seed=0):
-    """Kernels of a sensible size, gammas and variances near 1, the rest near 0, in the network's own dtypes."""
+    """Kernels of a sensible size, gammas and variances near 1, the rest near 0, in the network's
+    own dtypes.
+    """
     rng = np.random.default_rng(seed)
     size = image_size or network.architecture.input_size
     shapes = jax.eval_shape(
@@ -42,8 +47,10 @@ def some_gammas_negative(tree):
 
 
 def apart(found, wanted):
-    """The largest difference of any two arrays, relative to the largest value; of rounding alone where that is (a bias before a norm)."""
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    """The largest difference of any two arrays, relative to the largest value; of rounding alone
+    where that is (a bias before a norm).
+    """
+    chex.assert_trees_all_equal_structs(found, wanted)
     return float(
         np.max(
             [

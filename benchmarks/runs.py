@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.networks import line_of
+from benchmarks.small_networks import line_of
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 WITHOUT_PICTURES = os.pathsep.join(
-    [str(Path(__file__).parent / "bare"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    [str(ROOT / "tests" / "faults" / "bare"), str(ROOT), os.environ.get("PYTHONPATH", "")]
 )
 """A Python path that hides the extra `report`: to draw is a third of what so short a run costs."""
 RECIPE = [
@@ -24,15 +24,19 @@ RECIPE = [
     "--norm.examples-per-group", "2", "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625",
     "--evaluate-every-epochs", "0.125",
 ]  # fmt: skip
-"""126 steps, a checkpoint after every 21, an evaluation after every 42; of one module and 4 images, since many such runs are made."""
+"""126 steps, a checkpoint after every 21, an evaluation after every 42; of one module and 4
+images, since many such runs are made.
+"""
 
 
 class Process:
-    """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as it says it."""
+    """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as
+    it says it.
+    """
 
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
         begin = (
-            ["-m", "inception_jax.cli", command, "--import", "tests.registered"]
+            ["-m", "inception_jax.cli", command, "--import", "benchmarks.registered"]
             if command
             else [str(ROOT / "train.py"), *RECIPE]
         )
@@ -89,7 +93,9 @@ class Process:
 
 
 def killed_at(folder: Path, workdir: str, moment: float) -> str | None:
-    """Starts a run, and kills it after so many seconds; what it had said by then, or None where it was over before."""
+    """Starts a run, and kills it after so many seconds; what it had said by then, or None where it
+    was over before.
+    """
     process = Process(folder, "--workdir", workdir)
     try:
         assert process.wait(moment) == 0, process.text

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# launch/again.sh COMMAND...
+# launch/supervise.sh COMMAND...
 #
 # Runs a command, and the same one again where that helps:
 #   75 (stopped and saved): at once, as often as it happens

@@ -1,21 +1,28 @@
-"""Figure 2 of "Batch Normalization" (arXiv:1502.03167), on the digits: `python benchmarks/figure_2.py [FOLDER] [--distorted]`.
+"""Figure 2 of "Batch Normalization" (arXiv:1502.03167), on the digits.
 
-The paper's five networks by the paper's five recipes, as they stand in `configs/`, scaled to a small set. The network is the small
-BN-Inception, with the paper's response normalisation and dropout where the recipe has them; the data are the digits that ship with the
-package, as they are, or with `--distorted` under the distortion of the digits' own recipe: the same for all networks, since the paper's
-seventh change is less photometric distortion, of which these have none. The rate of the baseline is the best of a grid, every other rate
-is to it what it is in the paper (1, 5 and 30 times); rates decay four times as often as in the recipes; running statistics keep 0.9 of
-themselves in a step. A sixth network, Inception with sigmoids and without batch normalisation, is the one of which the paper says that
-it never left chance.
+    python experiments/figure_2.py [FOLDER] [--distorted]
 
-"Best" is the highest mean of five evaluations, two of them in an epoch. The baseline runs until 20 epochs have passed without a new one (in
-chunks of 10 epochs), and the threshold is that best less one standard error of 450 images; steps are counted to the first evaluation
-whose mean with the four before reaches the threshold. The others run 30 epochs (`--epochs`), so their maximum is over fewer evaluations.
-Five seeds; every run keeps its workdir in FOLDER (runs/figure_2), and a second start of the same line goes on where the first was ended.
+The paper's five networks by the paper's five recipes, as they stand in `configs/`, scaled to a
+small set. The network is the small BN-Inception, with the paper's response normalisation and
+dropout where the recipe has them; the data are the digits that ship with the package, as they are,
+or with `--distorted` under the distortion of the digits' own recipe: the same for all networks,
+since the paper's seventh change is less photometric distortion, of which these have none. The rate
+of the baseline is the best of a grid, every other rate is to it what it is in the paper (1, 5 and
+30 times); rates decay four times as often as in the recipes; running statistics keep 0.9 of
+themselves in a step. A sixth network, Inception with sigmoids and without batch normalisation, is
+the one of which the paper says that it never left chance.
 
-The distorted digits are asked one question, which the plain ones left open: how much earlier BN-x5 is as good as the baseline ever is.
+"Best" is the highest mean of five evaluations, two of them in an epoch. The baseline runs until 20
+epochs have passed without a new one (in chunks of 10 epochs), and the threshold is that best less
+one standard error of 450 images; steps are counted to the first evaluation whose mean with the four
+before reaches the threshold. The others run 30 epochs (`--epochs`), so their maximum is over fewer
+evaluations. Five seeds; every run keeps its workdir in FOLDER (runs/figure_2), and a second start
+of the same line goes on where the first was ended.
 
-Writes `benchmarks/results/figure_2.json` and `docs/figure_2.png`, or `figure_2_distorted.*`.
+The distorted digits are asked one question, which the plain ones left open: how much earlier BN-x5
+is as good as the baseline ever is.
+
+Writes `experiments/results/figure_2.json` and `docs/figure_2.png`, or `figure_2_distorted.*`.
 """
 
 import multiprocessing
@@ -27,8 +34,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from machine import make_parser, picture_folder, publish
 
+from benchmarks.machine import EXPERIMENTS, make_parser, picture_folder, publish
 from inception_jax.config import ConfigError, Experiment, Norm
 from inception_jax.models import register
 from inception_jax.models.bn_inception import small_32px
@@ -52,7 +59,9 @@ BATCH_NORMALISED, PLAIN = ("bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid"), "
 
 
 def table(name: str, norm: bool = True, activation: Activation = "relu") -> Architecture:
-    """The small BN-Inception as the paper's five networks differ: response normalisation in the stem, and 40 % dropout."""
+    """The small BN-Inception as the paper's five networks differ: response normalisation in the
+    stem, and 40 % dropout.
+    """
     table = small_32px()
     layers = tuple(
         (place, (words, LocalResponse()) if place == "Conv2d_2c_3x3" else words)
@@ -87,12 +96,26 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
         paper,
         model=replace(paper.model, name=f"{name if name == PLAIN else paper.model.name}_small"),
         norm=Norm(examples_per_group=32, decay=0.9),
-        data=replace( digits, image_size=SIZE, margin=round(small * digits.margin), translate=small * digits.translate, shuffle_block=paper.data.shuffle_block, threads=0, ),
-        optimizer=replace(paper.optimizer, learning_rate=rate * paper.optimizer.learning_rate / 0.0015),
-        schedule=replace(paper.schedule, decay_epochs=paper.schedule.decay_epochs / 4), steps=None,
-        epochs=epochs, seed=seed, evaluate_every_epochs=0.5, checkpoint_every_epochs=10,
-        keep_checkpoints=1, log_every_steps=1000,
-    )  # fmt: skip
+        data=replace(
+            digits,
+            image_size=SIZE,
+            margin=round(small * digits.margin),
+            translate=small * digits.translate,
+            shuffle_block=paper.data.shuffle_block,
+            threads=0,
+        ),
+        optimizer=replace(
+            paper.optimizer, learning_rate=rate * paper.optimizer.learning_rate / 0.0015
+        ),
+        schedule=replace(paper.schedule, decay_epochs=paper.schedule.decay_epochs / 4),
+        steps=None,
+        epochs=epochs,
+        seed=seed,
+        evaluate_every_epochs=0.5,
+        checkpoint_every_epochs=10,
+        keep_checkpoints=1,
+        log_every_steps=1000,
+    )
 
 
 def epochs_since_best(found: Curve) -> float:
@@ -113,7 +136,9 @@ def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
 def trained(
     name: str, rate: float, seed: int, folder: Path, distorted: bool, epochs: float, patience: float
 ) -> None:
-    """One run of so many epochs, the baseline's until it has none better for `patience` epochs, in a workdir of its own."""
+    """One run of so many epochs, the baseline's until it has none better for `patience` epochs, in
+    a workdir of its own.
+    """
     from etils import epath
 
     from inception_jax.checkpointing.workdir import claim_workdir, resolve_for_resume
@@ -142,7 +167,9 @@ def trained(
 
 
 def begin(free: "multiprocessing.Queue[int]") -> None:
-    """A core for each process: two runs side by side on one core each make 1.7 times the steps that they make on two cores in turn."""
+    """A core for each process: two runs side by side on one core each make 1.7 times the steps
+    that they make on two cores in turn.
+    """
     os.sched_setaffinity(0, {free.get()})
     networks()
 
@@ -160,7 +187,7 @@ def many(jobs: list[tuple[str, float, int]], train: Callable[..., None]) -> None
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, EXPERIMENTS)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/figure_2"))
     parser.add_argument(
         "--distorted",

@@ -1,0 +1,1 @@
+"""Measurements of speed and of faults, and what they share with the tests."""
