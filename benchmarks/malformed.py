@@ -34,10 +34,10 @@ from inception_jax.evaluation.imagenet import read_excluded, read_reassessed_lab
 from inception_jax.report.artifacts import load_run_artifacts
 from inception_jax.weights import files as weights_file
 from inception_jax.weights.cards import Card
-from inception_jax.weights.convert.importing import import_weights
+from inception_jax.weights.convert.importer import import_weights
 from inception_jax.weights.convert.preprocessing import read_timm_config
 from inception_jax.weights.convert.readers import _caffe_message, read_arrays
-from inception_jax.weights.trained import read_lineage
+from inception_jax.weights.trained_network import read_lineage
 
 LONGEST_SECONDS = 60
 MOST_MEGABYTES = 2048

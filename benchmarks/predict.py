@@ -22,7 +22,7 @@ from inception_jax.nn.create import create
 from inception_jax.weights import files as file
 from inception_jax.weights.cards import Card
 from inception_jax.weights.predictor import Predictor
-from inception_jax.weights.trained import load_trained
+from inception_jax.weights.trained_network import load_trained
 
 
 def main() -> None:

@@ -107,7 +107,10 @@ def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
         ),
         batch_size,
     )
-    prepare = lambda batch, keys: (scale_pixels(batch.image), batch.label)  # noqa: E731
+
+    def prepare(batch, keys):
+        return scale_pixels(batch.image), batch.label
+
     learning = partial(
         compute_gradients,
         network=network,

@@ -1,15 +1,16 @@
-"""The six networks of the batch normalisation paper's ensemble: BN-x30, each with some of three
-changes.
+"""The six networks of the batch normalisation paper's ensemble: BN-x30 with some of three changes.
 
     inception-jax train bn_inception_ensemble      # the six in turn
     inception-jax train bn_inception_ensemble:1    # one of them, :1 to :6
     inception-jax evaluate runs/bn_inception_ensemble --crops 144
 
-Source: arXiv:1502.03167, section 4.2.3 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: many
-asynchronous CPU workers (DistBelief). Here any number of devices; one synchronous batch. Published:
-20.1 % top-1, 4.9 % top-5 error, 144 crops (figure 4); 4.82 % top-5 on the test set. Measured here:
-not yet run.
+Source: arXiv:1502.03167, section 4.2.3
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: many asynchronous CPU workers (DistBelief). Here any number of devices; one
+synchronous batch.
+Published: 20.1 % top-1, 4.9 % top-5 error, 144 crops (figure 4); 4.82 % top-5 on the test set.
+Measured here: not yet run.
 """
 
 from dataclasses import replace

@@ -2,11 +2,13 @@
 
     inception-jax train bn_x30
 
-Source: arXiv:1502.03167, section 4.2.1 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: many
-asynchronous CPU workers (DistBelief). Here any number of devices; one synchronous batch. Published:
-74.8 % top-1, single crop, after 6e6 steps; 72.2 % after 2.7e6 (figure 3). Measured here: not yet
-run.
+Source: arXiv:1502.03167, section 4.2.1
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: many asynchronous CPU workers (DistBelief). Here any number of devices; one
+synchronous batch.
+Published: 74.8 % top-1, single crop, after 6e6 steps; 72.2 % after 2.7e6 (figure 3).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

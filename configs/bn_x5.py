@@ -2,11 +2,14 @@
 
     inception-jax train bn_x5
 
-Source: arXiv:1502.03167, section 4.2.1 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: many
-asynchronous CPU workers (DistBelief). Here any number of devices; one synchronous batch. Published:
-73.0 % top-1 at most, single crop; 72.2 % after 2.1e6 steps, 14 times fewer than Inception (figure
-3). Measured here: not yet run.
+Source: arXiv:1502.03167, section 4.2.1
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: many asynchronous CPU workers (DistBelief). Here any number of devices; one
+synchronous batch.
+Published: 73.0 % top-1 at most, single crop; 72.2 % after 2.1e6 steps, 14 times fewer than
+Inception (figure 3).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

@@ -2,10 +2,13 @@
 
     inception-jax train bn_x5_sigmoid
 
-Source: arXiv:1502.03167, section 4.2.1 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: many
-asynchronous CPU workers (DistBelief). Here any number of devices; one synchronous batch. Published:
-69.8 % top-1 at most, single crop; without batch normalisation it never left chance (figure 3).
+Source: arXiv:1502.03167, section 4.2.1
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: many asynchronous CPU workers (DistBelief). Here any number of devices; one
+synchronous batch.
+Published: 69.8 % top-1 at most, single crop; without batch normalisation it never left chance
+(figure 3).
 Measured here: not yet run.
 """
 

@@ -1,13 +1,13 @@
-"""BN-Inception on real handwritten digits: the recipe that a laptop runs, and the default of.
-
-    python train.py
+"""BN-Inception on real handwritten digits, for a laptop: the default of `python train.py`.
 
     python train.py                     # or, installed: inception-jax train digits
 
-Data: the 1,797 scanned digits that ship with the package; 1,347 train, 450 are held out. Hardware:
-two CPU cores, minutes. Published: no score for this network; a 3-nearest-neighbours classifier
-reads 0.971 of the held-out digits. Measured here: 0.989, 0.987 and 0.989 of the held-out digits for
-seeds 0, 1 and 2; three to four minutes, or more where it is busy.
+Data: the 1,797 scanned digits that ship with the package; 1,347 train, 450 are held out.
+Hardware: two CPU cores, minutes.
+Published: no score for this network; a 3-nearest-neighbours classifier reads 0.971 of the held-out
+digits.
+Measured here: 0.989, 0.987 and 0.989 of the held-out digits for seeds 0, 1 and 2; three to four
+minutes, or more where it is busy.
 """
 
 from inception_jax.config import Data, Experiment, Model, Norm, Objective, Optimizer, Schedule

@@ -2,10 +2,13 @@
 
     inception-jax train googlenet
 
-Source: arXiv:1409.4842, sections 5 and 6 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: asynchronous
-CPU workers (DistBelief), "a few high-end GPUs within a week" as an estimate. Published: 10.07 %
-top-5 error, single crop, one network (table 3). Measured here: not yet run.
+Source: arXiv:1409.4842, sections 5 and 6
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: asynchronous CPU workers (DistBelief), "a few high-end GPUs within a week" as
+an estimate.
+Published: 10.07 % top-5 error, single crop, one network (table 3).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

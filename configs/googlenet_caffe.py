@@ -2,9 +2,12 @@
 
     inception-jax train googlenet_caffe
 
-Source: BVLC/caffe, models/bvlc_googlenet Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: one GPU. Published: 68.7
-% top-1, 88.9 % top-5, central crop (its README). Measured here: not yet run.
+Source: BVLC/caffe, models/bvlc_googlenet
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: one GPU.
+Published: 68.7 % top-1, 88.9 % top-5, central crop (its README).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

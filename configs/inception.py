@@ -2,10 +2,13 @@
 
     inception-jax train inception
 
-Source: arXiv:1502.03167, section 4.2 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: many
-asynchronous CPU workers (DistBelief). Here any number of devices; one synchronous batch. Published:
-72.2 % top-1, single crop, after 31.0e6 steps (figure 3). Measured here: not yet run.
+Source: arXiv:1502.03167, section 4.2
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: many asynchronous CPU workers (DistBelief). Here any number of devices; one
+synchronous batch.
+Published: 72.2 % top-1, single crop, after 31.0e6 steps (figure 3).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

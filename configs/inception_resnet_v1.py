@@ -2,10 +2,12 @@
 
     inception-jax train inception_resnet_v1
 
-Source: arXiv:1602.07261, section 4 Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`),
-1,281,167 training and 50,000 validation images. Hardware: the paper: 20 replicas, each with a
-Kepler GPU. Published: 21.3 % top-1, 5.5 % top-5 error; single crop, on the images that are not
-blacklisted. Measured here: not yet run.
+Source: arXiv:1602.07261, section 4
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: 20 replicas, each with a Kepler GPU.
+Published: 21.3 % top-1, 5.5 % top-5 error; single crop, on the images that are not blacklisted.
+Measured here: not yet run.
 """
 
 from dataclasses import replace

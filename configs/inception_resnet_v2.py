@@ -2,10 +2,11 @@
 
     inception-jax train inception_resnet_v2
 
-Source: arXiv:1602.07261, section 4 Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`),
-1,281,167 training and 50,000 validation images. Hardware: the paper: 20 replicas, each with a
-Kepler GPU. Published: 19.9 % top-1, 4.9 % top-5 error; the release: 80.4 % top-1, 95.3 % top-5 on
-all 50,000.
+Source: arXiv:1602.07261, section 4
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: 20 replicas, each with a Kepler GPU.
+Published: 19.9 % top-1, 4.9 % top-5 error; the release: 80.4 % top-1, 95.3 % top-5 on all 50,000.
     Single crop; the papers' on the images that are not blacklisted.
 Measured here: not yet run.
 """

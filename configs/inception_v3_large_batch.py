@@ -2,9 +2,12 @@
 
     inception-jax train inception_v3_large_batch
 
-Source: GluonCV, image classification model zoo Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: eight GPUs. Published:
-78.0 to 78.8 % top-1 (model zoo). Measured here: not yet run.
+Source: GluonCV, image classification model zoo
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: eight GPUs.
+Published: 78.0 to 78.8 % top-1 (model zoo).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

@@ -2,10 +2,12 @@
 
     inception-jax train inception_v3_tpu
 
-Source: tensorflow/tpu, models/experimental/inception/inception_v3.py Data: ImageNet 2012
-(`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000 validation images.
-Hardware: a TPU v2-8; the same curve is reported for 512 cores. Published: over 78.1 % top-1 after
-about 170 epochs (Cloud TPU documentation). Measured here: not yet run.
+Source: tensorflow/tpu, models/experimental/inception/inception_v3.py
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: a TPU v2-8; the same curve is reported for 512 cores.
+Published: over 78.1 % top-1 after about 170 epochs (Cloud TPU documentation).
+Measured here: not yet run.
 """
 
 from dataclasses import replace

@@ -4,10 +4,13 @@
     inception-jax train inception_v4_ensemble:1    # one of them, :1 to :4
     inception-jax evaluate runs/inception_v4_ensemble --crops 144
 
-Source: arXiv:1602.07261, section 5, table 5 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: the paper: 20 replicas,
-each with a Kepler GPU. Published: 16.5 % top-1, 3.1 % top-5 error, 144 crops (16.4 % in the
-proceedings of AAAI); 3.08 % top-5 on the test set. Measured here: not yet run.
+Source: arXiv:1602.07261, section 5, table 5
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: the paper: 20 replicas, each with a Kepler GPU.
+Published: 16.5 % top-1, 3.1 % top-5 error, 144 crops (16.4 % in the proceedings of AAAI); 3.08 %
+top-5 on the test set.
+Measured here: not yet run.
 """
 
 from dataclasses import replace

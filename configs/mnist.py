@@ -2,9 +2,12 @@
 
     inception-jax train mnist
 
-Source: arXiv:1502.03167, section 4.1 Data: MNIST (`inception-jax data prepare mnist`), 60,000
-training and 10,000 test images; or the digits that ship with the package. Hardware: one CPU core.
-Published: a curve alone (figure 1a). Measured here: not yet run on MNIST; on the digits see docs/reproductions.md.
+Source: arXiv:1502.03167, section 4.1
+Data: MNIST (`inception-jax data prepare mnist`), 60,000 training and 10,000 test images; or the
+digits that ship with the package.
+Hardware: one CPU core.
+Published: a curve alone (figure 1a).
+Measured here: not yet run on MNIST; on the digits see docs/reproductions.md.
 """
 
 from inception_jax.config import Data, Experiment, Model, Norm, Optimizer

@@ -1,6 +1,4 @@
-"""What several recipes share, as values to `replace` from.
-
-Sections and sources are those of each recipe's docstring.
+"""Values that several recipes share, to `replace` from; each recipe's docstring has its sources.
 
 `assumptions` of a recipe says which of its values the source never published, and where they come
 from instead.
@@ -85,27 +83,15 @@ RETHINKING_ASSUMPTIONS = {
 
 # fb.resnet.torch: 90 epochs, Nesterov momentum, colour jitter and lighting.
 RESNET = Experiment(
-    model=Model("resnet50"),
-    norm=Norm(examples_per_group=32, decay=0.9),
+    model=Model("resnet50"), norm=Norm(examples_per_group=32, decay=0.9),
     data=Data(
-        "imagenet2012",
-        test_split="validation",
-        orientation="ignore",
-        image_size=224,
-        resize="bicubic_antialias",
-        crop="area",
-        flip=True,
-        colour="jitter",
-        lighting=0.1,
-        scaling="imagenet",
-        test_crop="square",
-        threads=16,
+        "imagenet2012", test_split="validation", orientation="ignore", image_size=224,
+        resize="bicubic_antialias", crop="area", flip=True, colour="jitter", lighting=0.1,
+        scaling="imagenet", test_crop="square", threads=16,
     ),
     optimizer=Optimizer("momentum", learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4),
-    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)),
-    batch_size=256,
-    epochs=90,
-)
+    schedule=Schedule("piecewise", decay_rate=0.1, at_epochs=(30, 60)), batch_size=256, epochs=90,
+)  # fmt: skip
 RESNET_ASSUMPTIONS = {
     "data.resize": "Torch's bicubic; Pillow's is the nearest here",
     "optimizer.l2": (

@@ -4,9 +4,11 @@
     inception-jax train resnet_ensemble:1    # one of them, :1 to :6
     inception-jax evaluate runs/resnet_ensemble --crops 6 --sizes 224 256 384 480 640
 
-Source: arXiv:1512.03385, section 4.1, table 5 Data: ImageNet 2012 (`inception-jax data prepare
-imagenet2012`), 1,281,167 training and 50,000 validation images. Hardware: not printed; eight GPUs
-in facebook/fb.resnet.torch. Published: 3.57 % top-5 error on the test set.
+Source: arXiv:1512.03385, section 4.1, table 5
+Data: ImageNet 2012 (`inception-jax data prepare imagenet2012`), 1,281,167 training and 50,000
+validation images.
+Hardware: not printed; eight GPUs in facebook/fb.resnet.torch.
+Published: 3.57 % top-5 error on the test set.
     The paper runs its networks fully convolutionally over whole images; the line above over the
     three squares that cover each.
 Measured here: not yet run.

@@ -275,7 +275,10 @@ class Run:
         examples, data = len(self.test_source), self.config.data
         stop = -(-examples * crops // self.config.batch_size)
         if crops == 1:
-            whole = lambda example, _, into: self._see(example, into, self._test_part)  # noqa: E731
+
+            def write_pixels(example: Example, _: int, into: np.ndarray) -> None:
+                self._see(example, into, self._test_part)
+
             return self._batches(
                 self.test_source, order.make_sequential_order(examples), 0, stop, whole
             )

@@ -75,17 +75,12 @@ def train(network, placement, limit, precision, groups):
         )
         run = Run(config, placement)
         if precision == "float32":
-            found[group] = [
-                float(
-                    jax.jit(lambda *given: run.compute_gradients(*given)[0][0])(
-                        run.initial_state(), next(run.train_batches(0))
-                    )
-                )
-            ]  # noqa: B023
+            compute = jax.jit(run.compute_gradients)
+            (loss, _), _ = compute(run.initial_state(), next(run.train_batches(0)))
+            found[group] = [float(loss)]
             continue
-        start = (
-            start or run.initial_state()
-        )  # groups share their statistics, not their weights: it is made once
+        # Groups share their statistics, not their weights: the state is made once.
+        start = start or run.initial_state()
         state, batches = jax.tree.map(lambda x: x.copy(), start), run.train_batches(0)
         found[group] = []
         for _ in range(5):

@@ -49,7 +49,10 @@ def main() -> None:
     )
 
     rule = optax.sgd(0.1, momentum=0.9)
-    prepare = lambda batch, keys: (scale_pixels(batch.image), batch.label)  # noqa: E731
+
+    def prepare(batch, keys):
+        return scale_pixels(batch.image), batch.label
+
     alone = partial(
         compute_gradients, network=network, objective=classification_loss, prepare=prepare, seed=0
     )

@@ -18,7 +18,7 @@ from inception_jax.plan.outline import format_outline
 from inception_jax.spec.vocabulary import Architecture, Linear, global_avg, layer, same, table
 
 
-def from_source(schedule, **changes):
+def of(schedule, **changes):
     config = small("one", **changes)
     return Run(
         replace(config, schedule=replace(config.schedule, **schedule)), all_devices_placement()

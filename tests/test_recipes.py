@@ -29,38 +29,38 @@ from tests.tiers import sweep
 # optimizer, rate, its decay | batch | length | L2 | smoothing | auxiliary weight | average | BN
 # decay, group | clipping
 PUBLISHED = """
-digits                       rmsprop 0.1 x0.85/2ep warm-up 1ep |64  |30 ep   |5e-4|0.1|-  |0.99  |0.9, 8    |2
-googlenet                    momentum 0.01 x0.96/8ep       |32  |250 ep  |2e-4|0  |0.3|0.9999|none      |-
-googlenet_caffe              momentum 0.01 polynomial 0.5  |32  |2400000 |2e-4|0  |0.3|0     |none      |-
-inception                    momentum 0.0015 x0.96/8ep     |32  |31000000|2e-4|0  |-  |0     |none      |-
-bn_baseline                  momentum 0.0015 x0.96/8ep     |32  |31000000|2e-4|0  |-  |0     |0.9997, 32|-
-bn_x5                        momentum 0.0075 x0.96/1.3333ep |32  |6000000 |4e-5|0  |-  |0     |0.9997, 32|-
-bn_x30                       momentum 0.045 x0.96/1.3333ep |32  |6000000 |4e-5|0  |-  |0     |0.9997, 32|-
-bn_x5_sigmoid                momentum 0.0075 x0.96/1.3333ep |32  |6000000 |4e-5|0  |-  |0     |0.9997, 32|-
-inception_v2_rethinking      momentum 0.045 x0.94/2ep      |1600|100 ep  |4e-5|0  |0.4|0.9999|0.9997, 32|2
-inception_v2_rmsprop         rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0  |0.4|0.9999|0.9997, 32|2
-inception_v2_label_smoothing rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_v2_factorized_7x7  rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_v2_bn_auxiliary    rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_v3                 rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_v3_tpu             rmsprop 0.66 x0.94/3ep floor 0.0001 |1024|213000  |4e-5|0.1|0.4|0.995 |0.996, 128|-
-inception_v3_large_batch     momentum 0.4 cosine warm-up 5ep |1024|200 ep  |1e-4|0.1|-  |0     |0.9, 128  |-
-inception_v4                 rmsprop 0.045 x0.94/2ep       |640 |160 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_resnet_v1          rmsprop 0.045 x0.94/2ep       |640 |160 ep  |4e-5|0.1|-  |0.9999|0.9997, 32|2
-inception_resnet_v2          rmsprop 0.045 x0.94/2ep       |640 |160 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-resnet50                     nesterov 0.1 x0.1 at 30 60    |256 |90 ep   |1e-4|0  |-  |0     |0.9, 32   |-
-resnet101                    nesterov 0.1 x0.1 at 30 60    |256 |90 ep   |1e-4|0  |-  |0     |0.9, 32   |-
-resnet152                    nesterov 0.1 x0.1 at 30 60    |256 |90 ep   |1e-4|0  |-  |0     |0.9, 32   |-
-preact_resnet200             nesterov 0.1 x0.1 at 30 60    |256 |90 ep   |1e-4|0  |-  |0     |0.9, 32   |-
-wrn_28_10                    nesterov 0.1 x0.2 at 60 120 160 |128 |200 ep  |5e-4|0  |-  |0     |0.9, 128  |-
-wrn_28_10_cifar100           nesterov 0.1 x0.2 at 60 120 160 |128 |200 ep  |5e-4|0  |-  |0     |0.9, 128  |-
-cifar_resnet110              momentum 0.1 x0.1 at 81.92 122.88 warm-up 1ep |128 |64000   |1e-4|0  |-  |0     |0.9, 128  |-
-bn_inception_ensemble        momentum 0.045 x0.96/1.3333ep |32  |6000000 |4e-5|0  |-  |0     |0.9997, 32|-
-inception_v3_ensemble        rmsprop 0.045 x0.94/2ep       |1600|100 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-inception_v4_ensemble        rmsprop 0.045 x0.94/2ep       |640 |160 ep  |4e-5|0.1|0.4|0.9999|0.9997, 32|2
-resnet_ensemble              nesterov 0.1 x0.1 at 30 60    |256 |90 ep   |1e-4|0  |-  |0     |0.9, 32   |-
-mnist                        momentum 0.1 constant         |60  |50000   |0   |0  |-  |0     |none      |-
-mnist_bn                     momentum 0.1 constant         |60  |50000   |0   |0  |-  |0     |0.99, 60  |-
+digits rmsprop 0.1 x0.85/2ep warm-up 1ep | 64 | 30 ep | 5e-4 | 0.1 | - | 0.99 | 0.9, 8 | 2
+googlenet momentum 0.01 x0.96/8ep | 32 | 250 ep | 2e-4 | 0 | 0.3 | 0.9999 | none | -
+googlenet_caffe momentum 0.01 polynomial 0.5 | 32 | 2400000 | 2e-4 | 0 | 0.3 | 0 | none | -
+inception momentum 0.0015 x0.96/8ep | 32 | 31000000 | 2e-4 | 0 | - | 0 | none | -
+bn_baseline momentum 0.0015 x0.96/8ep | 32 | 31000000 | 2e-4 | 0 | - | 0 | 0.9997, 32 | -
+bn_x5 momentum 0.0075 x0.96/1.3333ep | 32 | 6000000 | 4e-5 | 0 | - | 0 | 0.9997, 32 | -
+bn_x30 momentum 0.045 x0.96/1.3333ep | 32 | 6000000 | 4e-5 | 0 | - | 0 | 0.9997, 32 | -
+bn_x5_sigmoid momentum 0.0075 x0.96/1.3333ep | 32 | 6000000 | 4e-5 | 0 | - | 0 | 0.9997, 32 | -
+inception_v2_rethinking momentum 0.045 x0.94/2ep|1600|100 ep|4e-5|0|0.4|0.9999|0.9997, 32|2
+inception_v2_rmsprop rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0|0.4|0.9999|0.9997, 32|2
+inception_v2_label_smoothing rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+inception_v2_factorized_7x7 rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+inception_v2_bn_auxiliary rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+inception_v3 rmsprop 0.045 x0.94/2ep | 1600 | 100 ep | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32 | 2
+inception_v3_tpu rmsprop 0.66 x0.94/3ep floor 0.0001|1024|213000|4e-5|0.1|0.4|0.995|0.996, 128|-
+inception_v3_large_batch momentum 0.4 cosine warm-up 5ep|1024|200 ep|1e-4|0.1|-|0|0.9, 128|-
+inception_v4 rmsprop 0.045 x0.94/2ep | 640 | 160 ep | 4e-5 | 0.1 | 0.4 | 0.9999 | 0.9997, 32 | 2
+inception_resnet_v1 rmsprop 0.045 x0.94/2ep|640|160 ep|4e-5|0.1|-|0.9999|0.9997, 32|2
+inception_resnet_v2 rmsprop 0.045 x0.94/2ep|640|160 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+resnet50 nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+resnet101 nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+resnet152 nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+preact_resnet200 nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+wrn_28_10 nesterov 0.1 x0.2 at 60 120 160 | 128 | 200 ep | 5e-4 | 0 | - | 0 | 0.9, 128 | -
+wrn_28_10_cifar100 nesterov 0.1 x0.2 at 60 120 160 | 128 | 200 ep | 5e-4 | 0 | - | 0 | 0.9, 128 | -
+cifar_resnet110 momentum 0.1 x0.1 at 81.92 122.88 warm-up 1ep|128|64000|1e-4|0|-|0|0.9, 128|-
+bn_inception_ensemble momentum 0.045 x0.96/1.3333ep|32|6000000|4e-5|0|-|0|0.9997, 32|-
+inception_v3_ensemble rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+inception_v4_ensemble rmsprop 0.045 x0.94/2ep|640|160 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
+resnet_ensemble nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+mnist momentum 0.1 constant | 60 | 50000 | 0 | 0 | - | 0 | none | -
+mnist_bn momentum 0.1 constant | 60 | 50000 | 0 | 0 | - | 0 | 0.99, 60 | -
 """
 ROWS = {line.split()[0]: line.partition(" ")[2].strip() for line in PUBLISHED.strip().splitlines()}
 MEMBERS = [member for name in ROWS for member in list_recipe_members(name)]

@@ -28,25 +28,29 @@ ALLOWED_REPETITIONS = {
 TABLES = PACKAGE / "models", PACKAGE / "weights" / "convert" / "sources"
 """Folders whose modules have the same names for the same parts: `stem`, `paper`, `MODELS`."""
 
-OLD_NAMES = set(
-    "accumulated draw follow with_l2 law laws turned near halve Sight smallest demand "
-    "maximum_first project_first join_siblings one_pass compare_maxima spread lay_out leads agreed "
-    "everything arranged Tally Timesheet book parting survey within begin_from borrow said "
-    "describe say ask held sound amend seal UNWANTED farewell hold origin projects peer imported "
-    "exporting trained fed taken lasting stretch slant by_height in_an_order quiet observing "
-    "Health "
-    "growth safety faults".split()
-)
+
+def _split(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+OLD_NAMES = _split("""
+    accumulated draw follow with_l2 law laws turned near halve full f Sight Ruler smallest
+    demand maximum_first project_first join_siblings one_pass compare_maxima spread whole lay_out
+    leads agreed everything arranged Tally tally take Timesheet timesheet book leaves join part
+    parting survey within begin_from borrow told said describe say child ask room held rollcall
+    rendezvous peers sound note amend seal UNWANTED farewell hold look origin projects peer
+    importing exporting trained fed line taken named stand_in lasting shift stretch turn slant
+    by_height in_an_order quiet observing Health growth safety faults
+""")
 """The left column of the table of renames, as public names of the package."""
-OLD_IDENTIFIERS = set(
-    "slope told tally timesheet rollcall rendezvous lay_out farewell parting stand_in "
-    "begin_from".split()
-)
+OLD_IDENTIFIERS = _split("""
+    slope told tally timesheet rollcall rendezvous lay_out farewell parting stand_in begin_from
+""")
 """Identifiers that are nowhere, local ones included."""
-BARE_NAMES = set(
-    "told held said compared opened closed made given taken named found wanted asked looked beside "
-    "within of by at in_ through across whole known lost kept left".split()
-)
+BARE_NAMES = _split("""
+    told held said compared opened closed made given taken named found wanted asked looked
+    beside within of by at in_ through across whole known lost kept left
+""")
 """Participles and prepositions, which name no function."""
 
 FRAGMENT = re.compile(
@@ -60,8 +64,8 @@ def find_modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def get_definitions(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yields (name, line) of each public function, class and constant of a module."""
+def get_definitions(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[str, int]]:
+    """Yields (name, line) of each public function, class, constant and field of a scope."""
     for node in tree.body:
         names: list[str] = []
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -109,19 +113,22 @@ def check_docstrings(path: Path, tree: ast.Module) -> Iterator[str]:
         is_function = isinstance(node, ast.FunctionDef) and not node.name.startswith("__")
         is_command = path.parent == IMPERATIVE and isinstance(node, ast.FunctionDef)
         is_module_of_command = path.parent == IMPERATIVE and isinstance(node, ast.Module)
+        has_verb = is_verb(first.split(" ")[0].rstrip(":,.")) or first.startswith("Whether ")
         if FRAGMENT.match(first) and not (is_module_of_command and first.startswith("`inception")):
             yield f"{where}: {first[:60]!r} is a fragment"
-        elif is_function and not is_command and not is_verb(first.split(" ")[0].rstrip(":,.")):
-            if not first.startswith("Whether "):
-                yield f"{where}: {first[:60]!r} does not begin with a verb"
+        elif is_function and not is_command and not has_verb:
+            yield f"{where}: {first[:60]!r} does not begin with a verb"
 
 
 def check_names(path: Path, tree: ast.Module) -> Iterator[str]:
     """Yields the old names, and functions whose name is a bare participle or preposition."""
     where = path.relative_to(ROOT)
-    for name, line in get_definitions(tree):
-        if name in OLD_NAMES:
-            yield f"{where}:{line}: {name} is a name of version 0.1"
+    if path.stem in OLD_NAMES:
+        yield f"{where}:1: {path.stem} is a name of version 0.1"
+    for scope in (tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
+        for name, line in get_definitions(scope):
+            if name in OLD_NAMES:
+                yield f"{where}:{line}: {name} is a name of version 0.1"
     for node in ast.walk(tree):
         names = [getattr(node, key, None) for key in ("id", "attr", "arg", "name")]
         for name in {name for name in names if isinstance(name, str)} & OLD_IDENTIFIERS:
@@ -149,7 +156,7 @@ def find_all() -> list[str]:
         findings += [*check_docstrings(path, tree), *check_names(path, tree)]
     for path in [*(ROOT / "configs").glob("*.py"), ROOT / "train.py"]:
         findings += check_names(path, ast.parse(path.read_text()))
-    return findings + [*check_lines()]
+    return [*findings, *check_lines()]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from inception_jax.config import ConfigError, Data
 from inception_jax.errors import format_message
 
 if TYPE_CHECKING:
-    from inception_jax.weights.convert.importing import ImportedWeights
+    from inception_jax.weights.convert.importer import ImportedWeights
 
 
 RESIZE_RULES = get_args(get_type_hints(Data)["resize"])
@@ -103,7 +103,7 @@ def convert(arguments: list[str]) -> None:
         raise ConfigError(f"--output {output}: weights are kept in files called .safetensors")
     os.environ.setdefault("KERAS_BACKEND", "jax")
     from inception_jax.weights import files as file
-    from inception_jax.weights.convert.importing import import_weights
+    from inception_jax.weights.convert.importer import import_weights
     from inception_jax.weights.reference.parity import measure_parity
 
     try:
@@ -141,7 +141,7 @@ def verify(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     from inception_jax.weights import files as file
     from inception_jax.weights.reference.parity import remeasure_parity, require_parity
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.trained_network import load_trained
 
     run, variables, card, _ = load_trained(options.weights)
     parity = remeasure_parity(

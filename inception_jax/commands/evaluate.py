@@ -94,7 +94,7 @@ def _weights(path: str) -> "OpenedRun":
 
     from inception_jax.trainer.runs import OpenedRun
     from inception_jax.training.state import State
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.trained_network import load_trained
 
     run, variables, _, _ = load_trained(path)
     if not run.class_names:

@@ -64,11 +64,11 @@ def export(arguments: list[str]) -> None:
     if not options.overwrite:
         require_unused_path(output, "give --overwrite to replace it")
     check_trained(options.weights)
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.trained_network import load_trained
 
     opened = load_trained(options.weights)
     if options.to in PROJECTS:
-        from inception_jax.weights.export.exporting import export_state_dict
+        from inception_jax.weights.export.exporter import export_state_dict
 
         print(
             f"{output}: {export_state_dict(opened, options.to, output)} arrays as {options.to} "
@@ -76,7 +76,7 @@ def export(arguments: list[str]) -> None:
         )
         return
     if options.to == "safetensors":
-        from inception_jax.weights.export.exporting import export_weights
+        from inception_jax.weights.export.exporter import export_weights
 
         export_weights(opened, output)
         print(
@@ -84,7 +84,7 @@ def export(arguments: list[str]) -> None:
             "IMAGE` names what is in images"
         )
         return
-    from inception_jax.weights.export.exporting import EXPORT_FORMATS, export_and_verify
+    from inception_jax.weights.export.exporter import EXPORT_FORMATS, export_and_verify
 
     unfinished = make_temporary_name(output)
     try:

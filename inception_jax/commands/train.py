@@ -125,7 +125,7 @@ def _train(
     from inception_jax.experiment import Run
     from inception_jax.trainer.loop import find_completed_step
     from inception_jax.trainer.runs import list_saved_steps
-    from inception_jax.weights.trained import LINEAGE_FILE
+    from inception_jax.weights.trained_network import LINEAGE_FILE
 
     workdir = make_absolute(config.workdir)
     config = resolve_for_resume(workdir, config)
@@ -220,7 +220,7 @@ def make_state_loader(path: str, run: "Run") -> tuple[Callable[[], "State"], dic
       DataError: A file cannot be read.
     """
     from inception_jax.trainer.initialization import find_matching_arrays, load_matching_arrays
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.trained_network import load_trained
 
     other = load_trained(path)
     find_matching_arrays(

@@ -24,7 +24,8 @@ SHARD_IMAGES = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
 
 TFRECORD = re.compile(
-    r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?"
+    r"(?:(?P<dataset>.+)-)?(?P<split>[^-]+?)(?:\.tfrecord)?"
+    r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.tfrecord)?"
 )
 """Names of TFRecord files: `imagenet2012-train.tfrecord-00000-of-01024` (TFDS) and
 `train-00000-of-01024` (TF-Slim).

@@ -43,7 +43,8 @@ class Predictions(NamedTuple):
 
     def select(self, kept: np.ndarray) -> "Predictions":
         """Returns the predictions of the examples where `kept` [N] is True."""
-        return Predictions(*(None if column is None else column[kept] for column in self))  # type: ignore[arg-type]
+        columns: list[Any] = [None if column is None else column[kept] for column in self]
+        return Predictions(*columns)
 
 
 def predict_all(

@@ -67,10 +67,12 @@ def score_run(run: Run, state: State, protocol: Protocol) -> Predictions:
 
 
 def _scored(run: Run, variables: Mapping[str, Any], protocol: Protocol) -> Predictions:
+    def compute_log_probabilities(variables: Mapping[str, Any], batch: Batch) -> jax.Array:
+        return run.log_probability_step(variables, batch.image)
+
+    step = compute_log_probabilities
     if protocol.statistics == "batch":
         step = run.placement.compile(partial(batch_statistics_step, run=run))
-    else:
-        step = lambda variables, batch: run.log_probability_step(variables, batch.image)  # noqa: E731
     return predict_all(
         step, variables, run.test_batches(protocol.crops), examples=len(run.test_source),
         crops=protocol.crops, gather=run.placement.gather, may_skip=run.may_skip,

@@ -99,7 +99,8 @@ def sum_traffic(collectives: Iterable[Collective], operation: str) -> Traffic:
 
 
 def _count_bytes(array: re.Match) -> int:
-    bits = 8 if array["dtype"] == "pred" else int(re.search(r"\d+", array["dtype"])[0])  # type: ignore[index]
+    digits = re.search(r"\d+", array["dtype"])
+    bits = int(digits[0]) if digits else 8  # pred has none
     return -(-bits * prod(int(side) for side in array["sides"].split(",") if side) // 8)
 
 

@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name.startswith("from_"):
-        from inception_jax.weights.convert.importing import import_weights
+        from inception_jax.weights.convert.importer import import_weights
         from inception_jax.weights.convert.sources import SOURCES
 
         if name.removeprefix("from_") in SOURCES:

@@ -11,7 +11,7 @@ from inception_jax.data.decode import Orientation, has_exif_rotation
 from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.features import make_features_step
-from inception_jax.weights.trained import TrainedNetwork, load_trained
+from inception_jax.weights.trained_network import TrainedNetwork, load_trained
 
 HEADER = 2**17
 """Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""

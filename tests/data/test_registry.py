@@ -56,7 +56,9 @@ def test_users_register_a_data_source_under_a_new_name(monkeypatch):
 
 def make(source, **options):
     def made(step, rows):
-        pixels = lambda example, _, into: resize(decode(example.image), into, "bilinear")  # noqa: E731
+        def pixels(example, _, into):
+            resize(decode(example.image), into, "bilinear")
+
         whole = allocate_batch(len(rows), 8)
         fill_batch(
             whole,

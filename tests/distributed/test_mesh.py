@@ -123,7 +123,10 @@ def test_the_pure_training_step_under_shard_map_gives_the_same_parameters():
 
 def test_a_program_compiled_for_one_use_gives_the_result_of_jit():
     placement = all_devices_placement()
-    draw = lambda key: jax.random.truncated_normal(key, -2, 2, (1000,))  # noqa: E731
+
+    def draw(key):
+        return jax.random.truncated_normal(key, -2, 2, (1000,))
+
     np.testing.assert_allclose(
         placement.initialize_sharded(draw, jax.random.key(0)),
         jax.jit(draw)(jax.random.key(0)),

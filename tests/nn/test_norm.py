@@ -202,7 +202,10 @@ def test_per_activation_norm_normalises_each_position_over_the_examples_alone(x6
     """As if each position of each channel were a unit of a fully connected layer."""
     x = RNG.normal(1.5, 2.0, (12, 4, 3, 5))
     gamma, beta = RNG.normal(1, 0.3, (4, 3, 5)), RNG.normal(0, 1, (4, 3, 5))
-    flat = lambda values: values.reshape(*values.shape[:-3], -1)  # noqa: E731
+
+    def flat(values):
+        return values.reshape(*values.shape[:-3], -1)
+
     for group in (0, 4):
         options = {"epsilon": EPSILON, "examples_per_group": group, "decay": 0.5}
         stats = {"mean": jnp.zeros((4, 3, 5)), "var": jnp.ones((4, 3, 5))}

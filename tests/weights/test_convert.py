@@ -286,8 +286,8 @@ def test_weights_of_a_one_channel_network_can_be_saved_and_verified(tmp_path):
     from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
     from inception_jax.weights.cards import Card
-    from inception_jax.weights.export.exporting import export_weights
-    from inception_jax.weights.trained import TrainedNetwork
+    from inception_jax.weights.export.exporter import export_weights
+    from inception_jax.weights.trained_network import TrainedNetwork
 
     card = Card(Model("mnist_bn"), Data(image_size=28, binarize=True), 10, tuple("0123456789"))
     run = Run(card.experiment, all_devices_placement(), given_source=FileSource((), card.names))

@@ -122,7 +122,8 @@ for batch in (images[:1], images):
         results.append(export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call(batch))
     else:
         import tensorflow as tf
-        results.append(next(iter(tf.saved_model.load(sys.argv[1]).signatures["serving_default"](images=batch).values())))
+        serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+        results.append(next(iter(serve(images=batch).values())))
 np.save(sys.argv[3], np.concatenate(results))
 """
 
@@ -171,7 +172,7 @@ def test_an_exported_network_runs_without_inception_jax_and_flax(
         str(tmp_path / "found.npy"),
     ]
     subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True, timeout=300)
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.trained_network import load_trained
 
     run, own, *_ = load_trained(str(weights_file))
     wanted = run.predict_step(own, images) if pixels else run.network.apply(own, images).logits
@@ -270,8 +271,8 @@ def test_exports_carry_class_names_and_preprocessing(weights_file, tmp_path):
 def test_an_export_of_numbers_that_are_not_finite_is_not_kept(weights_file, tmp_path):
     """NaN is larger than no bound: `export` called such weights equal."""
     from inception_jax.data.source import DataError
-    from inception_jax.weights.export.exporting import ExportFormat, export_and_verify
-    from inception_jax.weights.trained import load_trained
+    from inception_jax.weights.export.exporter import ExportFormat, export_and_verify
+    from inception_jax.weights.trained_network import load_trained
 
     opened = load_trained(str(weights_file))
     broken = opened._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, opened.variables))

@@ -146,8 +146,9 @@ class InertObject:
 
 
 CODE = re.compile(
-    r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty|ctypes|codecs|operator|functools|types|"
-    r"code|pdb|timeit|webbrowser|pickle|_pickle|torch|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
+    r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty"
+    r"|ctypes|codecs|operator|functools|types|code|pdb|timeit|webbrowser|pickle|_pickle|torch"
+    r"|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
 )
 """Modules whose names in a pickle run code. Arguments and metrics are of others."""
 

@@ -81,11 +81,13 @@ def merge_sibling_kernels(
             leaves[f"params/{place}/merged"] = np.concatenate(
                 [leaves.pop(path) for path in firsts], axis=-1
             )
-    change = lambda word: replace(word, merged=True) if isinstance(word, SiblingConcat) else word  # noqa: E731
-    return network.clone(architecture=replace(table, layers=rewrite_words(table.layers, change))), {
-        "params": {},
-        "batch_stats": {},
-    } | unflatten_dict(leaves, sep="/")
+
+    def mark_merged(word: Any) -> Any:
+        return replace(word, merged=True) if isinstance(word, SiblingConcat) else word
+
+    merged_table = replace(table, layers=rewrite_words(table.layers, mark_merged))
+    merged = {"params": {}, "batch_stats": {}} | unflatten_dict(leaves, sep="/")
+    return network.clone(architecture=merged_table), merged
 
 
 def _siblings(steps: Steps, place: str) -> Iterator[tuple[str, SiblingConcat]]:

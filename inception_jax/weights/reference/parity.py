@@ -10,7 +10,7 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.nn.network import Network
 from inception_jax.weights.cards import Card
-from inception_jax.weights.convert.importing import ImportedWeights
+from inception_jax.weights.convert.importer import ImportedWeights
 from inception_jax.weights.reference.activations import compute_activations
 from inception_jax.weights.reference.reference_models import list_end_points, make_reference
 from inception_jax.weights.reference.samples import compute_errors, make_test_images, sample_values

@@ -73,6 +73,10 @@ def collect_reference_versions(*packages: str) -> dict[str, str]:
 # PyTorch.
 
 
+_LIBRARIES: list[Any] = []
+"""Libraries of operators, whose definitions end with them."""
+
+
 def import_torchvision() -> Any:
     """Imports torchvision's Python sources with any build of PyTorch.
 
@@ -82,7 +86,8 @@ def import_torchvision() -> Any:
 
     with contextlib.suppress(RuntimeError):  # there is no operator torchvision::nms
         return importlib.import_module("torchvision")
-    library = import_torchvision.library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[attr-defined]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    _LIBRARIES.append(library)
     for operator in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):  # it is there already
             library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")

@@ -17,7 +17,7 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.weights import files as file
 from inception_jax.weights.convert.conversion import to_ours, to_theirs
-from inception_jax.weights.convert.importing import get_source_spec
+from inception_jax.weights.convert.importer import get_source_spec
 from inception_jax.weights.export import onnx
 from inception_jax.weights.export.program import (
     Program,
@@ -31,7 +31,7 @@ from inception_jax.weights.export.program import (
 from inception_jax.weights.library import load_library
 from inception_jax.weights.reference.activations import compute_activations
 from inception_jax.weights.reference.samples import make_test_images, sample_values
-from inception_jax.weights.trained import TrainedNetwork
+from inception_jax.weights.trained_network import TrainedNetwork
 
 MAX_EXPORT_ERROR = 1e-5
 """Largest max|a - b| / max|b| of an export."""
