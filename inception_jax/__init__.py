@@ -29,7 +29,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name == "weights":
-        return importlib.import_module("inception_jax.weights")
+        return importlib.import_module(f"{__name__}.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(

@@ -280,9 +280,9 @@ class Run:
                 self._see(example, into, self._test_part)
 
             return self._batches(
-                self.test_source, order.make_sequential_order(examples), 0, stop, whole
+                self.test_source, order.make_sequential_order(examples), 0, stop, write_pixels
             )
-        from inception_jax.data.views import (  # the door at which an image library is needed
+        from inception_jax.data.views import (
             VIEWS,
             Viewer,
         )
@@ -360,7 +360,7 @@ class Run:
         )
 
     def _see(self, example: Example, into: np.ndarray, part: crop.Part | None) -> None:
-        from inception_jax.data.decode import (  # the door at which an image library is needed
+        from inception_jax.data.decode import (
             decode,
             resize,
         )

@@ -24,7 +24,7 @@ export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" # srun does not take it ov
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 
-# USR1, before the time limit, comes to this shell alone; TERM, when Slurm ends a job, to the tasks as well, and told twice they would
+# USR1, before the time limit, comes to this shell alone; TERM, when Slurm ends a job, to the tasks as well, and with two signals they would
 # end at once, unsaved. To srun it is never sent: that kills the tasks.
 requeue=
 pass_on() {
@@ -46,7 +46,7 @@ attempt() {
 }
 
 trap 'requeue=1; stop' USR1
-again attempt "$@"
+supervise attempt "$@"
 code=$?
 if [ -n "$requeue" ] && [ "$code" -eq 75 ]; then
   scontrol requeue "$SLURM_JOB_ID"

@@ -8,7 +8,7 @@
 # HOSTS: where to run; the first is process 0, and the others must reach it under that name.
 # PORT: where they meet on it (61440). DIRECTORY: of the checkout (this one). PYTHON: there (python3).
 # SSH: how to call (ssh -o BatchMode=yes).
-# GRACE: seconds that the others have after one of them failed, before they are told to stop (60).
+# GRACE: seconds that the others have after one of them failed, before they are stopped (60).
 
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -39,7 +39,7 @@ line() {
   printf 'bash -c %q' "$said"
 }
 
-tell() {
+stop_all() {
   local number
   for number in "${!hosts[@]}"; do
     "${ssh[@]}" "${hosts[$number]}" "test ! -e $(note "$number") || kill -TERM \$(cat $(note "$number"))" < /dev/null &
@@ -54,7 +54,7 @@ ends() {
 # One process on each host; the verdict on their codes.
 attempt() {
   local number since='' asked=''
-  trap 'tell' TERM
+  trap 'stop_all' TERM
   rm -f "$codes"/*
   for number in "${!hosts[@]}"; do
     {
@@ -70,7 +70,7 @@ attempt() {
     verdict $(ends) || [ "$?" -eq 75 ] || [ -n "$since" ] || since=$SECONDS
     if [ -n "$since" ] && [ -z "$asked" ] && [ $((SECONDS - since)) -ge "${GRACE:-60}" ]; then
       asked=1
-      tell
+      stop_all
     fi
   done
   wait
@@ -78,4 +78,4 @@ attempt() {
   verdict $(ends)
 }
 
-again attempt "$@"
+supervise attempt "$@"

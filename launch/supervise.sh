@@ -5,39 +5,39 @@
 #   75 (stopped and saved): at once, as often as it happens
 #   69 (another process is lost): after 10, 20, 40, ... seconds, five times in a row
 # It ends where the command ends otherwise: 0 done, 65 bad data, 70 numbers became NaN, 78 bad configuration, anything else.
-# Its exit code is the command's. Told to stop (TERM, HUP, Ctrl-C), it tells the command, waits for it, and does not start it again.
+# Its exit code is the command's. On TERM, HUP or Ctrl-C it stops the command, waits for it, and does not start it again.
 #
 # AGAIN_PAUSE: the first pause, in seconds (10). AGAIN_LIMIT: how often 69 may follow 69 (5).
 # The other scripts here source this file, and say what else it takes to stop their processes.
 
-told=    # to stop
-owed=    # ... before there was a command to tell
-stirred= # a signal came while we waited
+is_stopping= # a signal asked to stop
+is_pending=  # ... before there was a command
+has_signal=  # a signal came during a wait
 running= # the command's process
 pausing= # or that of the pause before it
 
-# How the command is told to stop.
+# Stops the command; scripts that source this file may replace it.
 pass_on() {
   kill -TERM "$running" 2> /dev/null || true
 }
 
 stop() {
-  told=1 stirred=1
+  is_stopping=1 has_signal=1
   if [ -n "$pausing" ]; then
     kill "$pausing" 2> /dev/null || true
   elif [ -n "$running" ]; then
     pass_on
   else
-    owed=1
+    is_pending=1
   fi
 }
 
 # The exit code of process $1, however many signals come before it ends.
 ended() {
   local code=0 found
-  stirred=1
-  while [ -n "$stirred" ]; do
-    stirred=
+  has_signal=1
+  while [ -n "$has_signal" ]; do
+    has_signal=
     found=0
     wait "$1" || found=$?
     [ "$found" -eq 127 ] || code=$found
@@ -45,7 +45,7 @@ ended() {
   return "$code"
 }
 
-again() {
+supervise() {
   local code pause began lost=0
   trap stop TERM HUP INT
   set -m # a process group of its own: Ctrl-C reaches the command once, from us
@@ -53,10 +53,10 @@ again() {
     began=$SECONDS code=0
     "$@" < /dev/null &
     running=$!
-    [ -z "$owed" ] || pass_on
+    [ -z "$is_pending" ] || pass_on
     ended "$running" || code=$?
     running=
-    [ -z "$told" ] || return "$code"
+    [ -z "$is_stopping" ] || return "$code"
     case $code in
       75)
         lost=0 pause=1
@@ -64,7 +64,7 @@ again() {
       69)
         [ $((SECONDS - began)) -le 600 ] || lost=0
         if [ "$lost" -ge "${AGAIN_LIMIT:-5}" ]; then
-          echo "again: 69 for the ${lost}th time in a row after a restart: this does not mend itself" >&2
+          echo "supervise: 69 for the ${lost}th time in a row after a restart: this does not mend itself" >&2
           return "$code"
         fi
         pause=$((${AGAIN_PAUSE:-10} << lost))
@@ -75,13 +75,13 @@ again() {
         ;;
     esac
     [ "${AGAIN_PAUSE:-10}" -ne 0 ] || pause=0
-    echo "again: it ended with $code; once more in $pause s" >&2
+    echo "supervise: it ended with $code; once more in $pause s" >&2
     sleep "$pause" &
     pausing=$!
-    [ -z "$told" ] || kill "$pausing"
+    [ -z "$is_stopping" ] || kill "$pausing"
     ended "$pausing" || true
     pausing=
-    [ -z "$told" ] || return "$code"
+    [ -z "$is_stopping" ] || return "$code"
   done
 }
 
@@ -103,6 +103,6 @@ verdict() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -uo pipefail
   : "${1:?give a command: $0 python train.py ...}"
-  again "$@"
+  supervise "$@"
   exit
 fi

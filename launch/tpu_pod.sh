@@ -32,7 +32,7 @@ everywhere() {
 # One process on each host; the verdict on the codes that they say, since gcloud gives but one of them.
 attempt() {
   local line status codes
-  trap 'stirred=1; everywhere "test ! -e $note || kill -TERM \$(cat $note)"' TERM
+  trap 'has_signal=1; everywhere "test ! -e $note || kill -TERM \$(cat $note)"' TERM
   printf -v line '%q ' "${PYTHON:-.venv/bin/python}" train.py "$@"
   line="cd ${DIRECTORY:-inception_jax} && { $line& echo \$! > $note; wait \$!; code=\$?; rm -f $note;"
   line="$line echo \"inception_jax: exit code \$code\"; exit \$code; }"
@@ -48,4 +48,4 @@ attempt() {
   verdict "${status:-1}"
 }
 
-again attempt "$@"
+supervise attempt "$@"

@@ -633,7 +633,7 @@ def test_auxiliary_heads_that_a_variant_does_not_have_are_named_with_the_way_out
 @pytest.mark.slow
 def test_progress_of_minutes_goes_to_stderr_and_json_stays_json(trained, capsys, monkeypatch):
     workdir, _ = trained
-    import inception_jax.monitoring.metrics_log as module
+    import inception_jax.monitoring.progress as module
 
     clock = iter(range(0, 10_000_000, 11))
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))

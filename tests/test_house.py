@@ -17,5 +17,6 @@ def test_no_model_table_is_longer_than_70_lines(file):
             assert node.end_lineno - node.lineno < 70, node.name
 
 
-def test_nn_stays_under_450_code_lines():
-    assert count_by_package(ROOT / "inception_jax")["nn"] <= 450
+def test_nn_stays_under_612_code_lines():
+    """Version 0.1 had 450 lines of up to 140 characters, which the formatter makes 651 of 100."""
+    assert count_by_package(ROOT / "inception_jax")["nn"] <= 612

@@ -13,4 +13,4 @@ def compare(arguments: list[str]) -> None:
     from inception_jax.debugging.compare_runs import compare_runs
 
     found = compare_runs(*options.runs)
-    print(format_json(found._asdict()) if options.json else "\n".join(found.format_lines()))
+    print(format_json(found.to_json()) if options.json else "\n".join(found.format_lines()))

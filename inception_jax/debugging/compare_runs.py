@@ -1,7 +1,7 @@
 """The comparison of two runs: the first step at which they differ, and how."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class RunComparison(NamedTuple):
     environment: list[str]
     rows: int
     checkpoints: list[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields under the keys of version 0.1, where `environment` was `room`."""
+        return {"room" if name == "environment" else name: v for name, v in self._asdict().items()}
 
     def format_lines(self) -> list[str]:
         """Returns the comparison as lines of text."""

@@ -1,6 +1,4 @@
-"""Makes the phases of a run long enough to be hit, and says when they begin: `--import
-tests.faults.slow`.
-"""
+"""Slows the phases of a run down and prints when they begin: `--import tests.faults.slow`."""
 
 import time
 
@@ -28,10 +26,10 @@ def paced(batches):
 
 
 jax.distributed.initialize = announced("joining", jax.distributed.initialize)
-Run.describe = announced("start-up", Run.describe)
-checkpoint.Checkpoints._complete = announced("saving", checkpoint.Checkpoints._complete)
-whole = Run.test_batches
-Run.test_batches = lambda run, *arguments: paced(whole(run, *arguments))
+Run.format_summary = announced("start-up", Run.format_summary)
+checkpoint.Checkpoints._finalize = announced("saving", checkpoint.Checkpoints._finalize)
+test_batches = Run.test_batches
+Run.test_batches = lambda run, *arguments: paced(test_batches(run, *arguments))
 loop.evaluate_state = announced("evaluation", loop.evaluate_state)
 protocol.estimate_population_statistics = announced(
     "population statistics", protocol.estimate_population_statistics

@@ -67,7 +67,7 @@ SLURM = {
     "SLURM_STEP_TASKS_PER_NODE": "2",
     "SLURM_SUBMIT_DIR": str(ROOT),
 }
-LAUNCHERS = ["again", "ssh", "slurm", "tpu_pod"]
+LAUNCHERS = ["supervise", "ssh", "slurm", "tpu_pod"]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def launch(tmp_path):
         for number, codes in enumerate(with_codes or []):
             (tmp_path / f"codes.{number}").write_text("\n".join(map(str, codes)) + "\n")
         python = tmp_path / "bin" / "python"
-        line = [LAUNCH / f"{name}.sh", *([python] if name == "again" else []), *arguments]
+        line = [LAUNCH / f"{name}.sh", *([python] if name == "supervise" else []), *arguments]
         environment = {
             **os.environ, **SLURM, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
             "HERE": str(tmp_path), "PYTHON": str(python), "HOSTS": "localhost localhost",
@@ -125,7 +125,7 @@ def test_launch_scripts_restart_after_codes_75_and_69_and_stop_after_all_others(
     assert process.returncode == last, said
     assert starts(tmp_path) == 3
     assert (tmp_path / "started.0").read_text().splitlines()[0].endswith("digits --workdir a b")
-    if name != "again":
+    if name != "supervise":
         assert starts(tmp_path, 1) == 3
 
 
@@ -156,7 +156,7 @@ def test_launch_scripts_decide_from_the_exit_codes_of_all_processes(
 
 @pytest.mark.slow
 def test_the_restart_script_gives_up_after_its_limit_of_restarts(launch, tmp_path):
-    process = launch("again", codes=[[69] * 9], AGAIN_LIMIT="2")
+    process = launch("supervise", codes=[[69] * 9], AGAIN_LIMIT="2")
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, starts(tmp_path)) == (69, 3), said
 
@@ -174,7 +174,7 @@ def told_when_it_waits(process, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "number"), [("again", 1), ("ssh", 2), ("tpu_pod", 2)])
+@pytest.mark.parametrize(("name", "number"), [("supervise", 1), ("ssh", 2), ("tpu_pod", 2)])
 def test_launch_scripts_forward_sigterm_to_their_processes(launch, tmp_path, name, number):
     process = launch(name, codes=[["wait", 0], ["wait", 0]])
     said = told_when_it_waits(process, number)
@@ -185,7 +185,7 @@ def test_launch_scripts_forward_sigterm_to_their_processes(launch, tmp_path, nam
 
 @pytest.mark.slow
 def test_the_restart_script_stops_at_once_on_sigterm_during_its_pause(launch, tmp_path):
-    process = launch("again", codes=[[69, 0]], AGAIN_PAUSE="600")
+    process = launch("supervise", codes=[[69, 0]], AGAIN_PAUSE="600")
     assert "once more in 600 s" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 69
@@ -257,7 +257,7 @@ def test_a_run_restarted_by_slurm_equals_a_run_by_ssh_bit_for_bit(launch, tmp_pa
     text = "".join(said) + rest
     assert process.returncode == 0, text
     assert f"2 processes, by SLURM_STEP_NUM_TASKS, meet at localhost:{port}\n" in text
-    assert "again: it ended with 75; once more" in text
+    assert "supervise: it ended with 75; once more" in text
     assert re.search(r"going on from step \d+ of 126", rest)
 
     process = launch("ssh", *RECIPE, "--workdir", str(tmp_path / "ssh"), PORT=port, **ENVIRONMENT)
