@@ -39,8 +39,9 @@ def read_batch(first: int, stop: int) -> None:
 
 
 def outcomes(first: int, stop: int) -> list[dict[str, Any]]:
-    """Returns what became of cases `first` to `stop`, read in another process; in one more after
-    each that takes it down.
+    """Returns the outcomes of cases `first` to `stop`, read in another process.
+
+    A case that ends the process is followed by another one.
     """
     found: list[dict[str, Any]] = []
     while first < stop:

@@ -36,7 +36,7 @@ LAST = 126
 
 
 def phase(said: str) -> str:
-    """Where a process was when it was killed, from what it had said."""
+    """Returns the phase in which a process was killed, from its output."""
     if "compiling the training step" not in said:
         return "start-up"
     if "compiled, and made the first step" not in said:
@@ -46,7 +46,7 @@ def phase(said: str) -> str:
 
 
 def disturbed(number: int, folder: Path, seconds: float) -> dict[str, Any]:
-    """One run, killed and completed; what it came to."""
+    """Returns the outcome of one run that is killed and completed."""
     name, moments = f"run-{number}", random.Random(number)
     killed: list[str] = []
     while not killed:

@@ -15,9 +15,7 @@ from inception_jax.atomic_io import format_json, write_atomically
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 UNAVAILABLE = 69
-"""Exit code where a library or a device that the benchmark needs is missing; the last line on
-stderr names it.
-"""
+"""Exit code if a library or a device is missing; the last line on stderr names it."""
 
 
 EXPERIMENTS = ROOT / "experiments" / "results"

@@ -1,5 +1,6 @@
-"""Damaged files of every kind that is read, by a number: `case(17, folder)` is always the same
-file, and says what became of it.
+"""Damaged files of every kind that is read, by number.
+
+`case(17, folder)` is always the same file, with its outcome.
 """
 
 import io
@@ -47,10 +48,10 @@ class Kind(NamedTuple):
     """A kind of file.
 
     Attributes:
-      name: of the file.
-      make: writes a whole one into a folder.
-      use: reads it, and returns what was read, to be compared with what is read of the whole one.
-      protected: whether the format has a checksum of all that is used, so that no damage may be
+      name: Name of the file.
+      make: Writes an intact one into a folder.
+      use: Reads it, and returns its contents, to compare with those of the intact one.
+      protected: Whether the format has a checksum of all that is used, so that no damage may be
         used.
     """
 
@@ -61,9 +62,11 @@ class Kind(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a damaged file: `refused` with an error that a user can mend, `same` as the
-    whole one, `other` where the format has no checksum; or a fault: `traceback`, `silent` (damage
-    that a checksum tells of was used), `slow`.
+    """The outcome of a damaged file.
+
+    It is `refused` with an error that a user can resolve, the `same` as the intact one, `other`
+    where the format has no checksum; or a fault: `traceback`, `silent` (damage that a checksum
+    detects was used), `slow`.
     """
 
     number: int
@@ -215,7 +218,7 @@ def use_records(folder: Path) -> Any:
 
 
 def workdir(folder: Path) -> None:
-    """All side files of a run."""
+    """Writes all side files of a run."""
     (folder / "experiment.json").write_text(json.dumps(to_json(Experiment(Model("mnist_bn")))))
     rows = [
         {

@@ -9,7 +9,7 @@ is written and sealed while the steps are made, in turn with stretches without.
 
 The NaN guard: bytes and floating-point operations of the compiled step, by XLA's own account, with
 the guard and with a step in which every number counts as finite, from which XLA takes it out again.
-A run stops at such a step unless it is told to skip it.
+A run stops at such a step unless it skips it.
 
 Writes `benchmarks/results/overhead.json`.
 """
@@ -53,8 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         run, folder = Run(config, all_devices_placement()), epath.Path(name)
         log, checkpoints = MetricsLog(folder, start=0), Checkpoints(folder / "checkpoints", keep=2)
-        tally = MetricAccumulator({}, stop_on_not_finite=True)
-        made = run_steps(run, run.initial_state(), 0, tally, WallTime(), log)
+        accumulator = MetricAccumulator({}, stop_on_not_finite=True)
+        made = run_steps(run, run.initial_state(), 0, accumulator, WallTime(), log)
         stretch = partial(make_stretch, run, made, options.steps)
         with closing(log), closing(checkpoints):
             last = stretch()  # compiles

@@ -1,11 +1,10 @@
-"""Programs of ours and of other projects side by side: what `peers_cpu.py`, `peers_gpu.py` and
-`scaling.py` share.
+"""Comparison of this package's programs with those of other projects.
 
-Each program lives in a process of its own, with its own allocator and its own threads, and does
-nothing until it is asked through a pipe. One peer at a time is beside ours: first both have to give
-the same logits from the same weights, in float32; then both are compiled and warmed; then they are
-timed in rounds, turn about, so that a slow spell of the machine meets both. Each round has its
-ratio.
+`peers_cpu.py`, `peers_gpu.py` and `scaling.py` use it. Each program runs in a process of its own,
+with its own allocator and threads, and works only on request through a pipe. One peer at a time is
+compared: first both must give the same logits from the same weights in float32; then both are
+compiled and warmed up; then they are timed in alternating rounds, so that a slow period of the
+machine affects both. Each round has its ratio.
 """
 
 import argparse
@@ -28,18 +27,18 @@ from benchmarks.programs import INFERENCE, TRAINING, Program, ProgramError, Task
 from inception_jax.weights.convert.sources import SOURCES
 
 BOUND = 1e-4
-"""Of max|a - b| / max|b| of logits in float32, above which two programs are not the same function.
-"""
+"""Largest max|a - b| / max|b| of float32 logits of two programs with the same function."""
 AS_TIMED = {"float32": 1e-3, "bfloat16": 0.1}
-"""The same of what the timed programs themselves give, in their own precision: logits, or the loss
-of the first step.
+"""The same bound for the timed programs, in their own precision: logits, or the loss of the
+first step.
 """
 SPAWN = multiprocessing.get_context("spawn")
 
 
 class Worker:
-    """What `make` makes, in a process of its own; called with the name of a method and its
-    arguments.
+    """An object that `make` makes in a process of its own.
+
+    It is called with the name of a method and its arguments.
     """
 
     def __init__(self, make: Callable[[], Any]):
@@ -49,9 +48,10 @@ class Worker:
         there.close()
 
     def __call__(self, method: str, *arguments: Any) -> Any:
-        """
+        """Calls a method in the process.
+
         Raises:
-          ProgramError: the method raised something, or the process is no more.
+          ProgramError: The method raised an error, or the process has ended.
         """
         try:
             self._pipe.send((method, arguments))
@@ -86,23 +86,24 @@ def serve(pipe: Any, make: Callable[[], Any]) -> None:
             held = held or make()
             pipe.send(getattr(held, method)(*arguments))
         except Exception as error:
-            told = (
+            message = (
                 f"{error}"
                 if isinstance(error, ProgramError)
                 else f"{type(error).__name__}: {error}"
             )
-            pipe.send(ProgramError(told[:600]))
+            pipe.send(ProgramError(message[:600]))
 
 
 def apart(found: np.ndarray, wanted: np.ndarray) -> float:
-    """max|a - b| / max|b|."""
+    """Returns max|a - b| / max|b|."""
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def demand(found: float, bound: float, what: str) -> float:
-    """
+    """Raises an error for a difference above the bound.
+
     Raises:
-      ProgramError: it is more, or no number.
+      ProgramError: It is larger, or NaN.
     """
     if not found <= bound:
         raise ProgramError(
@@ -114,11 +115,11 @@ def demand(found: float, bound: float, what: str) -> float:
 
 @dataclass
 class Side:
-    """A worker, and what is known of it.
+    """A worker with its results.
 
     Attributes:
-      logits: in float32, before anything was compiled.
-      seen: the loss of its first step, or its logits, as it is timed.
+      logits: Logits in float32, before anything was compiled.
+      seen: The loss of its first step, or its logits, in the timed precision.
     """
 
     worker: Worker
@@ -128,10 +129,10 @@ class Side:
 
 
 def readied(worker: Worker, task: Task, ours: Side | None = None) -> Side:
-    """A program that is compiled and warm, and computes what `ours` does.
+    """Returns a compiled and warm program that computes the same as `ours`.
 
     Raises:
-      ProgramError: it cannot, or does not.
+      ProgramError: It cannot, or computes something else.
     """
     side = Side(worker, worker("logits"))
     reference = ours or side
@@ -149,8 +150,9 @@ def readied(worker: Worker, task: Task, ours: Side | None = None) -> Side:
 
 
 def race(workers: Mapping[str, Worker], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of a step of each, by round: each has its turn in every round, the first of one
-    being the last of the next.
+    """Returns the seconds of a step of each program, by round.
+
+    Each runs in every round; the first of a round is the last of the next.
     """
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for i in range(rounds):
@@ -159,7 +161,8 @@ def race(workers: Mapping[str, Worker], rounds: int, steps: int) -> dict[str, li
     return seconds
 
 
-def told(values: Sequence[float], digits: int) -> dict[str, Any]:
+def summarize(values: Sequence[float], digits: int) -> dict[str, Any]:
+    """Returns median, least and most of the values."""
     return {
         "median": round(median(values), digits),
         "least": round(min(values), digits),
@@ -169,13 +172,13 @@ def told(values: Sequence[float], digits: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another project's program.
+    """A program of another project.
 
     Attributes:
-      package: that has to be installed.
+      package: Package that must be installed.
       make: `Program` of a task.
-      variants: our name of a network that it has -> our variant that computes the same.
-      whats: what it can do.
+      variants: Name of a network here -> the variant that computes the same.
+      whats: Tasks that it can do.
     """
 
     package: str
@@ -185,7 +188,7 @@ class Peer:
 
 
 def variants(*sources: str) -> dict[str, str]:
-    """Network -> variant, of the first of these sources that has it."""
+    """Returns network -> variant, of the first of these sources that has it."""
     return {
         model: origin.variant
         for source in reversed(sources)
@@ -209,8 +212,9 @@ def torch_peers(source: str) -> dict[str, Peer]:
 
 
 def groups(task: Task, peers: Mapping[str, Peer]) -> list[tuple[Task, dict[str, Peer]]]:
-    """The peers that can do this, with the task in the variant that they compute: those together
-    whose tables are the same.
+    """Yields the peers that can do a task, with the task in the variant that they compute.
+
+    Peers with equal tables are together.
     """
     found: dict[Any, tuple[Task, dict[str, Peer]]] = {}
     for name, peer in peers.items():
@@ -227,9 +231,7 @@ Made = Mapping[str, Callable[[Task], Program]]
 def beside(
     task: Task, ours: Made, peers: Mapping[str, Peer], rounds: int, steps: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each peer by its name with what was found, as soon as it was; and last `ours`, as far as it
-    could be run.
-    """
+    """Yields each peer's name and results as soon as they are there, and last those of `ours`."""
     own: dict[str, Side] = {}
     facts: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -262,10 +264,10 @@ def beside(
 def against(
     task: Task, own: Mapping[str, Side], worker: Worker, rounds: int, steps: int
 ) -> dict[str, Any]:
-    """A peer timed with all of ours.
+    """Returns the results of a peer timed with all of ours.
 
     Raises:
-      ProgramError: it cannot run, or computes something else.
+      ProgramError: It cannot run, or computes something else.
     """
     side = readied(worker, task, own["ours"])
     seconds = race(
@@ -279,10 +281,11 @@ def against(
         "rounds": rounds,
         "steps": steps,
         "images_per_second": {
-            name: told([task.batch / one for one in values], 2) for name, values in seconds.items()
+            name: summarize([task.batch / one for one in values], 2)
+            for name, values in seconds.items()
         },
         "times_as_fast": {
-            name: told(values, 3) | {"by_round": [round(one, 3) for one in values]}
+            name: summarize(values, 3) | {"by_round": [round(one, 3) for one in values]}
             for name, values in ratios.items()
         },
         "peer": side.facts | worker("end"),
@@ -290,7 +293,7 @@ def against(
 
 
 def bar(what: str, at_least: float, measured: float | None, **more: Any) -> dict[str, Any]:
-    """A bar next to what was measured; `met` is None where nothing was."""
+    """Returns a bar with the measurement; `met` is None without one."""
     measured = None if measured is None or not isfinite(measured) else round(measured, 3)
     return {
         "what": what,
@@ -302,7 +305,7 @@ def bar(what: str, at_least: float, measured: float | None, **more: Any) -> dict
 
 
 def faster(peers: Mapping[str, Any], name: str, ours: str = "ours") -> float | None:
-    """How many times as fast as a peer one of ours was, by the median of the rounds."""
+    """Returns the speed-up of one of ours over a peer, the median of the rounds."""
     ratios = peers.get(name, {}).get("times_as_fast", {})
     return ratios[ours]["median"] if ours in ratios else None
 
@@ -335,11 +338,11 @@ def compare(
     peers: Mapping[str, Peer], judged: Callable[[Task, dict[str, Any]], dict[str, Any]],
     packages: Sequence[str], **facts: Any,
 ) -> None:  # fmt: skip
-    """Does all tasks, and writes what was found to `file` after each peer: {what: {model: ...}}.
+    """Runs all tasks, and writes {what: {model: ...}} to `file` after each peer.
 
     Args:
-      ours: what -> programs of ours; the one that is called `ours` is what all are held to.
-      judged: of an entry, which has `peers` and `ours`, its bars and what else is said of it.
+      ours: what -> programs of ours; all are compared with the one called `ours`.
+      judged: Returns the bars and notes of an entry, which has `peers` and `ours`.
     """
     if unknown := set(options.peers) - set(peers):
         sys.exit(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peers)}")

@@ -65,8 +65,9 @@ class Onnx(Program):
 
 
 class Keras(Program):
-    """A network of keras.applications on JAX: `stateless_call` in a compiled function; for
-    inference predict_on_batch if faster.
+    """A network of keras.applications on JAX.
+
+    It runs `stateless_call` in a compiled function; for inference predict_on_batch if faster.
     """
 
     def __init__(self, task: Task):
@@ -194,7 +195,7 @@ OURS: dict[str, Made] = {TRAINING: {"ours": Flax}, INFERENCE: {"ours": Flax, "ou
 
 
 def judged(task: Task, entry: dict[str, Any]) -> dict[str, Any]:
-    """The bars, which are of Inception-v3 at 299 pixels and 8 images."""
+    """Returns the bars, which are of Inception-v3 at 299 pixels and 8 images."""
     if (task.model, task.size, task.batch) != ("inception_v3", 299, 8):
         return {}
     peers = entry["peers"]
@@ -209,8 +210,9 @@ def judged(task: Task, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def exported_bar(peers: dict[str, Any]) -> dict[str, Any]:
-    """Where torch.compile could not run, against the faster of torchvision's other forms, and
-    marked so.
+    """Returns the bar of the exported file.
+
+    Without torch.compile it compares with the faster of torchvision's other forms, and is marked.
     """
     compiled = faster(peers, "torchvision_compiled", "ours_onnx")
     if compiled is not None or "failed" not in peers.get("torchvision_compiled", {}):

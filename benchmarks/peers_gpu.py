@@ -71,12 +71,11 @@ class Bench:
 
 
 def roofline(task: Task, entry: dict[str, Any], peak: DeviceRates) -> dict[str, Any]:
-    """How much of the GPU's rates a step of ours uses: by what its table must compute and move at
-    least, and by the compiler's bytes.
+    """Returns the fractions of the GPU's rates that a step of ours uses.
 
-    `binds` is which of the table's two would take longer; `of_layers` takes each layer by what
-    binds it. The compiler's bytes are of the program as it is, norms and all; they may leave out
-    what is done in the library's own kernels.
+    They are computed from the minimum of its table, and from the compiler's bytes. `binds` names
+    the resource that takes longer; `of_layers` takes each layer by what binds it. The compiler's
+    bytes are of the program with its norms, and may leave out what the library's own kernels do.
     """
     beside = [found for found in entry["peers"].values() if "times_as_fast" in found]
     if not beside:

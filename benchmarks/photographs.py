@@ -1,6 +1,4 @@
-"""JPEGs of 500x375 pixels, quality 92, cut at random from the two photographs that scikit-learn
-ships.
-"""
+"""JPEGs of 500x375 pixels, quality 92: random crops of the two photographs of scikit-learn."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from sklearn.datasets import load_sample_images
 
 
 def photographs(count: int, seed: int = 0) -> Iterator[tuple[bytes, int]]:
-    """`count` times (JPEG, which photograph: 0 or 1)."""
+    """Yields `count` times (JPEG, number of the photograph: 0 or 1)."""
     whole = [Image.fromarray(photograph) for photograph in load_sample_images().images]
     rng = np.random.default_rng(seed)
     for _ in range(count):

@@ -1,8 +1,7 @@
-"""The peer in Flax: the networks of our tables out of `flax.linen`'s own layers, as they are
-written by hand elsewhere.
+"""The Flax peer: networks of our tables in `flax.linen`'s own layers, as written by hand.
 
-`nn.Conv`, `nn.BatchNorm`, `nn.max_pool` and `nn.avg_pool`, each where the figure has it, nothing
-joined, nothing reordered.
+It has `nn.Conv`, `nn.BatchNorm`, `nn.max_pool` and `nn.avg_pool` where the figure has them, without
+merging or reordering.
 """
 
 from typing import Any

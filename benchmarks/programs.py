@@ -40,13 +40,13 @@ UNTUNED = {"cpu": {"xla_backend_optimization_level": 0}, "gpu": {"xla_gpu_autotu
 
 @dataclass(frozen=True)
 class Task:
-    """What every program does.
+    """A task of all programs.
 
     Attributes:
       what: `training` (`step.py`) or `inference` (images to logits).
       platform: `cpu` or `gpu`.
-      variant: of our table: the one whose function the peer computes.
-      caches: whether what was compiled before may be found again.
+      variant: Variant of our table whose function the peer computes.
+      caches: Whether compiled programs may be found again.
     """
 
     what: str
@@ -63,7 +63,7 @@ class Task:
         return create(self.model, variant=self.variant, dropout_rate=0.0)
 
     def images(self, count: int | None = None) -> np.ndarray:
-        """[count or batch, size, size, 3] float32; the first ones are the same for any count."""
+        """Returns [count or batch, size, size, 3] float32; the first are equal for any count."""
         return (
             np.random.default_rng(0)
             .uniform(-1, 1, (count or self.batch, self.size, self.size, 3))
@@ -75,9 +75,7 @@ class Task:
 
 
 class ProgramError(Exception):
-    """A program that cannot be made or run, or that computes something else; the message says what
-    is known.
-    """
+    """A program that cannot be made or run, or computes something else."""
 
 
 class Program:
@@ -97,17 +95,15 @@ class Program:
         raise NotImplementedError
 
     def wait(self, last: Any) -> np.ndarray:
-        """Until everything is done that was begun; what `step` gave, as an array."""
+        """Waits until every step is done, and returns the last result as an array."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the program when it has run."""
+        """Returns the facts of the program after it has run."""
         return {"memory_peak_bytes": most_held()}
 
     def start(self) -> tuple[dict[str, Any], np.ndarray]:
-        """Compiles, and warms up: the seconds until the first step was done, and its loss or the
-        first logits.
-        """
+        """Compiles and warms up; returns the seconds of the first step, and its loss or logits."""
         began = time.perf_counter()
         first = self.wait(self.step())
         found = {"compile_seconds": round(time.perf_counter() - began, 2)}
@@ -131,7 +127,7 @@ class Program:
         return seconds
 
     def end(self) -> dict[str, Any]:
-        """The program's facts, and the processor's time that it took when it was not its turn."""
+        """Returns the program's facts, and its processor time while others ran."""
         last = self.wait(self._last)
         if not np.isfinite(last).all():
             raise ProgramError("it came to numbers that are none")
@@ -150,8 +146,9 @@ def most_held() -> int:
 
 
 class Flax(Program):
-    """Ours as it runs on this platform: rewritten, and folded for inference; with `plain`, the
-    same table in plain Flax.
+    """Our program on this platform, rewritten, and folded for inference.
+
+    With `plain` it is the same table in plain Flax.
     """
 
     def __init__(self, task: Task, plain: bool = False):
@@ -230,12 +227,11 @@ class Flax(Program):
 
 
 class Torch(Program):
-    """A network of `source` in PyTorch, channels last; on a GPU under bfloat16's autocast where
-    the task says so.
+    """A network of `source` in PyTorch, channels last.
 
-    Forms: `eager`; `compiled` by torch.compile, on a GPU with max-autotune; `frozen`, that with
-    weights as constants, so that norms are folded; `traced`, torch.jit's, frozen. The last two are
-    for inference.
+    On a GPU it runs under bfloat16's autocast on request. Forms: `eager`; `compiled` by
+    torch.compile, on a GPU with max-autotune; `frozen`, the same with constant weights, so that
+    norms are folded; `traced`, torch.jit's, frozen. The last two are for inference.
     """
 
     def __init__(self, task: Task, source: str, form: str):

@@ -1,6 +1,4 @@
-"""Variables for tests that need some, whatever they are: NumPy's, since compiling a real
-initialisation takes a while.
-"""
+"""Random variables of a network from NumPy, since compiling an initialisation takes seconds."""
 
 import chex
 import jax
@@ -9,9 +7,7 @@ import numpy as np
 
 
 def variables(network, *, image_size=None, seed=0):
-    """Kernels of a sensible size, gammas and variances near 1, the rest near 0, in the network's
-    own dtypes.
-    """
+    """Returns kernels of a sensible size, gammas and variances near 1, the rest near 0."""
     rng = np.random.default_rng(seed)
     size = image_size or network.architecture.input_size
     shapes = jax.eval_shape(
@@ -34,7 +30,7 @@ def variables(network, *, image_size=None, seed=0):
 
 
 def some_gammas_negative(tree):
-    """Every third, as trained networks have them."""
+    """Returns the variables with every third gamma negative, as in trained networks."""
 
     def turned(path, leaf):
         return (
@@ -47,8 +43,9 @@ def some_gammas_negative(tree):
 
 
 def apart(found, wanted):
-    """The largest difference of any two arrays, relative to the largest value; of rounding alone
-    where that is (a bias before a norm).
+    """Returns the largest difference of two trees' arrays, relative to the largest value.
+
+    For an array of rounding errors alone (a bias before a norm) it is absolute.
     """
     chex.assert_trees_all_equal_structs(found, wanted)
     return float(
@@ -67,6 +64,6 @@ def _arrays(tree):
 
 
 def abstract(tree):
-    """Shapes, types and the place of arrays, as they are wanted from a checkpoint."""
+    """Returns shapes, dtypes and shardings of arrays, to restore a checkpoint into."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

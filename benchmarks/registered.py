@@ -1,6 +1,4 @@
-"""Registers the small networks: `--import benchmarks.registered` in a process of its own, the
-session's first fixture in the tests'.
-"""
+"""Registers the small networks, with `--import benchmarks.registered` or in the tests' session."""
 
 from benchmarks.small_networks import SMALL
 from inception_jax.models import register

@@ -39,12 +39,10 @@ from inception_jax.spec.vocabulary import Architecture, Conv, Steps, flatten
 QUICK = {"xla_backend_optimization_level": 0}
 IMAGES = 4
 DRAWS = 3
-"""Of images for a block, at most."""
+"""Largest number of draws of images for a block."""
 BLOCK_SIZES = (15, 22)
 LARGER = (54, 81)
-"""Pixels more than the smallest images that a network takes: there every norm is over sixteen
-values or more.
-"""
+"""Pixels above the smallest image size, with sixteen values or more in every norm."""
 BARS = {
     "blocks": {"inference": 1e-5, "training": 1e-5, "statistics": 1e-5, "gradient": 1e-5},
     "networks": {"inference": 2e-5, "training": 1e-4},
@@ -52,7 +50,7 @@ BARS = {
 
 
 def winning(table: Architecture) -> tuple[str, ...]:
-    """The rules that win on some platform."""
+    """Returns the rewrites that win on some platform."""
     return tuple(
         dict.fromkeys(
             rule for platform in BEST_REWRITES for rule in select_rewrites(table, platform)
@@ -61,7 +59,7 @@ def winning(table: Architecture) -> tuple[str, ...]:
 
 
 def networks() -> dict[str, Architecture]:
-    """The first of each set of rows in which a rule holds."""
+    """Yields the first network of each set of rows to which a rule applies."""
     first: dict[Any, str] = {}
     for name in REGISTRY:
         table = get_architecture(name)
@@ -71,7 +69,7 @@ def networks() -> dict[str, Architecture]:
 
 
 def blocks() -> dict[str, Architecture]:
-    """Each row whose words a rule changes, as a network of its own."""
+    """Yields each row that a rule changes, as a network of its own."""
     found: dict[Any, tuple[str, Architecture]] = {}
     for name, table in networks().items():
         after, places = dict(rewrite(table, winning(table)).layers), measure(table).end_points
@@ -188,7 +186,7 @@ def main() -> None:
 
 
 def judged(figures: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
-    """The worst of all, beside the bars."""
+    """Returns the largest errors with the bars."""
     every = [one for rows in figures.values() for one in rows]
     kinks = [kink for one in every for kink in one.get("at_a_kink", ())]
     worst = {

@@ -24,14 +24,15 @@ RECIPE = [
     "--norm.examples-per-group", "2", "--epochs", "0.375", "--checkpoint-every-epochs", "0.0625",
     "--evaluate-every-epochs", "0.125",
 ]  # fmt: skip
-"""126 steps, a checkpoint after every 21, an evaluation after every 42; of one module and 4
-images, since many such runs are made.
+"""126 steps, a checkpoint every 21, an evaluation every 42; one module and 4 images, since many
+such runs are made.
 """
 
 
 class Process:
-    """`train.py` with `RECIPE` and more, in `folder`, or another command; what it says is heard as
-    it says it.
+    """A process of `train.py` with `RECIPE` and further flags, or of another command.
+
+    Its output is read as it comes.
     """
 
     def __init__(self, folder: Path, *arguments: str, command: str = "", **environment: str):
@@ -93,9 +94,7 @@ class Process:
 
 
 def killed_at(folder: Path, workdir: str, moment: float) -> str | None:
-    """Starts a run, and kills it after so many seconds; what it had said by then, or None where it
-    was over before.
-    """
+    """Starts a run and kills it after some seconds; returns its output, or None if it had ended."""
     process = Process(folder, "--workdir", workdir)
     try:
         assert process.wait(moment) == 0, process.text
@@ -122,7 +121,7 @@ def free_port() -> str:
 def pair(
     folder: Path, workdir: str, *arguments: str, numbers: Sequence[int] = (0, 1)
 ) -> list[Process]:
-    """Two processes that make one run, or those of these `numbers`."""
+    """Starts two processes of one run, or those of `numbers`."""
     environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     return [
         Process(folder, "--workdir", workdir, *arguments, **environment, JAX_PROCESS_ID=str(number))

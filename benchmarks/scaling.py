@@ -25,21 +25,21 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 import jax
 
 from benchmarks.machine import make_parser, write_results
-from benchmarks.peers import Worker, told
+from benchmarks.peers import Worker, summarize
 from benchmarks.programs import INFERENCE, TRAINING, Flax, ProgramError, Task
 from inception_jax.models import get_architecture
 
 DTYPE = {"cpu": "float32", "gpu": "bfloat16"}
 LARGEST = {"cpu": 16, "gpu": 4096}
 BATCH = {"cpu": 4, "gpu": 64}
-"""Of the sizes."""
+"""Batch of the points over image sizes."""
 SIZES = (150, 212, 299, 424, 598)
 """Each has twice the pixels of the one before."""
 STEPS = {"cpu": 2, "gpu": 20}
 
 
 def point(task: Task, rounds: int, steps: int) -> dict[str, Any]:
-    """One point; `failed` where it does not fit."""
+    """Returns one point; `failed` where it does not fit into memory."""
     found: dict[str, Any] = {"batch": task.batch, "size": task.size}
     try:
         with Worker(partial(Flax, task)) as worker:
@@ -49,11 +49,11 @@ def point(task: Task, rounds: int, steps: int) -> dict[str, Any]:
     except ProgramError as error:
         return found | {"failed": str(error)}
     held = {name: ended[name] for name in ("program_memory_bytes", "memory_peak_bytes")}
-    return found | {"images_per_second": told(rates, 2), **held, **started}
+    return found | {"images_per_second": summarize(rates, 2), **held, **started}
 
 
 def line_of(tasks: Iterable[Task], rounds: int, steps: int) -> Iterator[dict[str, Any]]:
-    """Points, until one fails."""
+    """Yields points until one fails."""
     for task in tasks:
         found = point(task, rounds, steps)
         print(found, file=sys.stderr, flush=True)

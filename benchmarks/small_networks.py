@@ -1,6 +1,4 @@
-"""Networks that compile in seconds, for tests of runs: one module, a module and a residual unit,
-equal rows; and the family's without what repeats.
-"""
+"""Networks that compile in seconds, for tests of runs, and networks without their repeated rows."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,9 +21,7 @@ from inception_jax.spec.vocabulary import (
 
 
 def line_of(network: str) -> tuple[str, ...]:
-    """What `train` is told: the recipe of the digits, with this network at 16 pixels and, since
-    runs are short, no warm-up.
-    """
+    """Returns arguments of `train`: the digits with a small network, 16 pixels and no warm-up."""
     data = (
         "--data.image-size",
         "16",
@@ -67,7 +63,7 @@ def one() -> Architecture:
 
 
 def mixed() -> Architecture:
-    """What the digits' network and the Inception-ResNets are made of, in nine convolutions."""
+    """Returns a network with the parts of the digits' network and of the Inception-ResNets."""
     return of("mixed", Mixed=module(4), Block=residual())
 
 
@@ -75,9 +71,7 @@ SMALL = {"one": one, "mixed": mixed}
 
 
 def each_row_once(table: Architecture) -> Architecture:
-    """Of rows that are the same one after the other, the first: they compile to the same, again
-    and again.
-    """
+    """Returns the table without rows that equal the one before, which compile to the same."""
     heads = {head.at for head in table.aux}
     pairs = zip(((None, None), *table.layers), table.layers, strict=False)
     return replace(
@@ -91,7 +85,7 @@ def each_row_once(table: Architecture) -> Architecture:
 
 
 def small(network: str = "mixed", **changes: Any) -> Experiment:
-    """What `line_of` says, in Python."""
+    """Returns the configuration of `line_of`."""
     config = load_recipe("digits").config
     data = replace(
         config.data, image_size=16, margin=1, translate=1, threads=0, test_split="test[:50]"

@@ -1,7 +1,6 @@
-"""The training step that programs are compared by: forward, softmax cross-entropy, backward,
-RMSProp with momentum.
+"""The training step for comparisons: forward, softmax cross-entropy, backward, RMSProp.
 
-No auxiliary head, average, L2 or preparation of the input.
+RMSProp has momentum. There are no auxiliary head, average, L2 or preparation of the input.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,8 @@ import jax
 import optax
 
 LEARNING_RATE, DECAY, EPSILON, MOMENTUM = 1e-3, 0.9, 1.0, 0.9
-"""A rate that is small enough for one batch again and again: numbers that run away cost a GPU less
-power, and so less time.
+"""Small enough for many steps on one batch: diverged numbers cost a GPU less power, and so less
+time.
 """
 OPTIMIZER = optax.rmsprop(LEARNING_RATE, decay=DECAY, eps=EPSILON, momentum=MOMENTUM)
 

@@ -86,7 +86,7 @@ def train_digits(room: Placement, seed: int, epochs: float | None) -> dict:
 
 
 def full_size_step(room: Placement, batch_size: int, dtype: str) -> dict:
-    """One step of BN-Inception at 224 px, RMSProp; then ten more, timed."""
+    """Runs one step of BN-Inception at 224 px with RMSProp, then ten more, timed."""
     network = create("bn_inception", dtype=jnp.dtype(dtype), examples_per_group=min(32, batch_size))
     rule = make_optimizer("rmsprop", 0.045, clip_norm=2.0)
     start = partial(

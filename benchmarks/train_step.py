@@ -56,8 +56,8 @@ def main() -> None:
     state, _ = bare(state)  # warm
     with tempfile.TemporaryDirectory() as folder:
         log = MetricsLog(epath.Path(folder), start=0)
-        sheet, tally = WallTime(), MetricAccumulator({}, stop_on_not_finite=True)
-        looped = run_steps(run, run.initial_state(), 0, tally, sheet, log)
+        sheet, accumulator = WallTime(), MetricAccumulator({}, stop_on_not_finite=True)
+        looped = run_steps(run, run.initial_state(), 0, accumulator, sheet, log)
 
         def loop():
             began = time.perf_counter()

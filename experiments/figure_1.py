@@ -59,7 +59,7 @@ def digits(split: str) -> tuple[jax.Array, jax.Array]:
 def trained(
     name: str, rate: float, deviation: float, seed: int, steps: int, train: Any, test: Any
 ) -> dict[str, np.ndarray]:
-    """Steps, accuracy, and percentiles [evaluations, units, 3] of one run."""
+    """Returns steps, accuracy, and percentiles [evaluations, units, 3] of one run."""
     table = get_architecture(name)
     network = Network(
         replace(table, unit=replace(table.unit, init=Init("normal", deviation))), num_classes=10

@@ -59,9 +59,7 @@ BATCH_NORMALISED, PLAIN = ("bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid"), "
 
 
 def table(name: str, norm: bool = True, activation: Activation = "relu") -> Architecture:
-    """The small BN-Inception as the paper's five networks differ: response normalisation in the
-    stem, and 40 % dropout.
-    """
+    """Returns the small BN-Inception with the paper's variations: LRN in the stem, 40 % dropout."""
     table = small_32px()
     layers = tuple(
         (place, (words, LocalResponse()) if place == "Conv2d_2c_3x3" else words)
@@ -84,7 +82,7 @@ def networks() -> None:
 
 
 def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool) -> Experiment:
-    """The paper's recipe `name`, scaled to the digits; `rate` is the baseline's."""
+    """Returns the paper's recipe `name`, scaled to the digits; `rate` is the baseline's."""
     paper, digits = (
         load_recipe("inception" if name == PLAIN else name).config,
         load_recipe("digits").config.data,
@@ -119,13 +117,13 @@ def experiment(name: str, rate: float, seed: int, epochs: float, distorted: bool
 
 
 def epochs_since_best(found: Curve) -> float:
-    """How many epochs ago the mean of five was at its highest, where the last evaluation is now."""
+    """Returns the number of epochs since the mean of five evaluations was highest."""
     means = found.smoothed_top1[min(SMOOTHING_WINDOW, len(found.smoothed_top1)) - 1 :]
     return (len(means) - 1 - int(means.argmax())) / 2
 
 
 def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
-    """Of a run; one that diverged before its first evaluation has a single score of 0."""
+    """Returns the scores of a run; a single 0 for one that diverged before its first evaluation."""
     workdir = folder / f"{name}_{rate}_{seed}"
     try:
         return make_curve(name, seed, read_metrics(workdir), workdir)
@@ -136,8 +134,9 @@ def scored(name: str, rate: float, seed: int, folder: Path) -> Curve:
 def trained(
     name: str, rate: float, seed: int, folder: Path, distorted: bool, epochs: float, patience: float
 ) -> None:
-    """One run of so many epochs, the baseline's until it has none better for `patience` epochs, in
-    a workdir of its own.
+    """Trains one run of some epochs in its own workdir.
+
+    The baseline runs until `patience` epochs bring none better.
     """
     from etils import epath
 
@@ -167,8 +166,10 @@ def trained(
 
 
 def begin(free: "multiprocessing.Queue[int]") -> None:
-    """A core for each process: two runs side by side on one core each make 1.7 times the steps
-    that they make on two cores in turn.
+    """Pins a worker process to a core.
+
+    Note: Two runs on one core each make 1.7 times the steps that they make on two cores one after
+    the other.
     """
     os.sched_setaffinity(0, {free.get()})
     networks()
