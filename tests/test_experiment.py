@@ -1,6 +1,4 @@
-"""What a run makes of its configuration: periods in steps, parameters, what it refuses before
-anything is compiled.
-"""
+"""Values that a run derives from its configuration, and refusals before anything is compiled."""
 
 from dataclasses import replace
 

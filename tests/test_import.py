@@ -1,4 +1,4 @@
-"""What an import costs, and what it may bring along."""
+"""The cost of imports, and the libraries that they load."""
 
 import ast
 import os

@@ -104,7 +104,7 @@ def test_an_old_run_goes_on_with_the_old_meaning_of_its_fields(workdir, command)
 
 @pytest.mark.slow
 def test_an_old_run_under_the_new_meaning_would_be_another(workdir, command):
-    """What the test above holds apart: with periods of 1.5625 steps the same run ends elsewhere."""
+    """Shows that the test above can fail: periods of 1.5625 steps give another result."""
     assert command(*LINE[:-1], "new").returncode == 0
     state = open_run(str(workdir.parent / "new")).state
     expected = np.load(OLD / "expected.npz")

@@ -21,7 +21,7 @@ FRACTION = re.compile(r"\b\d+\.\d+(?:e-\d+)?\b")
 
 
 def pod(folder, processes, devices, *begun):
-    """What such a pod finds, by the name of the run: its own, and those that it went on with."""
+    """Returns the results of a pod by the name of the run: its own, and those that it resumed."""
     name = f"{processes}x{devices}"
     address = f"127.0.0.1:{free_port()}"
     line = [sys.executable, "-m", "tests.pod", str(folder), name, *begun]
@@ -82,7 +82,7 @@ def alike(pods):
 
 @pytest.mark.nightly
 def test_one_two_and_four_processes_make_the_same_run_and_resume_each_others_checkpoints(tmp_path):
-    """Of one and of two devices: one, two and four processes, each going on from each."""
+    """Runs one, two and four processes on one and on two devices, each resuming from each."""
     found = {}
     for processes in (1, 2, 4):
         found |= pod(tmp_path, processes, 1)

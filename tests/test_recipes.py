@@ -193,8 +193,9 @@ def tiny():
 
 
 def kinds(config):
-    """What a step's program depends on: each name and flag of a configuration, and of each number
-    whether there is one.
+    """Returns the facts that a step's program depends on.
+
+    They are each name and flag of a configuration, and for each number whether it is set.
     """
     for section in (
         config,

@@ -21,7 +21,7 @@ STEPS = (
 
 
 def metrics(workdir):
-    """What was measured of the network; how fast it went differs."""
+    """Returns the metrics of the network, without those of speed."""
     return [
         {name: value for name, value in row.items() if not name.startswith("perf/")}
         for row in read_metrics(workdir)

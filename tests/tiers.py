@@ -1,4 +1,4 @@
-"""How a sweep is divided between the default tier and the nightly one."""
+"""The division of a sweep between the default and the nightly tier."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

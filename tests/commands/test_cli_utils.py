@@ -1,4 +1,4 @@
-"""What a line changes of a recipe, and what of the recipe it makes meaningless."""
+"""Changes of a recipe by the command line, and values of the recipe that they make inapplicable."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an export is called, and what it does not replace."""
+"""The names of exports, and the files that they do not replace."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_an_export_is_called_by_its_run_and_form(weights, form, name):
 
 
 @pytest.mark.slow
-def test_an_export_replaces_a_file_only_if_told_to(command, tmp_path):
+def test_an_export_replaces_a_file_only_on_request(command, tmp_path):
     weights = OLD / "weights.safetensors"
     assert command("export", weights, "--import", "benchmarks.registered").returncode == 0
     file = tmp_path / "weights.stablehlo"

@@ -1,4 +1,4 @@
-"""What a start refuses, and what it leaves untouched; what a run knows of its data."""
+"""Refusals at the start of a run, files that it leaves untouched, and its record of the data."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def finished(made, data, tmp_path):
-    """That run in the test's own folder, as if it had been made there."""
+    """Copies the finished run into the test's own folder."""
     shutil.copytree(made / "run", tmp_path / "run")
     return tmp_path / "run"
 
@@ -295,7 +295,7 @@ def test_a_stray_file_in_a_checkpoint_is_no_damage(train, finished):
     assert "damaged" not in done.stderr
 
 
-def test_a_run_without_an_intact_checkpoint_begins_anew_only_if_told_to(train, finished):
+def test_a_run_without_an_intact_checkpoint_begins_anew_only_on_request(train, finished):
     for manifest in (finished / "checkpoints").glob("*.sha256.json"):
         largest = max(
             (
@@ -374,7 +374,7 @@ def test_a_drawing_that_fails_is_a_warning_and_the_run_is_complete(
     assert "this run is complete at step 9" in done.stderr
 
 
-def test_old_checkpoints_that_cannot_be_deleted_are_told_of_and_deleted_later(
+def test_old_checkpoints_that_cannot_be_deleted_are_reported_and_deleted_later(
     train, tmp_path, monkeypatch, caplog
 ):
     refused, original = [], epath.gpath._GPath.rmtree
@@ -510,9 +510,7 @@ def test_weights_of_another_network_are_refused_before_compiling_with_both_names
 def test_a_run_of_an_earlier_version_is_not_resumed_with_files_that_it_did_not_read(
     train, data, tmp_path, nested
 ):
-    """Of a run whose data were not recorded nothing else says so; of one whose data were, the
-    number of examples does.
-    """
+    """Checks a run without recorded data; with them the number of examples would differ."""
     assert train("--epochs", "2").returncode == 0
     config = json.loads((tmp_path / "run" / "experiment.json").read_text())
     del config["data"]["orientation"]

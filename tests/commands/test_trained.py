@@ -1,5 +1,6 @@
-"""What can be done with a trained run: each command on one that a fixture trains in seconds, on
-images with ImageNet's names.
+"""The commands on a trained run.
+
+A fixture trains it in seconds, on images with ImageNet's names of classes.
 """
 
 import csv
@@ -96,9 +97,7 @@ def test_multi_crop_and_multi_size_evaluation_counts_every_image_once(trained, c
 
 
 def test_evaluate_prints_valid_json_with_null_for_what_is_not_a_number(trained, tmp_path, capsys):
-    """Of a network whose parameters are NaN: nothing is known of its likelihood and calibration,
-    and nothing is right.
-    """
+    """Evaluates a network whose parameters are NaN; its likelihood is undefined."""
     shutil.copytree(trained / "1", tmp_path / "run")
     workdir, _, state = open_run(str(tmp_path / "run"), with_optimizer=True)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2)

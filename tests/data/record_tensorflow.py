@@ -1,6 +1,6 @@
-"""What TensorFlow's own operations give, for tests that must not need it: `python
-tests/data/record_tensorflow.py` in an environment with TensorFlow and scikit-learn writes
-`tensorflow.npz` beside this file (recorded with TensorFlow 2.21).
+"""Records the results of TensorFlow's operations: `python tests/data/record_tensorflow.py`.
+
+The tests themselves need no TensorFlow.
 """
 
 from pathlib import Path

@@ -74,9 +74,7 @@ def test_brightness_and_contrast_do_not_clip():
     ids=["slim", "slim_fast", "original"],
 )
 def test_orders_of_colour_operations_occur_as_often_as_published(orders, expected, monkeypatch):
-    """What ran is written down by four operations of our own: each appends its digit to the first
-    pixel.
-    """
+    """Replaces the four operations by ones that each append a digit to the first pixel."""
     for digit, name in enumerate(("brightness", "saturation", "hue", "contrast"), 1):
         monkeypatch.setattr(
             colour,
@@ -207,7 +205,7 @@ def test_ordered_colour_operations_match_tensorflow(name):
 
 
 def enhanced(image, name, factor):
-    """What torchvision calls adjusting `name`, of an image in [0, 1]."""
+    """Returns torchvision's `adjust_<name>` of an image in [0, 1]."""
     grey = (image @ [0.299, 0.587, 0.114])[..., None]
     other = {"Brightness": 0, "Contrast": grey.mean(), "Color": grey}[name]
     return np.clip(factor * image + (1 - factor) * other, 0, 1)

@@ -69,7 +69,7 @@ def test_a_crop_that_never_fits_falls_back_to_the_centre_or_the_whole_image():
     ("height", "width", "expected"), [(375, 500, (329, 438)), (400, 400, (350, 350))]
 )
 def test_the_central_crop_keeps_seven_eighths_of_each_side(height, width, expected):
-    """As `tf.image.central_crop` gives it."""
+    """Compares with `tf.image.central_crop`."""
     box = crop_central(height, width, 0.875)
     assert (box.height, box.width) == expected
     assert box.top * 2 + box.height == height

@@ -1,4 +1,4 @@
-"""What is recorded of data, and what counts as a change."""
+"""The record of data, and its changes."""
 
 import shutil
 
@@ -29,7 +29,7 @@ def test_damaged_facts_are_refused(fields):
         DataFacts.from_json(fields)
 
 
-def test_each_change_is_told():
+def test_each_change_is_reported():
     assert list_changes(facts(), facts()) == []
     assert list_changes(facts(), facts(classes=("a", "c"))) == ["classes: 2 -> 2; gone: b; new: c"]
     assert list_changes(facts(), facts(classes=("b", "a"))) == [

@@ -303,7 +303,7 @@ def test_the_end_of_a_child_is_translated(code, text, found, message):
     assert (result, message in said) == (found, True), said
 
 
-def test_the_end_of_a_child_on_a_tpu_is_told_without_numbers_that_jax_alone_has():
+def test_the_end_of_a_subprocess_on_a_tpu_is_reported_without_process_numbers():
     for text in (
         UNHEALTHY + "3\nThe tasks have crashed.",
         FATAL + "DEADLINE_EXCEEDED" + REGISTER,

@@ -91,9 +91,7 @@ def test_top1_top5_and_nll_match_numpy():
 
 
 def test_the_accuracy_interval_matches_wilsons_score_interval():
-    """Of 450 with 0.97 right the 95 % interval is 0.9498 to 0.9822 (statsmodels'
-    proportion_confint).
-    """
+    """Compares with statsmodels' proportion_confint: 0.9498 to 0.9822 for 0.97 of 450."""
     assert 2 * wilson_half_width(0.97, 450) == pytest.approx(0.98215 - 0.94982, abs=1e-4)
     assert wilson_half_width(1.0, 10) > 0.1
 

@@ -1,4 +1,4 @@
-"""What is loaded is data: nothing is unpickled, and no name in it leads out of its folder."""
+"""Hostile files: nothing is unpickled, and no name leads out of its folder."""
 
 import io
 import json

@@ -161,7 +161,7 @@ def test_the_restart_script_gives_up_after_its_limit_of_restarts(launch, tmp_pat
     assert (process.returncode, starts(tmp_path)) == (69, 3), said
 
 
-def told_when_it_waits(process, number):
+def wait_and_stop(process, number):
     """What it says, when it is told once its processes run."""
     said = []
     for line in process.stdout:
@@ -177,7 +177,7 @@ def told_when_it_waits(process, number):
 @pytest.mark.parametrize(("name", "number"), [("supervise", 1), ("ssh", 2), ("tpu_pod", 2)])
 def test_launch_scripts_forward_sigterm_to_their_processes(launch, tmp_path, name, number):
     process = launch(name, codes=[["wait", 0], ["wait", 0]])
-    said = told_when_it_waits(process, number)
+    said = wait_and_stop(process, number)
     assert process.returncode == 75, said
     assert said.count("told") == number
     assert starts(tmp_path) == 1
@@ -228,7 +228,7 @@ def test_the_ssh_script_stops_the_other_hosts_when_one_fails(launch, tmp_path):
 @pytest.mark.slow
 def test_the_ssh_script_prefixes_output_with_its_host_name(launch):
     process = launch("ssh", codes=[["wait", 0], [0, 0]], HOSTS="localhost 127.0.0.1")
-    said = told_when_it_waits(process, 1)
+    said = wait_and_stop(process, 1)
     assert "localhost: waiting\n" in said
 
 

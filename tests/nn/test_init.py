@@ -1,7 +1,8 @@
-"""What kernels begin with, by variant: the laws of the released code, sampled.
+"""Initial kernels by variant: the distributions of the released code, sampled.
 
 Deviations are within 2 % on kernels of more than 10,000 entries; a truncated normal is cut at twice
-its deviation, which leaves 0.8796 of it; a uniform law on [-b, b] deviates by b / sqrt(3).
+its deviation, which leaves 0.8796 of it; a uniform distribution on [-b, b] has the deviation b /
+sqrt(3).
 """
 
 from functools import cache

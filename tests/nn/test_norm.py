@@ -199,7 +199,7 @@ def test_batch_norm_without_scale_has_no_gamma():
 
 @pytest.mark.slow
 def test_per_activation_norm_normalises_each_position_over_the_examples_alone(x64):
-    """As if each position of each channel were a unit of a fully connected layer."""
+    """Treats each position of each channel as a unit of a fully connected layer."""
     x = RNG.normal(1.5, 2.0, (12, 4, 3, 5))
     gamma, beta = RNG.normal(1, 0.3, (4, 3, 5)), RNG.normal(0, 1, (4, 3, 5))
 

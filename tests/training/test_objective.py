@@ -61,7 +61,7 @@ def test_auxiliary_heads_add_their_weighted_losses(x64):
 
 
 def test_the_reported_loss_is_of_the_main_classifier_and_the_objective_is_what_is_minimised(x64):
-    """What evaluation logs as `val/loss` is `loss`: without smoothing and auxiliary heads."""
+    """Checks that `loss` (`val/loss` in evaluation) has no smoothing and auxiliary heads."""
     main, aux = jnp.asarray(RNG.normal(size=(2, 4, 10)))
     labels, weights = jnp.array([1, 2, 3, 4]), jnp.array([1.0, 1, 1, 0])
     value, sums = classification_loss(

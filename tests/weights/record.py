@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent / "recorded"
 
 
 def digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Of a network's arrays by name, with their shapes."""
+    """Returns the digest of a network's arrays by name, with their shapes."""
     return hashlib.sha256(
         json.dumps(sorted((name, list(shape)) for name, shape in shapes.items())).encode()
     ).hexdigest()

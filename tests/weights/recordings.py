@@ -1,4 +1,4 @@
-"""What `record` has kept."""
+"""The recordings of `tests/weights/record.py`."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ def facts(source: str) -> dict[str, Any]:
 
 
 def samples(source: str, model: str, size: int) -> dict[str, np.ndarray]:
-    """Of the tensors that a network made: end point -> what `samples.sample` took of it."""
+    """Returns end point -> `sample_values` of the recorded tensors."""
     with np.load(FOLDER / f"{source}.npz") as kept:
         prefix = f"{model}/{size}/"
         return {name.removeprefix(prefix): kept[name] for name in kept if name.startswith(prefix)}

@@ -63,7 +63,7 @@ CLASSES = {"tf_slim": 1001, "fid": 1008, "facenet": 8631}
 
 
 def classes(source: str, model: str) -> int:
-    """Of the head that `source` publishes."""
+    """Returns the number of classes that `source` publishes."""
     if (source, model) in (("tf_slim", "resnet50"), ("cadene", "bn_inception")):
         return 1000
     return {**CLASSES, "cadene": 1001}.get(source, 1000)

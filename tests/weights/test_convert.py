@@ -663,7 +663,7 @@ def test_photographs_are_turned_unless_the_line_or_an_old_card_says_otherwise(
 
 
 @pytest.mark.slow
-def test_a_classifier_of_another_name_is_told_from_the_auxiliary_ones_beside_it():
+def test_a_classifier_of_another_name_is_distinguished_from_auxiliary_ones():
     """GoogLeNet's auxiliary classifiers read 1,024 features, as its own does."""
     there = SOURCES["torchvision"]["googlenet"]
     network = inception_jax.create(there.model, variant=there.variant, num_classes=1000, aux=True)

@@ -105,7 +105,7 @@ class Hyperparameters:
 
 
 def training_checkpoint(state):
-    """What timm's, Lightning's and PyTorch's own examples save beside a network."""
+    """Returns a checkpoint as timm's, Lightning's and PyTorch's own examples save it."""
     return {
         "epoch": 3, "arch": "resnet18", "state_dict": state, "best_acc1": np.float64(0.7),
         "args": argparse.Namespace(lr=0.1, opt="sgd"), "hyper_parameters": Hyperparameters(),

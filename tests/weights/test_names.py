@@ -25,9 +25,7 @@ def theirs(source, model, classes, aux):
 
 @pytest.mark.parametrize(("source", "model"), sweep(ALL, ONE_OF_EACH))
 def test_array_names_of_other_projects_are_unique_and_match_the_recorded_ones(source, model):
-    """Those that were recorded; of the others, which have more units of the same kinds, that no
-    two arrays have one name.
-    """
+    """Compares with recorded names; other networks of the same units have unique ones."""
     recorded = model in MODELS.get(source, ())
     classes, heads = (
         (facts(source)[model][key] for key in ("classes", "aux")) if recorded else (1000, True)

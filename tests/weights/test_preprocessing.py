@@ -1,6 +1,4 @@
-"""What a converted network is fed: by the line, by timm's `config.json`, by the table of releases,
-or by assumption, and said so.
-"""
+"""The input of a converted network, from flags, timm's `config.json`, the table, or assumptions."""
 
 import json
 

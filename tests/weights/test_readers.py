@@ -106,7 +106,7 @@ def test_the_weights_reader_names_caffe_blobs_and_divides_batch_norm_sums_by_the
 
 
 def layers():
-    """As Keras names them in its second model of a process: the first convolution is number 94."""
+    """Returns names of a process's second model in Keras: the first convolution is number 94."""
     return {
         "conv2d_95": {"kernel": RNG.normal(size=(1, 1, 2, 3))},
         "conv2d_94": {"kernel": RNG.normal(size=(3, 3, 1, 2)), "bias": RNG.normal(size=2)},

@@ -81,6 +81,6 @@ def test_every_end_point_matches_its_recording_within_2e_5_at_two_sizes(source, 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("model", MODELS["tf_slim"])
 def test_tf_slim_networks_match_their_recordings_in_float64_within_1e_9(model):
-    """That proves the graph. The other projects' is proved beside them (test_parity)."""
+    """Proves the graph; the graphs of other projects are compared in test_parity."""
     found = worst("tf_slim", model, jnp.float64)
     assert max(found.values()) <= 1e-9, found
