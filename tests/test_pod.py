@@ -162,7 +162,7 @@ def test_a_run_resumed_on_half_the_devices_accumulates_gradients(tmp_path):
     one = Process(tmp_path, *line, "0.125")
     assert one.wait() == 0, one.text
     assert (
-        "for 1 device(s), a batch in 2 parts one after the other, batch norm over 2 as in one: "
+        "for 1 device(s), a batch in 2 microbatches, batch norm over 2 examples as in one: "
         "about" in one.text
     )
     assert "going on from step 21 of 42" in one.text

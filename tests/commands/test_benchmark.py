@@ -47,7 +47,7 @@ def test_benchmark_times_a_network_without_a_recipe_at_its_own_image_size(capsys
     said = capsys.readouterr()
     assert said.out.startswith(
         "one on 1 x cpu: 8 images of 16 px in float32, batch norm over 8, rewrites: "
-        "project_before_pool, slice_pools\n"
+        "project_before_pool\n"
     )
     assert "\ntraining " in said.out and "Stem/conv_3x3" in said.out  # noqa: PT018
     assert "compiling training" in said.err
