@@ -9,8 +9,9 @@ _HOMES = {
     "create": "inception_jax.nn.create",
     "Outputs": "inception_jax.nn.network",
     "evaluate": "inception_jax.evaluation.evaluate",
+    "from_pretrained": "inception_jax.weights.pretrained",
     "list_models": "inception_jax.models",
-    "load": "inception_jax.weights.files",
+    "load": "inception_jax.weights.pretrained",
     "measure": "inception_jax.spec.measure",
     "Predictor": "inception_jax.weights.predictor",
 }
@@ -20,6 +21,7 @@ __all__ = [
     "Predictor",
     "create",
     "evaluate",
+    "from_pretrained",
     "get_architecture",
     "list_models",
     "load",

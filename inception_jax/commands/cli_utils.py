@@ -13,6 +13,7 @@ from inception_jax.config import ConfigError, Experiment, list_inapplicable_fiel
 from inception_jax.evaluation.confidence import format_with_interval
 from inception_jax.old_names import rename_flags
 from inception_jax.recipes import load_recipe
+from inception_jax.weights.hub import get_release, is_release_id
 from inception_jax.weights.library import load_library
 
 IMPORTED: list[str] = []
@@ -155,11 +156,14 @@ def parse_positive(text: str) -> int:
 
 
 def check_trained(path: str) -> None:
-    """Raises an error at once for a path that is neither a run nor a weights file.
+    """Raises an error at once for a name that is no run, no weights file and no release.
 
     Raises:
-      ConfigError: It does not exist, or is a folder without a run.
+      ConfigError: It does not exist, is a folder without a run, or an unknown release.
     """
+    if is_release_id(path):
+        get_release(path)
+        return
     place = Path(re.sub(r"@\d+$", "", path))
     if (
         "://" in path
@@ -176,7 +180,7 @@ def check_trained(path: str) -> None:
         )
     raise ConfigError(
         f"{path} is no workdir: it has no experiment.json, and is not there; give the folder of a "
-        "run, or a file of weights"
+        "run, a file of weights, or an id that `inception-jax weights list` names"
     )
 
 

@@ -136,17 +136,20 @@ def convert(arguments: list[str]) -> None:
 def verify(arguments: list[str]) -> None:
     """Check that weights give the numbers here that they gave at conversion. WEIGHTS [--json]"""
     parser = new_parser("verify", verify.__doc__)
-    parser.add_argument("weights", help="a file that inception-jax convert or export has written")
+    parser.add_argument(
+        "weights",
+        help="a file that inception-jax convert or export has written, or the id of a release",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     from inception_jax.weights import files as file
+    from inception_jax.weights.hub import resolve_weights
     from inception_jax.weights.reference.parity import remeasure_parity, require_parity
     from inception_jax.weights.trained_network import load_trained
 
-    run, variables, card, _ = load_trained(options.weights)
-    parity = remeasure_parity(
-        card, run.network, variables, file.read_file(options.weights).references
-    )
+    path = str(resolve_weights(options.weights))
+    run, variables, card, _ = load_trained(path)
+    parity = remeasure_parity(card, run.network, variables, file.read_file(path).references)
     if options.json:
         print(format_json(parity, indent=1))
     else:

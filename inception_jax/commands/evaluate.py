@@ -39,6 +39,7 @@ def evaluate(arguments: list[str]) -> None:
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.trainer.runs import follow_checkpoints, list_members, open_run
+    from inception_jax.weights.hub import is_release_id
 
     protocol = Protocol(
         options.crops,
@@ -55,7 +56,7 @@ def evaluate(arguments: list[str]) -> None:
         raise ConfigError(
             f"--follow and --health are for one run: {' '.join(workdirs)} are {len(workdirs)}"
         )
-    files = [workdir for workdir in workdirs if workdir.endswith(".safetensors")]
+    files = [name for name in workdirs if name.endswith(".safetensors") or is_release_id(name)]
     if files and (
         options.follow or options.health or options.statistics in ("population", "pooled")
     ):
@@ -244,6 +245,7 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
         score_classes,
     )
     from inception_jax.evaluation.protocol import compare_statistics, score_run
+    from inception_jax.weights.hub import is_release_id
 
     (workdir, run, state), *others = runs
     for other in others:
@@ -268,7 +270,9 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
     )
     examples = np.arange(len(found.labels))
     results: dict[str, Any] = {
-        "step": None if workdir.suffix == ".safetensors" else int(state.step)
+        "step": None
+        if workdir.suffix == ".safetensors" or is_release_id(workdir)
+        else int(state.step)
     }
     if listed and listed.labels is not None:
         results |= score_reassessed(listed.labels, found, listed.numbers)

@@ -100,8 +100,8 @@ def _format_hint(keyword: str) -> str:
     """Returns a hint for the message about an unknown keyword."""
     if keyword in ("pretrained", "weights"):
         return (
-            ": it makes a network without weights; inception_jax.load(FILE) gives those of a file "
-            "that `inception-jax convert` wrote"
+            ": it makes a network without weights; inception_jax.from_pretrained(ID) returns a "
+            "network and its weights, and `inception-jax weights list` names the ids"
         )
     known = {*inspect.signature(create).parameters, *NORM_FIELDS} - {"norm"}
     near = difflib.get_close_matches(keyword, known, n=1)

@@ -1,8 +1,8 @@
 """Trained networks: conversion from other projects, weights files, and exports.
 
-`weights.card(path)` returns the card of a weights file. `weights.from_torchvision(file,
-"inception_v3")`, and `from_` any other of `SOURCES`, returns `ImportedWeights(card, variables,
-network, arrays)`. Nothing that trains imports this package.
+`weights.card(path)` returns the card of a weights file or of a release. `weights.from_torchvision(
+file, "inception_v3")`, and `from_` any other of `SOURCES`, returns `ImportedWeights(card,
+variables, network, arrays)`. Nothing that trains imports this package.
 """
 
 import importlib
@@ -13,8 +13,9 @@ _HOMES = {
     "Card": "inception_jax.weights.cards",
     "Predictor": "inception_jax.weights.predictor",
     "SOURCES": "inception_jax.weights.convert.sources",
-    "card": "inception_jax.weights.files",
-    "load": "inception_jax.weights.files",
+    "card": "inception_jax.weights.pretrained",
+    "from_pretrained": "inception_jax.weights.pretrained",
+    "load": "inception_jax.weights.pretrained",
     "save": "inception_jax.weights.files",
     "to_theirs": "inception_jax.weights.convert.conversion",
 }

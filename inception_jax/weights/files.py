@@ -61,7 +61,7 @@ def save(
     )
 
 
-def card(path: str | Path) -> Card:
+def read_card(path: str | Path) -> Card:
     """Returns the card of a weights file without reading its arrays.
 
     Raises:
@@ -69,15 +69,6 @@ def card(path: str | Path) -> Card:
     """
     with _opened(path) as file:
         return _card(file, path)
-
-
-def load(path: str | Path) -> dict[str, Any]:
-    """Returns the variables of a weights file: `{"params": ..., "batch_stats": ...}`, NumPy arrays.
-
-    Raises:
-      DataError: It is no weights file of this package, or damaged.
-    """
-    return read_file(path).variables
 
 
 def read_file(path: str | Path) -> WeightsFile:

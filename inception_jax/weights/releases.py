@@ -9,7 +9,7 @@ torchvision's from its weights' metadata (0.28.0).
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,18 @@ class Release:
       top1: Published top-1 in percent; None for none.
       top5: Published top-5 in percent; None for none.
       data: Input fields that differ from the project's network.
+      num_classes: Number of classes of the classifier; None for an unlisted release.
+      repository: Repository of Hugging Face that has the file.
+      url: Address of the file, where it is in no repository.
+      page: Address of the page for people, where there is no address for programs.
+      file: Name of the file.
+      member: Name of the file of weights in an archive.
+      size: Bytes of the file; 0 where they are not published.
+      md5: MD5 of the file.
+      sha1: SHA-1 of the file.
+      score_size: Image size in pixels at which `top1` and `top5` were measured.
+      score_crop: Fraction of the shorter side that was cropped in that measurement.
+      facts: Where the facts of this row are from.
     """
 
     id: str
@@ -48,6 +60,29 @@ class Release:
     top1: float | None = None
     top5: float | None = None
     data: dict[str, Any] = field(default_factory=dict, hash=False)
+    num_classes: int | None = None
+    repository: str = ""
+    url: str = ""
+    page: str = ""
+    file: str = ""
+    member: str = ""
+    size: int = 0
+    md5: str = ""
+    sha1: str = ""
+    score_size: int | None = None
+    score_crop: float | None = None
+    facts: str = ""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Returns the published digests of the file: name of the hash -> first digits.
+
+        A repository has its own. The digests of its rows are of the same arrays in the project's
+        older format.
+        """
+        kinds = ("sha256", "md5", "sha1")
+        own = {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
+        return {} if self.repository else own
 
     @property
     def source(self) -> str:
@@ -63,7 +98,7 @@ RELEASES = tuple(Release(**row) for row in json.loads(RELEASES_FILE.read_text())
 
 
 class KnownRelease(NamedTuple):
-    """A release, and how a file was identified: `its arrays`, `its SHA-256`, `its name`."""
+    """A release, and how a file was identified: its id, its arrays, its SHA-256 or its name."""
 
     release: Release
     by: str
@@ -110,3 +145,8 @@ def format_published(found: KnownRelease) -> dict[str, Any]:
         if scores
         else {}
     )
+
+
+def make_release_record(release: Release) -> dict[str, Any]:
+    """Returns a release as an object for programs, without its empty fields."""
+    return {name: value for name, value in asdict(release).items() if value not in ("", None, {})}

@@ -19,6 +19,7 @@ from inception_jax.trainer.runs import open_run
 from inception_jax.weights import files as file
 from inception_jax.weights.cards import INPUT_FIELDS, UNKNOWN, Card
 from inception_jax.weights.convert.conversion import list_shapes
+from inception_jax.weights.hub import resolve_on_all_processes
 
 
 class TrainedNetwork(NamedTuple):
@@ -38,13 +39,16 @@ class TrainedNetwork(NamedTuple):
 
 
 def load_trained(path: str) -> TrainedNetwork:
-    """Returns the newest state of a workdir (`path@STEP` for another), or of a weights file.
+    """Returns a trained network: a workdir's newest, a weights file's, or a release's by its id.
+
+    `path@STEP` is an earlier state of a workdir.
 
     Raises:
       DataError: The file is damaged, or its arrays are not those of its card's network.
-      ConfigError: There is no such run, or the network is unknown.
+      ConfigError: There is no such run or release, or the network is unknown.
       CheckpointError: A checkpoint is damaged.
     """
+    path = resolve_on_all_processes(path)
     if file.is_weights(path):
         card, variables, _ = file.read_file(path)
         run = Run(card.experiment, all_devices_placement(), given_source=FileSource((), card.names))

@@ -518,7 +518,7 @@ def test_logits_are_computed_at_the_highest_precision_and_all_else_at_the_platfo
     [
         ("num_clases", "no keyword 'num_clases'; did you mean 'num_classes'"),
         ("examples_per_groups", "did you mean 'examples_per_group'"),
-        ("pretrained", "it makes a network without weights; inception_jax.load"),
+        ("pretrained", "it makes a network without weights; inception_jax.from_pretrained"),
         ("xyzzy", "there are aux, "),
         ("parent", "no keyword"),
     ],

@@ -18,7 +18,7 @@ from inception_jax.weights.convert.preprocessing import read_timm_config, resolv
 from inception_jax.weights.convert.selection import Parameters
 from inception_jax.weights.convert.source_spec import SourceSpec
 from inception_jax.weights.convert.sources import SOURCES
-from inception_jax.weights.releases import find_release, format_published
+from inception_jax.weights.releases import KnownRelease, find_release, format_published
 
 
 class ImportedWeights(NamedTuple):
@@ -77,6 +77,7 @@ def import_weights(
     input_spec: Mapping[str, Any] | None = None,
     licence: str = "",
     origin_name: str = "",
+    release: KnownRelease | None = None,
 ) -> ImportedWeights:
     """Returns the weights of `source`'s `model` as variables of this package.
 
@@ -87,10 +88,11 @@ def import_weights(
         determine it.
       class_names: Names of all classes, if they are not ImageNet's.
       parameters: Choice between moving averages and raw arrays, for a checkpoint with both.
-      fed: Fields of `Data` that override those of the file: `image_size`, `test_crop_fraction`,
-        `resize`, `scaling`.
+      input_spec: Fields of `Data` that override those of the file: `image_size`,
+        `test_crop_fraction`, `resize`, `scaling`.
       licence: Licence of weights that are no known release.
       origin_name: Author of such weights.
+      release: The release that the file is; default: found by its digests and its name.
 
     Raises:
       DataError: The file cannot be read, the arrays are of another network, or the classes are
@@ -114,7 +116,7 @@ def import_weights(
     )
     names, offset = _classes(source, there, network.num_classes, class_offset, known_names)
     digest = readers.hash_file(path) if path else ""
-    release = find_release(
+    release = release or find_release(
         source, there.model, path or "", digest, hash_arrays(flatten_dict(variables, sep="/"))
     )
     preprocessing = resolve_preprocessing(there.data, source, release, config, input_spec or {})
