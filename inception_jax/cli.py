@@ -19,8 +19,8 @@ from inception_jax.errors import ExitCode, UserError, format_message, get_exit_c
 from inception_jax.preemption import PreemptionHandler
 
 NAMES = (
-    "train", "evaluate", "predict", "features", "weights", "convert", "verify", "export", "models",
-    "recipes", "data", "plan", "benchmark", "report", "compare", "replay",
+    "train", "finetune", "evaluate", "predict", "features", "weights", "convert", "verify",
+    "export", "models", "recipes", "data", "plan", "benchmark", "report", "compare", "replay",
 )  # fmt: skip
 BESIDE = {"features": "predict", "verify": "convert"}
 """Commands in a module of another's name."""

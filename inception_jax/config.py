@@ -43,7 +43,7 @@ ABOVE_ZERO = (
 )  # fmt: skip
 BELOW_ONE = (
     "norm.decay", "optimizer.decay", "optimizer.momentum", "optimizer.average_decay",
-    "objective.label_smoothing", "model.dropout_rate",
+    "objective.label_smoothing", "model.dropout_rate", "data.holdout",
 )  # fmt: skip
 REMOVED_REWRITES = ("loop_repeats", "space_to_depth", "slice_pools")
 """Rewrites that were slower (docs/rewrites.md). A configuration that names them runs without."""
@@ -118,13 +118,19 @@ class Norm:
 @dataclass(frozen=True)
 class Data:
     name: str = "digits"
-    """Dataset: digits, folder (a folder for each class), records (written by `inception-jax data
-    prepare`), synthetic, an image-classification set of TFDS, or one that an imported package
-    registers.
+    """Dataset: digits, folder (a folder for each class), idx (the files of MNIST and its like),
+    records (written by `inception-jax data prepare`), synthetic, an image-classification set of
+    TFDS, or one that an imported package registers.
     """
     train_split: str = "train"
     """Training split, or a part of it: train[:1000], train[:90%]."""
     test_split: str = "test"
+    holdout: float = 0.0
+    """Fraction of each class that is held out of a folder without splits, <class>/<image>: train
+    and test are then its parts; 0 for data with splits.
+    """
+    holdout_seed: int = 0
+    """Random seed for the images that are held out."""
     shuffle_block: int = 1
     """Number of examples that stay together and in order in the shuffled stream; 1 shuffles
     single examples.
@@ -213,8 +219,8 @@ class Data:
     changed: Literal["refuse", "accept"] = changeable_field("refuse")
     """Handling of data whose classes, sizes or files changed since the run began."""
     directory: str | None = changeable_field(None)
-    """Folder of the data: TFDS's folder of datasets (its own default where not given), or
-    <split>/<class>/<image>.
+    """Folder of the data: TFDS's folder of datasets (its own default where not given),
+    <split>/<class>/<image>, or the one that holds IDX files or records.
     """
     threads: int = changeable_field(2)
     """Number of decoding threads of Grain; 0 decodes in the thread of the training loop, without
@@ -334,8 +340,16 @@ class Experiment:
     """Handling of a NaN or infinite loss or gradient: the run stops, or the step changes nothing
     and is counted.
     """
+    patience: int = changeable_field(0)
+    """Number of evaluations in a row without a higher held-out top-1 after which the run ends; 0
+    for none.
+    """
     max_consecutive_skipped: int = changeable_field(50)
     """Number of skipped steps in a row that ends the run."""
+    compilation_cache: str | None = changeable_field(None)
+    """Folder of compiled programs, which the next start loads; off for none. The user's cache
+    folder where not given, or none if several processes train.
+    """
     init_from: str | None = changeable_field(None)
     """Workdir of another run, or weights file, to initialise from; arrays of equal name and
     shape are loaded, a head of other classes is new.
@@ -499,12 +513,13 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 def list_shared_fields(experiment: Experiment) -> dict[str, Any]:
     """Returns the fields, by dotted name, that must be equal in all processes of a run.
 
-    The folder of the data and the number of threads may differ between hosts.
+    The folders of the data and of compiled programs, and the number of threads, may differ between
+    hosts.
     """
     return {
         name: value
         for name, value in _leaves(experiment)
-        if name not in ("data.directory", "data.threads")
+        if name not in ("data.directory", "data.threads", "compilation_cache")
     }
 
 

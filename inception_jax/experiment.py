@@ -97,11 +97,15 @@ class Run:
     def _source(self, split: str) -> Source:
         if self.given_source is not None:
             return self.given_source
+        data = self.config.data
         return (
             self.opened[split]
             if split in self.opened
-            else open_source(self.config.data.name, split, self.config.data.directory)
-        )
+            else open_source(
+                data.name, split, data.directory,
+                holdout=data.holdout, holdout_seed=data.holdout_seed,
+            )
+        )  # fmt: skip
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

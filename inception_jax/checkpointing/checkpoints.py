@@ -207,7 +207,8 @@ class Checkpoints:
         """
         names = self._list_names()
         finished = _select_finished(names)
-        kept = {*finished[-self._keep :], *self._select_best(finished)}
+        best = self.rank_by_score(finished)[-self._keep_best :] if self._keep_best else []
+        kept = {*finished[-self._keep :], *best}
         for step in parse_steps(names):
             if step >= finished[-1] or step in kept:
                 continue
@@ -221,16 +222,14 @@ class Checkpoints:
                     "checkpoint %d in %s cannot be deleted: %s", step, self._directory, reason
                 )
 
-    def _select_best(self, finished: Iterable[int]) -> list[int]:
-        """Returns the `keep_best` steps of the highest scores; of equal scores the newest."""
-        if not self._keep_best:
-            return []
+    def rank_by_score(self, finished: Iterable[int]) -> list[int]:
+        """Returns the steps that have scores, the highest last; of equal scores the newest."""
         scores: dict[int, float] = {}
         for step in finished:
             with suppress(DamagedError):  # raised where the step is to be used
                 if (score := self.read_metadata(step).score) is not None:
                     scores[step] = score
-        return sorted(scores, key=lambda step: (scores[step], step))[-self._keep_best :]
+        return sorted(scores, key=lambda step: (scores[step], step))
 
     def _wait_for_save(self) -> None:
         if self._pending is None:

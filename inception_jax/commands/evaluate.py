@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 from inception_jax.atomic_io import format_json, write_atomically
 from inception_jax.commands.cli_utils import (
     check_trained,
+    import_figures,
     new_parser,
     parse_output_path,
     parse_positive,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.errors import escape_control_characters
 from inception_jax.preemption import PreemptionHandler
 
 if TYPE_CHECKING:
+    from inception_jax.evaluation.predictions import Predictions
     from inception_jax.evaluation.protocol import Protocol
     from inception_jax.experiment import Run
     from inception_jax.trainer.runs import OpenedRun
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
 def evaluate(arguments: list[str]) -> None:
     """Score newest checkpoints on every held-out example; several runs make an ensemble.
 
-    WORKDIR|WEIGHTS... [--data FOLDER] [--help]
+    WORKDIR|WEIGHTS|ID... [--data FOLDER] [--help]
 
-    A weights file has no data: --data gives a folder of <split>/<class>/<image>, or of prepared
-    records, whose classes have the network's names, or ImageNet's WordNet ids.
+    WORKDIR, WEIGHTS or the id of a release. Weights have no data: --data names images whose
+    classes have the network's names, or ImageNet's WordNet ids.
     """
     options = _options(arguments)
     from inception_jax.checkpointing.run_record import collect_shared_facts
@@ -41,6 +44,9 @@ def evaluate(arguments: list[str]) -> None:
     from inception_jax.trainer.runs import follow_checkpoints, list_members, open_run
     from inception_jax.weights.hub import is_release_id
 
+    for path in options.confusion:
+        if path.suffix not in (".csv", ".png"):
+            raise ConfigError(f"--confusion {path}: give a name that ends in .csv or .png")
     protocol = Protocol(
         options.crops,
         options.parameters,
@@ -67,13 +73,14 @@ def evaluate(arguments: list[str]) -> None:
     if files and options.data is None:
         raise ConfigError(
             f"{files[0]} is a file of weights, and has no data of its own: give --data FOLDER, "
-            "with <split>/<class>/<image>"
+            "with <split>/<class>/<image> or <class>/<image>"
         )
     supervise_subprocess()
     with (
         join_processes(facts=collect_shared_facts),
-        PreemptionHandler(),
-    ):  # which has nothing to save here
+        PreemptionHandler(),  # which has nothing to save here
+        use_compilation_cache(),
+    ):
         if not options.follow:
             _score(
                 [
@@ -115,13 +122,16 @@ def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
     if options.data is None:
         return opening
     from inception_jax.data.facts import DataFacts, SplitFacts
-    from inception_jax.data.records import INDEX
+    from inception_jax.data.labelled import recognise_images
     from inception_jax.data.registry import open_source
+    from inception_jax.monitoring.progress import log_line
     from inception_jax.weights.classes import relabel
 
-    kind = "records" if (options.data / INDEX).is_file() else "folder"
+    images = recognise_images(options.data, options.data_split)
+    if images.note and opening.run.placement.is_primary:
+        log_line(images.note)
     source = relabel(
-        open_source(kind, options.data_split, str(options.data)), opening.run.class_names
+        open_source(images.name, images.split, images.directory), opening.run.class_names
     )
     data = replace(opening.run.config.data, test_split=f"{options.data_split} of {options.data}")
     none = SplitFacts("none", 0, None)
@@ -147,9 +157,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("workdirs", nargs="+", metavar="workdir", help=said)
     parser.add_argument(
         "--data",
-        type=Path,
         metavar="FOLDER",
-        help="score on these images, <split>/<class>/<image> or prepared records",
+        help=(
+            "score on these images: <split>/<class>/<image>, <class>/<image>, IDX files, prepared "
+            "records, or the name of a dataset of TFDS"
+        ),
     )
     parser.add_argument(
         "--data-split",
@@ -197,6 +209,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--per-class", action="store_true", help="a line for each class, the worst first"
     )
+    parser.add_argument(
+        "--confusion", type=parse_output_path, nargs="+", default=[], metavar="FILE",
+        help="how often each class is taken for which: a table .csv, a picture .png",
+    )  # fmt: skip
     parser.add_argument(
         "--exclude",
         type=Path,
@@ -283,18 +299,6 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
         results["health"] = compare_statistics(run, state, protocol)
     if not run.placement.is_primary:
         return
-    if options.json:
-        print(format_json(results), flush=True)
-    else:
-        _print_results(results, runs)
-    if options.per_class and not options.json:
-        for one in score_classes(found, run.class_names):
-            mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
-            print(
-                escape_control_characters(
-                    f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}"
-                )
-            )
     if options.health:
         write_atomically(workdir / "health.json", format_json(results["health"], indent=1) + "\n")
     if options.output:
@@ -310,8 +314,32 @@ def _score(runs: Sequence["OpenedRun"], protocol: "Protocol", options: argparse.
             **cast(Any, {**arrays, "example": examples, "class_names": np.array(run.class_names)}),
         )
         write_atomically(options.output, archive.getvalue())
+    for file in options.confusion:
+        _write_confusions(found, run.class_names, file)
     if options.csv:
         append_result(options.csv, _row(runs, results, options))
+    if options.json:
+        print(format_json(results), flush=True)
+    else:
+        _print_results(results, runs)
+    if options.per_class and not options.json:
+        for one in score_classes(found, run.class_names):
+            mistaken = f", {one['times']} taken for {one['taken_for']}" if one["times"] else ""
+            print(
+                escape_control_characters(
+                    f"{one['top1']:7.2%} of {one['count']:6,} {one['class']}{mistaken}"
+                )
+            )
+
+
+def _write_confusions(found: "Predictions", class_names: Sequence[str], file: Path) -> None:
+    """Writes a confusion matrix as a table or a picture."""
+    from inception_jax.evaluation.predictions import count_confusions, format_confusions
+
+    if file.suffix == ".png":
+        import_figures().draw_confusions(count_confusions(found), class_names, file)
+    else:
+        write_atomically(file, format_confusions(count_confusions(found), class_names))
 
 
 def _compare_data(run: "Run", *, train: bool) -> None:

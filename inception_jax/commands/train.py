@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from inception_jax.commands.cli_utils import (
     shorten_path,
     split_recipe,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError, Data, Experiment, list_shared_fields
 from inception_jax.data.source import DataError
 from inception_jax.distributed.cluster import ADDRESS, COUNT, NUMBER
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from etils import epath
 
     from inception_jax.data.source import Source
+    from inception_jax.evaluation.predictions import Predictions
     from inception_jax.experiment import Run
     from inception_jax.training.state import State
 
@@ -79,11 +82,17 @@ def train(arguments: list[str]) -> None:
             }
             return {**collect_shared_facts(), **fields, **_facts_of(configs[0].data, splits)}
 
-        with join_processes(cluster_flags, facts) as processes:
+        with (
+            join_processes(cluster_flags, facts) as processes,
+            use_compilation_cache(configs[0].compilation_cache),
+        ):
             if processes:
                 preemption.coordinate(processes.request_stop, processes.should_stop)
             for config in configs:
-                _train(config, preemption, splits if config.data == configs[0].data else {})
+                opened = splits if config.data == configs[0].data else {}
+                workdir, run = train_experiment(config, preemption, opened)
+                if run.placement.is_primary:
+                    print(escape_control_characters(_last_line(workdir, len(run.class_names))))
 
 
 def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
@@ -97,7 +106,10 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     found = dict[str, Any]()
     for split in (data.train_split, data.test_split):
         try:
-            source = splits[split] = open_source(data.name, split, data.directory)
+            source = splits[split] = open_source(
+                data.name, split, data.directory,
+                holdout=data.holdout, holdout_seed=data.holdout_seed,
+            )  # fmt: skip
             names = hash_file_list((name, 0) for name in source.class_names)
             files = SplitFacts.from_source(split, source).fingerprint
             found[f"data {split}"] = (
@@ -109,9 +121,20 @@ def _facts_of(data: Data, splits: "dict[str, Source]") -> dict[str, Any]:
     return found
 
 
-def _train(
+def train_experiment(
     config: Experiment, preemption: PreemptionHandler, splits: "Mapping[str, Source]"
-) -> None:
+) -> "tuple[epath.Path, Run]":
+    """Trains an experiment to its end, from its newest checkpoint, and draws its report.
+
+    Args:
+      splits: Splits of its data that are open already.
+
+    Returns:
+      The workdir, and the run.
+
+    Raises:
+      ConfigError, DataError: The experiment does not fit the devices, the data or the workdir.
+    """
     assert config.workdir
     from inception_jax.checkpointing.run_record import check_jax_settings
     from inception_jax.checkpointing.workdir import (
@@ -169,8 +192,8 @@ def _train(
             tell(f"{headline}; in {shorten_path(workdir)}")
             _run_training(workdir, run, preemption, initial)
         if is_primary:
-            _draw(workdir)
-            print(escape_control_characters(_last_line(workdir, len(run.class_names))))
+            draw_run(workdir)
+    return workdir, run
 
 
 def _run_training(
@@ -199,7 +222,7 @@ def _run_training(
             workdir,
             make_initial_state=initial,
             preemption=preemption,
-            finish=lambda state: _keep_worst(workdir, run, state),
+            finish=partial(keep_worst_examples, workdir, run),
         )
     except Exception as error:
         record.end_attempt(f"{type(error).__name__}: {error}")
@@ -242,8 +265,12 @@ def _format_network(run: "Run") -> str:
     return f"{table.name} ({table.variant}) of {len(run.class_names)} classes"
 
 
-def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
-    """Writes the examples with the largest loss, and the score of each class."""
+def keep_worst_examples(workdir: "epath.Path", run: "Run", state: "State") -> "Predictions":
+    """Writes the examples with the largest loss, and the score of each class, into the workdir.
+
+    Returns:
+      The predictions for all held-out examples.
+    """
     import numpy as np
 
     from inception_jax.evaluation.protocol import Protocol, score_run
@@ -251,16 +278,17 @@ def _keep_worst(workdir: "epath.Path", run: "Run", state: "State") -> None:
 
     found = score_run(run, state, Protocol())
     if not run.placement.is_primary:
-        return
+        return found
     worst = find_worst_examples(
         found, lambda index: run.pixels(run.test_source[index]), run.class_names
     )
     archive = io.BytesIO()
     np.savez(archive, **cast(Any, worst))
     write_atomically(workdir / "worst.npz", archive.getvalue())
+    return found
 
 
-def _draw(workdir: "epath.Path") -> None:
+def draw_run(workdir: "epath.Path") -> None:
     """Draws the report if it is older than the run and matplotlib is installed.
 
     A workdir in an object store is copied to a disk first.

@@ -1,9 +1,10 @@
 """Preparation of data for random access: images or TFRecords become ArrayRecord.
 
-The sources are a tree of images, or TFRecords of TFDS or TF-Slim. The bytes of images and of
-records are copied unchanged. No TensorFlow is needed.
+The sources are a tree of images, IDX files, or TFRecords of TFDS or TF-Slim. The bytes of images
+and of records are copied unchanged; the images of IDX files become PNGs. No TensorFlow is needed.
 """
 
+import io
 import json
 import os
 import re
@@ -14,11 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from inception_jax.atomic_io import format_json, split_lines, wrap_read_errors, write_atomically
 from inception_jax.data import records, tfrecords
 from inception_jax.data.folder import FolderSource
+from inception_jax.data.idx import IDX_FILE, find_idx_files, open_idx
 from inception_jax.data.listing import list_folders, report_left_out
-from inception_jax.data.source import DataError, Example
+from inception_jax.data.source import DataError, Example, Source
 
 SHARD_IMAGES = 10_000
 """Images in a shard that is made from a tree: 1.1 GB of ImageNet's."""
@@ -47,18 +51,23 @@ class Preparation:
     interrupted preparation continues.
 
     Raises:
-      DataError: The source is no tree of images and holds no complete set of TFRecords, or records
-        cannot be read.
+      DataError: The source is no tree of images and holds no complete set of IDX files or of
+        TFRecords, or records cannot be read.
     """
 
     def __init__(self, source: Path, target: Path):
         if not source.is_dir():
             raise DataError(
-                f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords, or "
-                "the name of a TFDS dataset"
+                f"{source} is no folder: give one of <split>/<class>/<image> or of TFRecords or "
+                "IDX files, or the name of a TFDS dataset"
             )
         files = sorted(file for file in source.iterdir() if TFRECORD.fullmatch(file.name))
-        self.shards, self._class_names = _of_tfrecords(files, source) if files else _of_tree(source)
+        if files:
+            self.shards, self._class_names = _of_tfrecords(files, source)
+        elif any(IDX_FILE.fullmatch(file.name) for file in source.iterdir()):
+            self.shards, self._class_names = _of_idx(source)
+        else:
+            self.shards, self._class_names = _of_tree(source)
         self._source, self._target = source, target
         self._counts: dict[str, dict[str, int]] = {}
         self._labels: dict[int, str] = {}
@@ -98,21 +107,15 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
     if others:
         report_left_out(root, [("in the folder of no split", others)])
     if not splits:
-        raise DataError(f"{root} holds neither <split>/<class>/<image> nor TFRecords")
-    shards, names = [], {}
+        raise DataError(
+            f"{root} holds neither <split>/<class>/<image>, nor IDX files or TFRecords: give a "
+            "folder that does"
+        )
+    shards, names = list[Shard](), {}
     for split in splits:
         source = FolderSource(split, str(root))
         names[split] = source.class_names
-        count = -(-len(source) // SHARD_IMAGES)
-        bounds = [round(i * len(source) / count) for i in range(count + 1)]
-        shards += [
-            Shard(
-                split,
-                f"{split}-{i:05d}-of-{count:05d}.array_record",
-                partial(_made, source, range(bounds[i], bounds[i + 1]), root),
-            )
-            for i in range(count)
-        ]
+        shards += _make_shards(split, source, root)
     first, *others = splits
     for split in others:
         if odd := sorted(set(names[split]) ^ set(names[first])):
@@ -121,12 +124,44 @@ def _of_tree(root: Path) -> tuple[list[Shard], list[str]]:
     return shards, list(names[first])
 
 
-def _made(source: FolderSource, part: range, root: Path) -> Iterator[bytes]:
-    for i in part:
-        example = source[i]
-        yield records.serialize_example(
-            Example(example.image, example.label, str(Path(example.name).relative_to(root)))
+def _of_idx(root: Path) -> tuple[list[Shard], list[str]]:
+    sources = {split: open_idx(split, str(root)) for split in find_idx_files(root)[0]}
+    shards = [shard for split in sources for shard in _make_shards(split, sources[split], root)]
+    return shards, list(next(iter(sources.values())).class_names)
+
+
+def _make_shards(split: str, source: Source, root: Path) -> list[Shard]:
+    """Returns the shards of a split, of about equal length and at most `SHARD_IMAGES` examples."""
+    count = -(-len(source) // SHARD_IMAGES)
+    bounds = [round(i * len(source) / count) for i in range(count + 1)]
+    return [
+        Shard(
+            split,
+            f"{split}-{i:05d}-of-{count:05d}.array_record",
+            partial(_made, source, range(bounds[i], bounds[i + 1]), root),
         )
+        for i in range(count)
+    ]
+
+
+def _made(source: Source, part: range, root: Path) -> Iterator[bytes]:
+    for i in part:
+        image, label, name = source[i]
+        yield records.serialize_example(
+            Example(
+                image if isinstance(image, bytes) else _encode_png(image),
+                label,
+                str(Path(name).relative_to(root)) if name else "",
+            )
+        )
+
+
+def _encode_png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _of_tfrecords(files: list[Path], root: Path) -> tuple[list[Shard], list[str] | None]:

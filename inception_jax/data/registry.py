@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 from inception_jax.data.folder import FolderSource
+from inception_jax.data.idx import open_idx
 from inception_jax.data.records import RecordSource
-from inception_jax.data.source import DataError, PartSource, Source
+from inception_jax.data.source import DataError, PartSource, Source, split_by_class
 from inception_jax.data.synthetic import SyntheticSource
 from inception_jax.data.tfds import TfdsSource
 
@@ -24,7 +26,14 @@ def register_dataset(name: str, open_source: OpenSource) -> None:
     SOURCES[name] = open_source
 
 
-def open_source(name: str, split: str, directory: str | None = None) -> Source:
+def open_source(
+    name: str,
+    split: str,
+    directory: str | None = None,
+    *,
+    holdout: float = 0.0,
+    holdout_seed: int = 0,
+) -> Source:
     """Returns the source of a split of a dataset.
 
     The dataset is a registered one, or any other image-classification set of TFDS.
@@ -32,10 +41,21 @@ def open_source(name: str, split: str, directory: str | None = None) -> Source:
     Args:
       split: `train`, or a part of it: `train[:1000]`, `train[90%:]`.
       directory: The folder of the data; None for the default.
+      holdout: Fraction of each class that is the split `test` of a folder without splits
+        (`<directory>/<class>/<image>`); the rest is `train`. 0 for data with splits.
+      holdout_seed: Seed of that choice.
 
     Raises:
       DataError: The dataset is unknown, not prepared, or not for image classification.
     """
+    if holdout:
+        if name != "folder" or split not in ("train", "test"):
+            raise DataError(
+                f"data.holdout is for data.name folder and the splits train and test, and these "
+                f"are {name} and {split}: leave it out"
+            )
+        whole = FolderSource(".", directory)
+        return split_by_class(whole, cast(Any, split), holdout, holdout_seed)
     if name not in SOURCES:
         return TfdsSource(name, split, directory)
     found = re.fullmatch(r"(?P<whole>[^\[\]]+)(?:\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?", split)
@@ -59,6 +79,7 @@ def _bound(text: str, length: int) -> int:
 
 SOURCES: dict[str, OpenSource] = {
     "folder": FolderSource,
+    "idx": open_idx,
     "records": RecordSource,
     "synthetic": SyntheticSource,
 }

@@ -177,7 +177,9 @@ def download_dataset(name: str, directory: str | None) -> str:
     if unreachable := _unreachable(hosts):  # TFDS would try for minutes, and say nothing
         raise DataError(
             f"{name} cannot be downloaded, {unreachable}: prepare it where there is a network, and "
-            f"copy {builder.data_dir}"
+            f"copy {builder.data_dir}; or read files that are here already, the four IDX files of "
+            "MNIST and its like with --data.name idx --data.directory FOLDER, images in a folder "
+            "for each class with --data.name folder"
         )
     try:
         builder.download_and_prepare()

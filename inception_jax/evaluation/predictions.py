@@ -183,6 +183,15 @@ def count_confusions(found: Predictions) -> np.ndarray:
     return table
 
 
+def format_confusions(table: np.ndarray, class_names: Sequence[str]) -> str:
+    """Returns a confusion matrix [K, K] as CSV: a row for each class, a column for each guess."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("class", *class_names))
+    lines.writerows((name, *row) for name, row in zip(class_names, table.tolist(), strict=True))
+    return text.getvalue()
+
+
 def score_classes(found: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the accuracy of each class with examples, and its most frequent mistake.
 

@@ -26,6 +26,8 @@ matplotlib.rcParams["text.parse_math"] = False
 
 COLUMNS = 8
 """The number of images in a row."""
+MAX_NAMED_CLASSES = 40
+"""The largest number of classes whose names fit beside a confusion matrix."""
 GREY, RED = "#444444", "#c0392b"
 
 
@@ -185,6 +187,31 @@ def draw_mistakes(worst: Mapping[str, np.ndarray], file: Path) -> Path:
         f"{num_wrong} of them are mistakes",
         fontsize=10,
     )
+    return _write_figure(figure, file)
+
+
+def draw_confusions(table: np.ndarray, class_names: Sequence[str], file: Path) -> Path:
+    """Draws a confusion matrix, with each row as fractions of its class.
+
+    Names and numbers are written where there is room for them.
+
+    Args:
+      table: [K, K] the number of examples of the row's class that are predicted as the column's.
+      file: The PNG file to write.
+    """
+    count = len(class_names)
+    side = min(max(4.0, 0.45 * count), 16.0)
+    figure, axis = pyplot.subplots(figsize=(side, side), layout="constrained")
+    fractions = table / np.maximum(table.sum(1, keepdims=True), 1)
+    axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    axis.set(xlabel="predicted class", ylabel="class")
+    if count <= MAX_NAMED_CLASSES:
+        axis.set_xticks(range(count), class_names, rotation=90, fontsize=8)
+        axis.set_yticks(range(count), class_names, fontsize=8)
+        for row, column in zip(*np.nonzero(table), strict=True):
+            color = "white" if fractions[row, column] > 0.5 else GREY
+            text = str(table[row, column])
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     return _write_figure(figure, file)
 
 

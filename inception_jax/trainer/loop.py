@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from functools import partial
 
 import jax
 from etils import epath
@@ -18,6 +19,7 @@ from inception_jax.monitoring.wall_time import WallTime
 from inception_jax.preemption import PreemptedError, PreemptionHandler
 from inception_jax.trainer.divergence import explain_divergence
 from inception_jax.trainer.metric_accumulator import MetricAccumulator
+from inception_jax.trainer.milestones import has_stalled, is_due
 from inception_jax.trainer.observers import make_observers
 from inception_jax.training.state import State
 
@@ -30,7 +32,9 @@ def find_completed_step(run: Run, workdir: epath.Path) -> int | None:
     """
     directory = workdir / "checkpoints"
     checkpoints = Checkpoints(directory, keep=run.config.keep_checkpoints, is_primary=False)
-    if not (steps := checkpoints.steps()) or steps[-1] < run.steps:
+    if not (steps := checkpoints.steps()):
+        return None
+    if steps[-1] < run.steps and not has_stalled(run, workdir, steps[-1]):
         return None
     try:
         checkpoints.verify(steps[-1])
@@ -45,7 +49,7 @@ def fit(
     *,
     make_initial_state: Callable[[], State] | None = None,
     preemption: PreemptionHandler | None = None,
-    finish: Callable[[State], None] | None = None,
+    finish: Callable[[State], object] | None = None,
 ) -> tuple[State, dict[str, float]]:
     """Trains `run` to its last step, from the newest intact checkpoint in `workdir`.
 
@@ -92,7 +96,8 @@ def fit(
     step, is_unscored, results = start, metadata.is_unscored, dict[str, float]()
     log = MetricsLog(workdir, start=start, is_unscored=is_unscored, is_primary=is_primary)
     observers = make_observers(run, workdir, log, start)
-    steps = run_steps(run, state, start, accumulator, wall_time, observers)
+    should_end = partial(has_stalled, run, workdir)
+    steps = run_steps(run, state, start, accumulator, wall_time, observers, should_end)
     with closing(observers), closing(checkpoints), explain_divergence(run, workdir), closing(steps):
         try:
             if is_unscored:
@@ -103,6 +108,7 @@ def fit(
                 preemption.set_unsaved(True)
                 is_unscored = is_due(step, run, config.evaluate_every_epochs)
                 is_saved = is_due(step, run, config.checkpoint_every_epochs)
+                is_saved |= is_unscored and config.patience > 0  # the run may end here
                 if is_saved:  # before the evaluation, so that a failure there loses nothing
                     log.flush()
                     metadata = CheckpointMetadata(is_unscored=is_unscored)
@@ -155,17 +161,6 @@ def restore_or_initialize(
     return start, state, checkpoints.read_metadata(start)
 
 
-def is_due(step: int, run: Run, every_epochs: float) -> bool:
-    """Returns whether an action with the period `every_epochs` follows `step`.
-
-    It always follows the last step, and no other if the period is 0.
-    """
-    if step == run.steps or not every_epochs:
-        return step == run.steps
-    period = every_epochs * run.steps_per_epoch
-    return period < 1 or round(round(step / period) * period) == step
-
-
 def evaluate_and_log(
     run: Run,
     step: int,
@@ -204,8 +199,11 @@ def run_steps(
     accumulator: MetricAccumulator,
     wall_time: WallTime,
     observers: Observer,
+    should_end: Callable[[int], bool] = lambda step: False,
 ) -> Generator[tuple[int, State]]:
     """Makes the steps of a run after `start`, and yields (step, state) after each.
+
+    Ends after a step for which `should_end` is true.
 
     Writes metrics to `observers` every `log_every_steps`, and where an evaluation or checkpoint is
     due. The first step includes compiling, and counts towards no throughput.
@@ -216,6 +214,8 @@ def run_steps(
     periods = run.config.evaluate_every_epochs, run.config.checkpoint_every_epochs
     batches, since, seconds_before = run.train_batches(start), start, wall_time.training_seconds()
     for step in range(start + 1, run.steps + 1):
+        if should_end(step - 1):
+            return
         is_first = step == start + 1
         batch = next(batches)
         waited = "input" if accumulator.is_device_idle else "step"

@@ -112,6 +112,13 @@ def list_saved_steps(path: str) -> list[int]:
     return Checkpoints(make_absolute(path) / "checkpoints", keep=1, is_primary=False).steps()
 
 
+def find_best_step(path: str) -> int | None:
+    """Returns the step of the kept checkpoint with the highest top-1; None if none is scored."""
+    checkpoints = Checkpoints(make_absolute(path) / "checkpoints", keep=1, is_primary=False)
+    ranked = checkpoints.rank_by_score(checkpoints.steps())
+    return ranked[-1] if ranked else None
+
+
 def restore_without_optimizer(checkpoints: Checkpoints, step: int, run: Run) -> State:
     """Returns a saved state with an empty `opt_state`, which is not read.
 

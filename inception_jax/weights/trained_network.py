@@ -89,10 +89,16 @@ def load_trained(path: str) -> TrainedNetwork:
     card = Card(
         run.config.model, type(run.config.data)(**data), len(run.class_names), run.class_names,
         source=f"inception_jax: {name}",
-        licence=f"unknown; tuned from weights under: {lineage['licence']}" if lineage else UNKNOWN,
+        licence=format_tuned_licence(lineage["licence"]) if lineage else UNKNOWN,
         tuned_from=lineage,
     )  # fmt: skip
     return TrainedNetwork(run, state.variables, card, name)
+
+
+def format_tuned_licence(licence: str) -> str:
+    """Returns the licence of weights that were tuned from others under `licence`."""
+    start = "unknown; tuned from weights under: "
+    return licence if licence.startswith(start) else start + licence
 
 
 LINEAGE_FILE = "initial.json"

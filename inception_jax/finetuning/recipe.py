@@ -1,0 +1,184 @@
+"""The recipe of fine-tuning: its fields, the layout of a folder, and the run that they make."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import tyro
+
+from inception_jax.config import (
+    ConfigError,
+    Experiment,
+    Norm,
+    Objective,
+    Optimizer,
+    Schedule,
+)
+from inception_jax.data.listing import list_folders
+from inception_jax.data.source import DataError
+from inception_jax.weights.cards import Card
+
+SMALL_BATCH = 64
+"""Images of a batch below which its statistics are too noisy to train with (arXiv:1702.03275,
+section 1)."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The fields of fine-tuning."""
+
+    weights: Annotated[str, tyro.conf.Positional]
+    """Id of a release, weights file, or workdir of a run."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of images: <class>/<image>, or {train,test}/<class>/<image>."""
+    output: Path | None = None
+    """Weights file to write; <name of the folder>.safetensors where not given."""
+    workdir: str | None = None
+    """Folder of the run, with its report; runs/<name of the folder> where not given."""
+    holdout: float = 0.2
+    """Fraction of each class that is held out where the folder has no splits."""
+    head_only: bool = False
+    """Fit of the classifier alone, on features that are computed once."""
+    head_l2: float = 0.01
+    """Weight of L2 in the fit of the classifier, for features of deviation 1."""
+    epochs: float = 20.0
+    """Passes over the training images, in which all layers are trained."""
+    learning_rate: float = 0.01
+    """Learning rate of all layers for 32 images a batch, in proportion for others; a cosine takes
+    it to 0.
+    """
+    warmup_epochs: float = 1.0
+    """Epochs of a linear rise of the learning rate."""
+    batch_size: int = 32
+    """Number of images of a step, over all devices."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient."""
+    l2: float = 1e-4
+    """Weight of L2 in the training of all layers, on kernels alone."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all classes."""
+    frozen_norms: bool | None = None
+    """Training with the running statistics of the weights; where not given, for batches below
+    64.
+    """
+    freeze: tuple[str, ...] = ()
+    """Patterns of the layers that stay unchanged: Conv2d_*, Mixed_3*."""
+    patience: int = 5
+    """Number of evaluations without a higher held-out top-1 after which the training ends; 0 for
+    none.
+    """
+    evaluate_every_epochs: float = 1.0
+    """Period of evaluation in epochs."""
+    crop: Literal["auto", "none", "area", "height", "scale"] = "auto"
+    """Crop of each training image; auto is scale, which keeps the aspect ratio, where the network
+    is evaluated on crops, and none where it is evaluated on whole images.
+    """
+    flip: bool = True
+    """Mirroring of half of the training images."""
+    translate: float = 0.0
+    """Largest distance in pixels by which a training image moves along each axis."""
+    rotate: float = 0.0
+    """Largest angle in degrees by which a training image rotates."""
+    colour: Literal["none", "slim_fast", "jitter"] = "none"
+    """Photometric distortion of training images."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the activations."""
+    seed: int = 0
+    """Random seed for the held-out images, the order and the augmentation."""
+
+    def check(self) -> None:
+        """Checks the fields that the run does not have itself.
+
+        Raises:
+          ConfigError: A field is out of range.
+        """
+        if not 0 < self.holdout < 1:
+            raise ConfigError(f"--holdout {self.holdout}: give a fraction between 0 and 1")
+        if not self.head_l2 > 0:
+            raise ConfigError(f"--head-l2 {self.head_l2}: give a number above 0")
+        if self.output and self.output.suffix != ".safetensors":
+            raise ConfigError(f"--output {self.output}: weights are in files called .safetensors")
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the folder, for the names of results."""
+        return self.folder.resolve().name
+
+
+class FolderLayout(NamedTuple):
+    """The splits of a folder of images.
+
+    Attributes:
+      train: Name of the training split; empty where the folder has no splits.
+      test: Name of the held-out split.
+    """
+
+    train: str = ""
+    test: str = ""
+
+
+def find_layout(folder: Path) -> FolderLayout:
+    """Returns the splits of a folder of images.
+
+    Raises:
+      DataError: It is no folder, has no folders, or a training split without a held-out one.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is no folder: give one of <class>/<image>, or of "
+            "{train,test}/<class>/<image>"
+        )
+    names, _ = list_folders(folder)
+    if "train" not in names:
+        if len(names) < 2:
+            raise DataError(
+                f"{folder} has {len(names)} folders, and a classifier needs a folder of images "
+                "for each of two classes or more"
+            )
+        return FolderLayout()
+    held_out = [name for name in ("test", "val", "valid", "validation") if name in names]
+    if not held_out:
+        raise DataError(
+            f"{folder} has a folder train and none called test or val: add one with held-out "
+            f"images, or give {folder / 'train'}, of which a part is held out"
+        )
+    return FolderLayout("train", held_out[0])
+
+
+def make_experiment(fields: FineTuning, card: Card, layout: FolderLayout) -> Experiment:
+    """Returns the run that trains all layers: the card's network and input, on the folder.
+
+    Raises:
+      ConfigError: A field is out of range.
+    """
+    crop = fields.crop
+    if crop == "auto":
+        crop = "none" if card.data.test_crop == "none" else "scale"
+    data = replace(
+        card.data, name="folder", directory=str(fields.folder), orientation="apply", crop=crop,
+        flip=fields.flip, translate=fields.translate, rotate=fields.rotate, colour=fields.colour,
+    )  # fmt: skip
+    if layout.train:
+        data = replace(data, train_split=layout.train, test_split=layout.test)
+    else:
+        data = replace(data, holdout=fields.holdout, holdout_seed=fields.seed)
+    is_frozen = fields.frozen_norms
+    if is_frozen is None:
+        is_frozen = fields.batch_size < SMALL_BATCH
+    experiment = Experiment(
+        model=replace(card.model, aux=False, dtype=fields.dtype, recompute=(), rewrites=None),
+        norm=Norm(frozen=is_frozen),
+        data=data,
+        optimizer=Optimizer(
+            "momentum", learning_rate=fields.learning_rate * fields.batch_size / 32, l2=fields.l2,
+            clip_norm=fields.clip_norm, freeze=fields.freeze,
+        ),
+        schedule=Schedule("cosine", warmup_epochs=min(fields.warmup_epochs, fields.epochs / 4)),
+        objective=Objective(label_smoothing=fields.label_smoothing),
+        batch_size=fields.batch_size, epochs=fields.epochs, seed=fields.seed,
+        evaluate_every_epochs=fields.evaluate_every_epochs,
+        checkpoint_every_epochs=fields.evaluate_every_epochs, keep_checkpoints=1, keep_best=1,
+        patience=fields.patience,
+    )  # fmt: skip
+    experiment.check()
+    return experiment
