@@ -56,6 +56,7 @@ def use_compilation_cache(choice: str | None = None) -> Iterator[None]:
     """
     import jax
 
+    config: Any = jax.config
     choice = choice or os.environ.get(COMPILATION_CACHE_VARIABLE)
     settings: dict[str, Any] = {}
     root = None
@@ -63,20 +64,20 @@ def use_compilation_cache(choice: str | None = None) -> Iterator[None]:
         settings["jax_enable_compilation_cache"] = False
     elif choice:
         root = Path(choice).expanduser().absolute()
-    elif not jax.config.jax_compilation_cache_dir and not jax.distributed.is_initialized():
+    elif not config.jax_compilation_cache_dir and not jax.distributed.is_initialized():
         root = get_cache_folder() / "compiled"
     if root and (folder := _make_folder(root)):
         settings["jax_compilation_cache_dir"] = str(folder)
         if MIN_COMPILE_SECONDS.upper() not in os.environ:
             settings[MIN_COMPILE_SECONDS] = 0.0
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: getattr(config, name) for name in settings}
     counts: Counter[str] = Counter()
 
     def count(event: str, **_: Any) -> None:
         counts[event] += 1
 
     _update_settings(settings)
-    place = jax.config.jax_compilation_cache_dir
+    place = config.jax_compilation_cache_dir
     jax.monitoring.register_event_listener(count)
     try:
         with _handle_faults(Path(place or "")):

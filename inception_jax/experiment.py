@@ -18,7 +18,13 @@ from inception_jax.data import augment, colour, crop, order
 from inception_jax.data.batches import Batch, Pixels, fill_batch, stream_batches
 from inception_jax.data.facts import DataFacts, SplitFacts, list_changes, list_split_changes
 from inception_jax.data.registry import open_source
-from inception_jax.data.source import DataError, Example, Source
+from inception_jax.data.source import (
+    DataError,
+    Example,
+    Source,
+    StoredArrays,
+    find_stored_arrays,
+)
 from inception_jax.data.stage_timer import StageTimer
 from inception_jax.distributed.mesh import Placement
 from inception_jax.models import REGISTRY, UnknownModelError, get_architecture
@@ -266,6 +272,7 @@ class Run:
             start,
             self.steps if stop is None else stop,
             self.training_pixels,
+            self._find_ready_arrays(self.train_source, self.config.data.crop),
         )
 
     def test_batches(self, crops: int = 1) -> Iterator[Batch]:
@@ -283,9 +290,9 @@ class Run:
             def write_pixels(example: Example, _: int, into: np.ndarray) -> None:
                 self._see(example, into, self._test_part)
 
-            return self._batches(
-                self.test_source, order.make_sequential_order(examples), 0, stop, write_pixels
-            )
+            ids = order.make_sequential_order(examples)
+            stored = self._find_ready_arrays(self.test_source, data.test_crop)
+            return self._batches(self.test_source, ids, 0, stop, write_pixels, stored)
         from inception_jax.data.views import (
             VIEWS,
             Viewer,
@@ -308,12 +315,26 @@ class Run:
             Viewer(crops, data.image_size, data.resize, data.orientation),
         )
 
+    def _find_ready_arrays(self, source: Source, crop_name: str) -> StoredArrays | None:
+        """Returns the arrays of a source if its images enter the network as they are."""
+        data = self.config.data
+        stored = find_stored_arrays(source) if crop_name == "none" and not data.margin else None
+        is_ready = stored is not None and stored.images.shape[1:3] == (data.image_size,) * 2
+        return stored if is_ready else None
+
     def _batches(
-        self, source: Source, ids: order.Order, start: int, stop: int, pixels: Pixels
+        self,
+        source: Source,
+        ids: order.Order,
+        start: int,
+        stop: int,
+        pixels: Pixels,
+        stored: StoredArrays | None = None,
     ) -> Iterator[Batch]:
+        """Yields batches; threads would only slow down the copying of `stored` arrays."""
         size, data = self.config.batch_size, self.config.data
         filling = partial(
-            fill_batch, batch_size=size, order=ids, source=source, pixels=pixels,
+            fill_batch, batch_size=size, order=ids, source=source, pixels=pixels, stored=stored,
             skip_bad=self.may_skip, timer=self.stage_timer,
         )  # fmt: skip
         rows = self.placement.local_rows(size)
@@ -323,7 +344,7 @@ class Run:
             start,
             stop,
             image_size=data.image_size,
-            threads=data.threads,
+            threads=data.threads if stored is None else 0,
             timer=self.stage_timer,
         ):
             with self.stage_timer("transfer"):

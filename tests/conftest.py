@@ -3,9 +3,7 @@
 `docs/testing.md` says what each tier holds.
 """
 
-import hashlib
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -16,37 +14,18 @@ from typing import NamedTuple
 
 import pytest
 
+from inception_jax.cache_folder import get_cache_folder
+from inception_jax.compilation_cache import format_platform_key
+
 ROOT = Path(__file__).parent.parent
 ON_REQUEST = ("nightly", "parity")
 """Tiers that run where `-m` names them, or a test's own node id does."""
 
 
-def cache_folder() -> Path:
-    """Returns the user's folder for programs of this jaxlib and this processor: XLA rejects
-    entries of another.
-    """
-    caches = (
-        Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
-    )
-    cpuinfo = Path("/proc/cpuinfo")
-    features = re.search(
-        r"^(?:flags|Features)\s*:(.*)$",
-        cpuinfo.read_text() if cpuinfo.exists() else "",
-        re.MULTILINE,
-    )
-    processor = hashlib.sha256(
-        f"{platform.machine()} {features[1] if features else platform.processor()}".encode()
-    ).hexdigest()[:12]
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or caches)
-        / "inception_jax"
-        / "tests"
-        / f"jaxlib-{version('jaxlib')}-{processor}"
-    )
-
-
 # Subprocesses inherit these; they are set before JAX is imported.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(get_cache_folder() / "tests" / format_platform_key())
+)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

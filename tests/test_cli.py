@@ -556,10 +556,19 @@ def test_the_recipes_command_lists_every_recipe(capsys):
     from inception_jax.recipes import list_recipes
 
     assert main(["recipes"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_recipes()
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list_recipes()
+    assert header.split()[:3] == ["recipe", "network", "data"]
+    line = next(line for line in lines if line.startswith("inception_v3 "))
+    assert re.split(" {2,}", line) == [
+        "inception_v3", "inception_v3", "imagenet2012", "21.2 %", "5.6 %",
+        "arXiv:1512.00567, table 3",
+    ]  # fmt: skip
     assert main(["recipes", "--json"]) == 0
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert found["inception_v3"]["model"] == "inception_v3"
+    assert found["inception_v3"]["published"]["top5_error"] == 5.6
+    assert found["photos"]["published"] is None
     assert found["inception_v3_ensemble"]["members"] == 4
 
 

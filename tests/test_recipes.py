@@ -7,9 +7,11 @@ from operator import attrgetter
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.small_networks import each_row_once
 from inception_jax.config import ConfigError, Model, from_json, to_json
+from inception_jax.data.source import ArraySource
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.models import REGISTRY, register
@@ -59,6 +61,7 @@ bn_inception_ensemble momentum 0.045 x0.96/1.3333ep|32|6000000|4e-5|0|-|0|0.9997
 inception_v3_ensemble rmsprop 0.045 x0.94/2ep|1600|100 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
 inception_v4_ensemble rmsprop 0.045 x0.94/2ep|640|160 ep|4e-5|0.1|0.4|0.9999|0.9997, 32|2
 resnet_ensemble nesterov 0.1 x0.1 at 30 60 | 256 | 90 ep | 1e-4 | 0 | - | 0 | 0.9, 32 | -
+photos nesterov 0.1 cosine warm-up 5ep | 64 | 60 ep | 1e-4 | 0.1 | - | 0 | 0.9, 32 | -
 mnist momentum 0.1 constant | 60 | 50000 | 0 | 0 | - | 0 | none | -
 mnist_bn momentum 0.1 constant | 60 | 50000 | 0 | 0 | - | 0 | 0.99, 60 | -
 """
@@ -101,10 +104,15 @@ def described(run):
 def run_of(name):
     found = load_recipe(name)
     run = Run(found.config, all_devices_placement())
-    return found, run if name == "digits" else replace(
-        run,
-        given_source=make_placeholder_source(found.config.data.name, found.config.data.train_split),
+    if name == "digits":
+        return found, run
+    data = found.config.data
+    source = (
+        ArraySource(np.empty((0,)), np.arange(4000) % 10, tuple("abcdefghij"))
+        if name == "photos"
+        else make_placeholder_source(data.name, data.train_split)
     )
+    return found, replace(run, given_source=source)
 
 
 def numbers(cell):
@@ -285,6 +293,33 @@ def test_a_recipe_trains_a_tiny_network_for_two_steps(name):
     assert any(
         (a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("holdout", [False, True])
+def test_photographs_in_folders_are_all_that_the_recipe_photos_needs(command, tmp_path, holdout):
+    """Pictures of several sizes, red or blue, with the recipe's own augmentation."""
+    rng = np.random.default_rng(0)
+    for folder in ("all",) if holdout else ("train", "test"):
+        for label, name in enumerate(("red", "blue")):
+            (tmp_path / "own" / folder / name).mkdir(parents=True)
+            for i in range(10):
+                height, width = rng.integers(20, 50, 2)
+                pixels = rng.integers(0, 60, (height, width, 3), np.uint8)
+                pixels[..., 2 * label] += 180
+                Image.fromarray(pixels).save(tmp_path / "own" / folder / name / f"{i}.jpg")
+    data = ("own/all", "--data.holdout", "0.2") if holdout else ("own",)
+    small = (
+        "--model.name", "one", "--data.image-size", "16", "--batch-size", "8",
+        "--norm.examples-per-group", "8", "--epochs", "6", "--schedule.warmup-epochs", "1",
+    )  # fmt: skip
+    done = command("train", "photos", "--data.directory", *data, *small)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("held-out top-1 100.00%")
+    example = tmp_path / "own" / ("all" if holdout else "test") / "blue" / "0.jpg"
+    assert ": blue " in command("predict", "runs/photos", example).stdout
+    without = command("train", "photos", "--workdir", "another")
+    assert (without.returncode, "set data.directory" in without.stderr) == (65, True)
 
 
 def test_bn_x5_differs_from_bn_baseline_in_exactly_the_seven_published_changes():

@@ -12,6 +12,7 @@ from inception_jax.commands.cli_utils import (
     parse_positive,
     require_unused_path,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError, Data
 from inception_jax.errors import format_message
 
@@ -127,7 +128,8 @@ def convert(arguments: list[str]) -> None:
         input_spec={name: value for name, value in asked.items() if value is not None},
         licence=options.licence, origin_name=options.origin_name,
     )  # fmt: skip
-    references, parity = measure_parity(found, check=not options.no_check)
+    with use_compilation_cache():
+        references, parity = measure_parity(found, check=not options.no_check)
     file.save(output, replace(found.card, parity=parity), found.variables, references)
     print(format_message(_described(output, found)))
     print(_parity(parity))
@@ -149,7 +151,8 @@ def verify(arguments: list[str]) -> None:
 
     path = str(resolve_weights(options.weights))
     run, variables, card, _ = load_trained(path)
-    parity = remeasure_parity(card, run.network, variables, file.read_file(path).references)
+    with use_compilation_cache():
+        parity = remeasure_parity(card, run.network, variables, file.read_file(path).references)
     if options.json:
         print(format_json(parity, indent=1))
     else:

@@ -10,6 +10,7 @@ from inception_jax.commands.cli_utils import (
     shorten_path,
     split_recipe,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError
 from inception_jax.errors import escape_control_characters
 from inception_jax.recipes import list_recipe_members
@@ -55,7 +56,8 @@ def data(arguments: list[str]) -> None:
         for line in survey.check_data(run) if action == "check" else survey.benchmark_pipeline(run):
             print(escape_control_characters(line), flush=True)
         return
-    seen = survey.sample_prepared(run, 32)
+    with use_compilation_cache(config.compilation_cache):
+        seen = survey.sample_prepared(run, 32)
     print(
         shorten_path(
             import_figures().draw_contact_sheet(
@@ -73,8 +75,8 @@ def _prepare(arguments: list[str]) -> None:
     parser.add_argument(
         "source",
         help=(
-            "a folder of <split>/<class>/<image>, one of TFRecords (of TFDS or TF-Slim), or a TFDS "
-            "dataset"
+            "a folder of <split>/<class>/<image>, one of IDX files (of MNIST and its like), one of "
+            "TFRecords (of TFDS or TF-Slim), or a TFDS dataset"
         ),
     )
     parser.add_argument(

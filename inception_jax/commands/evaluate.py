@@ -128,8 +128,8 @@ def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
     from inception_jax.weights.classes import relabel
 
     images = recognise_images(options.data, options.data_split)
-    if images.note and opening.run.placement.is_primary:
-        log_line(images.note)
+    if images.assumption and opening.run.placement.is_primary:
+        log_line(images.assumption)
     source = relabel(
         open_source(images.name, images.split, images.directory), opening.run.class_names
     )

@@ -10,6 +10,7 @@ from inception_jax.commands.cli_utils import (
     parse_output_path,
     require_unused_path,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError
 
 FORMS = {
@@ -88,9 +89,10 @@ def export(arguments: list[str]) -> None:
 
     unfinished = make_temporary_name(output)
     try:
-        difference = export_and_verify(
-            EXPORT_FORMATS[options.to], opened, unfinished, pixels=options.pixels
-        )
+        with use_compilation_cache():
+            difference = export_and_verify(
+                EXPORT_FORMATS[options.to], opened, unfinished, pixels=options.pixels
+            )
         if output.is_dir():
             shutil.rmtree(output)
         unfinished.replace(output)

@@ -11,6 +11,7 @@ from inception_jax.commands.cli_utils import (
     require_unused_path,
     shorten_path,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError, Experiment
 from inception_jax.errors import escape_control_characters
 from inception_jax.monitoring.progress import discard_line, log_line
@@ -48,7 +49,11 @@ def finetune(arguments: list[str]) -> None:
     output = fields.output or Path(f"{fields.name}.safetensors")
     require_unused_path(output)
     supervise_subprocess()
-    with PreemptionHandler() as preemption, join_processes(facts=collect_shared_facts) as processes:
+    with (
+        PreemptionHandler() as preemption,
+        join_processes(facts=collect_shared_facts) as processes,
+        use_compilation_cache(),
+    ):
         if processes:
             preemption.coordinate(processes.request_stop, processes.should_stop)
         from inception_jax.weights.trained_network import load_trained

@@ -1,13 +1,13 @@
 """`inception-jax predict` and `features`: the outputs of a trained network for images."""
 
 import csv
-import io
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inception_jax.atomic_io import format_json, split_lines, write_atomically
+from inception_jax.atomic_io import format_json, split_lines
 from inception_jax.commands.cli_utils import (
     check_trained,
     new_parser,
@@ -15,9 +15,11 @@ from inception_jax.commands.cli_utils import (
     parse_positive,
     require_unused_path,
 )
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.data.source import DataError
 from inception_jax.errors import escape_control_characters
 from inception_jax.monitoring.progress import show_progress
+from inception_jax.preemption import PreemptionHandler
 
 if TYPE_CHECKING:
     import argparse
@@ -40,9 +42,19 @@ def predict(arguments: list[str]) -> None:
         "--csv", action="store_true", help="a line per image and class, under a heading"
     )
     options = parser.parse_args(arguments)
-    predictor, results, bad = _compute_all(
-        options, lambda predictor, row: predictor.best(row, options.top)
-    )
+    results, bad = [], []
+    with _open_predictor(options) as (predictor, files):
+        if not predictor.names:
+            raise DataError(
+                f"{options.weights} has no classifier: `inception-jax features` keeps what it "
+                "makes of images"
+            )
+        shown = show_progress(files, "predicting") if predictor.is_primary else files
+        for file, row in zip(shown, predictor.each(files), strict=True):
+            if row is None:
+                bad.append(file)
+            else:
+                results.append((str(file), predictor.best(row, options.top)))
     if not predictor.is_primary:
         pass
     elif options.json:
@@ -74,13 +86,13 @@ def predict(arguments: list[str]) -> None:
                     + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
                 )
             )
-    _report_bad(bad, results, predictor)
+    _report_bad(bad, files, predictor)
 
 
 def features(arguments: list[str]) -> None:
     """Save features of images, before the classifier or at an end point.
 
-    WEIGHTS IMAGE... [--end-point NAME] [--output F]
+    WEIGHTS IMAGE... [--end-point NAME] [--output F.npz | F.parquet]
     """
     parser = _parser("features", features.__doc__)
     parser.add_argument(
@@ -90,24 +102,21 @@ def features(arguments: list[str]) -> None:
     parser.add_argument(
         "--output", type=parse_output_path,
         help=(
-            "`features` [N, ...] and `images` [N], their files; features.npz where not given, "
-            "which must not be there"
+            "F.npz: `features` [N, ...] and `images` [N], their files; F.parquet: the same in "
+            "columns, for any number of images; features.npz where not given, which must not be "
+            "there"
         ),
     )  # fmt: skip
     options = parser.parse_args(arguments)
     output = options.output or require_unused_path(Path("features.npz"))
-    import numpy as np
+    from inception_jax.weights.feature_file import check_feature_file, save_features
 
-    predictor, results, bad = _compute_all(options, lambda predictor, row: row)
-    if not results:
-        raise DataError(f"{bad[0]}: {predictor.explain_failure(bad[0])}")
+    check_feature_file(output)
+    with _open_predictor(options) as (predictor, files), PreemptionHandler():
+        saved = save_features(predictor, files, output, options.end_point)
     if predictor.is_primary:
-        found = np.stack([row for _, row in results])
-        archive = io.BytesIO()
-        np.savez(archive, features=found, images=np.array([image for image, _ in results]))
-        write_atomically(output, archive.getvalue())
-        print(f"{output}: {' x '.join(map(str, found.shape))}")
-    _report_bad(bad, results, predictor)
+        print(f"{output}: {' x '.join(map(str, saved.shape))}")
+    _report_bad([files[i] for i in saved.unreadable], files, predictor)
 
 
 def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
@@ -136,10 +145,9 @@ def _parser(name: str, description: str | None) -> "argparse.ArgumentParser":
     return parser
 
 
-def _compute_all(
-    options: "argparse.Namespace", keep: "Callable[[Predictor, Any], Any]"
-) -> "tuple[Predictor, list[tuple[str, Any]], list[Path]]":
-    """Returns the predictor, the results by name of the image, and the unreadable images."""
+@contextmanager
+def _open_predictor(options: "argparse.Namespace") -> "Iterator[tuple[Predictor, list[Path]]]":
+    """Yields the predictor and the images of a command, joined to the other processes."""
     from inception_jax.checkpointing.run_record import collect_shared_facts
     from inception_jax.data.images import list_images
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
@@ -154,29 +162,12 @@ def _compute_all(
             if line
         ]
     )
-    results, bad = [], []
-    with join_processes(facts=collect_shared_facts):
+    with join_processes(facts=collect_shared_facts), use_compilation_cache():
         check_trained(options.weights)
         predictor = Predictor(
             options.weights, batch_size=options.batch_size, orientation=options.orientation
         )
-        if "end_point" not in options and not predictor.names:
-            raise DataError(
-                f"{options.weights} has no classifier: `inception-jax features` keeps what it "
-                "makes of images"
-            )
-        compute = predictor.make_compute(options.end_point) if "end_point" in options else None
-        shown = (
-            show_progress(files, "computing" if "end_point" in options else "predicting")
-            if predictor.is_primary
-            else files
-        )
-        for file, row in zip(shown, predictor.each(files, compute), strict=True):
-            if row is None:
-                bad.append(file)
-            else:
-                results.append((str(file), keep(predictor, row)))
-    return predictor, results, bad
+        yield predictor, files
 
 
 def _lines_of_input() -> list[str]:
@@ -185,13 +176,12 @@ def _lines_of_input() -> list[str]:
     return split_lines(binary.read() if binary else sys.stdin.read().encode())
 
 
-def _report_bad(bad: list[Path], results: list[tuple[str, Any]], predictor: "Predictor") -> None:
+def _report_bad(bad: Sequence[Path], files: Sequence[Path], predictor: "Predictor") -> None:
     """Prints the images that could not be read, and the number of ignored EXIF orientations.
 
     Raises:
       DataError: Some images could not be read.
     """
-    files: list[Any] = [*bad, *(image for image, _ in results)]
     ignored = (
         sum(map(predictor.is_turned, files))
         if predictor.ignores_orientation and predictor.is_primary

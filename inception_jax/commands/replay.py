@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from inception_jax.atomic_io import format_json
 from inception_jax.commands.cli_utils import new_parser, parse_positive
+from inception_jax.compilation_cache import use_compilation_cache
 from inception_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def replay(arguments: list[str]) -> None:
         )
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
-    for _ in missing if options.json else show_progress(missing, f"steps to {options.step - 1}"):
-        state, _ = run.train_step(state, next(batches))
-    found = made_again(run, state)
+    shown = missing if options.json else show_progress(missing, f"steps to {options.step - 1}")
+    with use_compilation_cache():
+        for _ in shown:
+            state, _ = run.train_step(state, next(batches))
+        found = made_again(run, state)
     if options.json:
         record = {
             "step": found.step,

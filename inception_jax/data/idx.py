@@ -29,7 +29,7 @@ IDX_FILE = re.compile(
 """Names of IDX files: `train-images-idx3-ubyte.gz`, `t10k-labels.idx1-ubyte`,
 `emnist-letters-test-images-idx3-ubyte`, `qmnist-train-labels-idx2-int.gz`.
 """
-DTYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
+IDX_DTYPES: dict[int, np.dtype] = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
 CLASS_NAMES_FILE = "classes.txt"
 TRANSPOSED = "emnist"
 """Datasets whose images are stored with rows and columns exchanged. Source: the description of
@@ -170,13 +170,18 @@ def read_idx(file: Path) -> np.ndarray:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read ({error}): download it again") from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES or data[3] not in (1, 2, 3):
+    if (
+        len(data) < 4
+        or data[:2] != b"\0\0"
+        or data[2] not in IDX_DTYPES
+        or data[3] not in (1, 2, 3)
+    ):
         raise DataError(
             f"{file} begins with the bytes {data[:4].hex(' ') or 'of an empty file'}: wanted are "
             "00 00, then 08 (bytes) or 0c (int32), then the number of sizes, 01 to 03; download it "
             "again"
         )
-    dtype, start = DTYPES[data[2]], 4 + 4 * data[3]
+    dtype, start = IDX_DTYPES[data[2]], 4 + 4 * data[3]
     if len(data) < start:
         raise DataError(
             f"{file} ends after {len(data)} bytes, and its header has {start}: download it again"

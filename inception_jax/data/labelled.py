@@ -20,13 +20,13 @@ class LabelledImages(NamedTuple):
       name: Name of the dataset, for `registry.open_source`.
       split: Its split.
       directory: Its folder; None for a dataset of TFDS.
-      note: A text about what was guessed; empty if nothing was.
+      assumption: A text about what was guessed; empty if nothing was.
     """
 
     name: str
     split: str
     directory: str | None
-    note: str = ""
+    assumption: str = ""
 
 
 def recognise_images(place: str, split: str) -> LabelledImages:
@@ -57,5 +57,5 @@ def recognise_images(place: str, split: str) -> LabelledImages:
     names, _ = list_folders(folder)
     if whole in names or not names or SPLIT_FOLDERS & set(names):
         return LabelledImages("folder", split, str(folder))
-    note = f"{place} has no folder {whole}: its {len(names)} folders are taken as classes"
-    return LabelledImages("folder", f".{bracket}{part}", str(folder), note)
+    assumption = f"{place} has no folder {whole}: its {len(names)} folders are taken as classes"
+    return LabelledImages("folder", f".{bracket}{part}", str(folder), assumption)

@@ -1,22 +1,29 @@
 """Predictions and features of images from a trained network."""
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from inception_jax.data.decode import Orientation, has_exif_rotation
 from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
 from inception_jax.evaluation.features import make_features_step
+from inception_jax.weights.cards import hash_arrays
 from inception_jax.weights.trained_network import TrainedNetwork, load_trained
 
 HEADER = 2**17
 """Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""
 BATCH = 32
 """Images that are computed together: one program for any number of them."""
+BATCHES_IN_FLIGHT = 3
+"""Batches on the devices at once, so that they stay busy while results are read and written."""
 
 
 Compute = Callable[[Any, Any], Any]
@@ -40,6 +47,7 @@ class Predictor:
     Attributes:
       card: Card of the weights.
       names: Names of the classes.
+      placement: The devices.
       is_primary: Whether this process prints, of several that predict together. Each has all
         results.
     """
@@ -61,8 +69,10 @@ class Predictor:
             turned = replace(config, data=replace(config.data, orientation=orientation))
             self._trained = self._trained._replace(run=replace(self._trained.run, config=turned))
         self._batch_size = batch_size
+        self._computes: dict[str | None, Compute] = {}
         self.card, self.names = self._trained.card, self._trained.run.class_names
-        self.is_primary = self._trained.run.placement.is_primary
+        self.placement = self._trained.run.placement
+        self.is_primary = self.placement.is_primary
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
         """Returns the probabilities [N, K] for files, encoded bytes or pixels.
@@ -97,39 +107,75 @@ class Predictor:
         return [Guess(self.names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:k]]
 
     def each(
-        self, images: Sequence[Image], compute: Compute | None = None
+        self, images: Sequence[Image], compute: Compute | None = None, *, start: int = 0
     ) -> Iterator[np.ndarray | None]:
         """Yields the result of `compute` (default: probabilities [K]) for each image.
 
-        Yields None for an image that cannot be read.
+        Yields None for an image that cannot be read. All cores decode.
+
+        Args:
+          start: Index of the first image. The batches are those of a call with 0 where it is a
+            multiple of `choose_batch_size`.
         """
         run, variables = self._trained[:2]
         compute = compute or run.predict_step
-        devices = run.placement.devices
-        size = -(-min(self._batch_size, max(len(images), 1)) // devices) * devices
-        config = replace(
-            run.config,
-            batch_size=size,
-            data=replace(run.config.data, on_bad_example="skip_and_count"),
+        size = self.choose_batch_size(len(images))
+        threads = run.config.data.threads and max(run.config.data.threads, _count_cores())
+        data = replace(run.config.data, on_bad_example="skip_and_count", threads=threads)
+        looking = replace(
+            run,
+            config=replace(run.config, batch_size=size, data=data),
+            given_source=FileSource(images[start:], self.names),
         )
-        looking = replace(run, config=config, given_source=FileSource(images, self.names))
-        running: list[tuple[Any, Any]] = []
-        remaining = len(images)
-        for batch in looking.test_batches():
-            running.append((compute(variables, batch.image), run.placement.gather(batch.weight)))
-            if len(running) > 1:  # the next batch is under way before this one is waited for
-                yield from _read(*running.pop(0), limit=size)
-                remaining -= size
-        for results in running:
-            yield from _read(*results, limit=remaining)
+        running: deque[tuple[Any, Any, int]] = deque()
+        for first, batch in zip(
+            range(start, len(images), size), looking.test_batches(), strict=True
+        ):
+            results = compute(variables, batch.image), self.placement.gather(batch.weight)
+            for array in results:
+                array.copy_to_host_async()
+            running.append((*results, min(size, len(images) - first)))
+            if len(running) == BATCHES_IN_FLIGHT:
+                yield from _read(*running.popleft())
+        while running:
+            yield from _read(*running.popleft())
+
+    def choose_batch_size(self, num_images: int) -> int:
+        """Returns the number of images in a batch, a multiple of the devices."""
+        devices = self.placement.devices
+        return -(-min(self._batch_size, max(num_images, 1)) // devices) * devices
+
+    def infer_shape(self, compute: Compute, batch_size: int) -> tuple[int, ...]:
+        """Returns the shape of the result of `compute` for an image, without computing it."""
+        run, variables = self._trained[:2]
+        image_size = run.config.data.image_size
+        images = jax.ShapeDtypeStruct((batch_size, image_size, image_size, 3), np.uint8)
+        return tuple(jax.eval_shape(compute, variables, images).shape[1:])
+
+    def collect_facts(self) -> dict[str, Any]:
+        """Returns the network, the origin and digest of its weights, and its preprocessing."""
+        run, variables, card = self._trained[:3]
+        digest = card.digest or hash_arrays(flatten_dict(self.placement.gather(variables), sep="/"))
+        orientation = run.config.data.orientation
+        return {
+            "network": asdict(card.model),
+            "source": card.source,
+            "release": card.release,
+            "digest": digest,
+            "preprocessing": {**card.preprocessing, "orientation": orientation},
+        }
 
     def make_compute(self, end_point: str | None) -> Compute:
         """Returns a function that computes the activations at an end point, or pooled features.
 
+        It is compiled once, also for several calls.
+
         Raises:
           ConfigError: The network has no such end point.
         """
-        return make_features_step(self._trained.run, end_point)
+        if end_point not in self._computes:
+            self._computes[end_point] = make_features_step(self._trained.run, end_point)
+        return self._computes[end_point]
 
     def explain_failure(self, image: Image) -> str:
         """Returns the reason why an image cannot be read; empty if it can."""
@@ -170,3 +216,8 @@ def _read(values: Any, weights: Any, limit: int) -> Iterator[np.ndarray | None]:
     values, weights = np.asarray(values), np.asarray(weights)
     for row, weight in zip(values[:limit], weights[:limit], strict=True):
         yield row if weight else None
+
+
+def _count_cores() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -54,7 +54,7 @@ def test_tfds_download_without_a_network_fails_at_once_and_names_the_folder_to_c
         DataError,
         match=(
             r"mnist cannot be downloaded, nowhere\.invalid cannot be reached .*copy "
-            r"/data/mnist/3\.0\.1"
+            r"/data/mnist/3\.0\.1; .*--data\.name idx .*--data\.name folder"
         ),
     ):
         tfds.download_dataset("mnist", None)

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
+from inception_jax.monitoring.progress import log_line
 from inception_jax.weights.convert import hdf5
-from inception_jax.weights.convert.selection import to_numpy_arrays
+from inception_jax.weights.convert.pytorch import LeftOutObject, read_pytorch
+from inception_jax.weights.convert.selection import format_some, to_numpy_arrays
 from inception_jax.weights.convert.size_limit import check_expansion
 from inception_jax.weights.library import load_library
 
@@ -129,90 +131,21 @@ def _safetensors(file: Path) -> Tree:
     return found
 
 
-class InertObject:
-    """A replacement for objects of other classes in a checkpoint, such as arguments.
-
-    It takes every argument and state.
-    """
-
-    def __new__(cls, *arguments: Any, **keywords: Any) -> "InertObject":
-        return super().__new__(cls)
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-CODE = re.compile(
-    r"(?:builtins|__builtin__|os|posix|nt|sys|io|_io|subprocess|runpy|importlib|shutil|socket|pty"
-    r"|ctypes|codecs|operator|functools|types|code|pdb|timeit|webbrowser|pickle|_pickle|torch"
-    r"|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
-)
-"""Modules whose names in a pickle run code. Arguments and metrics are of others."""
-
-
 def _pytorch(file: Path) -> Tree:
-    torch = load_library("torch", "torch")
-    size = file.stat().st_size
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            check_expansion(file, sum(part.file_size for part in archive.infolist()), size)
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise
-        found = _pytorch_with_records(torch, file, error)
-    # One number may stand for a tensor of any size.
-    check_expansion(
-        file,
-        sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in _tensors(torch, found)),
-        size,
-    )
-    if not isinstance(found, Mapping):
+    tree, left_out = read_pytorch(file)
+    if left_out:
+        log_line(f"{file}: objects of {format_some(left_out, 5)} are left out")
+    if not isinstance(tree, Mapping):
         kind = (
-            f"a network itself ({type(found).__name__})"
-            if hasattr(found, "state_dict")
-            else f"a {type(found).__name__}"
+            f"a network itself ({type(tree).__name__})"
+            if isinstance(tree, LeftOutObject)
+            else f"a {type(tree).__name__}"
         )
         raise DataError(
             f"{file} holds {kind}; wanted is a state dict, arrays by name: "
             "torch.save(network.state_dict(), FILE)"
         )
-    return to_numpy_arrays(found)
-
-
-def _pytorch_with_records(torch: Any, file: Path, error: Exception) -> Any:
-    """Returns a checkpoint without its arguments and metrics, whose classes are not imported.
-
-    Raises:
-      DataError: The file names code.
-    """
-    refused = DataError(
-        f"{file} is a pickle of more than arrays, which could run code, and is refused: save its "
-        "state_dict"
-    )
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # a file of before PyTorch 1.6 has no list of them
-        raise refused from error
-    if any(CODE.fullmatch(name.rpartition(".")[0]) for name in names):
-        raise refused from error
-    stand_ins = [(type("InertObject", (InertObject,), {}), name) for name in names]
-    try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # a record that is made in a way that arrays are not
-        raise refused from error
-
-
-def _tensors(torch: Any, found: Any) -> Iterator[Any]:
-    if isinstance(found, torch.Tensor):
-        yield found
-    for value in found.values() if isinstance(found, Mapping) else ():
-        yield from _tensors(torch, value)
+    return to_numpy_arrays(tree)
 
 
 def _tensorflow(prefix: Path) -> Tree:

@@ -147,15 +147,17 @@ def _best(fits: list[_Fit]) -> _Fit | None:
     return first
 
 
-def to_numpy_arrays(tree: Mapping[Any, Any]) -> dict[str, Any]:
+def to_numpy_arrays(tree: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
     """Returns the mappings of a checkpoint with the dense tensors of any library as NumPy arrays.
 
-    Everything else is left out.
+    Everything else is left out, and mappings below those that `select_arrays` looks at: a file can
+    hold mappings that hold each other.
     """
     found: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            found[str(name)] = to_numpy_arrays(value)
+            if depth < DEEPEST:
+                found[str(name)] = to_numpy_arrays(value, depth + 1)
         elif hasattr(value, "detach"):  # PyTorch's, which NumPy has no 16-bit floats of
             if not (value.is_sparse or value.is_quantized):
                 value = value.detach().cpu()

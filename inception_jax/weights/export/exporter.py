@@ -138,7 +138,7 @@ def export_state_dict(opened: TrainedNetwork, project: str, path: Path) -> int:
     ):
         raise DataError("read back, the arrays are not the same: nothing was written")
     if path.suffix == ".pth":
-        torch = load_library("torch", "torch")
+        torch = load_library("torch", "parity")
         archive = io.BytesIO()
         torch.save({name: torch.from_numpy(value) for name, value in arrays.items()}, archive)
         write_atomically(path, archive.getvalue())
