@@ -76,7 +76,13 @@ def _print_releases(arguments: list[str]) -> None:
             "asterisks, '*resnet50*'"
         )
     if options.json:
-        print(format_json([make_release_record(release) for release in found], indent=1))
+        from inception_jax.weights.convert.sources import SOURCES
+
+        records = [
+            make_release_record(release, SOURCES[release.source][release.model].data)
+            for release in found
+        ]
+        print(format_json(records, indent=1))
         return
     rows: list[tuple[str, ...]] = [
         ("id", "network", "top-1", "top-5", "at px", "MB", "cached", "licence")

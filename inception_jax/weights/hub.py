@@ -295,7 +295,10 @@ def _extract(archive: Path, member: str, folder: Path) -> Path:
     with wrap_read_errors(archive, DataError, "download it again"):
         try:
             with tarfile.open(archive) as opened:
-                opened.extract(member, folder, filter="data")
+                for part in opened.getmembers():  # of a checkpoint of several files, all
+                    name = part.name.removeprefix("./")
+                    if name == member or name.startswith(f"{member}."):
+                        opened.extract(part, folder, filter="data")
         except (tarfile.TarError, EOFError) as error:
             raise ValueError(str(error)) from error
     return folder / member

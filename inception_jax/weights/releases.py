@@ -22,6 +22,17 @@ SUFFIXES = (
 )
 
 
+CLASS_LISTS = {
+    0: "none: features alone",
+    1000: "ImageNet's 1,000",
+    1001: "a background, then ImageNet's 1,000",
+    1008: "a background, ImageNet's 1,000, and 7 unused ones",
+    8631: "identities of VGGFace2",
+    10575: "identities of CASIA-WebFace",
+}
+"""Number of classes of a release -> what they are."""
+
+
 @dataclass(frozen=True)
 class Release:
     """A published file.
@@ -83,6 +94,14 @@ class Release:
         kinds = ("sha256", "md5", "sha1")
         own = {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
         return {} if self.repository else own
+
+    @property
+    def digest(self) -> str:
+        """Returns how a download is checked, as text."""
+        if self.repository:
+            return "the repository's own"
+        found = [f"{kind} {value}" for kind, value in self.digests.items()]
+        return ", ".join(found) or "none published"
 
     @property
     def source(self) -> str:
@@ -147,6 +166,25 @@ def format_published(found: KnownRelease) -> dict[str, Any]:
     )
 
 
-def make_release_record(release: Release) -> dict[str, Any]:
-    """Returns a release as an object for programs, without its empty fields."""
-    return {name: value for name, value in asdict(release).items() if value not in ("", None, {})}
+def make_release_record(release: Release, assumed: Data) -> dict[str, Any]:
+    """Returns a release as an object for programs, without its empty fields.
+
+    Args:
+      assumed: The input of the project's network.
+    """
+    own = {**asdict(release), "size": release.size or None}
+    fields = {
+        name: value
+        for name, value in own.items()
+        if value not in ("", None) and name not in ("name", "data")
+    }
+    data = release.get_input(assumed)
+    names = ("image_size", "test_crop", "test_crop_fraction", "resize", "scaling")
+    return {
+        **fields,
+        "digest": release.digest,
+        "classes": CLASS_LISTS[release.num_classes]
+        if release.num_classes is not None
+        else "unknown",
+        "input": {name: getattr(data, name) for name in names},
+    }

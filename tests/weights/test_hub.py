@@ -364,7 +364,7 @@ def test_the_list_of_releases_is_for_people_and_programs(server, command):
     assert lines[0].split()[:3] == ["id", "network", "top-1"]
     assert lines[1].startswith("timm/small.x_in1k")
     (row,) = json.loads(command("weights", "list", "timm/*", "--json").stdout)
-    assert (row["top1"], row["data"]["image_size"]) == (70.0, 40)
+    assert (row["top1"], row["input"]["image_size"]) == (70.0, 40)
     done = command("weights", "list", "nothing")
     assert (done.returncode, "no release matches" in done.stderr) == (78, True)
     assert command("weights", "path", "timm/small.x_in1k").returncode == 65
