@@ -82,7 +82,7 @@ def measure(
     pixels, degrees = MOVES
     line = ["--no-flip", "--translate", pixels, "--rotate", degrees, "--seed", seed]
     began = time.monotonic()
-    tuned = run(root, "finetune", base, folder, *line, "--evaluate-every-epochs", 5)
+    tuned = run(root, "finetune", base, folder, *line)
     seconds = time.monotonic() - began
     scratch = run(
         root, "train", "digits", "--data.name", "folder", "--data.directory", folder,

@@ -76,6 +76,7 @@ def _finetune(
     from inception_jax.commands.train import draw_run, keep_worst_examples, train_experiment
     from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
+    from inception_jax.finetuning.recipe import set_length
     from inception_jax.trainer.runs import find_best_step, open_run
     from inception_jax.weights.export.exporter import export_weights
     from inception_jax.weights.trained_network import load_trained
@@ -83,6 +84,7 @@ def _finetune(
     assert config.workdir
     workdir = Path(config.workdir)
     run = Run(config, all_devices_placement())
+    config = set_length(config, fields, len(run.train_source))
     is_primary = run.placement.is_primary
     tell = log_line if is_primary else discard_line
     if is_primary:

@@ -21,6 +21,11 @@ from inception_jax.weights.cards import Card
 SMALL_BATCH = 64
 """Images of a batch below which its statistics are too noisy to train with (arXiv:1702.03275,
 section 1)."""
+DEFAULT_EPOCHS, EVALUATIONS = 20.0, 20
+MIN_STEPS = 600
+"""Number of steps that a small folder gets. With 200 digits and a network of Fashion-MNIST, 0.82 of
+the held-out digits after 300 steps at a rate of 0.02, 0.86 after 600, and 0.90 at a rate of 0.05.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,16 @@ class FineTuning:
     """Fit of the classifier alone, on features that are computed once."""
     head_l2: float = 0.01
     """Weight of L2 in the fit of the classifier, for features of deviation 1."""
-    epochs: float = 20.0
-    """Passes over the training images, in which all layers are trained."""
-    learning_rate: float = 0.01
+    epochs: float | None = None
+    """Passes over the training images, in which all layers are trained; where not given, 20, or for
+    a small folder as many as 600 steps are.
+    """
+    learning_rate: float = 0.05
     """Learning rate of all layers for 32 images a batch, in proportion for others; a cosine takes
     it to 0.
     """
-    warmup_epochs: float = 1.0
-    """Epochs of a linear rise of the learning rate."""
+    warmup: float = 0.05
+    """Fraction of the training in which the learning rate rises from 0."""
     batch_size: int = 32
     """Number of images of a step, over all devices."""
     clip_norm: float | None = 1.0
@@ -67,8 +74,8 @@ class FineTuning:
     """Number of evaluations without a higher held-out top-1 after which the training ends; 0 for
     none.
     """
-    evaluate_every_epochs: float = 1.0
-    """Period of evaluation in epochs."""
+    evaluate_every_epochs: float | None = None
+    """Period of evaluation in epochs; where not given, a twentieth of all."""
     crop: Literal["auto", "none", "area", "height", "scale"] = "auto"
     """Crop of each training image; auto is scale, which keeps the aspect ratio, where the network
     is evaluated on crops, and none where it is evaluated on whole images.
@@ -94,6 +101,8 @@ class FineTuning:
         """
         if not 0 < self.holdout < 1:
             raise ConfigError(f"--holdout {self.holdout}: give a fraction between 0 and 1")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"--warmup {self.warmup}: give a fraction from 0 to below 1")
         if not self.head_l2 > 0:
             raise ConfigError(f"--head-l2 {self.head_l2}: give a number above 0")
         if self.output and self.output.suffix != ".safetensors":
@@ -173,12 +182,29 @@ def make_experiment(fields: FineTuning, card: Card, layout: FolderLayout) -> Exp
             "momentum", learning_rate=fields.learning_rate * fields.batch_size / 32, l2=fields.l2,
             clip_norm=fields.clip_norm, freeze=fields.freeze,
         ),
-        schedule=Schedule("cosine", warmup_epochs=min(fields.warmup_epochs, fields.epochs / 4)),
         objective=Objective(label_smoothing=fields.label_smoothing),
-        batch_size=fields.batch_size, epochs=fields.epochs, seed=fields.seed,
-        evaluate_every_epochs=fields.evaluate_every_epochs,
-        checkpoint_every_epochs=fields.evaluate_every_epochs, keep_checkpoints=1, keep_best=1,
+        batch_size=fields.batch_size, seed=fields.seed, keep_checkpoints=1, keep_best=1,
         patience=fields.patience,
+    )  # fmt: skip
+    experiment.check()
+    return experiment
+
+
+def set_length(experiment: Experiment, fields: FineTuning, images: int) -> Experiment:
+    """Returns the run with its epochs and periods, for a number of training images.
+
+    Raises:
+      ConfigError: A field is out of range.
+    """
+    epochs = fields.epochs
+    if epochs is None:
+        epochs = max(DEFAULT_EPOCHS, MIN_STEPS * experiment.batch_size / images)
+    period = fields.evaluate_every_epochs
+    if period is None:
+        period = epochs / EVALUATIONS
+    experiment = replace(
+        experiment, epochs=epochs, evaluate_every_epochs=period, checkpoint_every_epochs=period,
+        schedule=Schedule("cosine", warmup_epochs=fields.warmup * epochs),
     )  # fmt: skip
     experiment.check()
     return experiment

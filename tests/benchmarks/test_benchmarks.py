@@ -12,6 +12,7 @@ from unittest import mock
 import jax  # noqa: F401  before a benchmark sets what it reads
 import pytest
 
+from benchmarks.idx_pipeline import write_idx_files
 from benchmarks.machine import ROOT, UNAVAILABLE
 
 FILES = sorted([*(ROOT / "benchmarks").glob("[a-z]*.py"), *(ROOT / "experiments").glob("*.py")])
@@ -26,6 +27,9 @@ SMALL = {
         "--model bn_inception_small --image-size 32 --largest-batch 2 --sizes 32 --batch-size 2 "
         "--rounds 1 --steps 1"
     ),
+    "features": ("--images 8 --batch-size 4 --rounds 1 --network cifar_resnet20 --image-size 32"),
+    "idx_pipeline": "--images 600 --rounds 1 --steps 5",
+    "finetune": "idx idx --seeds 1 --pictures 2 --base-epochs 0.1 --scratch-epochs 1",
     "input_pipeline": "--peers --rules bilinear --images 64 --rounds 1",
     "jpeg_tree": "--train 96 --test 10",
     "peers_cpu": "--peers keras --image-size 107 --batch-size 4 --rounds 1 --steps 1",
@@ -62,6 +66,8 @@ def test_no_benchmark_imports_from_the_tests(file):
 def test_every_benchmark_runs_a_small_round(file, tmp_path):
     """Checks that its results are valid JSON with the machine, the versions and the commit."""
     results = tmp_path / "results"
+    (tmp_path / "idx").mkdir()
+    write_idx_files(tmp_path / "idx", 640)
     line = [
         sys.executable,
         str(file),
