@@ -726,7 +726,9 @@ def test_evaluate_scores_a_file_of_weights_and_a_run_on_a_folder_alike(trained, 
         main(["evaluate", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "images")])
         == 65
     )
-    assert "there are folders held: is one of them the split?" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "1 folders are taken as classes; --data-split names another split" in message
+    assert "class called held (1 of 1)" in message
     (tmp_path / "images" / "held" / "7").rename(tmp_path / "images" / "held" / "seven")
     assert (
         main(

@@ -57,5 +57,8 @@ def recognise_images(place: str, split: str) -> LabelledImages:
     names, _ = list_folders(folder)
     if whole in names or not names or SPLIT_FOLDERS & set(names):
         return LabelledImages("folder", split, str(folder))
-    assumption = f"{place} has no folder {whole}: its {len(names)} folders are taken as classes"
+    assumption = (
+        f"{place} has no folder {whole}: its {len(names)} folders are taken as classes; "
+        "--data-split names another split"
+    )
     return LabelledImages("folder", f".{bracket}{part}", str(folder), assumption)

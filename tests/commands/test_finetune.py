@@ -10,7 +10,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-import benchmarks.registered  # noqa: F401
 import inception_jax
 from inception_jax import weights
 from inception_jax.config import Data, Model

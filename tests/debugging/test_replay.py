@@ -52,11 +52,10 @@ def build_architecture():
 
 @pytest.fixture(scope="module")
 def run():
-    if "rooted" not in REGISTRY:
-        register("rooted", paper=build_architecture)
+    register("rooted", paper=build_architecture)
     config = load_recipe("digits").config
     data = replace(config.data, image_size=16, margin=1, translate=1, threads=0)
-    return Run(
+    yield Run(
         replace(
             config,
             model=replace(config.model, name="rooted"),
@@ -66,6 +65,7 @@ def run():
         ),
         all_devices_placement(),
     )
+    REGISTRY.pop("rooted")
 
 
 def inject(state, place, value):

@@ -37,8 +37,7 @@ def timed(tmp_path_factory):
 
     Returns the rows of metrics, the wall time in seconds, and when each step slept.
     """
-    if "sleepy" not in REGISTRY:
-        register("sleepy", paper=build_sleepy)
+    register("sleepy", paper=build_sleepy)
     cadence = {"checkpoint_every_epochs": 6 * 4 / 1347, "evaluate_every_epochs": 6 * 4 / 1347}
     config = small("sleepy", batch_size=4, steps=14, log_every_steps=3, **cadence)
     config = replace(config, norm=replace(config.norm, examples_per_group=0))
@@ -46,7 +45,8 @@ def timed(tmp_path_factory):
     sleeping.moments.clear()
     began = time.monotonic()
     fit(Run(config, all_devices_placement()), workdir)
-    return read_metrics(workdir), time.monotonic() - began, list(sleeping.moments)
+    yield read_metrics(workdir), time.monotonic() - began, list(sleeping.moments)
+    REGISTRY.pop("sleepy")
 
 
 def test_the_seconds_of_all_kinds_add_up_to_the_wall_clock(timed):
