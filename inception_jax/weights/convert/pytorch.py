@@ -212,19 +212,22 @@ def _read_archive(file: Path, left_out: set[str], refused: set[str]) -> tuple[in
         )
         (pickled,) = (name for name in members if name.rpartition("/")[2] == "data.pkl")
         folder = pickled.removesuffix("data.pkl")
-        order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in members else b"little"
         with file.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        order = members.get(f"{folder}byteorder")
+        is_big_endian = order is not None and bytes(_get_member(archive, order, mapped)) == b"big"
         loaded: dict[str, np.ndarray] = {}
 
         def load(pid: tuple[Any, ...]) -> np.ndarray:
             _, kind, key, _, count = pid
             if key not in loaded:
                 content = _get_member(archive, members[f"{folder}data/{key}"], mapped)
-                loaded[key] = _view(content, kind.name, count, order == b"big")
+                loaded[key] = _view(content, kind.name, count, is_big_endian)
             return loaded[key]
 
-        unpickler = _Unpickler(io.BytesIO(archive.read(pickled)), load, left_out, refused)
+        unpickler = _Unpickler(
+            io.BytesIO(_get_member(archive, members[pickled], mapped)), load, left_out, refused
+        )
         tree = unpickler.load()
         return unpickler.declared, tree
 
