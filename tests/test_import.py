@@ -26,7 +26,7 @@ HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "torch", "c
 
 def test_importing_inception_jax_loads_no_heavy_packages():
     assert not modules("import inception_jax; inception_jax.list_models()") & (
-        HEAVY | {"jax", "orbax"}
+        HEAVY | {"jax", "orbax", "platformdirs", "pooch", "huggingface_hub", "pyarrow"}
     )
 
 
@@ -39,7 +39,8 @@ def test_creating_a_network_loads_no_heavy_packages_beyond_jax_and_flax():
 CORE = """
 import importlib.abc, sys
 MISSING = "grain array_record tensorflow_datasets "\
-    "tensorflow tyro tqdm tensorboardX simplejpeg cv2 PIL matplotlib".split()
+    "tensorflow tyro tqdm tensorboardX simplejpeg cv2 PIL matplotlib "\
+    "platformdirs pooch huggingface_hub pyarrow".split()
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in MISSING:
