@@ -12,7 +12,7 @@ def get_cache_folder() -> Path:
     It need not exist.
     """
     if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given).expanduser()
+        return Path(os.path.expanduser(given))  # Path.expanduser fails for an unknown user
     from platformdirs import user_cache_path
 
     return user_cache_path("inception_jax")

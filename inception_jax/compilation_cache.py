@@ -63,7 +63,7 @@ def use_compilation_cache(choice: str | None = None) -> Iterator[None]:
     if choice == NO_CACHE:
         settings["jax_enable_compilation_cache"] = False
     elif choice:
-        root = Path(choice).expanduser().absolute()
+        root = Path(os.path.expanduser(choice)).absolute()
     elif not config.jax_compilation_cache_dir and not jax.distributed.is_initialized():
         root = get_cache_folder() / "compiled"
     if root and (folder := _make_folder(root)):

@@ -13,7 +13,7 @@ from inception_jax.config import ConfigError, Experiment, list_inapplicable_fiel
 from inception_jax.evaluation.confidence import format_with_interval
 from inception_jax.old_names import rename_flags
 from inception_jax.recipes import load_recipe
-from inception_jax.weights.hub import get_release, is_release_id
+from inception_jax.weights.hub import get_release, is_release_id, list_near_ids
 from inception_jax.weights.library import load_library
 
 IMPORTED: list[str] = []
@@ -178,9 +178,11 @@ def check_trained(path: str) -> None:
             f"{path} is no workdir: it has no experiment.json; give the folder of a run, or a file "
             "of weights"
         )
+    near = list_near_ids(path)
+    hint = f" (near are {', '.join(near)})" if near else ""
     raise ConfigError(
         f"{path} is no workdir: it has no experiment.json, and is not there; give the folder of a "
-        "run, a file of weights, or an id that `inception-jax weights list` names"
+        f"run, a file of weights, or an id that `inception-jax weights list` names{hint}"
     )
 
 

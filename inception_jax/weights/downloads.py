@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -12,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.errors import STORAGE_FAULTS
 from inception_jax.weights.library import load_library
 
 CHUNK = 2**16
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 TIMEOUTS = (10, 60)
 """Seconds to wait for a connection, and for the next bytes."""
 
@@ -163,9 +166,21 @@ def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _raise_storage_error(error: Exception) -> None:
-    """Raises the storage's error, such as a full disk, that `error` is or was caused by."""
+    """Raises the storage's error, such as a full disk, that `error` is or was caused by.
+
+    Raises:
+      ConfigError: A folder cannot be written.
+      OSError: The storage failed.
+    """
     for cause in _list_causes(error):
-        if isinstance(cause, OSError) and cause.errno in STORAGE_FAULTS:
+        if not isinstance(cause, OSError):
+            continue
+        if cause.filename and cause.errno in UNWRITABLE:
+            raise ConfigError(
+                f"{cause.filename} cannot be written ({cause.strerror}): set HF_HOME, or "
+                "INCEPTION_JAX_CACHE, to another folder"
+            ) from error
+        if cause.errno in STORAGE_FAULTS:
             raise cause
 
 
@@ -173,6 +188,11 @@ def _explain(error: Exception) -> str:
     """Returns the reason of a failed download in one line."""
     for cause in _list_causes(error):
         if status := getattr(getattr(cause, "response", None), "status_code", None):
+            if status in (401, 403):  # huggingface.co answers 401 for a name that it does not have
+                return (
+                    f"the server answers {status}: check the name; if the repository asks for it, "
+                    "accept its terms on its page and set HF_TOKEN"
+                )
             return f"the server answers {status}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300].rstrip(".")

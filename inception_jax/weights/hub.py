@@ -7,16 +7,18 @@ repository of Hugging Face that the table does not have.
 import contextlib
 import difflib
 import fnmatch
+import gzip
 import json
 import re
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inception_jax.atomic_io import wrap_read_errors
+from inception_jax.atomic_io import wrap_read_errors, write_atomically
 from inception_jax.cache_folder import get_cache_folder
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 CONVERSION_VERSION = 1
 """Version of converted files in the cache. A change of the conversion increments it."""
 HUB_PREFIX = "hf-hub:"
+READ_BYTES = 2**20
 TIMM_FILE, TIMM_CONFIG = "model.safetensors", "config.json"
 _BY_ID = {release.id: release for release in RELEASES}
 _PROJECTS = {release.source for release in RELEASES}
@@ -50,7 +53,7 @@ def list_releases(pattern: str = "*") -> list[Release]:
 def is_release_id(text: str | Path) -> bool:
     """Returns whether `text` names a release, rather than a file or a workdir.
 
-    A path that exists is never an id.
+    A path that exists is never an id, nor is a step of a workdir (`runs/digits@5`).
     """
     name = str(text)
     if name.startswith(HUB_PREFIX):
@@ -58,7 +61,16 @@ def is_release_id(text: str | Path) -> bool:
     project, slash, rest = name.partition("/")
     if not slash or project not in _PROJECTS or "/" in rest:
         return False
-    return Path(name).suffix != ".safetensors" and not Path(name).exists()
+    places = (Path(name), Path(re.sub(r"@\d+$", "", name)))
+    return Path(name).suffix != ".safetensors" and not any(place.exists() for place in places)
+
+
+def list_near_ids(text: str) -> list[str]:
+    """Returns the ids of at most three releases that `text` may mean."""
+    wanted = text.lower().replace("hf_hub:", "").removeprefix(HUB_PREFIX)
+    whole = difflib.get_close_matches(wanted, _BY_ID, n=3, cutoff=0.6)
+    by_name = {id.partition("/")[2]: id for id in _BY_ID}
+    return whole or [by_name[name] for name in difflib.get_close_matches(wanted, by_name, n=3)]
 
 
 def get_release(id: str) -> Release:
@@ -71,11 +83,11 @@ def get_release(id: str) -> Release:
         return _BY_ID[id]
     if id.startswith(HUB_PREFIX):
         repository = id.removeprefix(HUB_PREFIX)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository) or ".." in repository:
             raise ConfigError(f"{id}: wanted is {HUB_PREFIX}OWNER/NAME")
         known = next((one for one in RELEASES if one.repository == repository), None)
         return known or Release(id, "", repository=repository, file=TIMM_FILE)
-    near = difflib.get_close_matches(id, _BY_ID, n=3, cutoff=0.5)
+    near = list_near_ids(id)
     hint = f"; near are {', '.join(near)}" if near else ""
     raise ConfigError(
         f"no release is called {id!r}{hint}: `inception-jax weights list` names all, and "
@@ -135,7 +147,7 @@ def pull_weights(release: Release, *, local_copy: Path | None = None, again: boo
     Two processes at once are safe: the second waits for the first.
 
     Args:
-      local_copy: The release's own file, instead of a download.
+      local_copy: The release's own file, instead of a download; replaces what is in the cache.
       again: Whether to replace a converted file that is there.
 
     Raises:
@@ -143,6 +155,7 @@ def pull_weights(release: Release, *, local_copy: Path | None = None, again: boo
       ConfigError: A library is missing, or the cache cannot be written.
     """
     path = get_cached_path(release)
+    again = again or local_copy is not None
     if path.is_file() and not again:
         return path
     with _lock(path):
@@ -151,8 +164,7 @@ def pull_weights(release: Release, *, local_copy: Path | None = None, again: boo
         if library := READERS.get(release.source):
             load_library(*library)  # before the download, which may be long
         if local_copy is not None:
-            _check_copy(release, local_copy)
-            found = _convert(release, local_copy)
+            found = _check_and_convert(release, local_copy, by="the user's word")
         elif release.repository:
             found = _convert(release, _download_from_repository(release))
         else:
@@ -213,8 +225,11 @@ def _download_and_convert(release: Release) -> "ImportedWeights":
     target.parent.mkdir(parents=True, exist_ok=True)
     with _explaining(release, f"at {target}"):
         downloads.download_from_address(release.url, target, release.digests)
-    _check_copy(release, target)
-    found = _convert(release, target)
+    try:
+        found = _check_and_convert(release, target, by="its id")
+    except DataError as error:
+        target.unlink()
+        raise DataError(f"{error}; {target} is deleted") from error
     target.unlink()
     return found
 
@@ -231,10 +246,13 @@ def _explaining(release: Release, place: str) -> Iterator[None]:
         ) from error
 
 
-def _check_copy(release: Release, file: Path) -> None:
-    """Raises an error for a file that is not the release's.
+def _check_and_convert(release: Release, file: Path, by: str) -> "ImportedWeights":
+    """Returns the weights of a file that is checked to be the release's.
 
-    A release without a published digest is compared with that of its first download.
+    A file without a published digest is compared with the first one that could be converted.
+
+    Args:
+      by: How the file is known, where no published digest says it.
 
     Raises:
       DataError: It is another file.
@@ -242,19 +260,24 @@ def _check_copy(release: Release, file: Path) -> None:
     if not file.is_file():
         raise DataError(f"{file} is no file: give {release.file} of {release.id}")
     downloads.check_digests(file, release.digests)
-    if release.digests or release.repository:
-        return
+    if release.digests:
+        return _convert(release, file)
     digest = downloads.digest_file(file, "sha256")
     record = get_cached_path(release).with_suffix(".sha256")
-    if record.is_file() and (first := record.read_text().strip()) != digest:
+    first = record.read_text().strip() if record.is_file() else ""
+    if first not in ("", digest):
         raise DataError(
-            f"{file} is not the file of the first download of {release.id}: its SHA-256 is "
-            f"{digest}, wanted is {first}; if its publisher has replaced it, delete {record}"
+            f"{file} is not the first file of {release.id}: its SHA-256 is {digest}, wanted is "
+            f"{first}; if its publisher has replaced it, delete {record}"
         )
-    record.write_text(f"{digest}\n")
+    if not first:
+        log_line(f"{file}: no digest is known here that tells it to be {release.id}")
+    found = _convert(release, file, by)
+    write_atomically(record, f"{digest}\n")
+    return found
 
 
-def _convert(release: Release, file: Path) -> "ImportedWeights":
+def _convert(release: Release, file: Path, by: str = "its id") -> "ImportedWeights":
     """Returns a release's file as weights of this package, and prints how it was understood.
 
     Raises:
@@ -271,10 +294,18 @@ def _convert(release: Release, file: Path) -> "ImportedWeights":
             source = file
         if release.id.startswith(HUB_PREFIX):
             model, licence = _read_timm_facts(file.parent / TIMM_CONFIG, release)
-            found = import_weights("timm", source, model, licence=licence, origin_name=release.id)
+            try:
+                found = import_weights(
+                    "timm", source, model, licence=licence, origin_name=release.id
+                )
+            except DataError as error:
+                raise DataError(
+                    f"{error}; options are of `inception-jax convert {source} --from timm --model "
+                    f"{model}`"
+                ) from error
         else:
             found = import_weights(
-                release.source, source, release.model, release=KnownRelease(release, "its id")
+                release.source, source, release.model, release=KnownRelease(release, by)
             )
     card = found.card
     if release.num_classes is not None and card.num_classes != release.num_classes:
@@ -292,15 +323,17 @@ def _extract(archive: Path, member: str, folder: Path) -> Path:
     Raises:
       DataError: The archive is damaged, or has no such file.
     """
-    with wrap_read_errors(archive, DataError, "download it again"):
-        try:
-            with tarfile.open(archive) as opened:
-                for part in opened.getmembers():  # of a checkpoint of several files, all
-                    name = part.name.removeprefix("./")
-                    if name == member or name.startswith(f"{member}."):
-                        opened.extract(part, folder, filter="data")
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(str(error)) from error
+    try:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream) as opened:
+            for part in opened.getmembers():  # of a checkpoint of several files, all
+                name = part.name.removeprefix("./")
+                if name == member or name.startswith(f"{member}."):
+                    opened.extract(part, folder, filter="data")
+            # tarfile stops before gzip's checksum: 60 of 60 flipped bits went unseen.
+            while stream.read(READ_BYTES):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{archive} cannot be read ({error}): download it again") from error
     return folder / member
 
 
@@ -314,7 +347,10 @@ def _read_timm_facts(config: Path, release: Release) -> tuple[str, str]:
     from inception_jax.weights.convert.sources import SOURCES
 
     if not config.is_file():
-        raise DataError(f"{release.id} has no {TIMM_CONFIG}: wanted is a repository of timm")
+        raise DataError(
+            f"{release.id}: there is no {config}, which a repository of timm has: put it beside "
+            f"{release.file}"
+        )
     with wrap_read_errors(config, DataError, "wanted is a repository of timm"):
         facts = json.loads(config.read_bytes())
         architecture = str(facts["architecture"])

@@ -1,5 +1,6 @@
 """Trained networks in a line: `from_pretrained("inception_v3")`."""
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,13 @@ from inception_jax.models import ALIASES
 from inception_jax.monitoring.progress import log_line
 from inception_jax.weights import files
 from inception_jax.weights.cards import Card
-from inception_jax.weights.hub import READERS, is_release_id, list_releases, resolve_weights
+from inception_jax.weights.hub import (
+    READERS,
+    is_release_id,
+    list_near_ids,
+    list_releases,
+    resolve_weights,
+)
 from inception_jax.weights.releases import Release
 
 if TYPE_CHECKING:
@@ -99,13 +106,17 @@ def choose_release(name: str) -> Release:
     """
     found = [
         release
-        for release in list_releases(ALIASES.get(name, name))
-        if release.source not in READERS and (release.url or release.repository)
+        for release in list_releases()
+        if release.model == ALIASES.get(name, name) and release.source not in READERS
+        and (release.url or release.repository)
         and "-NC-" not in release.licence and "unknown" not in release.licence
     ]  # fmt: skip
     if not found:
+        models = {release.model for release in list_releases()}
+        near = difflib.get_close_matches(name.lower(), models, n=3) or list_near_ids(name)
+        hint = f" (near are {', '.join(near)})" if near else ""
         raise ConfigError(
-            f"{name!r} is no weights file, no workdir, and no network with released weights: "
+            f"{name!r} is no weights file, no workdir, and no network with released weights{hint}: "
             "`inception-jax weights list` names what there is"
         )
     return max(found, key=lambda release: release.top1 or 0)

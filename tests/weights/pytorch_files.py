@@ -54,6 +54,11 @@ def make_contents() -> dict[str, Any]:
         "state_dict": state,
         "checkpoint": {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict()},
         "arguments": {"model": state, "args": argparse.Namespace(lr=0.1, names=["a"])},
+        "pending": {
+            "conj": torch.complex(values, values).conj(),
+            "neg": torch.complex(values, values).conj().imag,
+        },
+        "containers": {"a": values, "set": {1, 2}, "complex": 1j, "bytes": bytearray(b"x")},
         "ordered": collections.OrderedDict([("z", values), ("a", values)]),
     }  # fmt: skip
 
@@ -86,7 +91,7 @@ def describe(value: Any) -> Any:
     if hasattr(value, "detach"):
         import torch
 
-        kept = value.detach().contiguous()
+        kept = value.detach().resolve_conj().resolve_neg().contiguous()
         content = kept.reshape(-1).view(torch.uint8).numpy().tobytes() if kept.numel() else b""
         return [str(value.dtype).removeprefix("torch."), list(value.shape), _encode(content)]
     return [str(value.dtype), list(value.shape), _encode(np.ascontiguousarray(value).tobytes())]

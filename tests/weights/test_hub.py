@@ -269,8 +269,37 @@ def test_a_release_without_a_published_digest_keeps_that_of_its_first_download(
     assert command("weights", "pull", id).returncode == 0
     server.files["/small-1234.pth"] = content[:-1] + bytes([content[-1] ^ 1])
     done = command("weights", "pull", id, "--again")
-    assert (done.returncode, "is not the file of the first download" in done.stderr) == (65, True)
+    assert (done.returncode, "is not the first file of" in done.stderr) == (65, True)
     assert resolve_weights(id).exists()  # the first one stays
+
+
+@pytest.mark.parametrize("row", ["torchvision/small.unhashed", "torchvision/small.archived"])
+def test_a_first_download_that_is_no_weights_file_is_not_remembered(
+    server, content, command, row, monkeypatch, tmp_path
+):
+    whole = make_archive(server, content, tmp_path, monkeypatch)
+    path = "/small.tar.gz" if row.endswith("archived") else "/small-1234.pth"
+    server.files[path] = b"<html>log in first</html>" * 100
+    done = command("weights", "pull", row)
+    assert (done.returncode, "is deleted" in done.stderr) == (65, True), done.stderr
+    server.files[path] = whole if row.endswith("archived") else content
+    assert command("weights", "pull", row).returncode == 0
+
+
+def test_a_copy_of_a_repositorys_file_replaces_the_cache_and_is_told_to_be_unchecked(
+    server, content, command, tmp_path, spec
+):
+    id, copy = "timm/small.x_in1k", tmp_path / "model.safetensors"
+    doubled = {name: 2 * value for name, value in arrays_of(spec).items()}
+    copy.write_bytes(save(doubled))
+    done = command("weights", "pull", id, "--file", copy)
+    assert done.returncode == 0, done.stderr
+    assert "no digest is known here that tells it to be timm/small.x_in1k" in done.stderr
+    assert weights.card(id).published["known_by"] == "the user's word"
+    copy.write_bytes(content)
+    done = command("weights", "pull", id, "--file", copy)
+    assert (done.returncode, "is not the first file of" in done.stderr) == (65, True)
+    assert command("weights", "pull", id, "--file", tmp_path / "nothing").returncode == 65
 
 
 def test_a_file_that_is_not_what_its_row_says_is_refused(server, spec, command):
@@ -283,23 +312,57 @@ def test_a_file_that_is_not_what_its_row_says_is_refused(server, spec, command):
     assert not get_cached_path(hub.get_release("timm/small.x_in1k")).exists()
 
 
-def test_a_file_is_taken_out_of_an_archive(server, content, command, tmp_path, monkeypatch):
+def make_archive(server, content, tmp_path, monkeypatch):
     (tmp_path / "small.safetensors").write_bytes(content)
     with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "small.safetensors", "small.safetensors")
-    server.files["/small.tar.gz"] = (tmp_path / "small.tar.gz").read_bytes()
     row = Release(
         "torchvision/small.archived", "small_of_hub", url=f"{server.address}/small.tar.gz",
         file="small.tar.gz", member="small.safetensors", num_classes=1000, data=SHOWN,
     )  # fmt: skip
     monkeypatch.setitem(hub._BY_ID, row.id, row)
-    assert command("weights", "pull", row.id).returncode == 0
-    server.files["/small.tar.gz"] = server.files["/small.tar.gz"][:-100]
-    (hub.get_cached_path(row).with_suffix(".sha256")).unlink()
-    done = command("weights", "pull", row.id, "--again")
-    assert (done.returncode, "small.tar.gz cannot be read" in done.stderr) == (65, True), (
-        done.stderr
-    )
+    server.files["/small.tar.gz"] = (tmp_path / "small.tar.gz").read_bytes()
+    return server.files["/small.tar.gz"]
+
+
+def test_a_file_is_taken_out_of_an_archive_that_is_whole(
+    server, content, command, tmp_path, monkeypatch
+):
+    whole, id = make_archive(server, content, tmp_path, monkeypatch), "torchvision/small.archived"
+    flipped = [
+        whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :]
+        for place in (len(whole) // 3, len(whole) // 2, len(whole) - 6)
+    ]
+    for damaged in (whole[:-100], whole[:-8], *flipped):
+        server.files["/small.tar.gz"] = damaged
+        done = command("weights", "pull", id)
+        assert (done.returncode, "small.tar.gz cannot be read" in done.stderr) == (65, True), (
+            done.stderr
+        )
+    server.files["/small.tar.gz"] = whole
+    assert command("weights", "pull", id).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["Timm/Inception_v3.tv_in1k", "inception_v3.tv_in1k",
+                                  "hf_hub:timm/inception_v3.tv_in1k"])  # fmt: skip
+def test_an_id_that_is_almost_right_gets_the_nearest_ones(command, text):
+    done = command("predict", text, "cat.png")
+    assert (done.returncode, "timm/inception_v3.tv_in1k" in done.stderr) == (78, True), done.stderr
+    with pytest.raises(ConfigError, match="near are"):
+        inception_jax.from_pretrained(text)
+
+
+def test_a_repository_that_asks_for_a_login_says_so(server, command):
+    server.faults[REPOSITORY_FILE] = 401
+    done = command("weights", "pull", "timm/small.x_in1k")
+    assert (done.returncode, "set HF_TOKEN" in done.stderr) == (65, True), done.stderr
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_is_named(server, command, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file/hf"))
+    done = command("weights", "pull", "timm/small.x_in1k")
+    assert (done.returncode, "set HF_HOME" in done.stderr) == (78, True), done.stderr
 
 
 def test_of_two_at_once_one_downloads_and_converts(server):

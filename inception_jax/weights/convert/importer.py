@@ -1,5 +1,6 @@
 """Import of a file of another project: variables and their card."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,6 +20,9 @@ from inception_jax.weights.convert.selection import Parameters
 from inception_jax.weights.convert.source_spec import SourceSpec
 from inception_jax.weights.convert.sources import SOURCES
 from inception_jax.weights.releases import KnownRelease, find_release, format_published
+
+SYNSET = re.compile(r"n\d{8}")
+"""An id of WordNet, by which timm names ImageNet's classes."""
 
 
 class ImportedWeights(NamedTuple):
@@ -111,7 +115,9 @@ def import_weights(
     config = read_timm_config(path) if path else None
     known_names = tuple(class_names) or (
         config.class_names
-        if config and len(config.class_names) == network.num_classes != 1000
+        if config
+        and len(config.class_names) == network.num_classes
+        and not all(map(SYNSET.fullmatch, config.class_names))
         else ()
     )
     names, offset = _classes(source, there, network.num_classes, class_offset, known_names)

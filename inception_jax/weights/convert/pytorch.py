@@ -31,6 +31,8 @@ CODE = re.compile(
     r"|_pickle|torch|torchvision|numpy\.testing|multiprocessing|asyncio|inspect|tempfile)(?:\..*)?"
 )
 """Modules whose names in a pickle are there to be run."""
+HARMLESS = ("set", "frozenset", "bytearray", "complex", "slice", "range")
+"""Built-in classes that are values, which lie beside arrays in some checkpoints."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file from before PyTorch 1.6 (torch/serialization.py, MAGIC_NUMBER)."""
 LEGACY_PROTOCOL = 1001
@@ -142,6 +144,7 @@ class _Unpickler(pickle.Unpickler):
 
     Attributes:
       declared: Bytes of all tensors, with at least four for each value.
+      has_copies: Whether some arrays are not views of their storages.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class _Unpickler(pickle.Unpickler):
     ):
         super().__init__(pickled, encoding="utf-8")
         self._load_storage, self._left_out, self._refused = load_storage, left_out, refused
-        self.declared = 0
+        self.declared, self.has_copies = 0, False
 
     def persistent_load(self, pid: Any) -> Any:
         if not isinstance(pid, tuple) or not pid or pid[0] not in ("storage", b"storage"):
@@ -178,6 +181,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch", "device"):
             return LeftOutObject
         qualified = f"{module}.{name}"
+        if module in ("builtins", "__builtin__") and name in HARMLESS:
+            self._left_out.add(qualified)
+            return type(name, (LeftOutObject,), {})
         (self._refused if CODE.fullmatch(module) else self._left_out).add(qualified)
         return type(name, (LeftOutObject,), {})
 
@@ -194,7 +200,14 @@ class _Unpickler(pickle.Unpickler):
         self.declared += count * max(storage.itemsize, 4)
         steps = [step * storage.itemsize for step in stride]
         values = storage.view(np.uint8)  # bfloat16 and float8 are no buffers
-        return np.ndarray(shape, storage.dtype, values, offset * storage.itemsize, steps)
+        array = np.ndarray(shape, storage.dtype, values, offset * storage.itemsize, steps)
+        # The last argument, which few tensors have, says what is yet to be done to the values.
+        pending = rest[-1] if rest and type(rest[-1]) is dict else {}
+        if unknown := [name for name in pending if pending[name] and name not in ("conj", "neg")]:
+            raise ValueError(f"a tensor with the property {unknown[0]}")
+        self.has_copies = self.has_copies or any(pending.values())
+        array = np.conj(array) if pending.get("conj") else array
+        return np.negative(array) if pending.get("neg") else array
 
     def _rebuild_with_dtype(
         self, storage: np.ndarray, offset: int, shape: Any, stride: Any, _grad: Any, _hooks: Any,
@@ -278,6 +291,7 @@ def _read_legacy(file: Path, left_out: set[str], refused: set[str]) -> tuple[int
         _, offset, size = view
         return storages[key][offset : offset + size]
 
+    begin = stream.tell()
     unpickler = _Unpickler(stream, load, left_out, refused)
     tree = unpickler.load()
     for key in _Unpickler(stream, refuse, left_out, refused).load():
@@ -292,6 +306,9 @@ def _read_legacy(file: Path, left_out: set[str], refused: set[str]) -> tuple[int
             raise ValueError(f"storage {key} is cut off")
         values = np.frombuffer(read, storage.dtype)
         storage[:] = values if system.get("little_endian", True) else values.byteswap()
+    if unpickler.has_copies:  # of storages that were empty then
+        stream.seek(begin)
+        tree = _Unpickler(stream, load, left_out, refused).load()
     return unpickler.declared, tree
 
 
