@@ -184,7 +184,7 @@ class Run:
         if broken and (not self.may_skip or len(broken) == len(places)):
             raise DataError(
                 f"{broken[0]} ({len(broken)} of {len(places)} that were tried): mend or remove it, "
-                "or leave such images out: --data.on-bad-example skip_and_count"
+                "or leave such images out: on_bad_example skip_and_count"
             )
 
     @property

@@ -142,13 +142,18 @@ def claim_workdir(
     config = resolve_for_resume(workdir, config)
     if not is_primary:
         return
-    _create(workdir)
+    create_workdir(workdir)
     write_atomically(workdir / "experiment.json", format_json(to_json(config), indent=2) + "\n")
     if facts is not None:
         write_atomically(workdir / DATA_FILE, format_json(facts.to_json(), indent=1) + "\n")
 
 
-def _create(workdir: epath.Path) -> None:
+def create_workdir(workdir: epath.Path) -> None:
+    """Makes the folder of a run.
+
+    Raises:
+      StorageError: It cannot be made.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,7 +186,7 @@ def lock_workdir(workdir: epath.Path) -> Iterator[None]:
     if is_object_store(workdir):
         yield
         return
-    _create(workdir)
+    create_workdir(workdir)
     try:
         file = open(workdir / "lock", "a")  # noqa: SIM115
     except OSError as error:

@@ -133,7 +133,10 @@ def _on_data(opening: "OpenedRun", options: argparse.Namespace) -> "OpenedRun":
     source = relabel(
         open_source(images.name, images.split, images.directory), opening.run.class_names
     )
-    data = replace(opening.run.config.data, test_split=f"{options.data_split} of {options.data}")
+    data = replace(
+        opening.run.config.data, test_split=f"{options.data_split} of {options.data}",
+        on_bad_example="skip_and_count",
+    )  # fmt: skip
     none = SplitFacts("none", 0, None)
     facts = opening.run.facts or DataFacts(opening.run.class_names, none, none)
     config = replace(opening.run.config, data=data)

@@ -1,10 +1,11 @@
 """`inception-jax finetune`: a trained network for the classes of a folder of images."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.atomic_io import format_json, wrap_read_errors, write_atomically
 from inception_jax.commands.cli_utils import (
     check_trained,
     format_scores,
@@ -63,6 +64,11 @@ def finetune(arguments: list[str]) -> None:
 
         config = make_experiment(fields, trained.card, layout)
         config = replace(config, workdir=fields.workdir or f"runs/{fields.name}")
+        if Path(str(config.workdir)).resolve().is_relative_to(fields.folder.resolve()):
+            raise ConfigError(
+                f"the workdir {config.workdir} is in {fields.folder}, where it would be taken for "
+                "a class: give a --workdir outside"
+            )
         _finetune(fields, config, trained, output, preemption)
 
 
@@ -73,6 +79,9 @@ def _finetune(
     output: Path,
     preemption: PreemptionHandler,
 ) -> None:
+    from etils import epath
+
+    from inception_jax.checkpointing.workdir import create_workdir
     from inception_jax.commands.train import draw_run, keep_worst_examples, train_experiment
     from inception_jax.distributed.mesh import all_devices_placement
     from inception_jax.experiment import Run
@@ -87,8 +96,9 @@ def _finetune(
     config = set_length(config, fields, len(run.train_source))
     is_primary = run.placement.is_primary
     tell = log_line if is_primary else discard_line
+    run.check_test_data()
     if is_primary:
-        workdir.mkdir(parents=True, exist_ok=True)
+        create_workdir(epath.Path(workdir))
     tell(_format_images(fields, run))
     head_score = _prepare_head(fields, run, trained, workdir)
     tell(f"the new classifier alone: held-out {format_scores(head_score, len(run.class_names))}")
@@ -143,11 +153,12 @@ def _prepare_head(
     """Writes the trained network with a new classifier into the workdir; returns its scores.
 
     Raises:
-      ConfigError: The workdir holds a run that began with another classifier.
+      ConfigError: The workdir holds a run that began with other weights, images or fields.
     """
     from inception_jax.finetuning.classifier import fit_classifier
     from inception_jax.finetuning.head import (
         attach_head,
+        collect_head_facts,
         load_or_compute_features,
         predict_with_head,
     )
@@ -158,23 +169,27 @@ def _prepare_head(
         raise ConfigError(
             f"{fields.folder} has one class, {run.class_names[0]}: a classifier needs two or more"
         )
-    run.check_test_data()
+    facts = json.loads(format_json({**collect_head_facts(run, trained), "head_l2": fields.head_l2}))
+    record, is_begun = workdir / HEAD_FACTS, bool(list_saved_steps(str(workdir)))
+    if is_begun and (changed := _list_changes(record, facts)):
+        raise ConfigError(
+            f"{workdir} holds a fine-tuning that began with other {', '.join(changed)}: choose "
+            "another --workdir, or move it away"
+        )
     train, test = load_or_compute_features(run, trained, workdir)
     head = fit_classifier(train.features, train.labels, len(run.class_names), l2=fields.head_l2)
-    facts = format_json(
-        {"weights": trained.card.digest or trained.name, "head_l2": fields.head_l2}, indent=1
-    )
-    record = workdir / HEAD_FACTS
-    if record.exists() and record.read_text() != facts and list_saved_steps(str(workdir)):
-        raise ConfigError(
-            f"{workdir} holds a fine-tuning that began with another classifier "
-            f"({' '.join(record.read_text().split())}): choose another --workdir, or move it away"
-        )
-    if run.placement.is_primary and not (record.exists() and record.read_text() == facts):
+    if run.placement.is_primary and not is_begun:
         export_weights(attach_head(run, trained, head, run.class_names), workdir / HEAD_FILE)
-        write_atomically(record, facts)
+        write_atomically(record, format_json(facts, indent=1))
     run.placement.broadcast_from_primary(0)  # the file is there for all
     return _score(predict_with_head(head, test))
+
+
+def _list_changes(record: Path, facts: dict[str, Any]) -> list[str]:
+    """Returns the names of the facts that differ from those of a record; all without one."""
+    with wrap_read_errors(record, ConfigError, "choose another --workdir, or move it away"):
+        recorded = json.loads(record.read_text()) if record.exists() else {}
+        return [name for name in facts if recorded.get(name) != facts[name]]
 
 
 def _score(found: "Predictions") -> dict[str, float]:

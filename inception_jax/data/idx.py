@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_jax.atomic_io import split_lines
+from inception_jax.data.listing import is_left_behind
 from inception_jax.data.source import ArraySource, DataError
 
 IDX_FILE = re.compile(
@@ -86,14 +87,21 @@ def find_idx_files(root: Path) -> tuple[dict[str, dict[str, Path]], bool]:
       DataError: There are none, or those of several datasets, or images without labels.
     """
     try:
-        found = [IDX_FILE.fullmatch(file.name) for file in sorted(root.iterdir())]
+        found = [
+            IDX_FILE.fullmatch(file.name)
+            for file in sorted(root.iterdir())
+            if not is_left_behind(file.name)
+        ]
     except OSError as error:
         raise DataError(
             f"{root} cannot be listed ({error.strerror}): wanted is a folder of IDX files"
         ) from error
     files: dict[str, dict[str, Path]] = {}
     datasets = set[str]()
+    names = {name.string for name in found if name}
     for name in filter(None, found):
+        if name.string.removesuffix(".gz") in names - {name.string}:
+            continue  # unpacked beside its archive, as torchvision leaves them
         datasets.add(name["dataset"] or "MNIST's names")
         own = files.setdefault("train" if name["split"] == "train" else "test", {})
         if len(datasets) == 1 and name["content"] in own:

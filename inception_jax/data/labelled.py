@@ -10,7 +10,17 @@ from inception_jax.data.listing import list_folders
 from inception_jax.data.records import INDEX
 from inception_jax.data.source import DataError
 
-SPLIT_FOLDERS = {"train", "test", "val", "valid", "validation"}
+TRAINING_FOLDERS = {"train", "training"}
+SPLIT_FOLDERS = TRAINING_FOLDERS | {"test", "testing", "val", "valid", "validation"}
+"""Names of folders of splits, in lower case."""
+
+
+def is_split(folder: Path, name: str) -> bool:
+    """Returns whether a folder in `folder` is a split: by its name, and since it holds folders.
+
+    Trains and tests are things that classes are called after, too.
+    """
+    return name.lower() in SPLIT_FOLDERS and bool(list_folders(folder / name)[0])
 
 
 class LabelledImages(NamedTuple):
@@ -55,7 +65,8 @@ def recognise_images(place: str, split: str) -> LabelledImages:
         return LabelledImages("idx", split, str(folder))
     whole, bracket, part = re.sub(r"\s", "", split).partition("[")
     names, _ = list_folders(folder)
-    if whole in names or not names or SPLIT_FOLDERS & set(names):
+    splits = [name for name in names if name == whole or name.lower() in SPLIT_FOLDERS]
+    if not names or any(list_folders(folder / name)[0] for name in splits):
         return LabelledImages("folder", split, str(folder))
     assumption = (
         f"{place} has no folder {whole}: its {len(names)} folders are taken as classes; "

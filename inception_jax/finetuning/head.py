@@ -17,11 +17,11 @@ from inception_jax.evaluation.features import make_features_step
 from inception_jax.evaluation.predictions import Predictions
 from inception_jax.experiment import Run
 from inception_jax.finetuning.classifier import LinearClassifier
-from inception_jax.monitoring.progress import show_progress
+from inception_jax.monitoring.progress import log_line, show_progress
 from inception_jax.weights.cards import UNKNOWN
 from inception_jax.weights.trained_network import TrainedNetwork, format_tuned_licence
 
-FEATURES_FILE = "features.npz"
+FEATURES_FILE = "head_features.npz"
 
 
 class LabelledFeatures(NamedTuple):
@@ -56,29 +56,30 @@ def compute_features(
     return LabelledFeatures(flat.astype(np.float32), labels[weights > 0])
 
 
+def collect_head_facts(run: Run, trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns what the features depend on: the weights, the images, their classes and the dtype."""
+    sources = (run.train_source, run.test_source)
+    return {
+        "weights": trained.card.digest or trained.name,
+        "images": [getattr(source, "fingerprint", lambda: None)() for source in sources],
+        "classes": list(run.class_names),
+        "dtype": run.config.model.dtype,
+    }
+
+
 def load_or_compute_features(
     run: Run, trained: TrainedNetwork, workdir: Path
 ) -> tuple[LabelledFeatures, LabelledFeatures]:
     """Returns the features of the training and the held-out images.
 
-    They are kept in the workdir, and computed again if the weights or the images changed.
+    They are kept in the workdir, and computed again if what they depend on has changed.
     """
-    sources = (run.train_source, run.test_source)
-    prints = [getattr(source, "fingerprint", lambda: None)() for source in sources]
-    key = format_json([trained.card.digest or trained.name, *prints])
-    file = workdir / FEATURES_FILE
-    if file.exists():
-        with np.load(file) as kept:
-            if str(kept["key"]) == key:
-                names = ("train", "test")
-                train, test = (
-                    LabelledFeatures(kept[f"{name}_features"], kept[f"{name}_labels"])
-                    for name in names
-                )
-                return train, test
+    key, file = format_json(collect_head_facts(run, trained)), workdir / FEATURES_FILE
+    if kept := _load_features(file, key):
+        return kept
     train, test = (
         compute_features(run, trained.variables, source, f"features of the {name} images")
-        for source, name in zip(sources, ("training", "held-out"), strict=True)
+        for source, name in ((run.train_source, "training"), (run.test_source, "held-out"))
     )
     archive = io.BytesIO()
     np.savez(
@@ -88,6 +89,24 @@ def load_or_compute_features(
     if run.placement.is_primary:
         write_atomically(file, archive.getvalue())
     return train, test
+
+
+def _load_features(file: Path, key: str) -> tuple[LabelledFeatures, LabelledFeatures] | None:
+    """Returns the features in a file; None if there are none, of other images, or damaged ones."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(file) as kept:
+            if str(kept["key"]) != key:
+                return None
+            train, test = (
+                LabelledFeatures(kept[f"{name}_features"], kept[f"{name}_labels"])
+                for name in ("train", "test")
+            )
+            return train, test
+    except Exception as error:  # a damaged archive raises errors of many classes
+        log_line(f"{file} cannot be read ({error!r:.100}): the features are computed again")
+        return None
 
 
 def predict_with_head(head: LinearClassifier, images: LabelledFeatures) -> Predictions:

@@ -14,6 +14,7 @@ from inception_jax.config import (
     Optimizer,
     Schedule,
 )
+from inception_jax.data.labelled import TRAINING_FOLDERS, is_split
 from inception_jax.data.listing import list_folders
 from inception_jax.data.source import DataError
 from inception_jax.weights.cards import Card
@@ -88,6 +89,8 @@ class FineTuning:
     """Largest angle in degrees by which a training image rotates."""
     colour: Literal["none", "slim_fast", "jitter"] = "none"
     """Photometric distortion of training images."""
+    on_bad_example: Literal["stop", "skip_and_count"] = "skip_and_count"
+    """Reaction to an image that cannot be read, or a file that is none."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the activations."""
     seed: int = 0
@@ -107,6 +110,8 @@ class FineTuning:
             raise ConfigError(f"--head-l2 {self.head_l2}: give a number above 0")
         if self.output and self.output.suffix != ".safetensors":
             raise ConfigError(f"--output {self.output}: weights are in files called .safetensors")
+        if self.output and not self.output.parent.is_dir():
+            raise ConfigError(f"--output {self.output}: {self.output.parent} is no folder: make it")
 
     @property
     def name(self) -> str:
@@ -138,20 +143,27 @@ def find_layout(folder: Path) -> FolderLayout:
             "{train,test}/<class>/<image>"
         )
     names, _ = list_folders(folder)
-    if "train" not in names:
+    splits = [name for name in names if is_split(folder, name)]
+    training = [name for name in splits if name.lower() in TRAINING_FOLDERS]
+    if not training:
         if len(names) < 2:
             raise DataError(
                 f"{folder} has {len(names)} folders, and a classifier needs a folder of images "
                 "for each of two classes or more"
             )
         return FolderLayout()
-    held_out = [name for name in ("test", "val", "valid", "validation") if name in names]
+    held_out = sorted((name for name in splits if name not in training), key=_rank_split)
     if not held_out:
         raise DataError(
-            f"{folder} has a folder train and none called test or val: add one with held-out "
-            f"images, or give {folder / 'train'}, of which a part is held out"
+            f"{folder} has a folder {training[0]} and none called test or val: add one with "
+            f"held-out images, or give {folder / training[0]}, of which a part is held out"
         )
-    return FolderLayout("train", held_out[0])
+    return FolderLayout(training[0], held_out[0])
+
+
+def _rank_split(name: str) -> bool:
+    """Returns whether a split is less fit to be held out than the test images."""
+    return not name.lower().startswith("test")
 
 
 def make_experiment(fields: FineTuning, card: Card, layout: FolderLayout) -> Experiment:
@@ -165,7 +177,8 @@ def make_experiment(fields: FineTuning, card: Card, layout: FolderLayout) -> Exp
         crop = "none" if card.data.test_crop == "none" else "scale"
     data = replace(
         card.data, name="folder", directory=str(fields.folder), orientation="apply", crop=crop,
-        flip=fields.flip, translate=fields.translate, rotate=fields.rotate, colour=fields.colour,
+        on_bad_example=fields.on_bad_example, flip=fields.flip,
+        translate=fields.translate, rotate=fields.rotate, colour=fields.colour,
     )  # fmt: skip
     if layout.train:
         data = replace(data, train_split=layout.train, test_split=layout.test)

@@ -83,6 +83,8 @@ def save_features(
       DataError: No image can be read, or a part is damaged.
     """
     check_feature_file(file)
+    if not images:
+        raise DataError("no images were named: give files or folders of images")
     names = [str(image) for image in images] if names is None else names
     compute = predictor.make_compute(end_point)
     batch_size = predictor.choose_batch_size(len(images))

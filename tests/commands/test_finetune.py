@@ -13,9 +13,11 @@ from PIL import Image
 import inception_jax
 from inception_jax import weights
 from inception_jax.config import Data, Model
+from inception_jax.data.labelled import recognise_images
 from inception_jax.data.registry import open_source
 from inception_jax.data.source import DataError
 from inception_jax.finetuning.classifier import fit_classifier
+from inception_jax.finetuning.recipe import find_layout
 from inception_jax.nn.create import create
 from inception_jax.weights import files
 from inception_jax.weights.cards import Card
@@ -148,7 +150,7 @@ def test_the_same_line_goes_on_and_another_classifier_does_not(base, flat, comma
     assert all(np.array_equal(first[name], again[name]) for name in first)
     (tmp_path / "pets.safetensors").unlink()
     done = command(*line, "--head-l2", 1)
-    assert (done.returncode, "began with another classifier" in done.stderr) == (78, True)
+    assert (done.returncode, "began with other head_l2" in done.stderr) == (78, True)
 
 
 @pytest.mark.slow
@@ -221,11 +223,45 @@ def test_fields_out_of_range_and_unknown_weights_are_refused(base, flat, command
         (("--holdout", 1), "a fraction between 0 and 1"),
         (("--head-l2", 0), "a number above 0"),
         (("--output", "x.npz"), "files called .safetensors"),
+        (("--output", "nowhere/x.safetensors"), "nowhere is no folder"),
+        (("--workdir", "pets/run"), "give a --workdir outside"),
     ):
         done = command("finetune", base, flat, *flags)
         assert (done.returncode, said in done.stderr) == (78, True), done.stderr
     done = command("finetune", "timm/unknown", flat)
     assert (done.returncode, "no release is called" in done.stderr) == (78, True)
+
+
+@pytest.mark.slow
+def test_a_new_class_gets_a_new_head_and_a_begun_run_is_not_continued_with_it(
+    base, flat, command, tmp_path
+):
+    line = ("finetune", base, flat, "--head-only")
+    assert command(*line).returncode == 0
+    (tmp_path / "runs/pets/head_features.npz").write_bytes(b"damaged")
+    make_images(tmp_path / "more", ("dog",), {"all": 10})
+    (tmp_path / "more/all/dog").rename(tmp_path / "pets/dog")
+    (tmp_path / "pets/dog/notes.txt").write_text("no image")
+    (tmp_path / "pets.safetensors").unlink()
+    done = command(*line)
+    assert done.returncode == 0, done.stderr
+    assert "the features are computed again" in done.stderr
+    found = weights.card(tmp_path / "pets.safetensors")
+    assert found.class_names == (*sorted((*CLASSES, "dog")),)
+    (tmp_path / "pets.safetensors").unlink()
+    assert command(*line[:-1], *QUICK).returncode == 0
+    (tmp_path / "pets.safetensors").unlink()
+    shutil.rmtree(tmp_path / "pets/dog")
+    done = command(*line[:-1], *QUICK)
+    assert (done.returncode, "began with other images, classes" in done.stderr) == (78, True)
+
+
+def test_splits_are_known_by_their_names_in_any_case_and_by_what_they_hold(tmp_path):
+    make_images(tmp_path / "a", CLASSES, {"Train": 2, "Testing": 2})
+    assert find_layout(tmp_path / "a") == ("Train", "Testing")
+    make_images(tmp_path, ("bus", "train", "test"), {"b": 2})  # classes with the names of splits
+    assert find_layout(tmp_path / "b") == ("", "")
+    assert recognise_images(str(tmp_path / "b"), "test").split == "."
 
 
 def test_the_held_out_part_is_stratified_seeded_and_disjoint(tmp_path):

@@ -185,7 +185,10 @@ def test_a_folder_of_several_datasets_is_refused_with_their_names(tmp_path):
         open_source("idx", "train", str(tmp_path / "idx"))
     folder = write(tmp_path / "twice")
     (folder / "train-images-idx3-ubyte.gz").write_bytes(PACKED)
-    with pytest.raises(DataError, match=r"idx3-ubyte and train-images-idx3-ubyte\.gz: remove one"):
+    (folder / "._emnist-letters-train-images-idx3-ubyte").write_bytes(b"of macOS")
+    assert len(open_source("idx", "train", str(folder)))  # the unpacked one, as torchvision's
+    (folder / "train-images.idx3-ubyte").write_bytes(PACKED)
+    with pytest.raises(DataError, match=r"idx3-ubyte and train-images\.idx3-ubyte: remove one"):
         open_source("idx", "train", str(folder))
 
 
