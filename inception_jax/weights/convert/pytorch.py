@@ -74,7 +74,7 @@ def read_pytorch(file: Path) -> Checkpoint:
         bytes than it has, or is damaged.
     """
     left_out, refused = set[str](), set[str]()
-    read, cause = (_read_archive if zipfile.is_zipfile(file) else _read_legacy), None
+    read, cause = (_read_archive if _is_archive(file) else _read_legacy), None
     try:
         declared, tree = read(file, left_out, refused)
     except DataError:
@@ -95,6 +95,12 @@ def read_pytorch(file: Path) -> Checkpoint:
         ) from cause
     check_expansion(file, declared, file.stat().st_size)
     return Checkpoint(tree, tuple(sorted(left_out)))
+
+
+def _is_archive(file: Path) -> bool:
+    """Returns whether a file begins as an archive does; zipfile.is_zipfile raises for some."""
+    with file.open("rb") as opened:
+        return opened.read(4) == b"PK\x03\x04"
 
 
 class _Constant:
