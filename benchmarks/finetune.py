@@ -35,7 +35,7 @@ MOVES = 2, 10
 SCRATCH_FLAGS: list[Any] = [
     "--optimizer.name", "momentum", "--optimizer.learning-rate", SCRATCH_RATE, "--optimizer.l2",
     1e-4, "--optimizer.clip-norm", 1, "--optimizer.average-decay", 0, "--schedule.name",
-    "cosine", "--schedule.warmup-epochs", 5, "--objective.label-smoothing", 0, "--batch-size", 32,
+    "cosine", "--objective.label-smoothing", 0, "--batch-size", 32,
     "--norm.examples-per-group", 0, "--model.dropout-rate", 0,
 ]  # fmt: skip
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=20, help="of each class")
     parser.add_argument("--base-epochs", type=float, default=2)
+    parser.add_argument("--epochs", type=float, help="of fine-tuning; default: finetune's")
     parser.add_argument("--scratch-epochs", type=float, default=100)
     options = parser.parse_args()
     sets = {"mnist": options.mnist.resolve(), "fashion_mnist": options.fashion.resolve()}
@@ -91,6 +92,8 @@ def measure(
     pixels, degrees = MOVES
     line = ["--no-flip", "--translate", pixels, "--rotate", degrees, "--seed", seed]
     line += ["--learning-rate", TUNED_RATE]
+    if options.epochs:
+        line += ["--epochs", options.epochs]
     began = time.monotonic()
     tuned = run(root, "finetune", base, folder, *line)
     seconds = time.monotonic() - began
@@ -98,6 +101,7 @@ def measure(
         root, "train", "digits", "--data.name", "folder", "--data.directory", folder,
         "--workdir", f"scratch-{name}-{seed}", "--epochs", options.scratch_epochs,
         "--seed", seed, *_get_network_flags(), *SCRATCH_FLAGS,
+        "--schedule.warmup-epochs", 0.05 * options.scratch_epochs,
     )  # fmt: skip
     row = {
         "fine_tuned": _read_percent(r"held-out top-1 ([\d.]+)%", tuned),

@@ -29,7 +29,7 @@ SMALL = {
     ),
     "features": ("--images 8 --batch-size 4 --rounds 1 --network cifar_resnet20 --image-size 32"),
     "idx_pipeline": "--images 600 --rounds 1 --steps 5",
-    "finetune": "idx idx --seeds 1 --pictures 2 --base-epochs 0.1 --scratch-epochs 1",
+    "finetune": "idx idx --seeds 1 --pictures 2 --base-epochs 1 --epochs 2 --scratch-epochs 2",
     "input_pipeline": "--peers --rules bilinear --images 64 --rounds 1",
     "jpeg_tree": "--train 96 --test 10",
     "peers_cpu": "--peers keras --image-size 107 --batch-size 4 --rounds 1 --steps 1",
