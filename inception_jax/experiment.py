@@ -429,6 +429,8 @@ class Run:
                 network = network.clone(
                     rewrites=select_rewrites(network.architecture, self.placement.platform)
                 )
+            if self.placement.devices > 1:
+                network = network.clone(batch_sharding=self.placement.batch_sharding)
             check_image_size(
                 network.architecture,
                 make_pair(self.config.data.image_size),

@@ -13,7 +13,8 @@ REWRITES: Mapping[str, str] = {
     "project_first": "project_before_pool",
     "join_siblings": "merge_sibling_convs",
     "maximum_first": "pool_before_norm",
-    "compare_maxima": "max_pool_gradient_by_comparison",
+    "compare_maxima": "pool_by_shifts",
+    "max_pool_gradient_by_comparison": "pool_by_shifts",
     "one_pass": "single_pass_moments",
 }
 """Old value of `model.rewrites` -> its value now."""

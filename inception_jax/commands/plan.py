@@ -20,9 +20,9 @@ MAX_FIT_BATCH = 4096
 
 
 def plan(arguments: list[str]) -> None:
-    """Print what a recipe does, and what a TPU topology needs for it.
+    """Print what a recipe does, and what TPUs or GPUs need for it.
 
-    RECIPE [--topology v5e:16x16] [--fit] [--json] [--field value ...]
+    RECIPE [--topology v5e:16x16 or h100:8] [--fit] [--json] [--field value ...]
     """
     name, fields = split_recipe(arguments)
     options, fields = _options(fields)
@@ -49,14 +49,15 @@ def _options(fields: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument(
         "--topology",
-        metavar="v5e:16x16",
-        help="compile the training step for these TPUs, none of which need be here",
+        metavar="v5e:16x16 or h100:8",
+        help="compile the training step for these TPUs or GPUs (h100:2x8: two hosts with eight "
+        "each), none of which need be here",
     )
     parser.add_argument(
         "--slices",
         type=parse_positive,
         default=1,
-        help="so many of them, joined by the data centre's network",
+        help="so many slices of these TPUs, joined by the data centre's network",
     )
     parser.add_argument(
         "--compile", action="store_true", help="compile it for the devices of this machine"
@@ -83,9 +84,7 @@ def _compiled(name: str, fields: list[str], options: argparse.Namespace) -> None
     from inception_jax.plan.formatting import format_result
 
     if options.topology:
-        parse_topology(
-            options.topology, options.slices
-        )  # says which there are, where there is no such
+        parse_topology(options.topology, options.slices)  # an error lists those that there are
     if options.fit:
         answer = _find_fit(name, config, options)
     else:
@@ -124,7 +123,7 @@ def _find_fit(name: str, config: Experiment, options: argparse.Namespace) -> dic
     if not lies["memory_limit_bytes"]:
         raise ConfigError(
             f"--fit: how much memory a {lies['device_kind']} has is not known; name a --topology, "
-            "v5e:16x16"
+            "v5e:16x16 or h100:8"
         )
     devices = lies["devices"]
     sizes = list_batch_candidates(config.norm.examples_per_group, devices, MAX_FIT_BATCH)

@@ -17,10 +17,25 @@ import chex
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
+
+KERNEL_LAYOUTS = {"gpu": Layout((3, 0, 1, 2))}
+"""Platform -> layout of kernels [h, w, in, out] and of all state of their shape.
+
+cuDNN reads kernels as [out, h, w, in]. It is the layout that XLA chooses by itself for an H100, in
+float32 and bfloat16 (`Layout.AUTO`). In the default layout, each step of Inception-v3 transposes
+every kernel, and cannot update it in place: 284 copies.
+"""
+COMPILER_OPTIONS = {"gpu": {"xla_allow_excess_precision": False}}
+"""Platform -> options of XLA.
+
+Excess precision removes casts to bfloat16 and back, and XLA then keeps float32 maps at the end of
+residual blocks: 25.03 GB instead of 23.90 GB in a step of ResNet-50 for an H100, at batch 64.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,12 +59,12 @@ class Placement:
         """Returns the sharding of the first axis of a batch over all devices."""
         return NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
 
-    def state_sharding(self, tree: Any) -> Any:
-        """Returns the sharding of each array of a state.
+    def state_format(self, tree: Any) -> Any:
+        """Returns the sharding of each array of a state, with the layout where it is not XLA's.
 
         An array is sharded along its longest axis that `parameters` divides, or else replicated.
         """
-        return jax.tree.map(self._shard_array, tree)
+        return jax.tree.map(self._format_array, tree)
 
     def _shard_array(self, leaf: Any) -> NamedSharding:
         shards = self.mesh.shape.get("parameters", 1)
@@ -60,6 +75,21 @@ class Placement:
         return NamedSharding(
             self.mesh, PartitionSpec(*(None for _ in range(longest)), "parameters")
         )
+
+    def _format_array(self, leaf: Any) -> NamedSharding | Format:
+        layout = KERNEL_LAYOUTS.get(self.platform) if leaf.ndim == 4 else None
+        sharding = self._shard_array(leaf)
+        return Format(layout, sharding) if layout else sharding
+
+    def arrange_state(self, state: Any) -> Any:
+        """Returns a state in the layouts of this platform; it consumes the one that is given.
+
+        Only the devices see the layouts: shapes, values and checkpoints stay as they are.
+        """
+        if self.platform not in KERNEL_LAYOUTS:
+            return state
+        arrange = jax.jit(lambda x: x, out_shardings=self.state_format(state), donate_argnums=0)
+        return arrange(state)
 
     def gather_params(self, tree: Any) -> Any:
         """Returns replicated copies of sharded arrays; gradients are summed and sharded again.
@@ -143,7 +173,7 @@ class Placement:
         Note: At optimisation level 0, since it runs once: 70 random kernels compile in 10 s instead
         of 40 s on two CPU cores.
         """
-        shardings = self.state_sharding(jax.eval_shape(function, *arguments))
+        shardings = self.state_format(jax.eval_shape(function, *arguments))
         options = {"xla_backend_optimization_level": 0}
         return jax.jit(function, out_shardings=shardings, compiler_options=options)(*arguments)
 
@@ -153,12 +183,15 @@ class Placement:
         Args:
           function: With `state`, a function (state, ...) -> (state, ...); it consumes its state.
             Otherwise any function; its results are replicated.
-          state: An abstract state.
+          state: An abstract state. On the devices it has the layouts of `arrange_state`.
         """
+        options = COMPILER_OPTIONS.get(self.platform)
         if state is None:
-            return jax.jit(function, out_shardings=self.replicated)
-        shardings = (self.state_sharding(state), self.replicated)
-        return jax.jit(function, out_shardings=shardings, donate_argnums=0)
+            return jax.jit(function, out_shardings=self.replicated, compiler_options=options)
+        shardings = (self.state_format(state), self.replicated)
+        return jax.jit(
+            function, out_shardings=shardings, donate_argnums=0, compiler_options=options
+        )
 
     @cached_property
     def gather(self) -> Callable[[Any], Any]:
@@ -173,7 +206,7 @@ class Placement:
     def make_abstract(self, tree: Any) -> Any:
         """Returns the shapes, dtypes and shardings of a state, to restore it into."""
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._shard_array(x)), tree
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._format_array(x)), tree
         )
 
     @property

@@ -17,8 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inception_jax.nn.gpu.conv import convolve_narrow
+from inception_jax.nn.gpu.norm import normalise_and_activate
+from inception_jax.nn.gpu.pooling import Window
 from inception_jax.nn.norm import BatchNorm, Mask, Moments, compute_moments
-from inception_jax.nn.pooling import Pairs, flip_sign, pool
+from inception_jax.nn.pooling import Pairs, flip_sign, make_window, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.geometry import get_kernel, slide_windows
 from inception_jax.spec.rewritten import PooledConv, SiblingConcat
@@ -55,6 +58,7 @@ class NetworkPart(nn.Module):
     per_activation: bool = False
     precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST
     rewrites: tuple[str, ...] = ()
+    batch_sharding: jax.sharding.NamedSharding | None = None
 
     @property
     def param_dtype(self) -> Any:
@@ -122,12 +126,49 @@ class NetworkPart(nn.Module):
         Returns:
           None where the norm computes none, or takes none from outside.
         """
-        norm = self.norm(**self.norm_fields, parent=None)
-        is_batch_norm = vars(type(norm)).get("is_batch_norm")
-        if reference_mean is None or not train or not is_batch_norm or norm.frozen:
+        if reference_mean is None or not self.has_batch_moments(train) or self.fuses_norms(train):
             return None
+        norm = self.norm(**self.norm_fields, parent=None)
         group = norm.examples_per_group
         return compute_moments(x, reference_mean, mask, examples=group, passes=norm.passes)
+
+    def has_batch_moments(self, train: bool) -> bool:
+        """Returns whether norms normalise with moments of the batch that rewrites may compute."""
+        norm = self.norm(**self.norm_fields, parent=None)
+        return train and bool(vars(type(norm)).get("is_batch_norm")) and not norm.frozen
+
+    def fuses_norms(self, train: bool) -> bool:
+        """Returns whether a norm and what stands beside it are one operation."""
+        return "fused_norm" in self.rewrites and self.has_batch_moments(train)
+
+    def apply_norm_and_activation(
+        self,
+        x: jax.Array,
+        name: str,
+        train: bool,
+        mask: Mask,
+        activation: words.Activation | None,
+        *,
+        gamma: float = 1.0,
+        moments: Moments | None = None,
+        window: Window | None = None,
+        shortcut: jax.Array | None = None,
+    ) -> jax.Array:
+        """Applies the norm called `name` and an activation; None for the unit's.
+
+        Args:
+          window: The window of a max pool before the norm; only where norms are fused.
+          shortcut: Added to the norm's output; only where norms are fused.
+        """
+        if not self.fuses_norms(train):
+            x = self.apply_norm(x, name, train, mask, gamma, moments)
+            return self.apply_activation(x, activation)
+        activation = activation or self.architecture.unit.activation
+        is_relu = activation == "relu"
+        fused = partial(normalise_and_activate, is_relu=is_relu, window=window, shortcut=shortcut)
+        norm = self.norm(**self.norm_fields, scale_init=gamma, name=name)
+        x = norm(x, train=train, mask=mask, fused=fused)
+        return x if is_relu else self.apply_activation(x, activation)
 
     def apply_activation(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         """Applies an activation; None for the unit's."""
@@ -139,8 +180,22 @@ class NetworkPart(nn.Module):
         Note: As a matrix product it is twice as fast in a training step on a CPU.
         """
         if "keep_convolutions" in self.rewrites:
-            return convolve(x, kernel[None, None], (1, 1), ((0, 0), (0, 0)))
+            return self.convolve(x, kernel[None, None], (1, 1), ((0, 0), (0, 0)))
         return multiply(x, kernel)
+
+    def convolve(
+        self,
+        x: jax.Array,
+        kernel: jax.Array,
+        stride: tuple[int, int],
+        padding: Pairs,
+        groups: int = 1,
+    ) -> jax.Array:
+        """Convolves `x` [B, H, W, C] with `kernel`, as the function `convolve`."""
+        if "low_precision_kernel_gradients" not in self.rewrites:
+            return convolve(x, kernel, stride, padding, groups)
+        run = partial(_convolve, stride=stride, padding=padding, groups=groups)
+        return convolve_narrow(run, x, kernel, self.batch_sharding)
 
     def multiply_siblings(
         self, word: SiblingConcat, x: jax.Array, train: bool, mask: Mask
@@ -155,11 +210,14 @@ class NetworkPart(nn.Module):
         if word.merged:
             kernel = self.make_kernel((1, 1, x.shape[-1], sum(filters)), None, "merged")[0, 0]
         else:
-            # [0, 0] before the concatenation: after it, libtpu holds 3.11 GB instead of 2.57 GB for
+            kernels = [self.variables["params"][branch][conv]["kernel"] for branch, conv in paths]
+            # The first form for a GPU: of the second one, XLA copies 31 kernels of BN-Inception.
+            # The second for a TPU: of the first one, libtpu holds 3.11 GB instead of 2.57 GB for
             # Inception-v3 on v5e.
-            params = self.variables["params"]
-            kernels = [params[branch][conv]["kernel"][0, 0] for branch, conv in paths]
-            kernel = jnp.concatenate(kernels, axis=-1)
+            if "low_precision_kernel_gradients" in self.rewrites:
+                kernel = jnp.concatenate(kernels, axis=-1)[0, 0]
+            else:
+                kernel = jnp.concatenate([kernel[0, 0] for kernel in kernels], axis=-1)
         output, ends = self.convolve_1x1(x, kernel), np.cumsum(filters)[:-1]
         stats = self.variables.get("batch_stats", {})
         norms = [stats.get(branch, {}).get(conv, {}).get("norm", {}) for branch, conv in paths]
@@ -184,30 +242,46 @@ class Convolution(NetworkPart):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool, mask: Mask = None, product: KernelOutput | None = None
+        self,
+        x: jax.Array,
+        train: bool,
+        mask: Mask = None,
+        product: KernelOutput | None = None,
+        shortcut: jax.Array | None = None,
     ) -> jax.Array:
         """Convolves `x` [B, H, W, C].
 
         Args:
           product: The output of the kernel, where it is computed already.
+          shortcut: Added to the norm's output before a ReLU; only where norms are fused.
         """
         word, unit = self.word, self.architecture.unit
-        x, moments = product or KernelOutput(self.apply_kernel(x))
+        pool = word.pool if isinstance(word, PooledConv) else None
+        is_pool_fused = pool is not None and pool.kind == "max" and self.fuses_norms(train)
+        x, moments = product or KernelOutput(self.apply_kernel(x, is_pool_fused))
         norm, bias = unit.get_norm_and_bias(word)
-        if isinstance(word, PooledConv):
-            x, moments = self.apply_pool(x, word.pool, train, mask)
+        window = make_window(pool, x.shape[1:], unit) if pool and is_pool_fused else None
+        if pool and not is_pool_fused:
+            x, moments = self.apply_pool(x, pool, train, mask)
         if bias:
             x, moments = self.add_bias(x, unit.bias_init), None
-        if norm:
-            x = self.apply_norm(x, "norm", train, mask, word.gamma_init, moments)
-        return self.apply_activation(x, word.activation)
+        activation = word.activation if shortcut is None else "relu"
+        if not norm:
+            return self.apply_activation(x, activation)
+        return self.apply_norm_and_activation(
+            x, "norm", train, mask, activation, gamma=word.gamma_init, moments=moments,
+            window=window, shortcut=shortcut,
+        )  # fmt: skip
 
     def get_norm_variable(self, collection: str, name: str) -> jax.Array | None:
         """Returns a variable of this convolution's norm; None before it is initialised."""
         return self.variables.get(collection, {}).get("norm", {}).get(name)
 
-    def apply_kernel(self, x: jax.Array) -> jax.Array:
-        """Returns the convolution of `x` with the kernel, before bias and norm."""
+    def apply_kernel(self, x: jax.Array, is_pool_fused: bool) -> jax.Array:
+        """Returns the convolution of `x` with the kernel, before bias and norm.
+
+        Before a max pool that is not fused it has the sign of gamma.
+        """
         word, channels = self.word, x.shape[-1]
         kernel = get_kernel(word, *x.shape[1:3])
         spans = slide_windows(word, x.shape[1:], self.architecture.unit.same)
@@ -215,15 +289,15 @@ class Convolution(NetworkPart):
         if word.depth_multiplier:
             shape = (*kernel, 1, channels * word.depth_multiplier)
             depthwise = self.make_kernel(shape, word.init, "depthwise_kernel")
-            x = convolve(x, depthwise, word.stride, padding, groups=channels)
+            x = self.convolve(x, depthwise, word.stride, padding, groups=channels)
             kernel = (1, 1)
         weights = self.make_kernel((*kernel, x.shape[-1], word.filters or channels), word.init)
-        if isinstance(word, PooledConv) and word.pool.kind == "max":
+        if isinstance(word, PooledConv) and word.pool.kind == "max" and not is_pool_fused:
             weights = flip_sign(weights, self.get_norm_variable("params", "scale"))
         is_1x1 = kernel == word.stride == (1, 1) and padding == ((0, 0), (0, 0))
         if word.depth_multiplier or is_1x1:
             return self.convolve_1x1(x, weights.reshape(weights.shape[2:]))
-        return convolve(x, weights, word.stride, padding)
+        return self.convolve(x, weights, word.stride, padding)
 
     def apply_pool(self, x: jax.Array, word: words.Pool, train: bool, mask: Mask) -> KernelOutput:
         """Returns the pooled output of the kernel.

@@ -16,7 +16,7 @@ from inception_jax.nn.norm import Mask
 from inception_jax.nn.pooling import normalise_local_response, pool
 from inception_jax.spec import vocabulary as words
 from inception_jax.spec.measure import check_image_size, make_expansion_conv
-from inception_jax.spec.rewrite import rewrite, validate_norm
+from inception_jax.spec.rewrite import ends_in_norm, rewrite, validate_norm
 from inception_jax.spec.rewritten import SiblingConcat
 from inception_jax.spec.vocabulary import Conv, Linear, Steps, name_words
 
@@ -58,7 +58,11 @@ class Block(NetworkPart):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool, mask: Mask = None, product: KernelOutput | None = None
+        self,
+        x: jax.Array,
+        train: bool,
+        mask: Mask = None,
+        product: KernelOutput | None = None,
     ) -> jax.Array:
         """Applies all words to `x` [B, H, W, C].
 
@@ -74,12 +78,21 @@ class Block(NetworkPart):
         train: bool,
         mask: Mask,
         product: KernelOutput | None = None,
+        shortcut: jax.Array | None = None,
     ) -> jax.Array:
-        """Applies `steps` to `x`, one word after the other."""
-        for name, word in name_words(steps):
+        """Applies `steps` to `x`, one word after the other.
+
+        Args:
+          product: The output of the first word's kernel, where it is computed already.
+          shortcut: Added by the last word, a convolution, before a ReLU.
+        """
+        named = list(name_words(steps))
+        for name, word in named:
             match word:
                 case Conv():
-                    x = Convolution(**self.shared, word=word, name=name)(x, train, mask, product)
+                    added = shortcut if name == named[-1][0] else None
+                    convolution = Convolution(**self.shared, word=word, name=name)
+                    x = convolution(x, train, mask, product, added)
                 case Linear():
                     x = Classifier(**self.shared, word=word, name=name)(x, train, mask)
                 case words.Pool():
@@ -94,8 +107,7 @@ class Block(NetworkPart):
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
                     x = nn.Dropout(rate, deterministic=not train)(x)
                 case words.NormAct():
-                    x = self.apply_norm(x, name, train, mask)
-                    x = self.apply_activation(x, word.activation)
+                    x = self.apply_norm_and_activation(x, name, train, mask, word.activation)
                 case words.LocalResponse():
                     x = normalise_local_response(x, word.size, word.alpha, word.beta, word.k)
                 case words.Layer():
@@ -125,7 +137,12 @@ class Block(NetworkPart):
         """Returns activation(shortcut(x) + scale * branch(x))."""
         inputs = x
         if word.preactivation:
-            inputs = self.apply_activation(self.apply_norm(x, "norm", train, mask), None)
+            inputs = self.apply_norm_and_activation(x, "norm", train, mask, None)
+        if word.shortcut is not None and word.shortcut != "pad":
+            x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train, mask)
+        unit = self.architecture.unit
+        if word.shortcut != "pad" and self.fuses_norms(train) and ends_in_norm(word, unit):
+            return self.apply_words(word.branch, inputs, train, mask, shortcut=x)
         y = self.apply_words(word.branch, inputs, train, mask)
         if word.expansion_conv:
             expansion = make_expansion_conv(x.shape[-1])
@@ -134,8 +151,6 @@ class Block(NetworkPart):
             added = y.shape[-1] - x.shape[-1]
             x = x[:, :: word.stride[0], :: word.stride[1]]
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, added)))
-        elif word.shortcut is not None:
-            x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train, mask)
         total = x + word.scale * y
         if word.norm:
             total = self.apply_norm(total, "sum_norm", train, mask)
@@ -158,6 +173,8 @@ class Network(NetworkPart):
       recompute: Patterns of end points whose activations the backward pass computes again.
       rewrites: Rules and options of `spec.rewrite` by which the table runs; parameters keep their
         names and shapes.
+      batch_sharding: The sharding of batches over several devices, over which
+        `low_precision_kernel_gradients` sums in the dtype of the parameters; None for one device.
     """
 
     aux: bool = False

@@ -1,5 +1,6 @@
 """Batch normalisation over N examples (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
 import chex
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 
 Mask = jax.Array | None
 """True for the values that count towards moments, broadcast to them; None where all do."""
+FusedNorm = Callable[..., tuple[jax.Array, "Moments"]]
+"""(x, scale, bias, reference_mean, mask, examples, epsilon) -> (output, moments of `x`)."""
 
 
 class Moments(NamedTuple):
@@ -181,10 +184,12 @@ class BatchNorm(nn.Module):
         train: bool,
         moments: Moments | None = None,
         mask: jax.Array | None = None,
+        fused: FusedNorm | None = None,
     ) -> jax.Array:
         """Normalises `x` [B, ..., C].
 
         Args:
+          fused: An operation that computes moments and output in training, and may do more.
           moments: Moments of the groups under the same mask; default: computed from `x`.
           mask: [B], true for the examples that the statistics are of; default: all. The others are
             normalised too. A group without such examples is normalised with mean and variance 0,
@@ -213,8 +218,11 @@ class BatchNorm(nn.Module):
                 "not mutable: call network.apply(..., train=True, mutable=['batch_stats']) and "
                 "keep what it returns, or pass train=False"
             )
+        group = self.examples_per_group
+        if fused:
+            y, moments = fused(x, scale, bias, running_mean.value, mask, group, self.epsilon)
         mean, var, m = moments or compute_moments(
-            x, running_mean.value, mask, examples=self.examples_per_group, passes=self.passes
+            x, running_mean.value, mask, examples=group, passes=self.passes
         )
         if not self.is_initializing():
             kept = var
@@ -222,6 +230,8 @@ class BatchNorm(nn.Module):
                 kept = var * (m / (max(m - 1, 1) if mask is None else jnp.maximum(m - 1, 1)))
             running_mean.value = update_moving_average(running_mean.value, mean, m, self.decay)
             running_var.value = update_moving_average(running_var.value, kept, m, self.decay)
-        values = group_examples(x, self.examples_per_group).astype(dtype)
+        if fused:
+            return y
+        values = group_examples(x, group).astype(dtype)
         y = normalise(values, mean, var + self.epsilon, scale, bias)
         return y.reshape(x.shape).astype(x.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 from inception_jax.config import ConfigError
 from inception_jax.errors import UserError
-from inception_jax.plan.chips import list_topologies
+from inception_jax.plan.chips import CHIPS, list_topologies
 
 TPU_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -22,6 +22,12 @@ TPU_ENVIRONMENT = {
 }
 """Variables that make libtpu compile only: no search for a TPU, no query of the metadata server, no
 log files, and no lock against other processes."""
+GPU_ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_gpu_autotune_level=0"}
+"""Variables that make the CUDA plugin compile only: a GPU of this machine is not initialized, and
+without autotuning the program is the same on every machine."""
+MEMORY_FRACTION_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+"""JAX's variables for the part of a GPU's memory that it takes, which a plan reads too."""
+CUDA_MODULES = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
 LOCAL_DEVICE_PREFIXES = (
     "TPU_", "LIBTPU_", "XLA_",
     "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
@@ -48,20 +54,19 @@ def run_in_subprocess(module: str, request: Mapping[str, Any]) -> dict[str, Any]
       request: The request. Its `topology` is what to compile for; None for local devices.
 
     Raises:
-      ConfigError: libtpu is not installed, or crashed on the topology.
+      ConfigError: The compiler for the topology is not installed, or crashed on it.
       CompileProcessError: The subprocess reports an error that a user can correct.
       RuntimeError: The subprocess failed otherwise; the message has its standard error.
     """
     topology = request["topology"]
-    if topology and find_spec("libtpu") is None:
-        raise ConfigError(
-            f"to compile for {topology}, libtpu must be installed: pip install 'inception-jax[tpu]'"
-        )
+    is_gpu = bool(topology) and _is_for_gpus(topology)
+    if topology:
+        _check_compiler(topology, is_gpu=is_gpu)
     done = subprocess.run(
         [sys.executable, "-m", module],
         input=json.dumps(request).encode(),
         capture_output=True,
-        env=_make_environment(for_local_devices=not topology),
+        env=_make_environment(topology),
     )
     stderr = done.stderr.decode(errors="replace").strip()
     if done.returncode == 0:
@@ -79,18 +84,59 @@ def run_in_subprocess(module: str, request: Mapping[str, Any]) -> dict[str, Any]
         )
     if topology:
         raise ConfigError(
-            f"libtpu cannot compile for {topology}: it was ended by {name}"
+            f"{'the CUDA plugin' if is_gpu else 'libtpu'} cannot compile for {topology}: it was "
+            f"ended by {name}"
             f"{extract_reason(stderr)}; {list_topologies()}"
         )
     raise RuntimeError(f"the process that compiles was ended by {name}:\n{stderr}")
 
 
-def _make_environment(*, for_local_devices: bool) -> dict[str, str]:
+def _is_for_gpus(topology: str) -> bool:
+    chip = CHIPS.get(topology.partition(":")[0])
+    return chip is not None and chip.platform == "gpu"
+
+
+def _check_compiler(topology: str, *, is_gpu: bool) -> None:
+    """Raises an error if the compiler for a topology is not installed."""
+    if not is_gpu and find_spec("libtpu") is None:
+        raise ConfigError(
+            f"to compile for {topology}, libtpu must be installed: pip install 'inception-jax[tpu]'"
+        )
+    if is_gpu and not has_cuda_plugin():
+        raise ConfigError(
+            f"to compile for {topology}, JAX's CUDA plugin must be installed: pip install "
+            "'inception-jax[cuda]' (no GPU is needed)"
+        )
+
+
+def has_cuda_plugin() -> bool:
+    """Returns whether JAX's CUDA plugin is installed."""
+    for name in CUDA_MODULES:
+        try:
+            if find_spec(name) is not None:
+                return True
+        except ModuleNotFoundError:  # there is no `jax_plugins`
+            continue
+    return False
+
+
+def _make_environment(topology: str | None) -> dict[str, str]:
+    """Returns the environment of the subprocess.
+
+    Args:
+      topology: The name of the topology; None for local devices.
+    """
     environment = dict(os.environ)
-    if not for_local_devices:
+    if topology:
         for name in os.environ:
             if name.startswith(LOCAL_DEVICE_PREFIXES):
                 del environment[name]
+    if topology and _is_for_gpus(topology):
+        environment |= GPU_ENVIRONMENT
+        environment |= {
+            name: os.environ[name] for name in MEMORY_FRACTION_VARIABLES if name in os.environ
+        }
+    elif topology:
         environment |= TPU_ENVIRONMENT
     return environment | {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

@@ -3,10 +3,13 @@
 These functions run in the subprocess of `compile_process`.
 """
 
+import logging
 import os
 import platform
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -20,24 +23,47 @@ from inception_jax.config import ConfigError
 from inception_jax.data.batches import Batch
 from inception_jax.distributed.mesh import Placement, all_devices_placement, make_placement
 from inception_jax.experiment import Run
-from inception_jax.plan.chips import Topology, compute_roofline, find_chip, list_topologies
-from inception_jax.plan.collectives import parse_collectives, sum_traffic
+from inception_jax.plan.chips import (
+    Topology,
+    compute_gpu_seconds,
+    compute_roofline,
+    find_chip,
+    format_target_config,
+    list_topologies,
+)
+from inception_jax.plan.collectives import (
+    Collective,
+    parse_collectives,
+    sum_host_traffic,
+    sum_traffic,
+)
+from inception_jax.plan.compile_process import MEMORY_FRACTION_VARIABLES
+from inception_jax.plan.hlo import parse_program
+from inception_jax.plan.layer_costs import DeviceRates, compute_layer_costs
 from inception_jax.plan.norm_groups import compute_norm_groups
 from inception_jax.plan.outline import with_placeholder_data
+from inception_jax.plan.program import LAUNCH_SECONDS, count_program
 
 UPPER_BOUND_NOTE = (
     "an upper bound from the compiled program and the chip's published peaks; "
     "nothing was run or measured"
 )
+GPU_NOTE = f"{UPPER_BOUND_NOTE}, and cuDNN's workspaces and choice of algorithms are not seen"
 COMPILED_FIELDS = (
     "fits", "memory_bytes", "memory", "flops_per_chip", "bytes_per_chip",
     "all_reduces", "all_reduce_bytes", "all_reduce_dtypes", "reduce_scatters",
     "reduce_scatter_bytes", "all_gathers", "all_gather_bytes",
     "between_slices", "between_slices_bytes", "compile_seconds",
     "roofline_seconds", "roofline", "bound", "images_per_second_upper_bound",
+    "kernels", "kernels_by_kind", "bytes_counted", "bytes_by_kind", "unknown_loops",
+    "launch_seconds", "between_hosts", "between_hosts_bytes",
 )  # fmt: skip
 """The fields that come from a compiled program; None for one that does not fit. Those of the
-roofline are None too for a chip whose peaks are unknown."""
+roofline are None too for a chip whose peaks are unknown, and those from `kernels` on for TPUs and
+CPUs."""
+CUDA_PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
+DEFAULT_MEMORY_FRACTION = 0.75
+"""The part of a GPU's memory that JAX takes."""
 OPTIMIZATION_LEVEL = "O0"
 """The level at which a program for a TPU is compiled for a plan.
 
@@ -56,10 +82,17 @@ def topology_placement(topology: Topology | None, parameter_shards: int = 1) -> 
       parameter_shards: The number of devices that share each parameter.
 
     Raises:
-      ConfigError: libtpu does not support the topology, or `parameter_shards` does not divide it.
+      ConfigError: The compiler does not support the topology, or `parameter_shards` does not divide
+        it.
     """
     if topology is None:
         return all_devices_placement(parameter_shards)
+    describe = _describe_gpus if topology.chip.platform == "gpu" else _describe_tpus
+    return make_placement(describe(topology), parameter_shards)
+
+
+def _describe_tpus(topology: Topology) -> Sequence[Any]:
+    """Returns the devices of a topology of TPUs."""
     options: dict[str, Any] = {}
     if topology.slices > 1:
         options["num_slices"] = topology.slices
@@ -70,15 +103,57 @@ def topology_placement(topology: Topology | None, parameter_shards: int = 1) -> 
         # The default, 2x2x1, does not divide a single chip.
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
-        devices = topologies.get_topology_desc(
+        return topologies.get_topology_desc(
             platform="tpu", topology_name=topology.name, **options
         ).devices
     except Exception as error:  # of several classes
         raise ConfigError(
-            f"libtpu {get_version('libtpu')} knows no {topology.name} "
+            f"{_format_compiler(topology)} knows no {topology.name} "
             f"({_get_first_line(error)}); {list_topologies()}"
         ) from error
-    return make_placement(devices, parameter_shards)
+
+
+class _ErrorRecorder(logging.Handler):
+    """A handler that keeps the exceptions that JAX logs and does not raise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.errors.append(record.exc_info[1])
+
+
+def _describe_gpus(topology: Topology) -> Sequence[Any]:
+    """Returns the devices of a topology of GPUs."""
+    hosts, gpus = topology.shape
+    recorder, logger = _ErrorRecorder(), logging.getLogger("jax._src.xla_bridge")
+    logger.addHandler(recorder)
+    try:
+        return topologies.get_topology_desc(
+            topology.name,
+            "cuda",
+            target_config=format_target_config(topology.chip),
+            topology=f"1x{hosts}x{gpus}",
+        ).devices
+    except Exception as error:  # of several classes
+        cause = recorder.errors[0] if recorder.errors else error
+        raise ConfigError(
+            f"{_format_compiler(topology)} cannot be used for {topology.name} "
+            f"({_get_first_line(cause)}): install wheels of the version of jax "
+            f"{get_version('jax')}, pip install -U 'inception-jax[cuda]', and with an older driver "
+            "of NVIDIA those for CUDA 12, pip install -U 'jax[cuda12]'"
+        ) from error
+    finally:
+        logger.removeHandler(recorder)
+
+
+def _format_compiler(topology: Topology) -> str:
+    """Returns the name and version of the package that compiles for a topology."""
+    names = CUDA_PLUGINS if topology.chip.platform == "gpu" else ("libtpu",)
+    installed = [f"{name} {version}" for name in names if (version := get_version(name))]
+    return installed[0] if installed else names[0]
 
 
 def collect_facts(run: Run, topology: Topology | None) -> dict[str, Any]:
@@ -87,8 +162,8 @@ def collect_facts(run: Run, topology: Topology | None) -> dict[str, Any]:
     config, placement = run.config, run.placement
     devices, chips = placement.devices, _count_chips(placement)
     device = placement.mesh.devices.flat[0]
-    chip = find_chip(device.device_kind)
-    packages = {name: get_version(name) for name in ("jax", "jaxlib", "libtpu", "flax", "optax")}
+    names = ("jax", "jaxlib", "libtpu", *CUDA_PLUGINS, "flax", "optax")
+    packages = {name: get_version(name) for name in names}
     installed = {name: version for name, version in packages.items() if version}
     return {
         "model": config.model.name,
@@ -100,6 +175,7 @@ def collect_facts(run: Run, topology: Topology | None) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "topology": topology.name if topology else "local",
         "slices": topology.slices if topology else 1,
+        "platform": placement.platform,
         "device_kind": device.device_kind,
         "devices": devices,
         "chips": chips,
@@ -108,7 +184,10 @@ def collect_facts(run: Run, topology: Topology | None) -> dict[str, Any]:
         "examples_per_group": config.norm.examples_per_group or config.batch_size,
         "parameter_shards": placement.mesh.shape["parameters"],
         "state_bytes": _count_bytes_per_device(run.abstract_state()),
-        "memory_limit_bytes": chip.hbm_bytes if chip else _get_memory_limit(placement),
+        "memory_limit_bytes": _get_memory_limit(placement, topology),
+        "memory_fraction": (
+            _read_memory_fraction() if topology and topology.chip.platform == "gpu" else None
+        ),
         "versions": {"python": platform.python_version(), **installed},
     }
 
@@ -128,7 +207,7 @@ def compile_train_step(run: Run, topology: Topology | None) -> dict[str, Any]:
     groups = compute_norm_groups(run, run.placement.devices)
     device = run.placement.mesh.devices.flat[0]
     cores = run.placement.devices // _count_chips(run.placement)
-    is_tpu = device.platform == "tpu"
+    is_tpu, is_gpu = device.platform == "tpu", device.platform == "gpu"
     if is_tpu:
         jax.config.update("jax_optimization_level", OPTIMIZATION_LEVEL)
     state, batch = run.abstract_state(), _make_abstract_batch(run)
@@ -141,13 +220,17 @@ def compile_train_step(run: Run, topology: Topology | None) -> dict[str, Any]:
         "optimization_level": OPTIMIZATION_LEVEL if is_tpu else "default",
         **dict.fromkeys(COMPILED_FIELDS),
         "measured": False,
-        "note": UPPER_BOUND_NOTE,
+        "note": _make_gpu_note(run) if is_gpu else UPPER_BOUND_NOTE,
     }
     began = time.perf_counter()
     try:
-        program = run.train_step.lower(state, batch).compile()
+        if is_gpu and topology:  # not JAX's default platform, and so named
+            traced = run.train_step.trace(state, batch)
+            program = traced.lower(lowering_platforms=("cuda",)).compile()
+        else:
+            program = run.train_step.lower(state, batch).compile()
         answer["compile_seconds"] = time.perf_counter() - began
-        answer |= summarize_program(program, cores)
+        answer |= _summarize_for_gpus(program, run) if is_gpu else summarize_program(program, cores)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             arguments = _count_bytes_per_device(state) + _count_bytes_per_device(batch)
@@ -156,34 +239,59 @@ def compile_train_step(run: Run, topology: Topology | None) -> dict[str, Any]:
         if topology is None:
             raise
         raise ConfigError(
-            f"libtpu {get_version('libtpu')} cannot compile for {topology.name}: "
+            f"{_format_compiler(topology)} cannot compile for {topology.name}: "
             f"{_get_first_line(error)}; {list_topologies()}"
         ) from error
     limit = answer["memory_limit_bytes"]
     answer["fits"] = None if limit is None else answer["memory_bytes"] <= limit
-    return answer | _compute_bounds(answer, device.device_kind, run.config.batch_size)
+    sent = answer.pop("sent", {})
+    return answer | _compute_bounds(answer, device.device_kind, run.config.batch_size, sent)
 
 
-def _compute_bounds(answer: dict[str, Any], device_kind: str, batch_size: int) -> dict[str, Any]:
-    """Returns the fields of the roofline; none for a chip whose peaks are unknown."""
+def _make_gpu_note(run: Run) -> str:
+    """Returns what the figures for GPUs leave out."""
+    if run.config.model.dtype == "bfloat16":
+        return GPU_NOTE
+    return (
+        f"{GPU_NOTE}; the tensor cores' peak is that of bfloat16, above that of "
+        f"{run.config.model.dtype}"
+    )
+
+
+def _compute_bounds(
+    answer: dict[str, Any], device_kind: str, batch_size: int, sent: dict[str, float]
+) -> dict[str, Any]:
+    """Returns the fields of the roofline; none for a chip whose peaks are unknown.
+
+    Args:
+      answer: The other fields.
+      device_kind: JAX's name of the devices.
+      batch_size: The number of images in a step.
+      sent: For GPUs, the bytes that one sends within its host and to others.
+    """
     if not (chip := find_chip(device_kind)):
         return {}
-    # An all-reduce sends its bytes twice: it is a reduce-scatter and an all-gather.
-    sent = sum(
-        factor * answer[name]
-        for factor, name in (
-            (2, "all_reduce_bytes"),
-            (1, "reduce_scatter_bytes"),
-            (1, "all_gather_bytes"),
+    flops, moved = answer["flops_per_chip"], answer["bytes_per_chip"]
+    if chip.platform == "gpu":
+        seconds = compute_gpu_seconds(chip, flops=flops, memory_bytes=moved, **sent)
+    else:
+        # An all-reduce sends its bytes twice: it is a reduce-scatter and an all-gather.
+        ici_bytes = sum(
+            factor * answer[name]
+            for factor, name in (
+                (2, "all_reduce_bytes"),
+                (1, "reduce_scatter_bytes"),
+                (1, "all_gather_bytes"),
+            )
         )
-    )
-    flops, hbm_bytes = answer["flops_per_chip"], answer["bytes_per_chip"]
-    roofline = compute_roofline(chip, flops=flops, hbm_bytes=hbm_bytes, ici_bytes=sent)
+        roofline = compute_roofline(chip, flops=flops, hbm_bytes=moved, ici_bytes=ici_bytes)
+        seconds = roofline._asdict()
+    longest = max(seconds.values())
     return {
-        "roofline_seconds": max(roofline),
-        "roofline": roofline._asdict(),
-        "bound": roofline.bound,
-        "images_per_second_upper_bound": batch_size / max(roofline),
+        "roofline_seconds": longest,
+        "roofline": seconds,
+        "bound": max(seconds, key=lambda name: seconds[name]),
+        "images_per_second_upper_bound": batch_size / longest,
     }
 
 
@@ -194,10 +302,69 @@ def summarize_program(program: jax.stages.Compiled, cores: int = 1) -> dict[str,
       program: The program. The compiler's numbers are for one device.
       cores: The number of devices of a chip.
     """
-    memory, cost = program.memory_analysis(), program.cost_analysis()
-    collectives = list(parse_collectives(program.as_text() or ""))
-    assert memory
+    cost = program.cost_analysis()
     assert cost
+    return {
+        **_summarize_memory(program, cores),
+        "flops_per_chip": cores * cost["flops"],
+        "bytes_per_chip": cores * cost["bytes accessed"],
+        **_summarize_traffic(list(parse_collectives(program.as_text() or ""))),
+    }
+
+
+def _summarize_for_gpus(program: jax.stages.Compiled, run: Run) -> dict[str, Any]:
+    """Returns the memory, operations, kernels and traffic of a training step on one GPU.
+
+    XLA counts neither operations nor bytes of a program for a GPU that is not here. The operations
+    are those of the network's table, the bytes those of the program's text.
+    """
+    text = program.as_text() or ""
+    count, collectives = count_program(parse_program(text)), list(parse_collectives(text))
+    hosts = [device.process_index for device in run.placement.mesh.devices.flat]
+    traffic = sum_host_traffic(collectives, hosts)
+    return {
+        **_summarize_memory(program),
+        "flops_per_chip": _count_table_flops(run),
+        "bytes_per_chip": count.refined_bytes,
+        **_summarize_traffic(collectives),
+        "kernels": count.kernels,
+        "kernels_by_kind": count.kernels_by_kind,
+        "bytes_counted": count.full_bytes,
+        "bytes_by_kind": count.bytes_by_kind,
+        "unknown_loops": count.unknown_loops,
+        "launch_seconds": count.kernels * LAUNCH_SECONDS,
+        "between_hosts": traffic.between_hosts,
+        "between_hosts_bytes": traffic.between_hosts_bytes,
+        "sent": {
+            "host_bytes": traffic.sent_within_host,
+            "remote_bytes": traffic.sent_between_hosts,
+        },
+    }
+
+
+def _count_table_flops(run: Run) -> int:
+    """Returns the operations of a training step on one device, counted in the network's table.
+
+    They are those of convolutions and linear layers, forward and backward, with the auxiliary heads
+    where these are trained.
+    """
+    measured, model = run.measurement, run.config.model
+    if model.aux:
+        measured = replace(measured, rows=(*measured.rows, *measured.aux_rows))
+    costs = compute_layer_costs(
+        measured,
+        images=run.config.batch_size // run.placement.devices,
+        itemsize=jnp.dtype(model.dtype).itemsize,
+        train=True,
+        rates=DeviceRates(1.0, 1.0, "not used"),
+    )
+    return sum(cost.flops for cost in costs)
+
+
+def _summarize_memory(program: jax.stages.Compiled, cores: int = 1) -> dict[str, Any]:
+    """Returns the memory of a compiled program on one chip."""
+    memory = program.memory_analysis()
+    assert memory
     parts = {
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
@@ -205,16 +372,20 @@ def summarize_program(program: jax.stages.Compiled, cores: int = 1) -> dict[str,
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
         "program": memory.generated_code_size_in_bytes,
     }
+    return {
+        "memory_bytes": cores * sum(parts.values()),
+        "memory": {name: cores * size for name, size in parts.items()},
+    }
+
+
+def _summarize_traffic(collectives: Sequence[Collective]) -> dict[str, Any]:
+    """Returns the collectives of a program by operation, and their bytes."""
     traffic = {
         name: sum_traffic(collectives, name.replace("_", "-"))
         for name in ("all_reduce", "reduce_scatter", "all_gather")
     }
     between_slices = sum_traffic(collectives, "send")
     return {
-        "memory_bytes": cores * sum(parts.values()),
-        "memory": {name: cores * size for name, size in parts.items()},
-        "flops_per_chip": cores * cost["flops"],
-        "bytes_per_chip": cores * cost["bytes accessed"],
         **{f"{name}s": item.num_operations for name, item in traffic.items()},
         **{f"{name}_bytes": item.bytes for name, item in traffic.items()},
         "all_reduce_dtypes": traffic["all_reduce"].bytes_by_dtype,
@@ -268,12 +439,40 @@ def _count_chips(placement: Placement) -> int:
     return len({(getattr(device, "slice_index", None), *device.coords) for device in devices})
 
 
-def _get_memory_limit(placement: Placement) -> int | None:
-    """Returns the bytes of a local device, if it reports them; for a CPU, its share of the host."""
+def _get_memory_limit(placement: Placement, topology: Topology | None) -> int | None:
+    """Returns the bytes of a device that a program may take; None if unknown.
+
+    They are the published ones of a TPU, JAX's part of them for a topology of GPUs, those that a
+    local GPU reports, and for a CPU its share of the host.
+    """
     device = placement.mesh.devices.flat[0]
+    chip = find_chip(device.device_kind)
+    if chip and chip.platform == "tpu":
+        return chip.hbm_bytes
+    if chip and topology:
+        return int(chip.hbm_bytes * _read_memory_fraction())
     if device.platform == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // placement.devices
     return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def _read_memory_fraction() -> float:
+    """Returns the part of a GPU's memory that JAX takes, by its variables of the environment.
+
+    Raises:
+      ConfigError: A variable is not a positive number.
+    """
+    for name in MEMORY_FRACTION_VARIABLES:
+        if not (text := os.environ.get(name)):
+            continue
+        try:
+            fraction = float(text)
+        except ValueError:
+            fraction = 0.0
+        if not fraction > 0:
+            raise ConfigError(f"{name} is {text!r}: set it to a positive number, 0.75 for instance")
+        return fraction
+    return DEFAULT_MEMORY_FRACTION
 
 
 def _count_bytes_per_device(tree: Any) -> int:
@@ -288,5 +487,5 @@ def _as_int_if_whole(number: float) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _get_first_line(error: Exception) -> str:
+def _get_first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

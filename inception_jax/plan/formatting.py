@@ -3,7 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-RESOURCES = {"mxu": "matrix units", "hbm": "memory", "ici": "interconnect"}
+RESOURCES = {
+    "mxu": "matrix units", "hbm": "memory", "ici": "interconnect",
+    "compute": "tensor cores", "memory": "memory", "interconnect": "interconnect of a host",
+    "between_hosts": "network between hosts",
+}  # fmt: skip
+"""Resource of a roofline -> its name in a text: those of a TPU, and those of a GPU."""
 
 
 def format_result(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -17,9 +22,10 @@ def format_result(answer: Mapping[str, Any]) -> Iterator[str]:
             f"batch_size {requested:,} cannot be split over {devices:,} devices: planned is "
             f"{planned:,}, the next that can"
         )
+    chip = _name_chip(answer)
     yield (
         f"compiled for {format_target(answer)}, {chips:,} x {answer['device_kind']}, in "
-        f"{answer['compile_seconds']:.0f} s: {answer['images_per_chip']:,} images a chip, "
+        f"{answer['compile_seconds']:.0f} s: {answer['images_per_chip']:,} images a {chip}, "
         f"{planned:,} in all"
     )
     yield format_batch_norm(answer)
@@ -27,25 +33,66 @@ def format_result(answer: Mapping[str, Any]) -> Iterator[str]:
     if answer["memory"]:
         moved = format_bytes(answer["bytes_per_chip"])
         yield f"all-reduces: {format_traffic(answer)}"
-        yield (
-            f"a chip in a step: {answer['flops_per_chip']:.4g} operations, "
-            f"{moved} to and from memory"
-        )
+        if answer.get("kernels"):
+            yield from format_kernels(answer)
+        else:
+            yield (
+                f"a chip in a step: {answer['flops_per_chip']:.4g} operations, "
+                f"{moved} to and from memory"
+            )
     if answer["roofline"]:
         times = answer["roofline"].items()
         seconds = ", ".join(f"{RESOURCES[name]} {1e3 * value:.2f} ms" for name, value in times)
         yield f"at published peaks that takes: {seconds}"
         rate = answer["images_per_second_upper_bound"]
         yield (
-            f"at most {rate:,.0f} images/s, {rate / chips:,.0f} a chip, bound by "
+            f"at most {rate:,.0f} images/s, {rate / chips:,.0f} a {chip}, bound by "
             f"{RESOURCES[answer['bound']]}: {answer['note']}"
         )
+
+
+def format_kernels(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yields lines of text about the kernels of a program for GPUs, and their bytes."""
+    number = answer["kernels"]
+    loops = answer["unknown_loops"]
+    head = f" ({loops} loops of unknown length count once)" if loops else ""
+    yield (
+        f"a GPU in a step: {answer['flops_per_chip']:.4g} operations by the network's table, "
+        f"{format_bytes(answer['bytes_per_chip'])} to and from memory in {number:,} kernels{head}; "
+        f"{format_bytes(answer['bytes_counted'])} if slices are read in full"
+    )
+    if (
+        answer["all_gathers"]
+        and answer["devices_per_group"] > 1
+        and answer["parameter_shards"] == 1
+    ):
+        multiple = answer["examples_per_group"] * answer["devices"]
+        yield (
+            "norm groups cross the border between GPUs, and images are gathered: each GPU computes "
+            "more than its own, which these operations leave out; a batch_size that is a multiple "
+            f"of {multiple:,} avoids it"
+        )
+    kinds = [
+        f"{kind.replace('_', ' ')} {format_bytes(size)} in {answer['kernels_by_kind'][kind]:,}"
+        for kind, size in answer["bytes_by_kind"].items()
+    ]
+    yield f"of these bytes, by kind of kernel: {', '.join(kinds)}"
+    launches = answer["launch_seconds"]
+    yield (
+        f"launching {number:,} kernels takes about {1e3 * launches:.1f} ms more, at "
+        f"{1e6 * launches / number:.1f} us each, unless command buffers (CUDA graphs) or overlap "
+        "hide it: it is not in the bound below"
+    )
+
+
+def _name_chip(answer: Mapping[str, Any]) -> str:
+    return "GPU" if answer.get("platform") == "gpu" else "chip"
 
 
 def format_attempt(answer: Mapping[str, Any]) -> str:
     """Returns a line about one of several attempts to find the largest batch."""
     return (
-        f"{answer['images_per_chip']:,} images a chip: {format_memory(answer)} "
+        f"{answer['images_per_chip']:,} images a {_name_chip(answer)}: {format_memory(answer)} "
         f"({answer['compile_seconds']:.0f} s)"
     )
 
@@ -76,11 +123,13 @@ def format_batch_norm(answer: Mapping[str, Any]) -> str:
 def format_memory(answer: Mapping[str, Any]) -> str:
     """Returns the memory of a chip that a program needs, and whether it fits."""
     used, limit = answer["memory_bytes"], answer["memory_limit_bytes"]
+    chip, fraction = _name_chip(answer), answer.get("memory_fraction")
     if not limit:
-        return f"memory: {format_bytes(used)} a chip, of an unknown amount"
+        return f"memory: {format_bytes(used)} a {chip}, of an unknown amount"
     needed = format_bytes(used) if used else "more"
     verdict = "it fits" if answer["fits"] else "it does not fit"
-    return f"memory: {needed} of {format_bytes(limit)} a chip: {verdict}"
+    part = f" (the {fraction:.0%} of its memory that JAX takes)" if fraction else ""
+    return f"memory: {needed} of {format_bytes(limit)} a {chip}{part}: {verdict}"
 
 
 def format_traffic(answer: Mapping[str, Any]) -> str:
@@ -97,6 +146,11 @@ def format_traffic(answer: Mapping[str, Any]) -> str:
     if count := answer["between_slices"]:
         size = format_bytes(answer["between_slices_bytes"])
         text += f"; {count} transfers between slices, {size}, whose time is not in what follows"
+    if count := answer.get("between_hosts"):
+        size = format_bytes(answer["between_hosts_bytes"])
+        text += f"; {count} of these between hosts, {size}"
+        if "between_hosts" not in (answer["roofline"] or {}):
+            text += ", whose time is not in what follows: the network of such hosts is not known"
     return text
 
 

@@ -26,7 +26,8 @@ def get_device_rates(device: jax.Device, dtype: str) -> DeviceRates:
     They are the published ones for a TPU in bfloat16, otherwise measured: a matrix product, and an
     addition to 16 M (CPU) or 1 G numbers.
     """
-    if (chip := find_chip(device.device_kind)) and dtype == "bfloat16":
+    chip = find_chip(device.device_kind)
+    if chip and chip.platform == "tpu" and dtype == "bfloat16":
         return DeviceRates(chip.flops, chip.hbm_bandwidth, "published")
     size = 1024 if device.platform == "cpu" else 8192
     matrix = jax.device_put(jnp.ones((size, size), dtype), device)

@@ -10,13 +10,15 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
 
-from inception_jax.spec.rewritten import ComparedPool, PooledConv, SiblingConcat, extend
+from inception_jax.spec.rewritten import PooledConv, ShiftedPool, SiblingConcat, extend
 from inception_jax.spec.vocabulary import (
     Architecture,
     Concat,
     Conv,
     Pool,
+    Residual,
     Steps,
+    Unit,
     flatten,
     iterate_words,
     rewrite_words,
@@ -24,7 +26,7 @@ from inception_jax.spec.vocabulary import (
 
 MONOTONE_ACTIVATIONS = ("relu", "sigmoid", "linear")
 """Activations that never decrease when their input increases."""
-NEEDS_BATCH_NORM = ("pool_before_norm", "single_pass_moments")
+NEEDS_BATCH_NORM = ("pool_before_norm", "single_pass_moments", "fused_norm")
 """Rules that need a norm which is monotone in each channel and accepts given statistics."""
 
 
@@ -130,19 +132,30 @@ def pool_before_norm(architecture: Architecture, keep: Collection[str] = ()) -> 
     return replace(architecture, layers=tuple(rows))
 
 
-def compare_in_max_pool_gradient(
-    architecture: Architecture, keep: Collection[str] = ()
-) -> Architecture:
-    """Computes the gradient of max pools by comparing each window's values with its maximum.
+def pool_by_shifts(architecture: Architecture, keep: Collection[str] = ()) -> Architecture:
+    """Computes pools over windows from shifted maps, and the gradient of a maximum by its index.
 
-    XLA's select-and-scatter is not used then.
+    XLA's reduce-window and select-and-scatter are not used then.
     """
 
     def change(part: Any) -> Any:
-        is_window_max = isinstance(part, Pool) and part.kind == "max" and part.kernel
-        return extend(ComparedPool, part) if is_window_max else part
+        is_windowed = isinstance(part, Pool) and part.kernel and not part.grid
+        return extend(ShiftedPool, part) if is_windowed else part
 
     return rewrite_words(architecture, change)
+
+
+def ends_in_norm(word: Residual, unit: Unit) -> bool:
+    """Returns whether this is relu(shortcut + norm), so that its end can be one operation."""
+    *_, last = flatten(word.branch)
+    return (
+        (word.activation or unit.activation) == "relu"
+        and (word.scale, word.expansion_conv, word.norm) == (1, False, False)
+        and isinstance(last, Conv)
+        and not isinstance(last, PooledConv)
+        and unit.get_norm_and_bias(last)[0]
+        and (last.activation or unit.activation) == "linear"
+    )
 
 
 class Rule(NamedTuple):
@@ -170,6 +183,7 @@ class Option(NamedTuple):
 
 
 RULES: Mapping[str, Rule] = {
+    "pool_by_shifts": Rule(pool_by_shifts, "a pool over windows"),
     "project_before_pool": Rule(
         project_before_pool,
         "a branch with an average pool of stride 1 straight before a 1x1 convolution",
@@ -182,11 +196,11 @@ RULES: Mapping[str, Rule] = {
         "a max pool over windows straight behind a convolution with batch normalisation and "
         "without a bias, in rows of their own",
     ),
-    "max_pool_gradient_by_comparison": Rule(
-        compare_in_max_pool_gradient, "a max pool over windows"
-    ),
 }
-"""The rules in their order of application: a projection that moves to the front is a sibling."""
+"""The rules in their order of application.
+
+A pool that moves is computed by shifts, and a projection that moves to the front is a sibling.
+"""
 OPTIONS: Mapping[str, Option] = {
     "single_pass_moments": Option(
         lambda table: table.unit.norm, "convolutions with batch normalisation"
@@ -195,12 +209,21 @@ OPTIONS: Mapping[str, Option] = {
         lambda table: any(is_pointwise(word) for word in iterate_words(table.layers)),
         "1x1 convolutions of stride 1",
     ),
+    "fused_norm": Option(lambda table: table.unit.norm, "convolutions with batch normalisation"),
+    "low_precision_kernel_gradients": Option(
+        lambda table: any(isinstance(word, Conv) for word in iterate_words(table.layers)),
+        "convolutions",
+    ),
 }
 """Options of the computation.
 
 `single_pass_moments`: Norms compute both moments of a batch in one pass, about the running mean,
 while it is computed. `keep_convolutions`: 1x1 kernels are convolutions instead of matrix products;
-a TPU's compiler fuses convolutions with the norms around them.
+a TPU's compiler fuses convolutions with the norms around them. `fused_norm`: A norm and the
+activation after it are one operation with a gradient of its own; so are a max pool that
+`pool_before_norm` moved before it, and the sum that ends a residual block. Moments take one pass.
+`low_precision_kernel_gradients`: The gradients of the kernels of convolutions are rounded to the
+dtype of the activations, before they are summed over devices in that of the kernels.
 """
 BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
     "tpu": (
@@ -211,16 +234,20 @@ BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
         "keep_convolutions",
     ),
     "gpu": (
+        "pool_by_shifts",
         "project_before_pool",
         "merge_sibling_convs",
         "pool_before_norm",
         "single_pass_moments",
+        "keep_convolutions",
+        "fused_norm",
+        "low_precision_kernel_gradients",
     ),
     "cpu": ("project_before_pool",),
 }
 """The rewrites that save time, by JAX's name of the platform.
 
-The list for GPUs is that for TPUs without `keep_convolutions`. It is an assumption, not measured.
+Those for GPUs move the fewest bytes by the count of `plan.program` (docs/gpu.md).
 """
 
 

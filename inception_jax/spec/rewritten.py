@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from inception_jax.spec.vocabulary import Concat, Conv, Pool, flatten
 
-Kind = TypeVar("Kind", "PooledConv", "SiblingConcat", "ComparedPool")
+Kind = TypeVar("Kind", "PooledConv", "SiblingConcat", "ShiftedPool")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,11 @@ class PooledConv(Conv):
 
 
 @dataclass(frozen=True)
-class ComparedPool(Pool):
-    """A max pool whose gradient comes from comparing each window's values with its maximum."""
+class ShiftedPool(Pool):
+    """A pool over windows that compares or adds shifted maps.
+
+    A max pool keeps the index of each maximum for its gradient.
+    """
 
 
 @dataclass(frozen=True)

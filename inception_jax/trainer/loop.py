@@ -154,8 +154,9 @@ def restore_or_initialize(
         start = checkpoints.latest_intact_step(log_line, from_scratch=from_scratch) or 0
     start = run.placement.broadcast_from_primary(start)
     if not start:
-        return 0, (make_initial_state or run.initial_state)(), CheckpointMetadata()
-    state = checkpoints.restore(start, run.abstract_state())
+        state = run.placement.arrange_state((make_initial_state or run.initial_state)())
+        return 0, state, CheckpointMetadata()
+    state = run.placement.arrange_state(checkpoints.restore(start, run.abstract_state()))
     if run.placement.is_primary:
         log_line(f"going on from step {start} of {run.steps}")
     return start, state, checkpoints.read_metadata(start)

@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-from inception_jax.plan.collectives import parse_collectives, sum_traffic
+from inception_jax.plan.collectives import (
+    parse_collectives,
+    parse_groups,
+    sum_host_traffic,
+    sum_traffic,
+)
 from tests.conftest import OPTIMIZED_FLAGS
 
 PROGRAM = """
@@ -164,3 +169,68 @@ def test_the_devices_of_a_group_are_counted_in_every_form_that_xla_writes(groups
 def test_groups_of_an_unknown_form_are_an_error(groups):
     with pytest.raises(ValueError, match="devices are grouped in a form that is not known here"):
         list(parse_collectives(format_reduce_scatter(groups)))
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("{}", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+        ("{{0,1},{2,3},{4,5},{6,7}}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("[2,4]<=[8]", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ("[4,2]<=[2,4]T(1,0)", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("mesh['data'=4,'model'=2] {'data'}", [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        ("mesh['data'=4,'model'=2] {'model'}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("mesh['data'=8] {'data':(1)2}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("mesh['data'=8] {'data':(2)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
+        ("mesh['data'=8] {'data':(4)2}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("mesh['data'=4,'model'=2] {'data','model'}", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+    ],
+)
+def test_the_devices_of_each_group_are_read_in_every_form(groups, expected):
+    assert parse_groups(f"%p), replica_groups={groups}, to_apply=%add", 8) == expected
+
+
+def test_a_mesh_whose_devices_are_in_another_order_is_an_error_only_where_their_order_counts():
+    attributes = "replica_groups=mesh['data'=8] device_ids=(...) {'data':(1)2}"
+    with pytest.raises(ValueError, match="a form that is not known here"):
+        parse_groups(attributes, 8)
+    assert [len(group) for group in parse_groups(attributes, 8, in_order=False)] == [2, 2, 2, 2]
+
+
+GPU_TEXT = """
+HloModule jit_step, is_scheduled=true, num_partitions=16
+ENTRY %main {
+  %all-reduce-start = f32[1000]{0} all-reduce-start(%a), channel_id=1, \
+replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0'}, use_global_device_ids=true, to_apply=%add
+  %all-reduce-done = f32[1000]{0} all-reduce-done(%all-reduce-start)
+  %reduce-scatter-start = ((f32[800]{0}), f32[100]{0}) reduce-scatter-start(%b), channel_id=2, \
+replica_groups=[2,8]<=[16], dimensions={0}, to_apply=%add
+  %reduce-scatter-done = f32[100]{0} reduce-scatter-done(%reduce-scatter-start)
+  %all-gather-start = (bf16[10]{0}, bf16[20]{0}) all-gather-start(%c), channel_id=3, \
+replica_groups=[8,2]<=[2,8]T(1,0), dimensions={0}
+  ROOT %all-gather-done = bf16[20]{0} all-gather-done(%all-gather-start)
+}
+"""
+
+
+def test_collectives_of_gpus_are_counted_where_they_start_with_the_whole_array():
+    collectives = list(parse_collectives(GPU_TEXT))
+    assert [(item.operation, item.bytes) for item in collectives] == [
+        ("all-reduce", 4000), ("reduce-scatter", 3200), ("all-gather", 40),
+    ]  # fmt: skip
+
+
+def test_traffic_between_hosts_is_that_of_groups_with_devices_of_several_hosts():
+    collectives = list(parse_collectives(GPU_TEXT))
+    two = sum_host_traffic(collectives, [0] * 8 + [1] * 8)
+    # The all-reduce crosses and the pairs of the all-gather do; the reduce-scatter does not.
+    assert (two.between_hosts, two.between_hosts_bytes) == (2, 4040)
+    assert two.sent_within_host == pytest.approx(7 / 8 * (2 * 4000 + 3200))
+    assert two.sent_between_hosts == pytest.approx(1 / 2 * (2 * 4000 / 8 + 40))
+    one = sum_host_traffic(collectives, [0] * 16)
+    assert one[1:] == (0, 0, 0)
+    assert one.sent_within_host == pytest.approx(15 / 16 * 8000 + 7 / 8 * 3200 + 1 / 2 * 40)
+
+
+def test_a_program_without_collectives_sends_nothing():
+    assert sum_host_traffic([], [0, 0]) == (0, 0, 0, 0)

@@ -1,15 +1,28 @@
-"""The training step compiled in a subprocess: for local devices, and for TPUs."""
+"""The training step compiled in a subprocess: for local devices, for TPUs and for GPUs."""
 
 import json
+import logging
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.small_networks import LINE
+from benchmarks.small_networks import LINE, small
 from inception_jax.config import ConfigError
-from inception_jax.plan import compile_process
-from inception_jax.plan.compile_process import CompileProcessError
-from inception_jax.plan.compiled_step import parse_memory_shortage
+from inception_jax.distributed.mesh import all_devices_placement
+from inception_jax.experiment import Run
+from inception_jax.plan import compile_process, compiled_step, speed
+from inception_jax.plan.chips import CHIPS, parse_topology
+from inception_jax.plan.compile_process import CompileProcessError, has_cuda_plugin
+from inception_jax.plan.compiled_step import (
+    COMPILED_FIELDS,
+    collect_facts,
+    parse_memory_shortage,
+    topology_placement,
+)
+from inception_jax.plan.outline import with_placeholder_data
+from inception_jax.recipes import load_recipe
 from tests.conftest import OPTIMIZED_FLAGS, ROOT
 
 REQUIRED_KEYS = {
@@ -76,6 +89,50 @@ def test_plan_names_the_tpu_extra_if_libtpu_is_missing(process, tmp_path):
     )
 
 
+@pytest.mark.parametrize("topology", ["h100:8", "l4:2x4"])
+def test_plan_names_the_cuda_extra_if_the_plugin_is_missing(topology, monkeypatch):
+    def find_spec(name):  # as without any plugin: the parent package is missing too
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(compile_process, "find_spec", find_spec)
+    with pytest.raises(ConfigError) as error:
+        compile_process.run_in_subprocess("unused", {"topology": topology})
+    assert str(error.value) == (
+        f"to compile for {topology}, JAX's CUDA plugin must be installed: pip install "
+        "'inception-jax[cuda]' (no GPU is needed)"
+    )
+
+
+@pytest.mark.parametrize("installed", ["jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13", None])
+def test_the_plugin_for_either_version_of_cuda_is_found(installed, monkeypatch):
+    monkeypatch.setattr(compile_process, "find_spec", lambda name: name == installed or None)
+    assert has_cuda_plugin() == bool(installed)
+
+
+def test_a_plugin_that_cannot_be_loaded_is_an_error_with_its_reason(monkeypatch):
+    """JAX logs the error of a plugin, and raises another one."""
+
+    def get_topology_desc(*_, **options):
+        assert options["topology"] == "1x2x8"
+        assert "NVIDIA H100 80GB HBM3" in options["target_config"]
+        try:
+            raise RuntimeError("The driver is too old for these wheels\nsecond line")
+        except RuntimeError:
+            logging.getLogger("jax._src.xla_bridge").exception("Jax plugin configuration error")
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(compiled_step.topologies, "get_topology_desc", get_topology_desc)
+    with pytest.raises(ConfigError) as error:
+        topology_placement(parse_topology("h100:2x8"))
+    assert "cannot be used for h100:2x8 (The driver is too old for these wheels): install" in str(
+        error.value
+    )
+    assert "pip install -U 'inception-jax[cuda]'" in str(error.value)
+    assert "pip install -U 'jax[cuda12]'" in str(error.value)
+    handlers = logging.getLogger("jax._src.xla_bridge").handlers
+    assert not any(isinstance(one, compiled_step._ErrorRecorder) for one in handlers)
+
+
 @pytest.mark.parametrize(
     ("statement", "error", "message"),
     [
@@ -117,6 +174,97 @@ def test_settings_for_local_devices_do_not_reach_compilation_for_other_topologie
     ):
         answer = compile_process.run_in_subprocess("print_environment", {"topology": topology})
         assert tuple(answer.get(name) for name in names) == expected
+
+
+def test_only_the_part_of_a_gpus_memory_reaches_compilation_for_gpus(tmp_path, monkeypatch):
+    (tmp_path / "print_variables.py").write_text(
+        "import json, os, sys\nprint(json.dumps(dict(os.environ)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compile_process, "find_spec", lambda name: True)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4 --xla_dump_to=/nowhere")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    answer = compile_process.run_in_subprocess("print_variables", {"topology": "h100:8"})
+    found = {name: value for name, value in answer.items() if name.startswith(("XLA_", "TPU_"))}
+    assert found == {
+        "XLA_FLAGS": "--xla_gpu_autotune_level=0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5",
+    }  # fmt: skip
+    assert (answer["JAX_PLATFORMS"], answer["JAX_ENABLE_COMPILATION_CACHE"]) == ("cpu", "false")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fraction"),
+    [
+        (None, "", 0.75),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9", 0.9),
+        ("XLA_CLIENT_MEM_FRACTION", ".5", 0.5),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "most", None),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "0", None),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "nan", None),
+    ],
+)
+def test_the_memory_of_a_gpu_is_limited_to_the_part_that_jax_takes(
+    variable, value, fraction, monkeypatch
+):
+    for name in compile_process.MEMORY_FRACTION_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, value)
+    device = SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3", platform="gpu")
+    placement = SimpleNamespace(mesh=SimpleNamespace(devices=SimpleNamespace(flat=[device])))
+    arguments = placement, parse_topology("h100:8")
+    if fraction is None:
+        with pytest.raises(ConfigError, match=f"{variable} is '{value}': set it to a positive"):
+            compiled_step._get_memory_limit(*arguments)
+    else:
+        limit = compiled_step._get_memory_limit(*arguments)
+        assert limit == int(CHIPS["h100"].hbm_bytes * fraction)
+
+
+def test_the_limit_of_a_gpu_of_this_machine_is_what_it_reports():
+    device = SimpleNamespace(
+        device_kind="NVIDIA H100 80GB HBM3", platform="gpu",
+        memory_stats=lambda: {"bytes_limit": 123},
+    )  # fmt: skip
+    placement = SimpleNamespace(mesh=SimpleNamespace(devices=SimpleNamespace(flat=[device])))
+    assert compiled_step._get_memory_limit(placement, None) == 123
+
+
+def test_rates_are_published_for_tpus_in_bfloat16_and_measured_for_gpus(monkeypatch):
+    monkeypatch.setattr(speed, "_measure_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(speed.jax, "device_put", lambda x, _: x[:8])
+    for kind, platform, source in (
+        ("TPU v5 lite", "cpu", "published"),
+        ("NVIDIA H100 80GB HBM3", "cpu", "measured here"),
+    ):
+        device = SimpleNamespace(device_kind=kind, platform=platform)
+        assert speed.get_device_rates(device, "bfloat16").source == source
+
+
+def test_operations_of_a_table_are_those_of_one_device_and_include_trained_heads():
+    """A multiply-add is two operations, and training takes three passes."""
+    run = Run(small(), all_devices_placement())
+    images = run.config.batch_size // run.placement.devices
+    assert compiled_step._count_table_flops(run) == 6 * images * run.measurement.multiply_adds
+    config = load_recipe("inception_v3").config
+    whole = with_placeholder_data(Run(config, all_devices_placement()))
+    heads = sum(row.multiply_adds or 0 for row in whole.measurement.aux_rows)
+    assert heads > 0
+    images = config.batch_size // whole.placement.devices
+    own = 6 * images * whole.measurement.multiply_adds
+    assert compiled_step._count_table_flops(whole) == own + 6 * images * heads
+    without = replace(whole, config=replace(config, model=replace(config.model, aux=False)))
+    assert compiled_step._count_table_flops(without) == own
+
+
+def test_facts_name_the_platform_and_the_versions_of_all_compilers(monkeypatch):
+    monkeypatch.setattr(compiled_step, "get_version", lambda name: f"1 of {name}")
+    facts = collect_facts(Run(small(), all_devices_placement()), None)
+    assert (facts["platform"], facts["memory_fraction"]) == ("cpu", None)
+    assert facts["versions"]["jax-cuda13-plugin"] == "1 of jax-cuda13-plugin"
+    assert {"kernels", "bytes_by_kind", "launch_seconds", "between_hosts"} <= set(COMPILED_FIELDS)
 
 
 @pytest.mark.slow
@@ -274,3 +422,56 @@ class TestForTPUs:
         assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (78, "", False)
         assert "v5e:32x32" in done.stderr
         assert "there are v2:2x2" in done.stderr
+
+
+@pytest.mark.nightly
+class TestForGPUs:
+    """Ahead-of-time compilation; needs JAX's CUDA plugin and no GPU."""
+
+    @pytest.fixture(autouse=True)
+    def _plugin(self):
+        if not has_cuda_plugin():
+            pytest.skip("not installed: JAX's CUDA plugin, which compiles for GPUs")
+
+    @pytest.fixture
+    def plan(self, process):
+        def run(*arguments):
+            line = ("--batch-size", "64", "--norm.examples-per-group", "4", *arguments)
+            done = process("plan", *LINE, *line)
+            assert (done.returncode, done.stderr) == (0, "")
+            return done.stdout
+
+        return run
+
+    def test_plan_compiles_for_one_host_and_for_two_and_counts_what_crosses(self, plan):
+        one, two = (
+            json.loads(plan("--topology", name, "--json")) for name in ("h100:8", "h100:2x8")
+        )
+        for answer, devices, number in ((one, 8, 0), (two, 16, two["all_reduces"])):
+            assert answer.keys() >= REQUIRED_KEYS | set(COMPILED_FIELDS)
+            assert (answer["platform"], answer["devices"]) == ("gpu", devices)
+            assert (answer["chips"], answer["images_per_chip"]) == (devices, 64 // devices)
+            assert (answer["fits"], answer["slices"], answer["measured"]) == (True, 1, False)
+            assert answer["memory_limit_bytes"] == int(0.75 * CHIPS["h100"].hbm_bytes)
+            # Gradients are summed in float32, and nothing else is large.
+            assert set(answer["all_reduce_dtypes"]) <= {"float32", "int32", "bool"}
+            assert answer["all_reduces"] >= 1
+            assert 1 <= answer["all_reduce_bytes"] / answer["gradient_bytes"] <= 1.2
+            assert (answer["between_hosts"], answer["devices_per_group"]) == (number, 1)
+            assert answer["bytes_per_chip"] == sum(answer["bytes_by_kind"].values())
+            assert answer["bytes_per_chip"] <= answer["bytes_counted"]
+            assert answer["kernels"] == sum(answer["kernels_by_kind"].values())
+            assert answer["launch_seconds"] == pytest.approx(2.5e-6 * answer["kernels"])
+            assert answer["bytes_by_kind"]["kernel_gradient"] > 0
+            assert "jax-cuda" in " ".join(answer["versions"])
+            assert "cuDNN's workspaces" in answer["note"]
+        assert "between_hosts" not in one["roofline"]
+        assert two["roofline"]["between_hosts"] > 0
+        assert two["between_hosts_bytes"] == two["all_reduce_bytes"]
+        assert one["flops_per_chip"] == 2 * two["flops_per_chip"]
+
+    def test_plan_rounds_the_batch_up_for_three_gpus_and_prints_what_they_need(self, plan):
+        text = plan("--topology", "h100:3")
+        assert "batch_size 64 cannot be split over 3 devices: planned is 72" in text
+        assert "compiled for h100:3, 3 x NVIDIA H100 80GB HBM3" in text
+        assert "(the 75% of its memory that JAX takes): it fits" in text

@@ -69,6 +69,7 @@ def test_norm_groups_that_hold_a_single_value_are_refused():
         (96, 32, 48, 96),
         (10, 0, 4, 12),
         (64, 64, 48, 192),
+        (1600, 32, 3, 1632),  # a topology such as h100:3
     ],
 )
 def test_plan_rounds_a_batch_up_to_the_next_size_that_the_devices_divide(

@@ -172,14 +172,13 @@ def test_inapplicable_and_unknown_rewrites_are_refused_with_the_reason():
         validate_rewrites(get_architecture("googlenet"), ["single_pass_moments"])
     with pytest.raises(
         RewriteError,
-        match="max_pool_gradient_by_comparison is for a max pool over windows, "
-        "which cifar_resnet20 does not have",
+        match="pool_by_shifts is for a pool over windows, which cifar_resnet20 does not have",
     ):
-        validate_rewrites(get_architecture("cifar_resnet20"), ["max_pool_gradient_by_comparison"])
+        validate_rewrites(get_architecture("cifar_resnet20"), ["pool_by_shifts"])
     with pytest.raises(
         RewriteError,
         match="no rewrite faster; "
-        "there are project_before_pool, merge_sibling_convs, pool_before_norm",
+        "there are pool_by_shifts, project_before_pool, merge_sibling_convs, pool_before_norm",
     ):
         validate_rewrites(get_architecture("googlenet"), ["faster"])
 
@@ -197,7 +196,13 @@ def test_the_best_rewrites_apply_to_every_network_on_every_platform():
         "single_pass_moments",
         "keep_convolutions",
     )
-    assert select_rewrites(get_architecture("preact_resnet50"), "gpu") == ("single_pass_moments",)
+    assert select_rewrites(get_architecture("preact_resnet50"), "gpu") == (
+        "pool_by_shifts",
+        "single_pass_moments",
+        "keep_convolutions",
+        "fused_norm",
+        "low_precision_kernel_gradients",
+    )
     assert select_rewrites(get_architecture("inception_v3"), "cpu") == ("project_before_pool",)
     assert select_rewrites(get_architecture("cifar_resnet20"), "cpu") == ()
     for name in REGISTRY:

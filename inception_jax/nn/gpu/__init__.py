@@ -1,0 +1,1 @@
+"""Operations with hand-written gradients that move less memory on a GPU (docs/gpu.md)."""
