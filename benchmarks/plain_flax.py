@@ -9,8 +9,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from inception_jax.nn.create import create
 from inception_jax.nn.network import Outputs
+from inception_jax.nn.pooling import normalise_local_response
 from inception_jax.spec.geometry import get_kernel, slide_windows
 from inception_jax.spec.vocabulary import (
     Architecture,
@@ -18,6 +21,7 @@ from inception_jax.spec.vocabulary import (
     Conv,
     Dropout,
     Linear,
+    LocalResponse,
     NormAct,
     Pool,
     Residual,
@@ -113,6 +117,8 @@ class Place(nn.Module):
                     x = nn.Dense(self.num_classes, name=name)(
                         x.astype(jnp.promote_types(x.dtype, jnp.float32))
                     )
+                case LocalResponse():
+                    x = normalise_local_response(x, word.size, word.alpha, word.beta, word.k)
                 case Softmax():
                     pass
                 case _:
@@ -122,11 +128,17 @@ class Place(nn.Module):
     def residual(self, word, x, train):
         inputs = nn.relu(batch_norm(self, "norm", train)(x)) if word.preactivation else x
         y = self.run(word.branch, inputs, train)
-        if word.up:
+        if word.expansion_conv:
             y = nn.Conv(x.shape[-1], EXPANSION, dtype=self.dtype, name="up")(y)
-        if word.shortcut is not None:
+        if word.shortcut == "pad":
+            added = y.shape[-1] - x.shape[-1]
+            x = x[:, :: word.stride[0], :: word.stride[1]]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, added)))
+        elif word.shortcut is not None:
             x = self.place(word.shortcut, "shortcut")(inputs, train)
         x = x + word.scale * y
+        if word.norm:
+            x = batch_norm(self, "sum_norm", train)(x)
         return nn.relu(x) if (word.activation or self.architecture.unit.activation) == RELU else x
 
 
@@ -164,6 +176,25 @@ def theirs(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     if flat:
         raise ValueError(f"no counterpart in plain Flax: {', '.join(sorted(map('/'.join, flat)))}")
     return tree
+
+
+def same_function(model: str) -> float:
+    """How far the logits of plain Flax are from ours, from the same variables, on a CPU in
+    float32; relative to the largest.
+    """
+    network = create(model)
+    size = network.architecture.input_size
+    shape = (1, size, size, network.architecture.channels)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    plain = Plain(network.architecture, network.num_classes)
+    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(
+        jax.random.key(0), images
+    )
+    ours = jax.jit(network.apply)(variables, images).logits
+    peers = jax.jit(plain.apply)(
+        theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images
+    ).logits
+    return float(jnp.abs(ours - peers).max() / jnp.abs(ours).max())
 
 
 def _key(path: Any) -> tuple[str, ...]:

@@ -23,10 +23,9 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from benchmarks.machine import exit_unavailable, make_parser, publish, read_results
-from benchmarks.plain_flax import Plain, theirs
+from benchmarks.plain_flax import Plain, same_function
 from benchmarks.step import OPTIMIZER, step_of
 from inception_jax.experiment import Run
 from inception_jax.nn.create import create
@@ -124,24 +123,6 @@ def program(model: str, rewrites: tuple[str, ...] | None, chip: str) -> dict[str
         "bound": least.bound,
         "compile_seconds": round(seconds, 1),
     }
-
-
-def same_function(model: str) -> float:
-    """How far the logits of plain Flax are from ours, from the same variables, on a CPU in
-    float32; relative to the largest.
-    """
-    network = create(model)
-    size = network.architecture.input_size
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, size, size, 3)), jnp.float32)
-    plain = Plain(network.architecture, network.num_classes)
-    variables = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})(
-        jax.random.key(0), images
-    )
-    ours = jax.jit(network.apply)(variables, images).logits
-    peers = jax.jit(plain.apply)(
-        theirs(variables, jax.eval_shape(plain.init, jax.random.key(0), images)), images
-    ).logits
-    return float(jnp.abs(ours - peers).max() / jnp.abs(ours).max())
 
 
 def main() -> None:
