@@ -7,8 +7,8 @@ GPU, in bfloat16: forward, backward, RMSProp with momentum; no auxiliary head, a
 preparation of the input. Beside ours the same network in plain Flax (`plain_flax.py`), which is
 held to the same logits from the same variables first. Bytes are those of the operands and results
 of all kernels; nothing was run. `--without` leaves out each of our rewrites, the layouts and the
-compiler's options, one at a time; `--devices 8` compiles ours for as many GPUs, and gives the
-dtypes of their all-reduces. What was compiled before stays in the results.
+compiler's options, one at a time; `--devices 8` compiles ours for as many GPUs, each with batch
+statistics of its own, and gives the dtypes of their all-reduces. What was compiled before stays in the results.
 """
 
 import json
@@ -56,7 +56,8 @@ def program(model: str, name: str, images: int, chip: str, devices: int) -> dict
       images: The images of a device.
     """
     placement = topology_placement(parse_topology(f"{chip}:{devices}"))
-    network: Any = create(model, dtype=jnp.bfloat16, decay=0.9997)
+    group = images if devices > 1 else 0
+    network: Any = create(model, dtype=jnp.bfloat16, decay=0.9997, examples_per_group=group)
     table, left_out = network.architecture, name.removeprefix("without ")
     if name == PLAIN:
         network = Plain(table, network.num_classes, jnp.bfloat16)

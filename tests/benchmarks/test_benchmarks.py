@@ -34,6 +34,7 @@ SMALL = {
     "jpeg_tree": "--train 96 --test 10",
     "peers_cpu": "--peers keras --image-size 107 --batch-size 4 --rounds 1 --steps 1",
     "peers_gpu": "--models resnet50 --batch-size 8 --rounds 1 --steps 1",
+    "plan_gpu": "--models cifar_plain20 --images 8",
     "plan_tpu": "--models cifar_plain20",
     "plan_tpu_pod": "--models mnist_bn --images 32 --pod v5e:2x2 --others",
     "precision": "--seeds 1 --epochs 1",

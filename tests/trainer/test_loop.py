@@ -4,13 +4,16 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 
+import chex
+import jax
 import pytest
 from etils import epath
+from jax.experimental.layout import Layout
 
 from benchmarks.small_networks import small
 from inception_jax.checkpointing.checkpoints import Checkpoints
 from inception_jax.data.source import DataError
-from inception_jax.distributed.mesh import all_devices_placement
+from inception_jax.distributed.mesh import KERNEL_LAYOUTS, all_devices_placement
 from inception_jax.experiment import Run
 from inception_jax.models import REGISTRY, register
 from inception_jax.monitoring.metrics_log import read_metrics
@@ -146,3 +149,36 @@ def test_a_run_whose_steps_are_all_skipped_ends_with_70_after_its_limit(tmp_path
     )
     with pytest.raises(DivergedError, match=message):
         fit(Run(config, all_devices_placement()), epath.Path(tmp_path / "all bad"))
+
+
+KERNEL_LAYOUT = Layout((3, 0, 1, 2))
+
+
+def train_small(workdir, steps, *stops):
+    """Returns the last state of a run that ends at each of `stops` and then at `steps`."""
+    for stop in (*stops, steps):
+        config = small("mixed", steps=stop)
+        config = replace(config, schedule=replace(config.schedule, warmup_epochs=0))
+        run = Run(config, all_devices_placement())
+        state, _ = fit(run, epath.Path(workdir))
+    return run, state
+
+
+def test_a_run_keeps_kernels_in_the_layout_of_the_platform_and_checkpoints_do_not(
+    tmp_path, monkeypatch
+):
+    """Two and two steps are four bit for bit, and a run in another layout reads the same arrays."""
+    monkeypatch.setitem(KERNEL_LAYOUTS, "cpu", KERNEL_LAYOUT)
+    _, whole = train_small(tmp_path / "whole", 4)
+    run, halves = train_small(tmp_path / "halves", 4, 2)
+    kernels = [leaf for leaf in jax.tree.leaves(whole) if leaf.ndim == 4]
+    assert kernels
+    assert {leaf.format.layout.major_to_minor for leaf in kernels} == {(3, 0, 1, 2)}
+    chex.assert_trees_all_equal(halves, whole)
+    assert run.train_step._cache_size() == 1  # no step got a state in another layout
+    monkeypatch.undo()
+    checkpoints = Checkpoints(epath.Path(tmp_path / "whole/checkpoints"), keep=1)
+    restored = checkpoints.restore(4, Run(run.config, all_devices_placement()).abstract_state())
+    chex.assert_trees_all_equal(restored, whole)
+    kernels = [leaf for leaf in jax.tree.leaves(restored) if leaf.ndim == 4]
+    assert {leaf.format.layout.major_to_minor for leaf in kernels} == {(0, 1, 2, 3)}
