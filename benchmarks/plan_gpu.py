@@ -8,7 +8,8 @@ preparation of the input. Beside ours the same network in plain Flax (`plain_fla
 held to the same logits from the same variables first. Bytes are those of the operands and results
 of all kernels; nothing was run. `--without` leaves out each of our rewrites, the layouts and the
 compiler's options, one at a time; `--devices 8` compiles ours for as many GPUs, each with batch
-statistics of its own, and gives the dtypes of their all-reduces. What was compiled before stays in the results.
+statistics of its own, and gives the dtypes of their all-reduces. What was compiled before stays in
+the results.
 """
 
 import json

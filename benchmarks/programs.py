@@ -3,8 +3,9 @@
 Ours for inference has its norms folded and its kernels in the precision that they are used in;
 PyTorch's keeps them, casts under autocast, and folds in its form `frozen` alone. In training all
 take `step.py`'s step; ours and Keras's is one program with the optimizer, PyTorch's optimizer is
-its own (foreach), and has the epsilon outside the root: the same work, other losses after the first
-step.
+its own (foreach; on a GPU compiled too where the network is), and has the epsilon outside the root:
+the same work, other losses after the first step. On a GPU XLA runs command buffers (CUDA graphs) by
+default, and `torch.compile` does under max-autotune.
 """
 
 import os
@@ -20,6 +21,7 @@ import numpy as np
 from benchmarks.plain_flax import Plain, theirs
 from benchmarks.random_variables import variables as invented
 from benchmarks.step import DECAY, EPSILON, LEARNING_RATE, MOMENTUM, OPTIMIZER, step_of
+from inception_jax.distributed.mesh import COMPILER_OPTIONS, all_devices_placement
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Network
 from inception_jax.plan.compiled_step import summarize_program
@@ -189,12 +191,22 @@ class Flax(Program):
             (self.task.images(), self.task.labels().astype(np.int32))
         )
         if self.task.what == TRAINING:
-            self._state = [
+            state = (
                 variables["params"],
-                variables["batch_stats"],
+                variables.get("batch_stats", {}),
                 jax.jit(OPTIMIZER.init)(variables["params"]),
-            ]
+            )
             run = jax.jit(step_of(network), donate_argnums=(0, 1, 2))
+            if not self._plain:  # as a run holds its state and compiles its step
+                placement = all_devices_placement()
+                state = placement.arrange_state(state)
+                run = jax.jit(
+                    step_of(network),
+                    donate_argnums=(0, 1, 2),
+                    out_shardings=(*placement.state_format(state), placement.replicated),
+                    compiler_options=COMPILER_OPTIONS.get(placement.platform),
+                )
+            self._state = list(state)
             self._program = run.lower(*self._state, self._images, self._labels).compile()
             return
         if not self._plain:
@@ -305,12 +317,17 @@ class Torch(Program):
         def loss(images, labels):
             return torch.nn.functional.cross_entropy(module(images), labels)
 
+        # Without graphs: those of the network own the gradients' memory.
+        is_gpu = self.task.platform == "gpu"
+        is_update_compiled = is_gpu and self._form == "compiled"
+        update = torch.compile(optimizer.step) if is_update_compiled else optimizer.step
+
         def step():
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 value = loss(self._images, self._labels)
             value.backward()
-            optimizer.step()
+            update()
             return value.detach()
 
         return step
