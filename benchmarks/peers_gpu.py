@@ -7,8 +7,8 @@ how programs are held to the same function and timed. PyTorch's are channels las
 eager and by torch.compile with max-autotune, which records CUDA graphs, and cuDNN's benchmark
 chooses their algorithms; XLA records command buffers by default. Plain Flax is the same table by
 hand (`plain_flax.py`), in XLA's own layouts. For inference ours has its norms folded into
-convolutions, and of the others those that are frozen. `times_as_fast` is ours over the peer, by round; `roofline` is how much of
-what the GPU can do, as measured here, a step of ours uses.
+convolutions, and of the others those that are frozen. `times_as_fast` is ours over the peer, by
+round; `roofline` is how much of what the GPU can do, as measured here, a step of ours uses.
 
 Writes `results/peers_gpu.json` after each peer. Where time on a GPU comes in pieces: `--models`,
 `--what`, `--peers`, and `--add`, which goes on with what the results hold; `--caches` finds what an

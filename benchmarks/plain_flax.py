@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inception_jax.nn.conv import ACTIVATIONS
 from inception_jax.nn.create import create
 from inception_jax.nn.network import Outputs
 from inception_jax.nn.pooling import normalise_local_response
@@ -30,7 +31,7 @@ from inception_jax.spec.vocabulary import (
     name_words,
 )
 
-RELU, EXPANSION = "relu", (1, 1)
+EXPANSION = (1, 1)
 
 
 class ConvNorm(nn.Module):
@@ -51,7 +52,7 @@ class ConvNorm(nn.Module):
         )(x)
         if norm:
             x = batch_norm(self, "norm", train)(x)
-        return nn.relu(x) if (word.activation or unit.activation) == RELU else x
+        return ACTIVATIONS[word.activation or unit.activation](x)
 
 
 def batch_norm(module, name, train):
@@ -139,7 +140,7 @@ class Place(nn.Module):
         x = x + word.scale * y
         if word.norm:
             x = batch_norm(self, "sum_norm", train)(x)
-        return nn.relu(x) if (word.activation or self.architecture.unit.activation) == RELU else x
+        return ACTIVATIONS[word.activation or self.architecture.unit.activation](x)
 
 
 class Plain(nn.Module):

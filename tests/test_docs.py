@@ -78,7 +78,7 @@ NOT_RUN = {
     "inception-jax data benchmark digits": "times the machine; tests/debugging runs it shorter",
     "inception-jax benchmark digits": "compiles for a minute; tests/commands/test_benchmark.py",
     "inception-jax plan digits --compile": "compiles for a minute; tests/plan compiles less",
-    "inception-jax plan inception_v3 --topology *": "needs libtpu; tests/plan has a smaller one",
+    "inception-jax plan inception_v3 --topology *": "needs a plugin; tests/plan has smaller ones",
     "inception-jax convert *": "needs weights of torchvision; tests/weights/test_convert.py",
     "inception-jax predict v3.safetensors *": "needs weights of torchvision",
     "inception-jax * timm/*": "downloads; tests/weights/test_hub.py has a hub of its own",
