@@ -8,6 +8,7 @@ Note: Without them, 99 % of the bytes of Inception-v3's gradients, compiled for 
 all-reduced in bfloat16 (8 bits of precision).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,20 +18,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inception_jax.nn.gpu.conv import convolve_narrow
+from inception_jax.nn.gpu.conv import convolve_low_precision
 from inception_jax.nn.gpu.norm import normalise_and_activate
-from inception_jax.nn.gpu.pooling import Window
 from inception_jax.nn.norm import BatchNorm, Mask, Moments, compute_moments
-from inception_jax.nn.pooling import Pairs, flip_sign, make_window, pool
+from inception_jax.nn.pooling import flip_sign, pool
 from inception_jax.spec import vocabulary as words
-from inception_jax.spec.geometry import get_kernel, slide_windows
+from inception_jax.spec.geometry import make_window
 from inception_jax.spec.rewritten import PooledConv, SiblingConcat
-from inception_jax.spec.vocabulary import Architecture, Conv, Init, Linear, name_words
+from inception_jax.spec.vocabulary import Architecture, Conv, Init, Linear, Pair, name_words
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
 NHWC = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # kernels are HWIO
 # The gradient of a kernel is a convolution that sums over examples: CHWN, IHWO, HWNC.
 KERNEL_GRADIENT = jax.lax.ConvDimensionNumbers((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
+
+
+class Mode(NamedTuple):
+    """How a network is run.
+
+    Attributes:
+      train: Whether norms take the statistics of the batch and dropout is applied.
+      mask: [B], true for the examples that count towards batch statistics; None for all.
+    """
+
+    train: bool
+    mask: Mask = None
 
 
 class KernelOutput(NamedTuple):
@@ -44,8 +56,8 @@ def make_initializer(init: Init) -> jax.nn.initializers.Initializer:
     """Returns the Flax initialiser of the distribution that `init` names."""
     if init.fan:
         return nn.initializers.variance_scaling(init.scale, init.fan, init.distribution)
-    make = getattr(nn.initializers, init.distribution)  # truncated_normal or normal
-    return make(init.scale)
+    # truncated_normal or normal
+    return getattr(nn.initializers, init.distribution)(init.scale)
 
 
 class NetworkPart(nn.Module):
@@ -81,9 +93,8 @@ class NetworkPart(nn.Module):
     def add_bias(self, x: jax.Array, value: float) -> jax.Array:
         """Returns `x` plus a bias parameter that is initialised to `value`."""
         bias = self.param("bias", nn.initializers.constant(value), x.shape[-1:], self.param_dtype)
-        return (x + bias).astype(
-            x.dtype
-        )  # added in the dtype of the bias, so that its gradient has that too
+        # Added in the dtype of the bias, so that its gradient has that too.
+        return (x + bias).astype(x.dtype)
 
     @property
     def norm_fields(self) -> dict[str, Any]:
@@ -98,25 +109,28 @@ class NetworkPart(nn.Module):
         return {**own, **passes, **self.norm.keywords, "per_activation": self.per_activation}
 
     def apply_norm(
-        self,
-        x: jax.Array,
-        name: str,
-        train: bool,
-        mask: Mask,
-        gamma: float = 1.0,
-        moments: Moments | None = None,
+        self, x: jax.Array, name: str, mode: Mode, activation: words.Activation | None, **given: Any
     ) -> jax.Array:
-        """Applies the norm called `name`, whose gamma is initialised to `gamma`.
+        """Applies the norm called `name` and an activation; None for the unit's.
 
         Args:
-          moments: Moments that are computed already; default: those of `x`.
+          given: The initial `gamma`, default 1; `moments` that are computed already. Where norms
+            are fused, a max pool before the norm, as its `window`, and a `shortcut` that is added
+            behind it. None for none.
         """
-        optional = {"mask": mask, "moments": moments}
-        given: dict[str, Any] = {key: x for key, x in optional.items() if x is not None}
-        return self.norm(**self.norm_fields, scale_init=gamma, name=name)(x, train=train, **given)
+        gamma = given.pop("gamma", 1.0)
+        activation = activation or self.architecture.unit.activation
+        given = {key: value for key, value in given.items() if value is not None}
+        is_fused, is_relu = self.fuses_norms(mode), activation == "relu"
+        if is_fused:
+            given = {"fused": partial(normalise_and_activate, is_relu=is_relu, **given)}
+        given |= {} if mode.mask is None else {"mask": mode.mask}
+        norm = self.norm(**self.norm_fields, scale_init=gamma, name=name)
+        x = norm(x, train=mode.train, **given)
+        return x if is_fused and is_relu else self.apply_activation(x, activation)
 
     def compute_norm_moments(
-        self, x: jax.Array, reference_mean: jax.Array | None, train: bool, mask: Mask
+        self, x: jax.Array, reference_mean: jax.Array | None, mode: Mode
     ) -> Moments | None:
         """Returns the moments that the norm after `x` would compute.
 
@@ -126,49 +140,16 @@ class NetworkPart(nn.Module):
         Returns:
           None where the norm computes none, or takes none from outside.
         """
-        if reference_mean is None or not self.has_batch_moments(train) or self.fuses_norms(train):
+        norm = self.norm(**self.norm_fields, parent=None)
+        if reference_mean is None or not _takes_moments(norm, mode) or self.fuses_norms(mode):
             return None
-        norm = self.norm(**self.norm_fields, parent=None)
         group = norm.examples_per_group
-        return compute_moments(x, reference_mean, mask, examples=group, passes=norm.passes)
+        return compute_moments(x, reference_mean, mode.mask, examples=group, passes=norm.passes)
 
-    def has_batch_moments(self, train: bool) -> bool:
-        """Returns whether norms normalise with moments of the batch that rewrites may compute."""
-        norm = self.norm(**self.norm_fields, parent=None)
-        return train and bool(vars(type(norm)).get("is_batch_norm")) and not norm.frozen
-
-    def fuses_norms(self, train: bool) -> bool:
+    def fuses_norms(self, mode: Mode) -> bool:
         """Returns whether a norm and what stands beside it are one operation."""
-        return "fused_norm" in self.rewrites and self.has_batch_moments(train)
-
-    def apply_norm_and_activation(
-        self,
-        x: jax.Array,
-        name: str,
-        train: bool,
-        mask: Mask,
-        activation: words.Activation | None,
-        *,
-        gamma: float = 1.0,
-        moments: Moments | None = None,
-        window: Window | None = None,
-        shortcut: jax.Array | None = None,
-    ) -> jax.Array:
-        """Applies the norm called `name` and an activation; None for the unit's.
-
-        Args:
-          window: The window of a max pool before the norm; only where norms are fused.
-          shortcut: Added to the norm's output; only where norms are fused.
-        """
-        if not self.fuses_norms(train):
-            x = self.apply_norm(x, name, train, mask, gamma, moments)
-            return self.apply_activation(x, activation)
-        activation = activation or self.architecture.unit.activation
-        is_relu = activation == "relu"
-        fused = partial(normalise_and_activate, is_relu=is_relu, window=window, shortcut=shortcut)
-        norm = self.norm(**self.norm_fields, scale_init=gamma, name=name)
-        x = norm(x, train=train, mask=mask, fused=fused)
-        return x if is_relu else self.apply_activation(x, activation)
+        norm = self.norm(**self.norm_fields, parent=None)
+        return "fused_norm" in self.rewrites and _takes_moments(norm, mode)
 
     def apply_activation(self, x: jax.Array, activation: words.Activation | None) -> jax.Array:
         """Applies an activation; None for the unit's."""
@@ -183,22 +164,15 @@ class NetworkPart(nn.Module):
             return self.convolve(x, kernel[None, None], (1, 1), ((0, 0), (0, 0)))
         return multiply(x, kernel)
 
-    def convolve(
-        self,
-        x: jax.Array,
-        kernel: jax.Array,
-        stride: tuple[int, int],
-        padding: Pairs,
-        groups: int = 1,
-    ) -> jax.Array:
-        """Convolves `x` [B, H, W, C] with `kernel`, as the function `convolve`."""
+    @property
+    def convolve(self) -> Callable[..., jax.Array]:
+        """Returns `convolve`, or the same with kernel gradients of low precision."""
         if "low_precision_kernel_gradients" not in self.rewrites:
-            return convolve(x, kernel, stride, padding, groups)
-        run = partial(_convolve, stride=stride, padding=padding, groups=groups)
-        return convolve_narrow(run, x, kernel, self.batch_sharding)
+            return convolve
+        return partial(convolve_low_precision, _convolve, self.batch_sharding)
 
     def multiply_siblings(
-        self, word: SiblingConcat, x: jax.Array, train: bool, mask: Mask
+        self, word: SiblingConcat, x: jax.Array, mode: Mode
     ) -> dict[int, KernelOutput]:
         """Returns the outputs of the first convolutions of sibling branches, by branch.
 
@@ -211,19 +185,18 @@ class NetworkPart(nn.Module):
             kernel = self.make_kernel((1, 1, x.shape[-1], sum(filters)), None, "merged")[0, 0]
         else:
             kernels = [self.variables["params"][branch][conv]["kernel"] for branch, conv in paths]
-            # The first form for a GPU: of the second one, XLA copies 31 kernels of BN-Inception.
-            # The second for a TPU: of the first one, libtpu holds 3.11 GB instead of 2.57 GB for
-            # Inception-v3 on v5e.
-            if "low_precision_kernel_gradients" in self.rewrites:
-                kernel = jnp.concatenate(kernels, axis=-1)[0, 0]
-            else:
-                kernel = jnp.concatenate([kernel[0, 0] for kernel in kernels], axis=-1)
+            # For a TPU the axes go before the concatenation: otherwise libtpu holds 3.11 GB instead
+            # of 2.57 GB for Inception-v3 on v5e. For a GPU they go after it: otherwise XLA copies
+            # 31 kernels of BN-Inception.
+            if "low_precision_kernel_gradients" not in self.rewrites:
+                kernels = [kernel[0, 0] for kernel in kernels]
+            kernel = jnp.concatenate(kernels, axis=-1).reshape(x.shape[-1], -1)
         output, ends = self.convolve_1x1(x, kernel), np.cumsum(filters)[:-1]
         stats = self.variables.get("batch_stats", {})
         norms = [stats.get(branch, {}).get(conv, {}).get("norm", {}) for branch, conv in paths]
         means = [norm.get("mean") for norm in norms]
         reference_mean = None if None in means else jnp.concatenate(means, axis=-1)
-        moments = self.compute_norm_moments(output, reference_mean, train, mask)
+        moments = self.compute_norm_moments(output, reference_mean, mode)
         slices = zip(word.siblings, jnp.split(output, ends, axis=-1), strict=True)
         if moments is None:
             return {i: KernelOutput(values) for i, values in slices}
@@ -244,8 +217,7 @@ class Convolution(NetworkPart):
     def __call__(
         self,
         x: jax.Array,
-        train: bool,
-        mask: Mask = None,
+        mode: Mode,
         product: KernelOutput | None = None,
         shortcut: jax.Array | None = None,
     ) -> jax.Array:
@@ -256,22 +228,21 @@ class Convolution(NetworkPart):
           shortcut: Added to the norm's output before a ReLU; only where norms are fused.
         """
         word, unit = self.word, self.architecture.unit
-        pool = word.pool if isinstance(word, PooledConv) else None
-        is_pool_fused = pool is not None and pool.kind == "max" and self.fuses_norms(train)
+        pool, window = (word.pool if isinstance(word, PooledConv) else None), None
+        is_pool_fused = pool is not None and pool.kind == "max" and self.fuses_norms(mode)
         x, moments = product or KernelOutput(self.apply_kernel(x, is_pool_fused))
         norm, bias = unit.get_norm_and_bias(word)
-        window = make_window(pool, x.shape[1:], unit) if pool and is_pool_fused else None
-        if pool and not is_pool_fused:
-            x, moments = self.apply_pool(x, pool, train, mask)
+        if pool and is_pool_fused:
+            window = make_window(pool, x.shape[1:], unit.same)
+        elif pool:
+            x, moments = self.apply_pool(x, pool, mode)
         if bias:
             x, moments = self.add_bias(x, unit.bias_init), None
         activation = word.activation if shortcut is None else "relu"
         if not norm:
             return self.apply_activation(x, activation)
-        return self.apply_norm_and_activation(
-            x, "norm", train, mask, activation, gamma=word.gamma_init, moments=moments,
-            window=window, shortcut=shortcut,
-        )  # fmt: skip
+        beside = {"moments": moments, "window": window, "shortcut": shortcut}
+        return self.apply_norm(x, "norm", mode, activation, gamma=word.gamma_init, **beside)
 
     def get_norm_variable(self, collection: str, name: str) -> jax.Array | None:
         """Returns a variable of this convolution's norm; None before it is initialised."""
@@ -283,9 +254,7 @@ class Convolution(NetworkPart):
         Before a max pool that is not fused it has the sign of gamma.
         """
         word, channels = self.word, x.shape[-1]
-        kernel = get_kernel(word, *x.shape[1:3])
-        spans = slide_windows(word, x.shape[1:], self.architecture.unit.same)
-        padding = tuple((span.before, span.after) for span in spans)
+        kernel, _, padding = make_window(word, x.shape[1:], self.architecture.unit.same)
         if word.depth_multiplier:
             shape = (*kernel, 1, channels * word.depth_multiplier)
             depthwise = self.make_kernel(shape, word.init, "depthwise_kernel")
@@ -299,7 +268,7 @@ class Convolution(NetworkPart):
             return self.convolve_1x1(x, weights.reshape(weights.shape[2:]))
         return self.convolve(x, weights, word.stride, padding)
 
-    def apply_pool(self, x: jax.Array, word: words.Pool, train: bool, mask: Mask) -> KernelOutput:
+    def apply_pool(self, x: jax.Array, word: words.Pool, mode: Mode) -> KernelOutput:
         """Returns the pooled output of the kernel.
 
         For a max pool `x` has the sign of gamma, and the moments are those of all values before the
@@ -309,7 +278,7 @@ class Convolution(NetworkPart):
         if word.kind == "avg":
             return KernelOutput(y)
         mean = self.get_norm_variable("batch_stats", "mean")
-        moments = self.compute_norm_moments(flip_sign(x, gamma), mean, train, mask)
+        moments = self.compute_norm_moments(flip_sign(x, gamma), mean, mode)
         return KernelOutput(flip_sign(y, gamma), moments)
 
 
@@ -323,7 +292,7 @@ class Classifier(NetworkPart):
     word: Linear = Linear()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: Mask = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         """Multiplies `x` [B, ...], flattened, with the kernel: [B, features]."""
         word, is_logits = self.word, self.word.features is None
         features = self.num_classes if word.features is None else word.features
@@ -334,12 +303,17 @@ class Classifier(NetworkPart):
         if word.bias:
             x = self.add_bias(x, word.bias_init)
         if word.norm:
-            x = self.apply_norm(x, "norm", train, mask)
+            return self.apply_norm(x, "norm", mode, word.activation)
         return self.apply_activation(x, word.activation)
 
 
+def _takes_moments(norm: nn.Module, mode: Mode) -> bool:
+    """Returns whether a norm normalises with moments of the batch that a rewrite may compute."""
+    return mode.train and bool(vars(type(norm)).get("is_batch_norm")) and not norm.frozen
+
+
 def convolve(
-    x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: Pairs, groups: int = 1
+    x: jax.Array, kernel: jax.Array, stride: Pair, padding: Sequence[Pair], groups: int = 1
 ) -> jax.Array:
     """Convolves `x` [B, H, W, C] with `kernel` [h, w, C / groups, F], cast to the dtype of `x`.
 
@@ -364,7 +338,7 @@ def multiply(
 
 
 def _convolve(
-    x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: Pairs, groups: int
+    x: jax.Array, kernel: jax.Array, stride: Pair, padding: Sequence[Pair], groups: int = 1
 ) -> jax.Array:
     kernel = kernel.astype(x.dtype)
     return jax.lax.conv_general_dilated(
@@ -404,12 +378,8 @@ def _multiply_narrow(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _multiply_backward(residuals, cotangent):
     x, kernel = residuals
-    kernel_cotangent = jnp.einsum(
-        "...c,...f->cf", x, cotangent, preferred_element_type=kernel.dtype
-    )
-    return cotangent @ kernel.astype(cotangent.dtype).T, kernel_cotangent
+    gradient = jnp.einsum("...c,...f->cf", x, cotangent, preferred_element_type=kernel.dtype)
+    return cotangent @ kernel.astype(cotangent.dtype).T, gradient
 
 
-_multiply_narrow.defvjp(
-    lambda x, kernel: (_multiply_narrow(x, kernel), (x, kernel)), _multiply_backward
-)
+_multiply_narrow.defvjp(lambda x, k: (_multiply_narrow(x, k), (x, k)), _multiply_backward)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.conv import Classifier, Convolution, KernelOutput, NetworkPart
+from inception_jax.nn.conv import Classifier, Convolution, KernelOutput, Mode, NetworkPart
 from inception_jax.nn.norm import Mask
 from inception_jax.nn.pooling import normalise_local_response, pool
 from inception_jax.spec import vocabulary as words
@@ -58,25 +58,20 @@ class Block(NetworkPart):
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        train: bool,
-        mask: Mask = None,
-        product: KernelOutput | None = None,
+        self, x: jax.Array, train: bool, mask: Mask = None, product: KernelOutput | None = None
     ) -> jax.Array:
         """Applies all words to `x` [B, H, W, C].
 
         Args:
           product: The output of the first word's kernel, where it is computed already.
         """
-        return self.apply_words(self.steps, x, train, mask, product)
+        return self.apply_words(self.steps, x, Mode(train, mask), product)
 
     def apply_words(
         self,
         steps: Steps,
         x: jax.Array,
-        train: bool,
-        mask: Mask,
+        mode: Mode,
         product: KernelOutput | None = None,
         shortcut: jax.Array | None = None,
     ) -> jax.Array:
@@ -92,68 +87,64 @@ class Block(NetworkPart):
                 case Conv():
                     added = shortcut if name == named[-1][0] else None
                     convolution = Convolution(**self.shared, word=word, name=name)
-                    x = convolution(x, train, mask, product, added)
+                    x = convolution(x, mode, product, added)
                 case Linear():
-                    x = Classifier(**self.shared, word=word, name=name)(x, train, mask)
+                    x = Classifier(**self.shared, word=word, name=name)(x, mode)
                 case words.Pool():
                     x = pool(x, word, self.architecture.unit)
                 case words.Concat():
-                    x = jnp.concatenate(self.apply_branches(word, x, train, mask), axis=-1)
+                    x = jnp.concatenate(self.apply_branches(word, x, mode), axis=-1)
                 case words.Softmax():
                     x = nn.softmax(x)
                 case words.Residual():
-                    x = self.apply_residual(word, x, train, mask)
+                    x = self.apply_residual(word, x, mode)
                 case words.Dropout():
                     rate = self.architecture.dropout_rate if word.rate is None else word.rate
-                    x = nn.Dropout(rate, deterministic=not train)(x)
+                    x = nn.Dropout(rate, deterministic=not mode.train)(x)
                 case words.NormAct():
-                    x = self.apply_norm_and_activation(x, name, train, mask, word.activation)
+                    x = self.apply_norm(x, name, mode, word.activation)
                 case words.LocalResponse():
                     x = normalise_local_response(x, word.size, word.alpha, word.beta, word.k)
                 case words.Layer():
-                    x = load_module(word.module)(**dict(word.fields), name=name)(x, train=train)
+                    x = load_module(word.module)(**dict(word.fields), name=name)(
+                        x, train=mode.train
+                    )
                 case _:
                     message = f"{name}: {word!r} is no word that a table is made of"
                     raise words.UnknownWordError(message)
             product = None
         return x
 
-    def apply_branches(
-        self, word: words.Concat, x: jax.Array, train: bool, mask: Mask
-    ) -> list[jax.Array]:
+    def apply_branches(self, word: words.Concat, x: jax.Array, mode: Mode) -> list[jax.Array]:
         """Returns the output of each branch on `x`."""
         products: dict[int, KernelOutput] = {}
         if isinstance(word, SiblingConcat):
-            products = self.multiply_siblings(word, x, train, mask)
+            products = self.multiply_siblings(word, x, mode)
         outputs = []
         for i, steps in enumerate(word.branches):
             branch = Block(**self.shared, steps=steps, name=f"branch_{i}")
-            outputs.append(branch(x, train, mask, products.get(i)))
+            outputs.append(branch(x, *mode, products.get(i)))
         return outputs
 
-    def apply_residual(
-        self, word: words.Residual, x: jax.Array, train: bool, mask: Mask
-    ) -> jax.Array:
+    def apply_residual(self, word: words.Residual, x: jax.Array, mode: Mode) -> jax.Array:
         """Returns activation(shortcut(x) + scale * branch(x))."""
         inputs = x
         if word.preactivation:
-            inputs = self.apply_norm_and_activation(x, "norm", train, mask, None)
+            inputs = self.apply_norm(x, "norm", mode, None)
         if word.shortcut is not None and word.shortcut != "pad":
-            x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, train, mask)
-        unit = self.architecture.unit
-        if word.shortcut != "pad" and self.fuses_norms(train) and ends_in_norm(word, unit):
-            return self.apply_words(word.branch, inputs, train, mask, shortcut=x)
-        y = self.apply_words(word.branch, inputs, train, mask)
+            x = Block(**self.shared, steps=word.shortcut, name="shortcut")(inputs, *mode)
+        if self.fuses_norms(mode) and ends_in_norm(word, self.architecture.unit):
+            return self.apply_words(word.branch, inputs, mode, shortcut=x)
+        y = self.apply_words(word.branch, inputs, mode)
         if word.expansion_conv:
             expansion = make_expansion_conv(x.shape[-1])
-            y = Convolution(**self.shared, word=expansion, name="up")(y, train, mask)
+            y = Convolution(**self.shared, word=expansion, name="up")(y, mode)
         if word.shortcut == "pad":
-            added = y.shape[-1] - x.shape[-1]
-            x = x[:, :: word.stride[0], :: word.stride[1]]
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, added)))
+            added = (0, y.shape[-1] - x.shape[-1])
+            x = jnp.pad(x[:, :: word.stride[0], :: word.stride[1]], ((0, 0), (0, 0), (0, 0), added))
         total = x + word.scale * y
         if word.norm:
-            total = self.apply_norm(total, "sum_norm", train, mask)
+            return self.apply_norm(total, "sum_norm", mode, word.activation)
         return self.apply_activation(total, word.activation)
 
 

@@ -7,12 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inception_jax.nn.gpu.pooling import Window, average_pool_by_shifts, max_pool_by_shifts
-from inception_jax.spec.geometry import get_kernel, list_adaptive_windows, slide_windows
+from inception_jax.nn.gpu.pooling import average_pool_by_shifts, max_pool_by_shifts
+from inception_jax.spec.geometry import list_adaptive_windows, make_window
 from inception_jax.spec.rewritten import ShiftedPool
 from inception_jax.spec.vocabulary import Pool, Unit
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
@@ -24,29 +22,20 @@ def pool(x: jax.Array, word: Pool, unit: Unit) -> jax.Array:
         return jnp.stack([jnp.stack(row, 1) for row in cells], 1)
     if word.kernel is None:
         return reduce(x, (1, 2))
-    kernel, stride, padding = window = make_window(word, x.shape[1:], unit)
+    window = make_window(word, x.shape[1:], unit.same)
     if word.kind == "avg":
         # In Caffe's ceil mode the last window overlaps the border, and the overlap never counts.
         count = unit.count_include_pad and word.padding != "ceil"
         if isinstance(word, ShiftedPool):
             return average_pool_by_shifts(x, window, count)
-        mean = nn.avg_pool(
-            x, window_shape=kernel, strides=stride, padding=padding, count_include_pad=count
-        )
+        mean = nn.avg_pool(x, **window._asdict(), count_include_pad=count)
         return mean.astype(x.dtype)  # Flax divides by float32 counts: float32 for bfloat16
     if word.pad_value is not None:
-        x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=word.pad_value)
+        x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)), constant_values=word.pad_value)
         window = window._replace(padding=((0, 0), (0, 0)))
     if isinstance(word, ShiftedPool):
         return max_pool_by_shifts(x, window)
-    return nn.max_pool(x, window_shape=kernel, strides=stride, padding=window.padding)
-
-
-def make_window(word: Pool, shape: tuple[int, ...], unit: Unit) -> Window:
-    """Returns the window that `word` slides over a map of `shape` [H, W, C]."""
-    spans = slide_windows(word, shape, unit.same)
-    padding = tuple((span.before, span.after) for span in spans)
-    return Window(get_kernel(word, *shape[:2]), word.stride, padding)
+    return nn.max_pool(x, **window._asdict())
 
 
 def normalise_local_response(

@@ -1,6 +1,8 @@
 """The geometry of sliding windows: output sizes, padding and receptive fields along one axis."""
 
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 from inception_jax.spec.vocabulary import Conv, Padding, Pair, Pool, Same
 
@@ -81,6 +83,37 @@ def slide_windows(
         slide_window(shape[i], kernel[i], word.stride[i], word.padding, same) for i in (0, 1)
     )
     return rows, columns
+
+
+class Window(NamedTuple):
+    """A window that slides over the rows and columns of a map.
+
+    Attributes:
+      window_shape: Pixels of the window.
+      strides: Pixels between two windows.
+      padding: (before, after) in pixels, for rows and columns; a negative number drops pixels that
+        no window reaches.
+    """
+
+    window_shape: Pair
+    strides: Pair
+    padding: tuple[Pair, ...]
+
+    @property
+    def offsets(self) -> list[Pair]:
+        """Returns (row, column) of each value of the window, by rows."""
+        return list(product(range(self.window_shape[0]), range(self.window_shape[1])))
+
+    def get_spans(self, size: tuple[int, ...]) -> list[int]:
+        """Returns the pixels from the first to the last window over a map of `size` (H, W)."""
+        padded = [size[i] + sum(self.padding[i]) - self.window_shape[i] for i in (0, 1)]
+        return [padded[i] // self.strides[i] * self.strides[i] + 1 for i in (0, 1)]
+
+
+def make_window(word: Conv | Pool, shape: tuple[int, ...], same: Same) -> Window:
+    """Returns the window that `word` slides over a map; the arguments of `slide_windows`."""
+    padding = tuple((span.before, span.after) for span in slide_windows(word, shape, same))
+    return Window(get_kernel(word, *shape[:2]), word.stride, padding)
 
 
 def list_adaptive_windows(length: int, size: int) -> list[slice]:

@@ -146,10 +146,11 @@ def pool_by_shifts(architecture: Architecture, keep: Collection[str] = ()) -> Ar
 
 
 def ends_in_norm(word: Residual, unit: Unit) -> bool:
-    """Returns whether this is relu(shortcut + norm), so that its end can be one operation."""
+    """Returns whether this is relu(shortcut + norm), which can be one operation."""
     *_, last = flatten(word.branch)
     return (
         (word.activation or unit.activation) == "relu"
+        and word.shortcut != "pad"
         and (word.scale, word.expansion_conv, word.norm) == (1, False, False)
         and isinstance(last, Conv)
         and not isinstance(last, PooledConv)

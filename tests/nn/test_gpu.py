@@ -12,9 +12,9 @@ from jax.test_util import check_grads
 
 from benchmarks.random_variables import apart
 from inception_jax.nn.gpu.norm import normalise_and_activate
-from inception_jax.nn.gpu.pooling import Window
 from inception_jax.nn.norm import compute_moments, group_examples, normalise
 from inception_jax.nn.pooling import pool
+from inception_jax.spec.geometry import Window
 from inception_jax.spec.rewritten import ShiftedPool, extend
 from inception_jax.spec.vocabulary import Pool, Unit, avg, max_
 from tests.conftest import ROOT
@@ -69,7 +69,7 @@ def compose(x, scale, bias, reference_mean, shortcut, mask, *, examples, is_relu
     values = group_examples(x, examples)
     y = normalise(values, mean, variance + EPSILON, scale, bias).reshape(x.shape)
     if window:
-        y = pool(y, Pool("max", window.kernel, window.strides, window.padding[0]), Unit())
+        y = pool(y, Pool("max", window.window_shape, window.strides, window.padding[0]), Unit())
     y = y if shortcut is None else y + shortcut
     return (jnp.maximum(y, 0) if is_relu else y), mean, variance, count
 
@@ -153,16 +153,17 @@ import jax, jax.numpy as jnp, numpy as np
 from functools import partial
 from inception_jax.distributed.mesh import all_devices_placement
 from inception_jax.nn.conv import _convolve
-from inception_jax.nn.gpu.conv import convolve_narrow
+from inception_jax.nn.gpu.conv import convolve_low_precision
 
 rng = np.random.default_rng(0)
 x = jnp.asarray(rng.normal(1, 1, (16, 9, 9, 8)), jnp.bfloat16)
 kernel = jnp.asarray(rng.normal(size=(3, 3, 8, 16)), jnp.float32)
 cotangent = jnp.asarray(rng.normal(1, 1, (16, 5, 5, 16)), jnp.bfloat16)
-convolve = partial(_convolve, stride=(2, 2), padding=((1, 1), (1, 1)), groups=1)
+window = (2, 2), ((1, 1), (1, 1))
 
 def gradient(x, cotangent, sharding):
-    return jax.vjp(lambda k: convolve_narrow(convolve, x, k, sharding), kernel)[1](cotangent)[0]
+    convolve = partial(convolve_low_precision, _convolve, sharding, x)
+    return jax.vjp(lambda kernel: convolve(kernel, *window), kernel)[1](cotangent)[0]
 
 placement = all_devices_placement({shards})
 sharding = placement.batch_sharding

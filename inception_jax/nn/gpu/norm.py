@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import optimization_barrier
 
-from inception_jax.nn.gpu.pooling import Window, find_maxima, place_by_index
+from inception_jax.nn.gpu.pooling import find_maxima, place_by_index
 from inception_jax.nn.norm import Mask, Moments, count_values, group_examples
+from inception_jax.spec.geometry import Window
 
 
 class NormTail(NamedTuple):

@@ -1,38 +1,13 @@
 """Pools from shifted maps; the gradient of a maximum goes by its index, without a scatter."""
 
 from functools import partial, reduce
-from itertools import product
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-class Window(NamedTuple):
-    """A window that slides over the rows and columns of a map.
-
-    Attributes:
-      kernel: Pixels of the window.
-      strides: Pixels between two windows.
-      padding: (before, after) in pixels, for rows and columns; a negative number drops pixels that
-        no window reaches.
-    """
-
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    padding: tuple[tuple[int, int], ...]
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """Returns (row, column) of each value of the window, by rows."""
-        return list(product(range(self.kernel[0]), range(self.kernel[1])))
-
-    def get_spans(self, length: tuple[int, ...]) -> list[int]:
-        """Returns the pixels from the first to the last window over a map of [H, W] = `length`."""
-        padded = [length[i] + sum(self.padding[i]) - self.kernel[i] for i in (0, 1)]
-        return [padded[i] // self.strides[i] * self.strides[i] + 1 for i in (0, 1)]
+from inception_jax.spec.geometry import Window
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -46,9 +21,7 @@ def max_pool_by_shifts(x: jax.Array, window: Window) -> jax.Array:
     Note: For a GPU, XLA turns the gradient of a max pool into a pool with 32-bit indices, a map of
     zeros, a scatter and a copy: 2 GB for the first pool of Inception-v3 at batch 64.
     """
-    return nn.max_pool(
-        x, window_shape=window.kernel, strides=window.strides, padding=window.padding
-    )
+    return nn.max_pool(x, **window._asdict())
 
 
 def _max_pool_forward(x: jax.Array, window: Window):
@@ -122,11 +95,11 @@ def _average_pool_backward(window: Window, count_include_pad: bool, size, cotang
     share = wide / count_pixels(size, window, count_include_pad)
     spans = window.get_spans(size)
     pads = [
-        (window.kernel[i] - 1 - before, size[i] + before - spans[i], window.strides[i] - 1)
+        (window.window_shape[i] - 1 - before, size[i] + before - spans[i], window.strides[i] - 1)
         for i, (before, _) in enumerate(window.padding)
     ]
     share = jax.lax.pad(share, jnp.zeros((), wide.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
-    neighbours = list_taps(share, Window(window.kernel, (1, 1), ((0, 0), (0, 0))), 0)
+    neighbours = list_taps(share, Window(window.window_shape, (1, 1), ((0, 0), (0, 0))), 0)
     total = reduce(jnp.add, neighbours)
     return (total.astype(cotangent.dtype),)
 
@@ -139,9 +112,9 @@ def count_pixels(size: tuple[int, ...], window: Window, count_include_pad: bool)
     counts = []
     for i, length in enumerate(size):
         starts = np.arange(0, window.get_spans(size)[i], window.strides[i]) - window.padding[i][0]
-        ends = np.minimum(starts + window.kernel[i], length)
+        ends = np.minimum(starts + window.window_shape[i], length)
         inside = ends - np.maximum(starts, 0)
-        counts.append(np.full_like(inside, window.kernel[i]) if count_include_pad else inside)
+        counts.append(np.full_like(inside, window.window_shape[i]) if count_include_pad else inside)
     return np.multiply.outer(*counts)[..., None].astype(np.float32)
 
 
