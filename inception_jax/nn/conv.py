@@ -34,7 +34,7 @@ KERNEL_GRADIENT = jax.lax.ConvDimensionNumbers((3, 0, 1, 2), (3, 0, 1, 2), (2, 3
 
 
 class Mode(NamedTuple):
-    """How a network is run.
+    """The way in which a network is run.
 
     Attributes:
       train: Whether norms take the statistics of the batch and dropout is applied.

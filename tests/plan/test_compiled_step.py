@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -475,3 +477,16 @@ class TestForGPUs:
         assert "batch_size 64 cannot be split over 3 devices: planned is 72" in text
         assert "compiled for h100:3, 3 x NVIDIA H100 80GB HBM3" in text
         assert "(the 75% of its memory that JAX takes): it fits" in text
+
+    def test_a_step_in_bfloat16_has_no_slow_form_and_sums_gradients_in_float32(self):
+        """No convolution reads float32, and the one scatter is that of the loss, not of a pool."""
+        line = ["--one", "bn_inception_small", "rewritten", "--images", "8", "--devices", "8"]
+        done = subprocess.run(
+            [sys.executable, ROOT / "benchmarks" / "plan_gpu.py", *line],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found["float32_convolutions"] == []
+        assert [name for name in found["scatters"] if "take_along_axis" not in name] == []
+        assert found["all_reduce_bytes_by_dtype"].keys() == {"float32"}
