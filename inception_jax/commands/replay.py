@@ -41,6 +41,7 @@ def replay(arguments: list[str]) -> None:
     missing = range(int(state.step), options.step - 1)
     batches = run.train_batches(missing.start, missing.stop)
     shown = missing if options.json else show_progress(missing, f"steps to {options.step - 1}")
+    state = run.placement.arrange_state(state)
     with use_compilation_cache():
         for _ in shown:
             state, _ = run.train_step(state, next(batches))

@@ -173,8 +173,8 @@ class BatchNorm(nn.Module):
     per_activation: bool = False
     passes: Literal[1, 2] = 2
     is_batch_norm: ClassVar[bool] = True
-    """Whether the norm is monotone in each channel and takes `moments`, as rewrites need it. Each
-    class declares it itself."""
+    """Whether the norm is monotone in each channel and takes `moments` and `fused`, as rewrites
+    need it. Each class declares it itself."""
 
     @nn.compact
     def __call__(
@@ -192,8 +192,9 @@ class BatchNorm(nn.Module):
           fused: An operation that computes moments and output in training, and may do more.
           moments: Moments of the groups under the same mask; default: computed from `x`.
           mask: [B], true for the examples that the statistics are of; default: all. The others are
-            normalised too. A group without such examples is normalised with mean and variance 0,
-            and leaves the running statistics unchanged.
+            normalised too. A group without such examples leaves the running statistics
+            unchanged. It is normalised with variance 0 and mean 0, or with one pass the running
+            mean.
 
         Raises:
           ValueError: `train=True` and `batch_stats` is not mutable, or groups do not divide the

@@ -4,6 +4,7 @@ These functions run in the subprocess of `compile_process`.
 """
 
 import logging
+import math
 import os
 import platform
 import re
@@ -56,7 +57,7 @@ COMPILED_FIELDS = (
     "between_slices", "between_slices_bytes", "compile_seconds",
     "roofline_seconds", "roofline", "bound", "images_per_second_upper_bound",
     "kernels", "kernels_by_kind", "bytes_counted", "bytes_by_kind", "unknown_loops",
-    "launch_seconds", "between_hosts", "between_hosts_bytes",
+    "launch_seconds", "between_hosts", "between_hosts_bytes", "gathers_images",
 )  # fmt: skip
 """The fields that come from a compiled program; None for one that does not fit. Those of the
 roofline are None too for a chip whose peaks are unknown, and those from `kernels` on for TPUs and
@@ -231,6 +232,9 @@ def compile_train_step(run: Run, topology: Topology | None) -> dict[str, Any]:
             program = run.train_step.lower(state, batch).compile()
         answer["compile_seconds"] = time.perf_counter() - began
         answer |= _summarize_for_gpus(program, run) if is_gpu else summarize_program(program, cores)
+        if is_gpu:
+            statistics = _count_bytes_per_device(state.batch_stats)
+            answer["gathers_images"] = _gathers_images(answer, statistics)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             arguments = _count_bytes_per_device(state) + _count_bytes_per_device(batch)
@@ -248,12 +252,34 @@ def compile_train_step(run: Run, topology: Topology | None) -> dict[str, Any]:
     return answer | _compute_bounds(answer, device.device_kind, run.config.batch_size, sent)
 
 
+def _gathers_images(answer: dict[str, Any], statistics: int) -> bool:
+    """Returns whether norm groups that cross devices make them gather images.
+
+    Groups that do also gather sums: two forward and two backward, a float32 for each statistic of a
+    norm and each device.
+
+    Args:
+      answer: The answer, with its all-gathers.
+      statistics: Bytes of all running means and variances.
+    """
+    gathered_sums = 2 * statistics * answer["devices"]
+    return (
+        answer["devices_per_group"] > 1
+        and answer["parameter_shards"] == 1
+        and answer["examples_per_group"] < answer["batch_size"]
+        and answer["all_gather_bytes"] > 2 * gathered_sums
+    )
+
+
 def _make_gpu_note(run: Run) -> str:
     """Returns what the figures for GPUs leave out."""
+    note = GPU_NOTE
+    if run.num_microbatches > 1:
+        note += "; what devices exchange in each microbatch counts once"
     if run.config.model.dtype == "bfloat16":
-        return GPU_NOTE
+        return note
     return (
-        f"{GPU_NOTE}; the tensor cores' peak is that of bfloat16, above that of "
+        f"{note}; the tensor cores' peak is that of bfloat16, above that of "
         f"{run.config.model.dtype}"
     )
 
@@ -469,7 +495,7 @@ def _read_memory_fraction() -> float:
             fraction = float(text)
         except ValueError:
             fraction = 0.0
-        if not fraction > 0:
+        if not 0 < fraction < math.inf:
             raise ConfigError(f"{name} is {text!r}: set it to a positive number, 0.75 for instance")
         return fraction
     return DEFAULT_MEMORY_FRACTION

@@ -61,11 +61,7 @@ def format_kernels(answer: Mapping[str, Any]) -> Iterator[str]:
         f"{format_bytes(answer['bytes_per_chip'])} to and from memory in {number:,} kernels{head}; "
         f"{format_bytes(answer['bytes_counted'])} if slices are read in full"
     )
-    if (
-        answer["all_gathers"]
-        and answer["devices_per_group"] > 1
-        and answer["parameter_shards"] == 1
-    ):
+    if answer["gathers_images"]:
         multiple = answer["examples_per_group"] * answer["devices"]
         yield (
             "norm groups cross the border between GPUs, and images are gathered: each GPU computes "

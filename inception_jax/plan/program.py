@@ -207,7 +207,10 @@ def _make_kernel(
       sizes: Name of an instruction of the same computation -> bytes of its result.
       runs: The number of times that it is run.
     """
+    target = _TARGET.search(instruction.attributes)
     result = sizes[instruction.name]
+    if target and (arrays := parse_shape(instruction.shape))[1:] and arrays[-1].dtype == "u8":
+        result -= arrays[-1].bytes  # the workspace of a library
     operands = [sizes.get(name, 0) for name in instruction.operands]
     reads, written = list(operands), result
     opcodes = {opcode}
@@ -225,7 +228,6 @@ def _make_kernel(
         reads[0] = min(reads[0], result)
     elif opcode == "dynamic-update-slice":
         reads[0], written = 0, operands[1]
-    target = _TARGET.search(instruction.attributes)
     op_name = _OP_NAME.search(instruction.attributes)
     return Kernel(
         name=instruction.name,

@@ -310,7 +310,7 @@ def validate_norm(names: Sequence[str], norm: Any, *, needed: bool) -> None:
     if restricted and needed and not vars(norm).get("is_batch_norm"):
         raise RewriteError(
             f"{', '.join(restricted)}: wanted is a norm that is monotone in each channel and "
-            f"accepts given statistics, but {norm.__name__} does not declare that "
+            f"accepts moments and fused operations, but {norm.__name__} does not declare that "
             "(is_batch_norm = True in its class); leave these rewrites out"
         )
 

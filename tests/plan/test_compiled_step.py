@@ -426,6 +426,24 @@ class TestForTPUs:
         assert "there are v2:2x2" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"all_gather_bytes": 4_608}, False),  # sums of eight norms, and no images
+        ({"examples_per_group": 256}, False),  # one group of the whole batch
+        ({"devices_per_group": 1}, False),
+        ({"parameter_shards": 2}, False),  # parameters are gathered
+    ],
+)
+def test_a_plan_tells_gathered_images_from_gathered_sums(changes, expected):
+    answer = {
+        "devices": 8, "devices_per_group": 2, "parameter_shards": 1, "batch_size": 256,
+        "examples_per_group": 48, "all_gather_bytes": 2**20,
+    }  # fmt: skip
+    assert compiled_step._gathers_images({**answer, **changes}, statistics=576) is expected
+
+
 @pytest.mark.nightly
 class TestForGPUs:
     """Ahead-of-time compilation; needs JAX's CUDA plugin and no GPU."""
