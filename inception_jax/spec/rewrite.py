@@ -239,7 +239,6 @@ BEST_REWRITES: Mapping[str, tuple[str, ...]] = {
         "project_before_pool",
         "merge_sibling_convs",
         "pool_before_norm",
-        "single_pass_moments",
         "keep_convolutions",
         "fused_norm",
         "low_precision_kernel_gradients",

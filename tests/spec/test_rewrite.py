@@ -198,7 +198,6 @@ def test_the_best_rewrites_apply_to_every_network_on_every_platform():
     )
     assert select_rewrites(get_architecture("preact_resnet50"), "gpu") == (
         "pool_by_shifts",
-        "single_pass_moments",
         "keep_convolutions",
         "fused_norm",
         "low_precision_kernel_gradients",
