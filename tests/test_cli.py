@@ -47,7 +47,7 @@ def refused(arguments, capsys):
         (
             ["train", "digits", "--model.rewrites", "faster"],
             78,
-            "no rewrite faster; there are project_before_pool, merge_sibling_convs",
+            "no rewrite faster; there are pool_by_shifts, project_before_pool, merge_sibling_convs",
         ),
         (
             ["train", "digits", "--norm.examples-per-group", "48"],

@@ -75,12 +75,7 @@ class Block(NetworkPart):
         product: KernelOutput | None = None,
         shortcut: jax.Array | None = None,
     ) -> jax.Array:
-        """Applies `steps` to `x`, one word after the other.
-
-        Args:
-          product: The output of the first word's kernel, where it is computed already.
-          shortcut: Added by the last word, a convolution, before a ReLU.
-        """
+        """Applies `steps` to `x`; `shortcut` is added by the last word, before a ReLU."""
         named = list(name_words(steps))
         for name, word in named:
             match word:
