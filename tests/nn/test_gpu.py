@@ -18,6 +18,7 @@ from inception_jax.spec.geometry import Window
 from inception_jax.spec.rewritten import ShiftedPool, extend
 from inception_jax.spec.vocabulary import Pool, Unit, avg, max_
 from tests.conftest import ROOT
+from tests.tiers import sweep
 
 RNG = np.random.default_rng(0)
 EPSILON = 1e-3
@@ -89,6 +90,10 @@ CASES = {
     "positions": {"positions": True},
     "positions, masked": {"positions": True, "masked": True, "examples": 3},
 }
+COMBINED = [
+    "whole batch", "linear", "masked groups", "pool in groups", "shortcut in masked groups",
+    "shortcut, linear", "positions, masked",
+]  # fmt: skip
 
 
 def draw(positions=False, shortcut=False, masked=False, **options):
@@ -115,8 +120,7 @@ def fuse(x, scale, bias, reference_mean, shortcut, mask, *, examples, is_relu, w
     return y, *moments
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sweep(CASES, COMBINED))
 def test_a_fused_norm_and_its_gradients_match_autodiff(x64, case):
     arrays, mask, options = draw(**CASES[case])
 
