@@ -78,8 +78,8 @@ def test_kernels_and_bytes_match_counts_by_hand_and_the_count_of_xla(name):
 def test_bytes_of_several_kernels_are_those_of_xla_without_the_tuple_of_results():
     text, counted_by_xla = compile_text(lambda x, y: (x + y, (x @ y.T).sum()), (X, X))
     count = count_program(parse_program(text))
-    # XLA counts the two pointers of the tuple, 8 bytes each.
-    assert count.refined_bytes == counted_by_xla - 16
+    # XLA counts pointers of the tuple, of 8 bytes: two in jaxlib 0.10, one in 0.12.
+    assert counted_by_xla - count.refined_bytes in (8, 16)
     assert count.kernels >= 2
 
 
