@@ -158,9 +158,22 @@ def _count_values(x, mask, ndim, dtype):
 
 
 def _sum_pair(a, b, ndim):
-    """Returns the sums of two arrays of one shape over all but the last `ndim` axes, together."""
+    """Returns the sums of two arrays of one shape over all but the last `ndim` axes.
+
+    On a GPU one kernel computes both. A CPU adds the values of such a reduction one after the
+    other: with 2,000 of them float32 loses a digit more than by two reductions.
+    """
     zero, axes = jnp.zeros((), a.dtype), tuple(range(a.ndim - ndim))
-    return jax.lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), axes)
+
+    def reduce_together(a, b):
+        return tuple(
+            jax.lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), axes)
+        )
+
+    def reduce_apart(a, b):
+        return a.sum(axes), b.sum(axes)
+
+    return jax.lax.platform_dependent(a, b, cuda=reduce_together, default=reduce_apart)
 
 
 def _find_maxima(x, scale, window):
