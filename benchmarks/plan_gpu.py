@@ -1,4 +1,4 @@
-"""What a training step moves on a GPU, by the count of `plan.program`, without one.
+"""Counts the bytes that a training step moves on a GPU, without one, by `plan.program`.
 
     python benchmarks/plan_gpu.py [--models NAME ...] [--images 64 256] [--chip h100]
 
@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from typing import Any
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_gpu_autotune_level=0"}
@@ -32,7 +31,8 @@ from inception_jax.distributed.mesh import COMPILER_OPTIONS
 from inception_jax.nn.create import create
 from inception_jax.plan.chips import parse_topology
 from inception_jax.plan.collectives import parse_collectives, sum_traffic
-from inception_jax.plan.compiled_step import topology_placement
+from inception_jax.plan.compile_process import has_cuda_plugin
+from inception_jax.plan.compiled_step import CUDA_PLUGINS, topology_placement
 from inception_jax.plan.hlo import parse_program
 from inception_jax.plan.program import count_program, list_violations
 from inception_jax.spec.rewrite import select_rewrites
@@ -75,10 +75,9 @@ def program(model: str, name: str, images: int, chip: str, devices: int) -> dict
         variables.get("batch_stats", {}),
         jax.eval_shape(OPTIMIZER.init, variables["params"]),
     )
-    is_plain_state = PLAIN in name or left_out == LAYOUTS
     formats = (
         jax.tree.map(lambda _: placement.replicated, state)
-        if is_plain_state
+        if name == PLAIN or left_out == LAYOUTS
         else placement.state_format(state)
     )
     state = jax.tree.map(
@@ -143,7 +142,7 @@ def main() -> None:
         help="prints one program's figures; used by itself",
     )
     options = parser.parse_args()
-    if not (find_spec("jax_cuda13_plugin") or find_spec("jax_cuda12_plugin")):
+    if not has_cuda_plugin():
         exit_unavailable("not installed: JAX's CUDA plugin, which compiles for GPUs")
     if options.one:
         (model, name), (images,) = options.one, options.images
@@ -179,8 +178,7 @@ def main() -> None:
                     f"{found['kernels']:,} kernels",
                     file=sys.stderr,
                 )
-            plugins = ["jax-cuda13-plugin", "jax-cuda12-plugin"]
-            publish(file, {"dtype": "bfloat16", "models": figures}, plugins)
+            publish(file, {"dtype": "bfloat16", "models": figures}, CUDA_PLUGINS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What bfloat16 costs in accuracy: `python benchmarks/precision.py [FOLDER] [--seeds 5]`.
+"""Measures what bfloat16 costs in accuracy: `python benchmarks/precision.py [FOLDER] [--seeds 5]`.
 
 The digits by their recipe from the same seeds: in float32 as the table says, and in bfloat16 with
 the rewrites of a GPU, among them gradients of kernels in bfloat16. Every run keeps its workdir in
