@@ -19,7 +19,7 @@ from inception_jax.errors import ExitCode, UserError, format_message, get_exit_c
 from inception_jax.preemption import PreemptionHandler
 
 NAMES = (
-    "train", "finetune", "evaluate", "predict", "features", "weights", "convert", "verify",
+    "train", "finetune", "evaluate", "predict", "features", "fid", "weights", "convert", "verify",
     "export", "models", "recipes", "data", "plan", "benchmark", "report", "compare", "replay",
 )  # fmt: skip
 BESIDE = {"features": "predict", "verify": "convert"}

@@ -85,10 +85,10 @@ def draw_curves(rows: list[dict[str, float]], file: Path) -> Path:
                 if metric == "top1":
                     values = 100 * (1 - values)
                 axis.plot(steps, values, **style)
-        _style_axis(axis, xlabel="step", ylabel=label, yscale=scale)
+        style_axis(axis, xlabel="step", ylabel=label, yscale=scale)
     axes[1].set_ylim(bottom=0, top=min(100, axes[1].get_ylim()[1]))
     axes[0].legend(frameon=False)
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
 def draw_comparison(curves: Sequence[Curve], file: Path) -> Path:
@@ -99,10 +99,10 @@ def draw_comparison(curves: Sequence[Curve], file: Path) -> Path:
         _draw_range(axes[0], runs, [100 * run.smoothed_top1 for run in runs], f"C{i}", name)
         _draw_range(axes[1], runs, [run.loss for run in runs], f"C{i}", name)
     label = "held-out top-1 (%), mean of five evaluations"
-    _style_axis(axes[0], xlabel="step", ylabel=label, yscale="linear")
-    _style_axis(axes[1], xlabel="step", ylabel="held-out loss (nats)", yscale="log")
+    style_axis(axes[0], xlabel="step", ylabel=label, yscale="linear")
+    style_axis(axes[1], xlabel="step", ylabel="held-out loss (nats)", yscale="log")
     axes[0].legend(frameon=False)
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
 def _draw_range(
@@ -136,7 +136,7 @@ def draw_drift(health: Mapping[str, Any], file: Path) -> Path:
     for axis, (measure, label) in zip(axes, panels, strict=True):
         axis.barh(names, [layer[measure] for layer in layers], color="#2c7fb8", height=0.7)
         axis.tick_params(axis="y", labelsize=6)
-        _style_axis(axis, grid="x", xlabel=label)
+        style_axis(axis, grid="x", xlabel=label)
     axes[0].invert_yaxis()
     axes[0].margins(y=0.01)
     figure.suptitle(
@@ -144,7 +144,7 @@ def draw_drift(health: Mapping[str, Any], file: Path) -> Path:
         f"under the population's {health['population']:.2%}",
         fontsize=10,
     )
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
 def draw_contact_sheet(before: np.ndarray, after: np.ndarray, names: list[str], file: Path) -> Path:
@@ -157,21 +157,21 @@ def draw_contact_sheet(before: np.ndarray, after: np.ndarray, names: list[str], 
       file: The PNG file to write.
     """
     rows = -(-len(names) // COLUMNS)
-    figure, axes = _make_image_grid(2 * rows, height=1.45)
+    figure, axes = make_image_grid(2 * rows, height=1.45)
     for i, name in enumerate(names):
         row, column = divmod(i, COLUMNS)
         axes[2 * row, column].imshow(before[i])
         axes[2 * row, column].set_title(name, fontsize=8, color=GREY)
         axes[2 * row + 1, column].imshow(after[i])
     figure.suptitle("Training examples before, and under them after augmentation", fontsize=10)
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
 def draw_mistakes(worst: Mapping[str, np.ndarray], file: Path) -> Path:
     """Draws the held-out examples with the largest loss: their classes and predictions."""
     images, labels, predictions = worst["image"], worst["label"], worst["prediction"]
     names = worst["class_names"]
-    figure, axes = _make_image_grid(-(-len(images) // COLUMNS), height=1.75)
+    figure, axes = make_image_grid(-(-len(images) // COLUMNS), height=1.75)
     for axis, image, label, prediction, probability in zip(
         axes.flat, images, labels, predictions, worst["probability"], strict=False
     ):
@@ -187,7 +187,7 @@ def draw_mistakes(worst: Mapping[str, np.ndarray], file: Path) -> Path:
         f"{num_wrong} of them are mistakes",
         fontsize=10,
     )
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
 def draw_confusions(table: np.ndarray, class_names: Sequence[str], file: Path) -> Path:
@@ -212,10 +212,10 @@ def draw_confusions(table: np.ndarray, class_names: Sequence[str], file: Path) -
             color = "white" if fractions[row, column] > 0.5 else GREY
             text = str(table[row, column])
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-    return _write_figure(figure, file)
+    return write_figure(figure, file)
 
 
-def _make_image_grid(rows: int, *, height: float) -> tuple[Figure, np.ndarray]:
+def make_image_grid(rows: int, *, height: float) -> tuple[Figure, np.ndarray]:
     """Returns a figure with empty axes for `rows` rows of images, each `height` inches high."""
     size = (1.35 * COLUMNS, height * rows)
     figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, layout="constrained", squeeze=False)
@@ -224,7 +224,8 @@ def _make_image_grid(rows: int, *, height: float) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def _style_axis(axis: Axes, *, grid: Literal["both", "x", "y"] = "both", **labels: str) -> None:
+def style_axis(axis: Axes, *, grid: Literal["both", "x", "y"] = "both", **labels: str) -> None:
+    """Sets labels, a faint grid, and no frame at the top and at the right."""
     axis.set(**labels)
     axis.grid(alpha=0.25, axis=grid)
     axis.spines[["top", "right"]].set_visible(False)
@@ -237,7 +238,7 @@ def _write_image(pixels: np.ndarray, file: Path) -> Path:
     return file
 
 
-def _write_figure(figure: Figure, file: Path) -> Path:
+def write_figure(figure: Figure, file: Path) -> Path:
     """Writes a figure as a PNG file and closes it."""
     buffer = io.BytesIO()
     try:

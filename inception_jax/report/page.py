@@ -50,7 +50,7 @@ def write_page(workdir: Path, pictures: Iterable[Path]) -> Path:
     parts = [f"<h1>{escape(model or workdir.name)}</h1>", f"<p>{escape(workdir.name)}</p>"]
     if scored:
         parts.append(_format_score(scored))
-    parts += [_format_picture(picture) for picture in pictures if picture.suffix == ".png"]
+    parts += [format_picture(picture) for picture in pictures if picture.suffix == ".png"]
     if scored:
         has_few_classes = 0 < len(worst.get("class_names", ())) <= 5  # top-5 is always 100 %
         table = _format_evaluations(scored, with_top5=not has_few_classes)
@@ -63,17 +63,17 @@ def write_page(workdir: Path, pictures: Iterable[Path]) -> Path:
         ]
         parts += [
             "<h2>Where the time went</h2>",
-            _format_table(("", "", "of the wall time"), lines),
+            format_table(("", "", "of the wall time"), lines),
         ]
     if "confusion" in worst:
         header = ("class", "top-1", "held out", "most often taken for")
-        parts += ["<h2>Worst classes</h2>", _format_table(header, _iterate_worst_classes(worst))]
+        parts += ["<h2>Worst classes</h2>", format_table(header, _iterate_worst_classes(worst))]
     parts.append("<h2>Configuration</h2>")
     parts += [_format_details(name, fields) for name, fields in _iterate_sections(config)]
     if attempts:
         parts += _format_attempts(attempts)
     title = f"{workdir.name}: {model or 'a run'}"
-    return _write_html(title, parts, workdir / "report" / "index.html")
+    return write_html(title, parts, workdir / "report" / "index.html")
 
 
 def write_comparison_page(
@@ -95,14 +95,15 @@ def write_comparison_page(
     title = "Comparison of runs"
     parts = [
         f"<h1>{title}</h1>",
-        _format_picture(picture),
-        _format_table(*make_table_cells(compare_curves(curves), published)),
+        format_picture(picture),
+        format_table(*make_table_cells(compare_curves(curves), published)),
         f"<p>{escape(explanation)}</p>",
     ]
-    return _write_html(title, parts, file)
+    return write_html(title, parts, file)
 
 
-def _write_html(title: str, parts: Iterable[str], file: Path) -> Path:
+def write_html(title: str, parts: Iterable[str], file: Path) -> Path:
+    """Writes parts of a page, in HTML, as one file."""
     body = "\n".join(parts)
     text = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -136,7 +137,7 @@ def _format_evaluations(scored: Iterable[TableRow], *, with_top5: bool) -> str:
     if not with_top5:
         for line in (header, *lines):
             del line[2]
-    return _format_table(header, lines)
+    return format_table(header, lines)
 
 
 def _format_attempts(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -156,9 +157,9 @@ def _format_attempts(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     return [
         "<h2>Attempts</h2>",
-        _format_table(("began", "ended", "how"), lines),
+        format_table(("began", "ended", "how"), lines),
         "<h2>Environment</h2>",
-        _format_table(("", ""), environment),
+        format_table(("", ""), environment),
     ]
 
 
@@ -181,7 +182,8 @@ def _iterate_worst_classes(worst: Mapping[str, np.ndarray]) -> Iterator[tuple[st
         yield str(names[i]), f"{accuracy[i]:.2%}", str(counts[i]), taken_for
 
 
-def _format_picture(file: Path) -> str:
+def format_picture(file: Path) -> str:
+    """Returns a PNG file as a part of a page, under its name."""
     data, name = base64.b64encode(file.read_bytes()).decode(), escape(file.stem)
     return (
         f"<h2>{escape(file.stem.capitalize())}</h2>\n"
@@ -189,7 +191,8 @@ def _format_picture(file: Path) -> str:
     )
 
 
-def _format_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def format_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Returns a table as a part of a page."""
     lines = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
     lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
@@ -202,5 +205,5 @@ def _iterate_sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 def _format_details(name: str, fields: Mapping[str, Any]) -> str:
     rows = [(field, format_json(value)) for field, value in fields.items()]
-    table = _format_table(("field", "value"), rows)
+    table = format_table(("field", "value"), rows)
     return f"<details><summary>{escape(name)}</summary>{table}</details>"

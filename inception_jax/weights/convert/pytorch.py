@@ -2,9 +2,9 @@
 
 `torch.save` writes a pickle and the bytes of each storage: since PyTorch 1.6 as members of an
 uncompressed zip archive (https://pytorch.org/docs/stable/notes/serialization.html), before that one
-after the other. The unpickler here admits tensors, storages and ordered dictionaries by name. Names
-from modules that run code are refused; any other object, such as the arguments of a training
-script, is left out.
+after the other. The unpickler here admits tensors, storages, arrays of NumPy and ordered
+dictionaries. Names from modules that run code are refused; any other object, such as the arguments
+of a training script, is left out.
 """
 
 import io
@@ -141,6 +141,85 @@ class LeftOutObject:
     __setstate__ = __setitem__ = append = extend = add = update = _ignore
 
 
+def _make_dtype(name: str, *options: Any) -> np.dtype:
+    """Returns the dtype of a pickled array, which its state then gives a byte order.
+
+    Raises:
+      UnpicklingError: It is of objects or of records.
+    """
+    if not isinstance(name, str) or not re.fullmatch(
+        r"[?bBiufc]\d{0,2}|[<>=|][biufc]\d{1,2}", name
+    ):
+        raise pickle.UnpicklingError(f"an array of {str(name)[:20]!r}, and wanted are numbers")
+    return np.dtype(name, copy=True)
+
+
+class _Array(np.ndarray):
+    """An array of NumPy while its pickled state is read."""
+
+    def __setstate__(self, state: Any) -> None:
+        dtype = state[-3] if isinstance(state, tuple) and len(state) > 3 else None
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "?bBiufc":
+            raise pickle.UnpicklingError("an array of no numbers")
+        super().__setstate__(state)
+
+
+def _from_buffer(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """Returns an array of protocol 5."""
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "?bBiufc":
+        raise pickle.UnpicklingError("an array of no numbers")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Returns the bytes that protocol 2 has as text."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes as {encoding[:20]!r}")
+    return text.encode("latin1")
+
+
+NUMPY_ARRAYS: dict[tuple[str, str], Any] = {
+    (module, "_reconstruct"): _Constant(
+        "_reconstruct", lambda *_: np.empty(0, np.int8).view(_Array)
+    )
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+} | {
+    ("numpy._core.numeric", "_frombuffer"): _Constant("_frombuffer", _from_buffer),
+    ("numpy.core.numeric", "_frombuffer"): _Constant("_frombuffer", _from_buffer),
+    ("numpy", "ndarray"): _Constant("ndarray"),
+    ("numpy", "dtype"): _Constant("dtype", _make_dtype),
+    ("_codecs", "encode"): _Constant("encode", _encode),
+}
+"""(module, name) in a pickled array of NumPy -> what it may do here."""
+
+
+def read_pickled_arrays(file: Path) -> Any:
+    """Returns the arrays of a pickle, in dictionaries, lists and numbers, without running code.
+
+    Raises:
+      DataError: The pickle names anything else, or is damaged.
+    """
+    left_out, refused = set[str](), set[str]()
+
+    def refuse(pid: Any) -> Any:
+        raise pickle.UnpicklingError("a storage of PyTorch")
+
+    cause, tree = None, None
+    try:
+        with file.open("rb") as opened:
+            tree = _Unpickler(opened, refuse, left_out, refused).load()
+    except Exception as error:  # a damaged pickle raises errors of every kind
+        cause = error
+    if named := sorted(refused | left_out):
+        raise DataError(
+            f"{file} is a pickle of more than arrays, which could run code, and is refused: it "
+            f"names {', '.join(named[:10])}"
+        ) from cause
+    if cause:
+        raise DataError(f"{file} cannot be read as a pickle ({cause!r:.200})") from cause
+    return tree
+
+
 class _Unpickler(pickle.Unpickler):
     """Rebuilds tensors from a pickle, and admits nothing else by name.
 
@@ -186,6 +265,8 @@ class _Unpickler(pickle.Unpickler):
             return _Constant(name)
         if (module, name) == ("torch", "device"):
             return LeftOutObject
+        if (module, name) in NUMPY_ARRAYS:
+            return NUMPY_ARRAYS[module, name]
         qualified = f"{module}.{name}"
         if module in ("builtins", "__builtin__") and name in HARMLESS:
             self._left_out.add(qualified)

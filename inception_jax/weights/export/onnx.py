@@ -1,6 +1,6 @@
 """A trained network as an ONNX file, written from its table: Conv, Relu, MaxPool, Concat, ..."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def to_onnx(
     image_size: int,
     scaling: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    end_points: Sequence[str] = (),
 ) -> bytes:
     """Returns the file: float32 images [batch, size, size, 3] to `logits` [batch, K].
 
@@ -41,6 +42,7 @@ def to_onnx(
 
     Args:
       metadata: Texts by name, for `metadata_props`.
+      end_points: Names of activations that are outputs too, [batch, H, W, C].
 
     Raises:
       ConfigError: onnx is not installed, or ONNX lacks a word of the network.
@@ -57,6 +59,8 @@ def to_onnx(
     value = graph.prepared("images", scaling, table.channels)
     for name, steps in table.layers:
         value = graph.steps(steps, value, name)
+        if name in end_points:
+            graph.add("Transpose", [value], name, perm=[0, 2, 3, 1])
         if name == table.logits_row:
             break
     output = "logits"
@@ -71,7 +75,15 @@ def to_onnx(
     outputs = onnx.helper.make_tensor_value_info(
         output, kinds.FLOAT, ["batch", graph.row.output.shape[-1]]
     )
-    made = onnx.helper.make_graph(graph.nodes, table.name, [inputs], [outputs], graph.weights)
+    more = [
+        onnx.helper.make_tensor_value_info(
+            name, kinds.FLOAT, ["batch", *measured.end_points[name].shape]
+        )
+        for name in end_points
+    ]
+    made = onnx.helper.make_graph(
+        graph.nodes, table.name, [inputs], [outputs, *more], graph.weights
+    )
     model = onnx.helper.make_model(
         made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], producer_name="inception_jax"
     )

@@ -1,0 +1,467 @@
+"""`inception-jax fid`: the distance between two sets of images, and its kin."""
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.commands.cli_utils import (
+    check_trained,
+    import_figures,
+    new_parser,
+    parse_output_path,
+    parse_positive,
+    require_unused_path,
+)
+from inception_jax.compilation_cache import use_compilation_cache
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.errors import escape_control_characters
+from inception_jax.monitoring.progress import log_line
+from inception_jax.preemption import PreemptionHandler
+
+if TYPE_CHECKING:
+    from inception_jax.generative.extractor import Extractor
+    from inception_jax.generative.feature_set import FeatureSet
+    from inception_jax.generative.image_sets import ImageSet
+    from inception_jax.generative.presets import Preset
+    from inception_jax.generative.scores import Score
+
+WEIGHTS = "fid/2015-12-05"
+REPORT = "fid_report"
+INPUTS = (
+    "a folder, .zip, .tar, .npz or .npy of images; idx:DIRECTORY/SPLIT, records:DIRECTORY/SPLIT or "
+    "tfds:NAME/SPLIT; or statistics, .safetensors of `fid statistics`, .npz, .pt or .pkl of others"
+)
+
+
+def fid(arguments: list[str]) -> None:
+    """Score generated images against real ones: FID, KID, IS, precision and recall, ...
+
+    REAL FAKE [--preset NAME] [--metrics fid kid is pr dc sfid ...] [--json]; `fid statistics SET
+    --output F.safetensors` saves the statistics of a set; `fid compare A B C --reference REAL`
+    compares several sets with one reference.
+    """
+    commands = {"statistics": _save_statistics, "compare": _compare}
+    if arguments and arguments[0] in commands:
+        commands[arguments[0]](arguments[1:])
+        return
+    parser = _make_parser("fid", fid.__doc__)
+    parser.add_argument("real", help=f"the reference: {INPUTS}")
+    parser.add_argument("fake", help="the generated images, likewise")
+    _add_score_flags(parser)
+    options = parser.parse_args(arguments)
+    with _open_session(options, [options.real, options.fake]) as session:
+        real, fake = session.inputs
+        session.check([(real, fake)])
+        own, others = session.collect(real), session.collect(fake)
+        scores = session.score(own, others)
+        if not session.is_primary:
+            return
+        facts = {"real": own.facts, "fake": others.facts}
+        _print_scores(options, session.preset, {"": scores}, facts, [own, others])
+        if not options.no_report:
+            from inception_jax.generative.page import write_page
+
+            import_figures()
+            images = (real.images, fake.images)
+            page = write_page(options.output, scores, session.preset, (own, others), images)
+            _save_scores(options, session.preset, {"": scores}, facts)
+            log_line(f"report: {page}")
+
+
+def _save_statistics(arguments: list[str]) -> None:
+    """Save the statistics of a set of images, which later scores take instead of its images."""
+    parser = _make_parser("fid statistics", _save_statistics.__doc__)
+    parser.add_argument("images", help=INPUTS)
+    parser.add_argument("--output", type=parse_output_path, help="F.safetensors")
+    parser.add_argument(
+        "--keep-features", action="store_true",
+        help="keep what KID, IS, precision and recall need of each image: 8 KB for features",
+    )  # fmt: skip
+    parser.add_argument("--metrics", nargs="+", default=["fid"], help="with sfid for its features")
+    options = parser.parse_args(arguments)
+    name = Path(options.images.rstrip("/")).name.partition(".")[0].replace(":", "_") or "images"
+    output = options.output or Path(f"{name}.stats.safetensors")
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"--output {output}: statistics are kept in files called .safetensors")
+    require_unused_path(output)
+    from inception_jax.generative.statistics_file import save_statistics
+
+    with _open_session(options, [options.images]) as session:
+        (given,) = session.inputs
+        found = session.collect(given)
+        if session.is_primary:
+            save_statistics(output, found, keep_features=options.keep_features)
+            for note in found.notes:
+                log_line(f"{found.name}: {note}")
+            print(f"{output}: {found.count:,} images, {found.moments.size:,} features, preset "
+                  f"{session.preset.id}")  # fmt: skip
+
+
+def _compare(arguments: list[str]) -> None:
+    """Compare several sets of images with one reference: a table, and a picture."""
+    parser = _make_parser("fid compare", _compare.__doc__)
+    parser.add_argument("sets", nargs="+", help=INPUTS)
+    parser.add_argument("--reference", help="the reference; the first set where not given")
+    _add_score_flags(parser)
+    options = parser.parse_args(arguments)
+    sets = list(options.sets)
+    reference = options.reference
+    if reference is None:
+        reference = sets.pop(0)
+        log_line(f"reference: {reference}, the first set; --reference names another")
+    if not sets:
+        raise ConfigError("there is nothing to compare: give two sets or more, or a --reference")
+    with _open_session(options, [reference, *sets]) as session:
+        first, *others = session.inputs
+        session.check([(first, one) for one in others])
+        own = session.collect(first)
+        scores, facts, found = {}, {"real": own.facts}, [own]
+        for given in others:
+            fake = session.collect(given)
+            scores[given.text] = session.score(own, fake)
+            facts[given.text] = fake.facts
+            found.append(fake)
+        if not session.is_primary:
+            return
+        _print_scores(options, session.preset, scores, facts, found)
+        if not options.no_report:
+            from inception_jax.generative.page import write_comparison
+
+            import_figures()
+            page = write_comparison(options.output, own, scores, session.preset)
+            _save_scores(options, session.preset, scores, facts)
+            log_line(f"report: {page}")
+
+
+def _make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = new_parser(name, description)
+    parser.add_argument(
+        "--preset",
+        help="the program whose settings are taken: pytorch-fid, torch-fidelity (where not given), "
+        "torchmetrics, clean-fid, adm, stylegan or edm; own for features of any other network",
+    )
+    parser.add_argument(
+        "--weights", default=WEIGHTS,
+        help=f"a file of weights, or the id of a release; {WEIGHTS} where not given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("auto", "xla", "onnx"), default="auto",
+        help="what computes the network: ONNX Runtime on CPUs where it is installed, else XLA",
+    )  # fmt: skip
+    parser.add_argument("--batch-size", type=parse_positive, default=64, help="images of a step")
+    parser.add_argument("--num", type=parse_positive, help="so many images of each set, at random")
+    parser.add_argument("--seed", type=int, default=0, help="of --num")
+    parser.add_argument(
+        "--value-range", choices=("0..1", "-1..1", "0..255"), help="the range of arrays of floats"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that cannot be read, and say so"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=10,
+        help="blocks of the jackknife, behind intervals and bias; 0 for none",
+    )  # fmt: skip
+    return parser
+
+
+def _add_score_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics", nargs="+", default=["fid"],
+        help="fid, fid_infinity, kid, is, pr (precision, recall), dc (density, coverage), sfid, "
+        "class (by class), copies (nearness to training images)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kid", help="subsets, blocks or all (pairs); the preset's where not given"
+    )
+    parser.add_argument("--kid-subset-size", type=parse_positive, help="images of a random subset")
+    parser.add_argument("--is-splits", type=parse_positive, help="splits of the Inception Score")
+    parser.add_argument(
+        "--anyway", action="store_true",
+        help="compare sets of two presets or of two weights, and say so",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print all, as JSON")
+    parser.add_argument(
+        "--output", type=parse_output_path, default=Path(REPORT),
+        help=f"the folder of the report, {REPORT} where not given",
+    )  # fmt: skip
+    parser.add_argument("--no-report", action="store_true", help="draw nothing")
+
+
+@dataclass
+class _Input:
+    """A set as it was given: statistics, images, or both."""
+
+    text: str
+    statistics: "FeatureSet | None"
+    images: "ImageSet | None"
+
+    @property
+    def count(self) -> int | None:
+        if self.images is not None:
+            return len(self.images)
+        assert self.statistics is not None
+        return self.statistics.count
+
+
+class _Session:
+    """The inputs, the settings and the network of a command."""
+
+    def __init__(self, options: argparse.Namespace, texts: Sequence[str]):
+        from inception_jax.generative.metrics import list_needs
+
+        self._options = options
+        self._needs = list_needs(options.metrics)
+        if getattr(options, "keep_features", False):
+            self._needs |= {"features", "logits"}
+        elif hasattr(options, "no_report") and not options.no_report:
+            self._needs |= {"features"}  # for its pictures
+        self.preset = _choose_preset(options)
+        given = None if options.preset is None else self.preset
+        self.inputs = [_open_input(text, given, self._needs, options) for text in texts]
+        self._extractor: Extractor | None = None
+        self.is_primary = True
+
+    def __enter__(self) -> "_Session":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def check(self, pairs: "Sequence[tuple[_Input, _Input]]") -> None:
+        """Raises an error for sets that cannot be compared, before anything is computed."""
+        from inception_jax.generative.metrics import Sizes, check_sizes
+        from inception_jax.generative.statistics_file import check_comparable
+
+        for real, fake in pairs:
+            check_sizes(self._options.metrics, self.preset, Sizes(real.count, fake.count))
+            for one in (real, fake):
+                if one.images is None:
+                    _check_kept(one, self._needs & {"features", "logits"}, self._options)
+                elif "labels" in self._needs and one.images.labels is None:
+                    raise DataError(
+                        f"{one.text} has no labels, which the metric class needs: give "
+                        "FOLDER/<class>/<image>, or a dataset with labels"
+                    )
+                if one.statistics is not None:
+                    own = {"preset": self.preset.id}
+                    check_comparable(one.statistics.facts, own, anyway=self._options.anyway)
+
+    @property
+    def extractor(self) -> "Extractor":
+        """Returns the network, which is loaded where images are given."""
+        if self._extractor is None:
+            import jax
+
+            from inception_jax.generative.extractor import Extractor
+            from inception_jax.weights.trained_network import load_trained
+
+            check_trained(self._options.weights)
+            trained = load_trained(self._options.weights)
+            engine = self._options.engine
+            if engine == "auto":
+                is_alone = jax.process_count() == 1 and trained.run.placement.devices == 1
+                is_cpu = trained.run.placement.platform == "cpu" and is_alone
+                has_onnx = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+                engine = "onnx" if is_cpu and has_onnx else "xla"
+            self._extractor = Extractor(
+                trained, self.preset, spatial="spatial" in self._needs, engine=engine
+            )
+            self.is_primary = trained.run.placement.is_primary
+            if self.is_primary:
+                log_line(_describe(self._extractor))
+        return self._extractor
+
+    def collect(self, given: _Input) -> "FeatureSet":
+        """Returns the features of a set, from its file or from its images."""
+        if given.images is None:
+            assert given.statistics is not None
+            return given.statistics
+        from inception_jax.generative.collecting import collect_images
+        from inception_jax.generative.presets import RANGES
+
+        options = self._options
+        found = collect_images(
+            given.images,
+            self.extractor,
+            batch_size=options.batch_size,
+            needs=self._needs,
+            blocks=options.blocks,
+            value_range=RANGES.get(options.value_range or ""),
+            skip_bad=options.skip_bad,
+            threads=_count_cores(),
+            is_primary=self.is_primary,
+        )
+        if given.statistics is not None:
+            notes = [
+                *found.notes,
+                *given.statistics.notes,
+                f"FID is of its mu and sigma, and all else of its {len(given.images):,} images",
+            ]
+            own = {"moments": given.statistics.moments, "spatial": given.statistics.spatial}
+            found = replace(found, **own, blocks=None, spatial_blocks=None, notes=notes)
+        return found
+
+    def score(self, real: "FeatureSet", fake: "FeatureSet") -> "dict[str, Score]":
+        """Returns the scores of two sets."""
+        from inception_jax.generative.metrics import compute_scores
+        from inception_jax.generative.statistics_file import check_comparable
+
+        notes = check_comparable(real.facts, fake.facts, anyway=self._options.anyway)
+        fake.notes += [note for note in notes if note not in fake.notes]
+        if not self.is_primary:
+            return {}
+        return compute_scores(self._options.metrics, real, fake, self.preset, log_line)
+
+
+def _check_kept(one: _Input, needs: set[str], options: argparse.Namespace) -> None:
+    from inception_jax.generative.metrics import list_needs
+
+    for need in needs & list_needs(options.metrics):
+        assert one.statistics is not None
+        one.statistics.require(need, " ".join(options.metrics))
+
+
+def _describe(extractor: "Extractor") -> str:
+    facts = extractor.collect_facts()
+    release = facts["weights_release"]
+    origin = release if release != "unknown" else f"{facts['weights'][:12]}, of no known release"
+    return (
+        f"preset {facts['preset']} ({extractor.preset.program}): resize {facts['resize']}, "
+        f"weights {origin}, {facts['engine']} on {facts['device']}, float32"
+    )
+
+
+def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
+    """Returns a context: the session of a command, joined to the other processes."""
+    from contextlib import contextmanager
+
+    from inception_jax.checkpointing.run_record import collect_shared_facts
+    from inception_jax.distributed.processes import join_processes, supervise_subprocess
+
+    @contextmanager
+    def session() -> Any:
+        supervise_subprocess()
+        opened = _Session(options, texts)
+        with (
+            join_processes(facts=collect_shared_facts),
+            PreemptionHandler(),  # which has nothing to save here
+            use_compilation_cache(),
+        ):
+            yield opened
+
+    return session()
+
+
+def _choose_preset(options: argparse.Namespace) -> "Preset":
+    """Returns the preset, with the settings that flags change, and says which."""
+    from inception_jax.generative.inception_score import Splits
+    from inception_jax.generative.kernel_distance import Subsets
+    from inception_jax.generative.presets import DEFAULT_PRESET, get_preset
+
+    preset = get_preset(options.preset or DEFAULT_PRESET)
+    kid, size = getattr(options, "kid", None), getattr(options, "kid_subset_size", None)
+    changes: dict[str, Any] = {}
+    if kid is not None:
+        if kid not in ("subsets", "blocks", "all"):
+            raise ConfigError(f"--kid {kid}: there are subsets, blocks and all (pairs)")
+        changes["kid"] = Subsets() if kid == "subsets" else kid
+    if size is not None:
+        drawn = changes.get("kid", preset.kid)
+        changes["kid"] = replace(drawn if isinstance(drawn, Subsets) else Subsets(), size=size)
+    if getattr(options, "is_splits", None):
+        changes["splits"] = Splits(options.is_splits, seed=preset.splits.seed)
+    if changes:
+        log_line(f"other settings than those of {preset.id}: {', '.join(changes)}")
+    return replace(preset, **changes)
+
+
+def _open_input(
+    text: str, preset: "Preset | None", needs: set[str], options: argparse.Namespace
+) -> _Input:
+    """Returns a set: statistics if the file is of some, else images."""
+    from inception_jax.generative.image_sets import IMAGE_ARRAYS, open_image_set, open_npz, take
+    from inception_jax.generative.statistics_file import is_statistics, read_statistics
+
+    statistics, images = None, None
+    if is_statistics(text):
+        statistics = read_statistics(text, preset)
+        has_both = text.endswith(".npz") and IMAGE_ARRAYS[0] in open_npz(Path(text))  # ADM's
+        if has_both and needs & {"features", "logits"}:
+            images = open_image_set(text)
+    else:
+        images = open_image_set(text)
+    if images is not None and options.num is not None:
+        if options.num > len(images):
+            raise DataError(
+                f"{text} has {len(images):,} images, and --num asks for {options.num:,}"
+            )
+        images = take(images, _choose_images(len(images), options.num, options.seed))
+    return _Input(text, statistics, images)
+
+
+def _choose_images(count: int, num: int, seed: int) -> list[int]:
+    """Returns the indices of a random part, sorted; StyleGAN's and EDM's choice for the seed."""
+    import numpy as np
+
+    indices = np.arange(count)
+    np.random.RandomState(seed % 2**31).shuffle(indices)
+    return sorted(indices[:num].tolist())
+
+
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _format_results(
+    preset: "Preset", scores: "Mapping[str, Mapping[str, Score]]", facts: Mapping[str, Any]
+) -> str:
+    from inception_jax.generative.metrics import score_to_json
+
+    found = {
+        text: {name: score_to_json(score) for name, score in own.items()}
+        for text, own in scores.items()
+    }
+    return format_json(
+        {"preset": preset.id, "scores": found.get("", found), "sets": dict(facts)}, indent=1
+    )
+
+
+def _save_scores(
+    options: argparse.Namespace,
+    preset: "Preset",
+    scores: "Mapping[str, Mapping[str, Score]]",
+    facts: Mapping[str, Any],
+) -> None:
+    write_atomically(options.output / "scores.json", _format_results(preset, scores, facts))
+
+
+def _print_scores(
+    options: argparse.Namespace,
+    preset: "Preset",
+    scores: "Mapping[str, Mapping[str, Score]]",
+    facts: Mapping[str, Any],
+    sets: "Sequence[FeatureSet]",
+) -> None:
+    """Prints the scores on standard output, and the notes on standard error."""
+    from inception_jax.generative.evaluator import format_score
+
+    for one in sets:
+        for note in one.notes:
+            log_line(f"{one.name}: {note}")
+    for text, own in scores.items():
+        for name, score in own.items():
+            for note in score.notes:
+                log_line(f"{text} {name}: {note}".strip())
+    if options.json:
+        print(_format_results(preset, scores, facts))
+        return
+    for text, own in scores.items():
+        label = f"{escape_control_characters(text)}: " if text else ""
+        for name, score in own.items():
+            print(f"{label}{name} {format_score(score)}")

@@ -1,0 +1,206 @@
+"""What is known of the features of a set: moments, blocks of the jackknife, and kept features."""
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception_jax.data.source import DataError
+from inception_jax.generative.frechet import Moments, moments_of_rows
+from inception_jax.generative.scores import assign_blocks
+from inception_jax.generative.statistics import Sums
+
+BLOCKS = 10
+"""Blocks of the jackknife: each takes 16 MiB on a device at 2048 features."""
+
+
+@dataclass
+class FeatureSet:
+    """A set of images under a preset.
+
+    Attributes:
+      name: Name of the set.
+      moments: Moments of the pooled features.
+      spatial: Moments of the spatial features (sFID); None where they were not computed.
+      features: [N, d] float32, memory-mapped; None where they were not kept.
+      logits: [N, K] float32, likewise.
+      labels: [N] int; None where they are not known.
+      class_names: Names of the classes.
+      rows: [N] int, the index of each row's image in its set, where some were skipped.
+      blocks: Sums of the blocks of the jackknife; none where there are none.
+      spatial_blocks: Likewise of the spatial features.
+      digests: [N, 16] uint8, one for the pixels of each image; None where they are not known.
+      facts: What a file of statistics records.
+      notes: What a user has to know, in sentences.
+      storage: What keeps the files of mapped arrays.
+    """
+
+    name: str
+    moments: Moments
+    spatial: Moments | None = None
+    features: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
+    blocks: "ParkedBlocks | None" = None
+    spatial_blocks: "ParkedBlocks | None" = None
+    digests: np.ndarray | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    storage: Any = None
+
+    @property
+    def count(self) -> int | None:
+        """Returns the number of images; None for statistics that do not record it."""
+        return self.moments.count
+
+    @property
+    def images_digest(self) -> str:
+        """Returns a digest of the images, whatever their order; empty where it is not known."""
+        if self.digests is None:
+            return str(self.facts.get("images", ""))
+        return hash_images(self.digests)
+
+    def require(self, kept: str, metric: str) -> np.ndarray:
+        """Returns kept arrays, `features`, `logits` or `labels`.
+
+        Raises:
+          DataError: They were not kept.
+        """
+        found = getattr(self, kept)
+        if found is None:
+            remedy = (
+                "give folders of classes, or a dataset with labels"
+                if kept == "labels"
+                else "give its images, or statistics made with --keep-features"
+            )
+            raise DataError(
+                f"{metric} needs the {kept} of all images, which {self.name} has not: {remedy}"
+            )
+        return found
+
+    def list_left_out(self, spatial: bool = False) -> "LeftOut | None":
+        """Returns the moments without each block of the jackknife; None where there are none."""
+        moments = self.spatial if spatial else self.moments
+        assert moments is not None
+        if moments.rows is not None:
+            return LeftOut(moments, None, min(BLOCKS, len(moments.rows)))
+        parked = self.spatial_blocks if spatial else self.blocks
+        return None if parked is None else LeftOut(moments, parked, len(parked))
+
+
+@dataclass
+class LeftOut:
+    """The moments of a set without each of its blocks: an index -> moments."""
+
+    whole: Moments
+    parked: "ParkedBlocks | None"
+    blocks: int
+
+    def __call__(self, block: int) -> Moments:
+        if self.parked is not None:
+            return self.parked.total.subtract(self.parked[block]).to_moments()
+        assert self.whole.rows is not None
+        kept = assign_blocks(len(self.whole.rows), self.blocks) != block
+        found = moments_of_rows(self.whole.rows[kept])
+        return Moments(found.count, found.mean + self.whole.mean, found.scatter, found.rows)
+
+
+class ParkedBlocks:
+    """Sums of the blocks of a set in a file, read one by one: in memory they would be 168 MB."""
+
+    def __init__(self, total: Sums, blocks: Sequence[Sums]):
+        """Writes blocks to a file without a name."""
+        self.total = total
+        self._counts = [block.count for block in blocks]
+        self._size = len(total.mean)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        for block in blocks:
+            for array in (block.mean, block.product):
+                self._file.write(np.ascontiguousarray(array, np.float32).data)
+        self._file.flush()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __getitem__(self, index: int) -> Sums:
+        size = self._size
+        self._file.seek(index * 4 * size * (size + 1))
+        found = np.fromfile(self._file, np.float32, size * (size + 1))
+        return Sums(self._counts[index], found[:size], found[size:].reshape(size, size))
+
+
+class RowFile:
+    """Rows of float32 numbers that grow on disk, and are memory-mapped at the end."""
+
+    def __init__(self, folder: Path, name: str):
+        self._path = folder / f"{name}.f32"
+        self._stream = open(self._path, "wb")  # noqa: SIM115
+        self._size = 0
+        self.count = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Appends rows [B, d].
+
+        Raises:
+          OSError: The disk is full.
+        """
+        self._size = rows.shape[1]
+        self.count += len(rows)
+        self._stream.write(np.ascontiguousarray(rows, np.float32).data)
+
+    def read(self) -> np.ndarray:
+        """Returns all rows [N, d], memory-mapped."""
+        self._stream.flush()
+        if not self.count:
+            return np.zeros((0, self._size), np.float32)
+        return np.memmap(self._path, np.float32, "r", shape=(self.count, self._size))
+
+
+def hash_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Returns a digest [16] uint8 of the shape and the pixels of an image."""
+    found = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str)).encode(), digest_size=16)
+    found.update(np.ascontiguousarray(pixels).data)
+    return np.frombuffer(found.digest(), np.uint8)
+
+
+def hash_images(digests: np.ndarray) -> str:
+    """Returns a digest of the digests [N, 16] of images in any order."""
+    ordered = sorted(row.tobytes() for row in digests)
+    return hashlib.sha256(b"".join(ordered)).hexdigest()
+
+
+def find_copies(digests: np.ndarray) -> list[tuple[int, int]]:
+    """Returns (index, index of the first image like it) of each image that repeats another."""
+    first: dict[bytes, int] = {}
+    found = []
+    for index, row in enumerate(digests):
+        before = first.setdefault(row.tobytes(), index)
+        if before != index:
+            found.append((index, before))
+    return found
+
+
+def count_shared(first: np.ndarray, second: np.ndarray) -> int:
+    """Returns how many images of the second set are, pixel for pixel, in the first."""
+    known = {row.tobytes() for row in first}
+    return sum(row.tobytes() in known for row in second)
+
+
+def format_counts(counts: Counter[str]) -> Iterator[str]:
+    """Yields a note for each kind of conversion."""
+    for kind, count in counts.most_common():
+        yield f"{count:,} images converted: {kind}"
+
+
+def describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
+    """Returns the sizes of images as text, `64x64` or `3 sizes, mostly 64x64`."""
+    (height, width), _ = sizes.most_common(1)[0]
+    common = f"{width}x{height}"
+    return common if len(sizes) == 1 else f"{len(sizes):,} sizes, mostly {common}"

@@ -1,0 +1,385 @@
+"""The metrics by name: from two sets of features to scores."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.generative import inception_score as inception
+from inception_jax.generative import kernel_distance as kernel
+from inception_jax.generative.conditional import (
+    classwise_distances,
+    conditional_distance,
+    encode_classes,
+)
+from inception_jax.generative.feature_set import BLOCKS, FeatureSet
+from inception_jax.generative.frechet import (
+    Moments,
+    choose_sizes,
+    distances_by_size,
+    extrapolate,
+    frechet_distance,
+    jackknife_distance,
+)
+from inception_jax.generative.neighbours import density_coverage, find_nearest, precision_recall
+from inception_jax.generative.presets import Preset
+from inception_jax.generative.scores import (
+    UNKNOWN_INTERVAL,
+    Interval,
+    Score,
+    assign_blocks,
+    jackknife,
+)
+
+Scores = dict[str, Score]
+DENSITY_NEIGHBOURS = 5
+"""Neighbours of density and coverage: those of the example of prdc, and of most papers."""
+FIXED_BALLS = "the other set's balls are held fixed in the interval"
+
+
+class Sizes(NamedTuple):
+    """Numbers of images of both sets; None where statistics do not record it."""
+
+    real: int | None
+    fake: int | None
+
+    def require(self, least: int, metric: str) -> None:
+        """Raises an error for a set that is too small for a metric.
+
+        Raises:
+          DataError: A set has fewer than `least` images.
+        """
+        for name, count in (("reference", self.real), ("generated set", self.fake)):
+            if count is not None and count < least:
+                raise DataError(
+                    f"{metric} needs {least:,} images of each set, and the {name} has {count:,}: "
+                    "give more images"
+                )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+      compute: (real, fake, preset) -> scores by name.
+      needs: What has to be kept of each set: `features`, `logits`, `labels` or `spatial`.
+      description: What it measures, for the help.
+    """
+
+    compute: Callable[[FeatureSet, FeatureSet, Preset], Scores]
+    needs: tuple[str, ...]
+    description: str
+
+
+def compute_scores(
+    metrics: Iterable[str],
+    real: FeatureSet,
+    fake: FeatureSet,
+    preset: Preset,
+    on_begin: Callable[[str], None] = lambda text: None,
+) -> Scores:
+    """Returns the scores of metrics by name.
+
+    Args:
+      metrics: Names of `METRICS`.
+      real: The reference set.
+      fake: The generated set.
+      preset: The settings.
+      on_begin: Gets a line on what is computed, before each metric.
+
+    Raises:
+      ConfigError: A metric is unknown.
+      DataError: A set lacks what a metric needs, or is too small.
+    """
+    found: Scores = {}
+    for name in metrics:
+        metric = get_metric(name)
+        on_begin(f"computing {name}: {metric.description}")
+        found |= metric.compute(real, fake, preset)
+    return found
+
+
+def get_metric(name: str) -> Metric:
+    """Returns the metric of a name.
+
+    Raises:
+      ConfigError: There is none.
+    """
+    if name not in METRICS:
+        raise ConfigError(f"there is no metric {name!r}: there are {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def check_sizes(metrics: Iterable[str], preset: Preset, sizes: Sizes) -> None:
+    """Raises an error for sets that are too small for a metric, before anything is computed.
+
+    Raises:
+      ConfigError: A metric is unknown.
+      DataError: A set is too small; the message says for what, and what to give instead.
+    """
+    least = {"pr": preset.neighbourhood.k + 1, "dc": DENSITY_NEIGHBOURS + 1, "fid_infinity": 3}
+    for name in metrics:
+        get_metric(name)
+        if name == "is":
+            if sizes.fake is not None:
+                preset.splits.list_bounds(sizes.fake)
+            continue
+        sizes.require(least.get(name, 2), name)
+        if name == "kid" and isinstance(preset.kid, kernel.Subsets):
+            known = [count for count in sizes if count is not None]
+            preset.kid.get_size(min(known, default=preset.kid.size))
+
+
+def list_needs(metrics: Iterable[str]) -> set[str]:
+    """Returns what metrics need to be kept of each set.
+
+    Raises:
+      ConfigError: A metric is unknown.
+    """
+    return {need for name in metrics for need in get_metric(name).needs}
+
+
+def _score_distance(
+    real: FeatureSet, fake: FeatureSet, preset: Preset, *, spatial: bool = False
+) -> Score:
+    name = "sfid" if spatial else "fid"
+    own, others = (_get_moments(one, spatial, name) for one in (real, fake))
+    distance = frechet_distance(own, others, preset.ddof)
+    notes = []
+    for one, moments in ((real, own), (fake, others)):
+        if moments.is_rank_deficient:
+            notes.append(
+                f"{one.name} has {moments.count:,} images for {moments.size:,} features: its "
+                "covariance has no full rank, and most of the distance is bias"
+            )
+    if distance.is_rounding:
+        notes.append("the sets are alike to rounding, which gives 0")
+    if real.images_digest and real.images_digest == fake.images_digest:
+        notes.append("both sets have the same images")
+        return Score(0.0, own.count, others.count, notes=tuple(notes))
+    left_out = fake.list_left_out(spatial)
+    interval = UNKNOWN_INTERVAL
+    if left_out is not None:
+        reference = real.list_left_out(spatial)
+        if reference is None:
+            notes.append("bias and interval are of the generated set; the reference is held fixed")
+        blocks = left_out.blocks if reference is None else min(left_out.blocks, reference.blocks)
+        if reference is None or reference.blocks == left_out.blocks:
+            interval = jackknife_distance(
+                distance.value,
+                own if reference is None else reference,
+                left_out,
+                blocks,
+                preset.ddof,
+            )
+        else:
+            interval = jackknife_distance(
+                distance.value, own, left_out, left_out.blocks, preset.ddof
+            )
+            notes.append("bias and interval are of the generated set; the reference is held fixed")
+    return Score(distance.value, own.count, others.count, *interval, notes=tuple(notes))
+
+
+def _get_moments(one: FeatureSet, spatial: bool, metric: str) -> Moments:
+    if not spatial:
+        return one.moments
+    if one.spatial is None:
+        raise DataError(
+            f"{metric} needs spatial features, which {one.name} has not: make its statistics with "
+            "--metrics sfid"
+        )
+    return one.spatial
+
+
+def _frechet(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    return {"fid": _score_distance(real, fake, preset)}
+
+
+def _spatial(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    return {"sfid": _score_distance(real, fake, preset, spatial=True)}
+
+
+def _infinity(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    features = fake.require("features", "fid_infinity")
+    sizes = choose_sizes(len(features))
+    distances = distances_by_size(real.moments, features, sizes, ddof=preset.ddof)
+    notes = (
+        f"a line through {len(sizes)} sizes from {sizes[0]:,} to {sizes[-1]:,} images, drawn with "
+        "seed 0; the reference keeps its own bias",
+    )
+    left = np.polyfit(1 / np.array(sizes), distances, 1)
+    rest = np.asarray(distances) - np.polyval(left, 1 / np.array(sizes))
+    deviation = _intercept_error(1 / np.array(sizes), rest)
+    value = extrapolate(sizes, distances)
+    return {"fid_infinity": Score(value, real.count, len(features), 0.0, deviation, notes=notes)}
+
+
+def _intercept_error(x: np.ndarray, rest: np.ndarray) -> float:
+    """Returns the standard error of the intercept of a line with residuals `rest` at `x`."""
+    variance = np.square(rest).sum() / (len(x) - 2)
+    centred = np.square(x - x.mean()).sum()
+    return float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / centred)))
+
+
+def _kernel(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    own, others = real.require("features", "kid"), fake.require("features", "kid")
+    if isinstance(preset.kid, str):
+        found = kernel.kernel_distance(own, others, preset.kid)
+        notes = ["all pairs" if preset.kid == "all" else f"{len(found.parts)} consecutive blocks"]
+    else:
+        found = kernel.kernel_distance(own, others, "subsets", preset.kid)
+        size = preset.kid.get_size(min(len(own), len(others)))
+        notes = [f"{preset.kid.count} random subsets of {size:,}, seed {preset.kid.seed}"]
+        if preset.name in ("torchmetrics", "clean-fid", "stylegan"):
+            notes.append(f"{preset.program} draws with a generator that it does not seed")
+    bias, deviation = kernel.estimate_interval(own, others)
+    spread = float(found.parts.std()) if len(found.parts) > 1 else None
+    score = Score(found.value, len(own), len(others), bias, deviation, spread, tuple(notes))
+    return {"kid": score}
+
+
+def _inception_score(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    logits = fake.require("logits", "is")
+    splits = preset.splits
+    found = inception.inception_score(logits, splits)
+    interval = inception.estimate_interval(logits, found.value, min(BLOCKS, len(logits)))
+    notes = [f"{len(found.parts)} splits" if len(found.parts) > 1 else "one split"]
+    if splits.seed is not None:
+        notes.append(f"permuted with seed {splits.seed}")
+    if len(logits) < 50 * len(found.parts):
+        notes.append(f"{len(logits) // len(found.parts)} images a split: biased low")
+    score = Score(
+        found.value, None, len(logits), *interval, found.spread(splits.ddof), tuple(notes)
+    )
+    return {"inception_score": score}
+
+
+def _average(by_image: np.ndarray) -> tuple[float, Interval]:
+    """Returns the mean of numbers by image, and its interval."""
+    values = np.asarray(by_image, np.float64)
+    blocks = min(BLOCKS, len(values))
+    owners = assign_blocks(len(values), blocks)
+    left_out = [values[owners != block].mean() for block in range(blocks)]
+    return float(values.mean()), Interval(None, jackknife(values.mean(), left_out).deviation)
+
+
+def _precision(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    own, others = real.require("features", "pr"), fake.require("features", "pr")
+    k, limit = preset.neighbourhood
+    notes = [f"k = {k}, in features of the Inception network", FIXED_BALLS]
+    if limit and len(own) > limit:
+        own = own[:limit]
+        notes.append(f"the first {limit:,} reference images, as the preset's program takes")
+    found = precision_recall(own, others, k)
+    counts = len(own), len(others)
+    precision, recall = _average(found.fake_is_in), _average(found.real_is_in)
+    return {
+        "precision": Score(precision[0], *counts, *precision[1], notes=tuple(notes)),
+        "recall": Score(recall[0], *counts, *recall[1], notes=tuple(notes)),
+    }
+
+
+def _density(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    own, others = real.require("features", "dc"), fake.require("features", "dc")
+    found = density_coverage(own, others, DENSITY_NEIGHBOURS)
+    notes = (f"k = {DENSITY_NEIGHBOURS}", FIXED_BALLS)
+    counts = len(own), len(others)
+    density, coverage = _average(found.balls), _average(found.is_covered)
+    return {
+        "density": Score(density[0], *counts, *density[1], notes=notes),
+        "coverage": Score(coverage[0], *counts, *coverage[1], notes=notes),
+    }
+
+
+def _classes(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    own, others = real.require("features", "class"), fake.require("features", "class")
+    labels = _match_labels(real, fake)
+    by_class = classwise_distances(own, labels[0], others, labels[1])
+    values = np.array(list(by_class.values()))
+    names = fake.class_names or tuple(map(str, range(int(labels[1].max()) + 1)))
+    worst = max(by_class, key=lambda label: by_class[label])
+    notes = [
+        f"the mean over {len(values)} classes",
+        f"largest for {names[worst]}: {by_class[worst]:.6g}",
+        "classes are small: compare equal numbers of images",
+    ]
+    classes = int(max(label.max() for label in labels)) + 1
+    conditions = [encode_classes(label, classes) for label in labels]
+    conditional = conditional_distance(own, conditions[0], others, conditions[1])
+    spread = float(values.std()) if len(values) > 1 else None
+    counts = len(own), len(others)
+    return {
+        "classwise_fid": Score(float(values.mean()), *counts, spread=spread, notes=tuple(notes)),
+        "conditional_fid": Score(
+            conditional.value, *counts, notes=(f"of which {conditional.mean_term:.6g} is of means",)
+        ),
+    }
+
+
+def _match_labels(real: FeatureSet, fake: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels of both sets, by the reference's numbers where both name their classes.
+
+    Raises:
+      DataError: A class of the generated set is none of the reference.
+    """
+    own, others = real.require("labels", "class"), fake.require("labels", "class")
+    if real.class_names and fake.class_names and real.class_names != fake.class_names:
+        index = {name: i for i, name in enumerate(real.class_names)}
+        if odd := [name for name in fake.class_names if name not in index]:
+            raise DataError(
+                f"{fake.name} has classes that {real.name} has not, {', '.join(odd[:3])} among "
+                f"{len(odd)}: name the folders alike"
+            )
+        others = np.array([index[name] for name in fake.class_names])[others]
+    return own, others
+
+
+def _copies(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
+    own, others = real.require("features", "copies"), fake.require("features", "copies")
+    found = find_nearest(own, others)
+    counts = len(own), len(others)
+    authentic, distance = _average(~found.is_closer), _average(found.cosine_distance)
+    notes = (
+        "the share of images that are no nearer to a real one than that is to another real one: "
+        "about a half for new images of the same distribution, 0 for copies",
+    )
+    return {
+        "authenticity": Score(authentic[0], *counts, *authentic[1], notes=notes),
+        "memorisation_distance": Score(
+            distance[0],
+            *counts,
+            *distance[1],
+            notes=("mean cosine distance to the nearest real image",),
+        ),
+    }
+
+
+METRICS: Mapping[str, Metric] = {
+    "fid": Metric(_frechet, (), "Frechet Inception Distance"),
+    "fid_infinity": Metric(_infinity, ("features",), "FID extrapolated to infinitely many images"),
+    "kid": Metric(_kernel, ("features",), "Kernel Inception Distance"),
+    "is": Metric(_inception_score, ("logits",), "Inception Score"),
+    "pr": Metric(_precision, ("features",), "improved precision and recall"),
+    "dc": Metric(_density, ("features",), "density and coverage"),
+    "sfid": Metric(_spatial, ("spatial",), "FID of spatial features"),
+    "class": Metric(_classes, ("features", "labels"), "FID by class, and conditional FID"),
+    "copies": Metric(_copies, ("features",), "nearness to training images"),
+}
+"""The metrics by name."""
+
+
+def score_to_json(score: Score) -> dict[str, Any]:
+    """Returns a score as a dictionary, with its interval of 95 %."""
+    found = score._asdict()
+    half = None if score.deviation is None else 1.96 * score.deviation
+    found["interval"] = None if half is None else [score.value - half, score.value + half]
+    return found | {"notes": list(score.notes)}
+
+
+def choose_curve_sizes(count: int, points: int = 8) -> Sequence[int]:
+    """Returns sizes for a picture of FID against N, from a tenth of the images to all."""
+    return choose_sizes(count, points, smallest=count)

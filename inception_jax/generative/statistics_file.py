@@ -1,0 +1,202 @@
+"""Files of statistics, which say what they are of: safetensors with the moments and facts.
+
+    mean [d], covariance [d, d]                      float64, ddof 1
+    spatial_mean, spatial_covariance                 likewise, of sFID's features
+    features [N, d], logits [N, K], labels [N]       where they were kept; always where N <= d
+    digests [N, 16]                                  of the pixels of each image
+
+The header has the number of images, the preset and its version, the digest of the weights, the name
+of the set, how it was resized, and the versions, the platform and the precision.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.checkpointing.run_record import collect_versions
+from inception_jax.config import ConfigError
+from inception_jax.data.source import DataError
+from inception_jax.generative.feature_set import FeatureSet
+from inception_jax.generative.foreign_statistics import is_foreign, read_foreign
+from inception_jax.generative.frechet import Moments, moments_of_rows
+from inception_jax.generative.presets import Preset
+
+FORMAT_VERSION = 1
+HEADER, HEADER_DIGEST = "statistics", "statistics_sha256"
+FACTS = ("preset", "weights")
+"""Facts in which two sets must agree to be compared."""
+
+
+def save_statistics(path: str | Path, found: FeatureSet, *, keep_features: bool = False) -> None:
+    """Writes the statistics of a set atomically.
+
+    Args:
+      path: A file called `.safetensors`.
+      found: The set.
+      keep_features: Whether the file has features and logits of all images (400 MB for 50,000),
+        which KID, IS, precision and recall need; the set must have them.
+
+    Raises:
+      StorageError: It cannot be written.
+      DataError: Features were to be kept, and the set has none.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, moments in (("", found.moments), ("spatial_", found.spatial)):
+        if moments is not None:
+            arrays[f"{prefix}mean"] = moments.mean
+            if moments.rows is None:
+                arrays[f"{prefix}covariance"] = moments.covariance
+            else:
+                arrays[f"{prefix}rows"] = moments.rows
+    if keep_features:
+        arrays["features"] = np.asarray(found.require("features", "--keep-features"))
+        if found.logits is not None:
+            arrays["logits"] = np.asarray(found.logits)
+    for name, array in (("labels", found.labels), ("digests", found.digests)):
+        if array is not None:
+            arrays[name] = array.astype(np.int64) if name == "labels" else array
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    facts = {
+        **found.facts,
+        "images": found.images_digest,
+        "num_images": found.count,
+        "class_names": list(found.class_names),
+        "notes": found.notes,
+        "versions": collect_versions(),
+        "format_version": FORMAT_VERSION,
+        "arrays": _hash(arrays),
+    }
+    text = format_json(facts)
+    header = {HEADER: text, HEADER_DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+    write_atomically(epath.Path(path), to_bytes(arrays, header))
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name}\0{arrays[name].dtype.str}\0{arrays[name].shape}\n".encode())
+        found.update(np.ascontiguousarray(arrays[name]).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def is_statistics(path: str | Path) -> bool:
+    """Returns whether a file is one of statistics, of this package or of another program.
+
+    Raises:
+      DataError: An `.npz` cannot be read.
+    """
+    file = Path(path)
+    return file.is_file() and (file.suffix == ".safetensors" or is_foreign(file))
+
+
+def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSet:
+    """Returns the statistics of a file of this package or of another program.
+
+    Args:
+      path: The file.
+      preset: The preset that statistics of another program are taken to be of, which do not record
+        one.
+
+    Raises:
+      DataError: It is no file of statistics, or damaged, or has NaN.
+      ConfigError: It is of another program, and no preset is given.
+    """
+    file = Path(path)
+    if file.suffix != ".safetensors":
+        return read_foreign(file, preset)
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            header = opened.metadata() or {}
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise DataError(f"{path} is no file: give one of inception-jax fid statistics") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"{path} is no whole file of statistics ({error}): copy or make it again"
+        ) from error
+    text = header.get(HEADER)
+    if text is None:
+        raise DataError(
+            f"{path} has no statistics{' but weights' if 'card' in header else ''}: give a file "
+            "that inception-jax fid statistics has written"
+        )
+    if header.get(HEADER_DIGEST) != hashlib.sha256(text.encode()).hexdigest():
+        raise DataError(
+            f"{path} is damaged: its header is not that which was written; copy it again"
+        )
+    facts = json.loads(text)
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format {facts.get('format_version')!r:.20}, and this version reads "
+            f"{FORMAT_VERSION}: use the one that wrote it"
+        )
+    if facts.get("arrays") != _hash(arrays):
+        raise DataError(
+            f"{path} is damaged: its numbers are not those that were written; copy it again"
+        )
+    moments = _read_moments(arrays, "", facts["num_images"])
+    features = arrays.get("features")
+    if features is None and moments.rows is not None:
+        features = moments.rows + moments.mean
+    return FeatureSet(
+        str(facts.get("set", path)),
+        moments,
+        _read_moments(arrays, "spatial_", facts["num_images"])
+        if "spatial_mean" in arrays
+        else None,
+        features,
+        arrays.get("logits"),
+        arrays.get("labels"),
+        tuple(facts.get("class_names", ())),
+        digests=arrays.get("digests"),
+        facts=facts,
+        notes=list(facts.get("notes", ())),
+    )
+
+
+def _read_moments(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> Moments:
+    rows = arrays.get(f"{prefix}rows")
+    if rows is None:
+        return Moments(count, arrays[f"{prefix}mean"], arrays[f"{prefix}covariance"])
+    found = moments_of_rows(rows)
+    return replace(found, mean=arrays[f"{prefix}mean"], rows=rows)
+
+
+def check_comparable(
+    real: Mapping[str, Any], fake: Mapping[str, Any], *, anyway: bool = False
+) -> list[str]:
+    """Returns what two sets differ in, in sentences; none where they can be compared.
+
+    Args:
+      real: Facts of the reference.
+      fake: Facts of the generated set.
+      anyway: Whether sets of two presets or of two weights are compared nevertheless.
+
+    Raises:
+      ConfigError: They are of two presets, or of two weights, and not `anyway`.
+    """
+    found = []
+    for fact in FACTS:
+        own, other = real.get(fact), fake.get(fact)
+        if own is not None and other is not None and own != other:
+            found.append(f"{fact} {str(own)[:24]} and {str(other)[:24]}")
+    if found and not anyway:
+        raise ConfigError(
+            f"the sets are of different {' and '.join(found)}: their distance says nothing of the "
+            "images; make both with the same, or give --anyway"
+        )
+    notes = [f"compared although they are of different {difference}" for difference in found]
+    for fact in ("platform", "precision", "engine"):
+        own, other = real.get(fact), fake.get(fact)
+        if own is not None and other is not None and own != other:
+            notes.append(f"computed with different {fact}: {own} and {other}")
+    return notes
