@@ -65,11 +65,11 @@ def fid(arguments: list[str]) -> None:
         facts = {"real": own.facts, "fake": others.facts}
         _print_scores(options, session.preset, {"": scores}, facts, [own, others])
         if not options.no_report:
-            from inception_jax.generative.page import write_page
+            from inception_jax.generative.page import write_score_page
 
             import_figures()
             images = (real.images, fake.images)
-            page = write_page(options.output, scores, session.preset, (own, others), images)
+            page = write_score_page(options.output, scores, session.preset, (own, others), images)
             _save_scores(options, session.preset, {"": scores}, facts)
             log_line(f"report: {page}")
 
@@ -303,8 +303,8 @@ class _Session:
                 *given.statistics.notes,
                 f"FID is of its mu and sigma, and all else of its {len(given.images):,} images",
             ]
-            own = {"moments": given.statistics.moments, "spatial": given.statistics.spatial}
-            found = replace(found, **own, blocks=None, spatial_blocks=None, notes=notes)
+            found = replace(found, blocks=None, spatial_blocks=None, notes=notes)
+            found.moments, found.spatial = given.statistics.moments, given.statistics.spatial
         return found
 
     def score(self, real: "FeatureSet", fake: "FeatureSet") -> "dict[str, Score]":
@@ -385,7 +385,12 @@ def _open_input(
     text: str, preset: "Preset | None", needs: set[str], options: argparse.Namespace
 ) -> _Input:
     """Returns a set: statistics if the file is of some, else images."""
-    from inception_jax.generative.image_sets import IMAGE_ARRAYS, open_image_set, open_npz, take
+    from inception_jax.generative.image_sets import (
+        IMAGE_ARRAYS,
+        open_image_set,
+        open_npz,
+        select_images,
+    )
     from inception_jax.generative.statistics_file import is_statistics, read_statistics
 
     statistics, images = None, None
@@ -401,7 +406,7 @@ def _open_input(
             raise DataError(
                 f"{text} has {len(images):,} images, and --num asks for {options.num:,}"
             )
-        images = take(images, _choose_images(len(images), options.num, options.seed))
+        images = select_images(images, _choose_images(len(images), options.num, options.seed))
     return _Input(text, statistics, images)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from inception_jax.data.source import DataError
 from inception_jax.errors import escape_control_characters
-from inception_jax.generative.decoding import Decoded, decode_rgb
+from inception_jax.generative.decoding import decode_rgb
 from inception_jax.generative.evaluator import Collector
 from inception_jax.generative.extractor import Extractor
 from inception_jax.generative.feature_set import (
-    BLOCKS,
+    JACKKNIFE_BLOCKS,
     FeatureSet,
     describe_sizes,
     find_copies,
@@ -23,7 +23,7 @@ from inception_jax.generative.feature_set import (
 )
 from inception_jax.generative.image_sets import ImageSet
 from inception_jax.generative.presets import Range
-from inception_jax.generative.resizing import resize
+from inception_jax.generative.resizing import resize_images
 from inception_jax.monitoring.progress import log_line, show_progress
 
 AHEAD = 256
@@ -47,7 +47,7 @@ def collect_images(
     *,
     batch_size: int = 64,
     needs: set[str] = frozenset(),  # type: ignore[assignment]
-    blocks: int = BLOCKS,
+    blocks: int = JACKKNIFE_BLOCKS,
     value_range: Range | None = None,
     skip_bad: bool = False,
     threads: int = 2,
@@ -104,7 +104,7 @@ def collect_images(
     if reader.bad and is_primary:
         _report_bad(images, reader.bad)
     found = collector.finish()
-    reader.describe(found)
+    reader.record_facts(found)
     return found
 
 
@@ -180,13 +180,12 @@ class _Reader:
 
     def _decode(self, index: int, item: bytes | np.ndarray) -> _Read:
         try:
-            decoded = Decoded(item, ()) if self._is_float(item) else decode_rgb(item)  # type: ignore[arg-type]
+            if self._images.is_float and isinstance(item, np.ndarray):
+                return _Read(index, item.astype(np.float32))
+            decoded = decode_rgb(item)
         except DataError as error:
             return _fail(index, str(error))
         return _Read(index, decoded.pixels, decoded.conversions)
-
-    def _is_float(self, item: bytes | np.ndarray) -> bool:
-        return self._images.is_float and isinstance(item, np.ndarray)
 
     def _note(self, one: _Read) -> None:
         if one.pixels is None:
@@ -205,36 +204,26 @@ class _Reader:
         self._digests[one.index] = hash_pixels(one.pixels)
 
     def _stack(self, read: list["_Read | None"]) -> np.ndarray:
-        """Returns the images of a batch, resized here if they are of several sizes."""
-        pixels = [one.pixels for one in read if one is not None and one.pixels is not None]
-        if self._is_float(pixels[0] if pixels else np.zeros(0)):
-            return self._fill(read, self._images_of(pixels))
+        """Returns the images of a batch, resized here if the set has several sizes."""
         target = self._extractor.image_size
-        if self._is_alone and len(self._sizes) <= 1:
-            (shape,) = {(*size, 3) for size in self._sizes} or {(target, target, 3)}
-            return self._fill(read, np.zeros((len(read), *shape), np.uint8))
-        resized = [
-            resize(one[None], self._extractor.preset.resize, target, np)[0] for one in pixels
-        ]
-        into = np.zeros((len(read), target, target, 3), np.float32)
-        kept = iter(resized)
-        for row, one in enumerate(read):
-            if one is not None and one.pixels is not None:
-                into[row] = next(kept)
+        rows = {
+            row: one.pixels
+            for row, one in enumerate(read)
+            if one is not None and one.pixels is not None
+        }
+        if self._images.is_float:
+            # Grey is repeated by the assignment below.
+            rows = {row: x[..., None] if x.ndim == 2 else x for row, x in rows.items()}
+        elif not self._is_alone or len(self._sizes) > 1:
+            rule = self._extractor.preset.resize
+            rows = {row: resize_images(x[None], rule, target)[0] for row, x in rows.items()}
+        first = next(iter(rows.values()), np.zeros((target, target, 3), np.uint8))
+        into = np.zeros((len(read), *first.shape[:2], 3), first.dtype)
+        for row, pixels in rows.items():
+            into[row] = pixels
         return into
 
-    def _images_of(self, pixels: list[np.ndarray]) -> np.ndarray:
-        height, width = pixels[0].shape[:2]
-        return np.zeros((len(self._rows), height, width, 3), np.float32)
-
-    def _fill(self, read: list["_Read | None"], into: np.ndarray) -> np.ndarray:
-        for row, one in enumerate(read):
-            if one is not None and one.pixels is not None:
-                pixels = one.pixels[..., None] if one.pixels.ndim == 2 else one.pixels
-                into[row] = pixels  # grey is repeated
-        return into
-
-    def describe(self, found: FeatureSet) -> None:
+    def record_facts(self, found: FeatureSet) -> None:
         """Adds labels, digests, and what was read how."""
         images = self._images
         kept = np.array([i for i in range(len(images)) if i not in self.bad], np.int64)

@@ -6,10 +6,10 @@ import numpy as np
 
 from inception_jax.data.source import DataError
 from inception_jax.generative.frechet import (
-    Moments,
+    FeatureMoments,
     check_features,
     frechet_distance,
-    moments_of_rows,
+    moments_from_rows,
 )
 
 
@@ -28,7 +28,7 @@ def classwise_distances(
     for label in np.intersect1d(real_labels, fake_labels).tolist():
         own, others = real[real_labels == label], fake[fake_labels == label]
         if min(len(own), len(others)) > 1:
-            distance = frechet_distance(moments_of_rows(own), moments_of_rows(others))
+            distance = frechet_distance(moments_from_rows(own), moments_from_rows(others))
             found[int(label)] = distance.value
     if not found:
         raise DataError(
@@ -69,7 +69,7 @@ def conditional_distance(
         if len(conditions) != len(rows):
             raise DataError(f"{len(rows)} images have {len(conditions)} conditions: give one each")
     everything = np.concatenate([real_conditions, fake_conditions])
-    predicted, spread = [], []
+    predicted, given = [], []
     for rows, conditions in ((real, real_conditions), (fake, fake_conditions)):
         inputs = _with_constant(conditions)
         coefficients = np.linalg.lstsq(inputs, np.asarray(rows, np.float64), rcond=None)[0]
@@ -77,13 +77,13 @@ def conditional_distance(
         rest = rows - inputs @ coefficients
         zero = np.zeros(rows.shape[1])
         is_few = len(rows) <= rows.shape[1]
-        spread.append(
-            Moments(len(rows), zero, rows=rest)
+        given.append(
+            FeatureMoments(len(rows), zero, rows=rest)
             if is_few
-            else Moments(len(rows), zero, rest.T @ rest / (len(rows) - 1))
+            else FeatureMoments(len(rows), zero, rest.T @ rest / (len(rows) - 1))
         )
     mean_term = float(np.square(predicted[0] - predicted[1]).sum(1).mean())
-    return ConditionalDistance(mean_term + frechet_distance(spread[0], spread[1]).value, mean_term)
+    return ConditionalDistance(mean_term + frechet_distance(given[0], given[1]).value, mean_term)
 
 
 def encode_classes(labels: np.ndarray, classes: int) -> np.ndarray:

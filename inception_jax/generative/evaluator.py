@@ -15,9 +15,9 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.distributed.mesh import Placement
 from inception_jax.generative import statistics
-from inception_jax.generative.extractor import Engine, Extractor, Outputs, SetState
-from inception_jax.generative.feature_set import BLOCKS, FeatureSet, ParkedBlocks, RowFile
-from inception_jax.generative.frechet import Moments, moments_of_rows
+from inception_jax.generative.extractor import Engine, Extractor, ImageFeatures, SetState
+from inception_jax.generative.feature_set import JACKKNIFE_BLOCKS, FeatureSet, ParkedBlocks, RowFile
+from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
 from inception_jax.generative.metrics import compute_scores, list_needs
 from inception_jax.generative.presets import DEFAULT_PRESET, Preset, Range, get_preset, get_range
 from inception_jax.generative.scores import Score
@@ -25,7 +25,7 @@ from inception_jax.generative.statistics import Statistics
 from inception_jax.generative.statistics_file import check_comparable, read_statistics
 from inception_jax.weights.trained_network import TrainedNetwork, load_trained
 
-Kind = Literal["real", "fake"]
+SetKind = Literal["real", "fake"]
 
 
 class Collector:
@@ -42,7 +42,7 @@ class Collector:
         *,
         keep_features: bool = False,
         keep_logits: bool = False,
-        blocks: int = BLOCKS,
+        blocks: int = JACKKNIFE_BLOCKS,
     ):
         """Begins an empty set.
 
@@ -62,7 +62,7 @@ class Collector:
         self._pooled, self._spatial = RowFile(folder, "pooled"), RowFile(folder, "spatial")
         self._logits = RowFile(folder, "logits") if keep_logits else None
         self._gather = extractor.placement.gather
-        self._pending: tuple[Outputs, np.ndarray] | None = None
+        self._pending: tuple[ImageFeatures, np.ndarray] | None = None
 
     def add(
         self,
@@ -89,13 +89,13 @@ class Collector:
         self._pending = (kept, weights)
         self.count += int((weights > 0).sum())
 
-    def _choose_outputs(self, outputs: Outputs) -> Outputs:
+    def _choose_outputs(self, outputs: ImageFeatures) -> ImageFeatures:
         """Returns the features that are to be kept, on their way to every process."""
         wants_pooled = self._keeps_all or self._pooled.count <= self._extractor.size
         wants_spatial = outputs.spatial is not None and (
             self._spatial.count <= self._extractor.spatial_size
         )
-        chosen = Outputs(
+        chosen = ImageFeatures(
             outputs.pooled if wants_pooled else None,
             outputs.logits if self._logits is not None else None,
             outputs.spatial if wants_spatial else None,
@@ -128,7 +128,7 @@ class Collector:
                 "range, or NaN: name the range that the generator has, or clip its images first"
             )
         moments, blocks = _finish(self._state.pooled, self._pooled, self._extractor.size)
-        spatial: tuple[Moments | None, ParkedBlocks | None] = (None, None)
+        spatial: tuple[FeatureMoments | None, ParkedBlocks | None] = (None, None)
         if self._state.spatial is not None:
             size = self._extractor.spatial_size
             spatial = _finish(self._state.spatial, self._spatial, size)
@@ -146,14 +146,16 @@ class Collector:
         return found
 
 
-def _finish(sums: Statistics, rows: RowFile, size: int) -> tuple[Moments, ParkedBlocks | None]:
+def _finish(
+    sums: Statistics, rows: RowFile, size: int
+) -> tuple[FeatureMoments, ParkedBlocks | None]:
     """Returns the moments of a set, and its blocks, of sums or of the few rows that there are."""
     total = statistics.gather_sums(sums)
     if 2 <= total.count <= size:
-        return moments_of_rows(np.array(rows.read())), None
-    blocks = statistics.gather_blocks(sums)
+        return moments_from_rows(np.array(rows.read())), None
     moments = total.to_moments()
-    return moments, ParkedBlocks(total, blocks) if blocks else None
+    blocks = ParkedBlocks(total, statistics.gather_blocks(sums))
+    return moments, blocks if len(blocks) else None
 
 
 class Evaluator:
@@ -178,7 +180,7 @@ class Evaluator:
         metrics: Sequence[str] = ("fid",),
         reference: str | Path | FeatureSet | None = None,
         batch_size: int = 64,
-        blocks: int = BLOCKS,
+        blocks: int = JACKKNIFE_BLOCKS,
         engine: Engine = "xla",
     ):
         """Loads the network.
@@ -187,7 +189,7 @@ class Evaluator:
           weights: A weights file, a release's id, or a network that is loaded already.
           preset: Its name, or one of one's own.
           placement: The devices; default: all of them.
-          metrics: Names of `metrics.METRICS`.
+          metrics: Names of `metrics.SET_METRICS`.
           reference: A file of statistics, or a set; else add images of kind `real`.
           batch_size: Images of the compiled step, rounded up to a multiple of the devices.
           blocks: Blocks of the jackknife; 0 for no interval.
@@ -234,7 +236,7 @@ class Evaluator:
     def add(
         self,
         images: Any,
-        kind: Kind = "fake",
+        kind: SetKind = "fake",
         *,
         value_range: str | None = None,
         weights: Any = None,
@@ -293,7 +295,7 @@ class Evaluator:
                 part = jax.device_put(part, sharding)
             collector.add(part, counts, jax.device_put(counts, sharding), chosen)
 
-    def _begin(self, kind: Kind) -> Collector:
+    def _begin(self, kind: SetKind) -> Collector:
         self._collectors[kind] = Collector(
             self._extractor,
             "the generated images" if kind == "fake" else "the reference",
@@ -336,7 +338,7 @@ class Evaluator:
         return self._collectors.pop("fake").finish()
 
 
-def format_scores(scores: Mapping[str, Score]) -> str:
+def format_score_line(scores: Mapping[str, Score]) -> str:
     """Returns scores on one line: `fid 12.31 +- 0.18 (bias 2.04, N 5,000)`."""
     return ", ".join(f"{name} {format_score(score)}" for name, score in scores.items())
 

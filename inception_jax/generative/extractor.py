@@ -13,7 +13,7 @@ from inception_jax.config import ConfigError
 from inception_jax.data.augment import scale_pixels
 from inception_jax.generative import statistics
 from inception_jax.generative.presets import IMAGE_SIZE, Preset, Range, quantise
-from inception_jax.generative.resizing import resize
+from inception_jax.generative.resizing import resize_images
 from inception_jax.generative.statistics import HIGHEST, Statistics
 from inception_jax.nn.network import Network
 from inception_jax.weights.cards import Card, hash_arrays
@@ -28,7 +28,7 @@ evaluator, `mixed_6/conv:0`.
 Engine = Literal["xla", "onnx"]
 
 
-class Outputs(NamedTuple):
+class ImageFeatures(NamedTuple):
     """The features of a batch.
 
     Attributes:
@@ -43,11 +43,11 @@ class Outputs(NamedTuple):
 
 
 class SetState(NamedTuple):
-    """What the devices hold of a set of images.
+    """The sums of a set of images on the devices.
 
     Attributes:
-      pooled: Sums of the pooled features.
-      spatial: Sums of the spatial features; None where they were not asked for.
+      pooled: FeatureSums of the pooled features.
+      spatial: FeatureSums of the spatial features; None where they were not asked for.
       outside: [] int32, images with floats outside of their range.
     """
 
@@ -100,7 +100,7 @@ class Extractor:
         shapes = jax.eval_shape(self._compute, self._variables, self._example())
         self.size = int(shapes.pooled.shape[-1])
         self.spatial_size = int(shapes.spatial.shape[-1]) if spatial else 0
-        self._step: Callable[..., tuple[SetState, Outputs]] = jax.jit(
+        self._step: Callable[..., tuple[SetState, ImageFeatures]] = jax.jit(
             self._update,
             static_argnames="value_range",
             donate_argnums=1,
@@ -123,7 +123,7 @@ class Extractor:
 
     def step(
         self, state: SetState, images: Any, weights: Any, value_range: Range | None = None
-    ) -> tuple[SetState, Outputs]:
+    ) -> tuple[SetState, ImageFeatures]:
         """Adds a batch to the state, which is consumed; returns it and the features.
 
         Args:
@@ -146,7 +146,7 @@ class Extractor:
         spatial = _flatten_spatial(found[SPATIAL_END_POINT]) if self._end_points else None
         pooled = found["logits"]
         logits = pooled @ np.asarray(self._classifier) if self._classifier is not None else None
-        outputs = Outputs(pooled, logits, spatial)
+        outputs = ImageFeatures(pooled, logits, spatial)
         return self._add(state, outputs, weights, outside), outputs
 
     def collect_facts(self) -> dict[str, Any]:
@@ -187,14 +187,14 @@ class Extractor:
             outside = (~is_inside & (weights > 0)).sum(dtype=jnp.int32)
             images = quantise(images, value_range, self.preset.rounding)
         if images.shape[1:3] != (self.image_size, self.image_size):
-            images = resize(images, self.preset.resize, self.image_size)
+            images = resize_images(images, self.preset.resize, self.image_size)
         if self.preset.network == "graph":
             scaled = self.preset.scale(images.astype(jnp.float32))
         else:
             scaled = scale_pixels(images, self._config.data.scaling)[..., : self._channels]
         return scaled, outside
 
-    def _compute(self, variables: Mapping[str, Any], prepared: jax.Array) -> Outputs:
+    def _compute(self, variables: Mapping[str, Any], prepared: jax.Array) -> ImageFeatures:
         """Returns the features of prepared images.
 
         Products and convolutions have the highest precision: a TPU's default is bfloat16, which
@@ -209,7 +209,7 @@ class Extractor:
         spatial = None
         if self._end_points:
             spatial = _flatten_spatial(found.end_points[SPATIAL_END_POINT])
-        return Outputs(pooled, logits, spatial)
+        return ImageFeatures(pooled, logits, spatial)
 
     def _update(
         self,
@@ -218,7 +218,7 @@ class Extractor:
         images: jax.Array,
         weights: jax.Array,
         value_range: Range | None,
-    ) -> tuple[SetState, Outputs]:
+    ) -> tuple[SetState, ImageFeatures]:
         prepared, outside = self._prepare_images(images, weights, value_range)
         outputs = self._compute(variables, prepared)
         return _add_features(state, outputs, weights, outside), outputs
@@ -237,7 +237,7 @@ class Extractor:
 
 
 def _add_features(
-    state: SetState, outputs: Outputs, weights: jax.Array, outside: jax.Array
+    state: SetState, outputs: ImageFeatures, weights: jax.Array, outside: jax.Array
 ) -> SetState:
     spatial = state.spatial
     if spatial is not None:

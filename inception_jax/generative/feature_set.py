@@ -1,9 +1,9 @@
-"""What is known of the features of a set: moments, blocks of the jackknife, and kept features."""
+"""The features of a set: moments, blocks of the jackknife, and kept features."""
 
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from inception_jax.data.source import DataError
-from inception_jax.generative.frechet import Moments, moments_of_rows
-from inception_jax.generative.scores import assign_blocks
-from inception_jax.generative.statistics import Sums
-
-BLOCKS = 10
-"""Blocks of the jackknife: each takes 16 MiB on a device at 2048 features."""
+from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
+from inception_jax.generative.scores import JACKKNIFE_BLOCKS, assign_blocks
+from inception_jax.generative.statistics import FeatureSums
 
 
 @dataclass
@@ -25,14 +22,14 @@ class FeatureSet:
 
     Attributes:
       name: Name of the set.
-      moments: Moments of the pooled features.
-      spatial: Moments of the spatial features (sFID); None where they were not computed.
+      moments: FeatureMoments of the pooled features.
+      spatial: FeatureMoments of the spatial features (sFID); None where they were not computed.
       features: [N, d] float32, memory-mapped; None where they were not kept.
       logits: [N, K] float32, likewise.
       labels: [N] int; None where they are not known.
       class_names: Names of the classes.
       rows: [N] int, the index of each row's image in its set, where some were skipped.
-      blocks: Sums of the blocks of the jackknife; none where there are none.
+      blocks: FeatureSums of the blocks of the jackknife; none where there are none.
       spatial_blocks: Likewise of the spatial features.
       digests: [N, 16] uint8, one for the pixels of each image; None where they are not known.
       facts: What a file of statistics records.
@@ -41,8 +38,8 @@ class FeatureSet:
     """
 
     name: str
-    moments: Moments
-    spatial: Moments | None = None
+    moments: FeatureMoments
+    spatial: FeatureMoments | None = None
     features: np.ndarray | None = None
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -85,43 +82,46 @@ class FeatureSet:
             )
         return found
 
-    def list_left_out(self, spatial: bool = False) -> "LeftOut | None":
+    def list_left_out(self, spatial: bool = False) -> "LeftOutMoments | None":
         """Returns the moments without each block of the jackknife; None where there are none."""
         moments = self.spatial if spatial else self.moments
         assert moments is not None
         if moments.rows is not None:
-            return LeftOut(moments, None, min(BLOCKS, len(moments.rows)))
+            return LeftOutMoments(moments, None, min(JACKKNIFE_BLOCKS, len(moments.rows)))
         parked = self.spatial_blocks if spatial else self.blocks
-        return None if parked is None else LeftOut(moments, parked, len(parked))
+        return None if parked is None else LeftOutMoments(moments, parked, len(parked))
 
 
 @dataclass
-class LeftOut:
+class LeftOutMoments:
     """The moments of a set without each of its blocks: an index -> moments."""
 
-    whole: Moments
+    complete: FeatureMoments
     parked: "ParkedBlocks | None"
     blocks: int
 
-    def __call__(self, block: int) -> Moments:
+    def __call__(self, block: int) -> FeatureMoments:
         if self.parked is not None:
             return self.parked.total.subtract(self.parked[block]).to_moments()
-        assert self.whole.rows is not None
-        kept = assign_blocks(len(self.whole.rows), self.blocks) != block
-        found = moments_of_rows(self.whole.rows[kept])
-        return Moments(found.count, found.mean + self.whole.mean, found.scatter, found.rows)
+        assert self.complete.rows is not None
+        kept = assign_blocks(len(self.complete.rows), self.blocks) != block
+        found = moments_from_rows(self.complete.rows[kept])
+        return FeatureMoments(
+            found.count, found.mean + self.complete.mean, found.scatter, found.rows
+        )
 
 
 class ParkedBlocks:
     """Sums of the blocks of a set in a file, read one by one: in memory they would be 168 MB."""
 
-    def __init__(self, total: Sums, blocks: Sequence[Sums]):
+    def __init__(self, total: FeatureSums, blocks: Iterable[FeatureSums]):
         """Writes blocks to a file without a name."""
         self.total = total
-        self._counts = [block.count for block in blocks]
+        self._counts: list[int] = []
         self._size = len(total.mean)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         for block in blocks:
+            self._counts.append(block.count)
             for array in (block.mean, block.product):
                 self._file.write(np.ascontiguousarray(array, np.float32).data)
         self._file.flush()
@@ -129,11 +129,11 @@ class ParkedBlocks:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def __getitem__(self, index: int) -> Sums:
+    def __getitem__(self, index: int) -> FeatureSums:
         size = self._size
         self._file.seek(index * 4 * size * (size + 1))
         found = np.fromfile(self._file, np.float32, size * (size + 1))
-        return Sums(self._counts[index], found[:size], found[size:].reshape(size, size))
+        return FeatureSums(self._counts[index], found[:size], found[size:].reshape(size, size))
 
 
 class RowFile:

@@ -32,7 +32,7 @@ def shrink(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def draw_contact_sheet(images: Sequence[np.ndarray], title: str, file: Path) -> Path:
+def draw_image_sheet(images: Sequence[np.ndarray], title: str, file: Path) -> Path:
     """Draws images [H, W, 3] uint8 in rows, into a PNG file."""
     rows = max(1, -(-len(images) // COLUMNS))
     figure, axes = make_image_grid(rows, height=1.35)
@@ -82,9 +82,9 @@ def draw_sizes(sizes: Sequence[int], distances: Sequence[float], file: Path) -> 
     figure, axis = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
     inverse = 1 / np.asarray(sizes, np.float64)
     limit = extrapolate(sizes, distances)
-    slope = np.polyfit(inverse, distances, 1)[0]
+    gradient = np.polyfit(inverse, distances, 1)[0]
     ends = np.array([0, inverse.max()])
-    axis.plot(ends, limit + slope * ends, color=GREY, linewidth=1)
+    axis.plot(ends, limit + gradient * ends, color=GREY, linewidth=1)
     axis.scatter(inverse, distances, color=RED, s=18, zorder=3)
     axis.set_xticks(inverse, [f"{size:,}" for size in sizes], rotation=60, fontsize=7)
     style_axis(axis, xlabel="generated images (at distances of 1/N)", ylabel="FID")
@@ -92,7 +92,7 @@ def draw_sizes(sizes: Sequence[int], distances: Sequence[float], file: Path) -> 
     return write_figure(figure, file)
 
 
-def draw_comparison(scores: Mapping[str, Score], metric: str, file: Path) -> Path:
+def draw_score_comparison(scores: Mapping[str, Score], metric: str, file: Path) -> Path:
     """Draws the scores of several sets, with their intervals of 95 % and their bias."""
     figure, axis = pyplot.subplots(figsize=(7, 1 + 0.4 * len(scores)), layout="constrained")
     places = np.arange(len(scores))[::-1]

@@ -20,7 +20,7 @@ from inception_jax.atomic_io import wrap_read_errors
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.generative.feature_set import FeatureSet
-from inception_jax.generative.frechet import Moments, moments_of_rows
+from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
 from inception_jax.generative.image_sets import open_npz
 from inception_jax.generative.presets import Preset
 from inception_jax.weights.convert.pytorch import read_pickled_arrays, read_pytorch
@@ -76,7 +76,7 @@ def read_foreign(file: Path, preset: Preset | None) -> FeatureSet:
     if features is not None and MEAN not in arrays:
         if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
             raise DataError(f"{file}: {FEATURES} is {features.dtype} {list(features.shape)}")
-        moments = moments_of_rows(features)
+        moments = moments_from_rows(features)
     else:
         moments = _make_moments(file, arrays, "", count)
     spatial = None
@@ -123,7 +123,9 @@ def _read_arrays(file: Path) -> dict[str, Any]:
     }
 
 
-def _make_moments(file: Path, arrays: Mapping[str, Any], suffix: str, count: int | None) -> Moments:
+def _make_moments(
+    file: Path, arrays: Mapping[str, Any], suffix: str, count: int | None
+) -> FeatureMoments:
     """Returns the moments of mu and sigma.
 
     Raises:
@@ -143,4 +145,4 @@ def _make_moments(file: Path, arrays: Mapping[str, Any], suffix: str, count: int
         raise DataError(f"{file} has NaN or infinite numbers: make it again")
     if np.abs(covariance - covariance.T).max() > MAX_ASYMMETRY * np.abs(covariance).max():
         raise DataError(f"{file}: {names[1]} is not symmetric, and so no covariance: make it again")
-    return Moments(count, mean, covariance)
+    return FeatureMoments(count, mean, covariance)

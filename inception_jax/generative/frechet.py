@@ -22,7 +22,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Moments:
+class FeatureMoments:
     """Mean and covariance of a set of features, or the features themselves where they are few.
 
     Attributes:
@@ -72,7 +72,7 @@ class Moments:
         return 1.0 if ddof == 1 or self.count is None else (self.count - 1) / (self.count - ddof)
 
 
-def moments_of_rows(rows: np.ndarray) -> Moments:
+def moments_from_rows(rows: np.ndarray) -> FeatureMoments:
     """Returns the moments of features [N, d], in float64.
 
     Raises:
@@ -82,8 +82,8 @@ def moments_of_rows(rows: np.ndarray) -> Moments:
     mean = rows.mean(0, dtype=np.float64)
     centred = np.asarray(rows, np.float64) - mean
     if len(rows) <= rows.shape[1]:
-        return Moments(len(rows), mean, rows=centred)
-    return Moments(len(rows), mean, centred.T @ centred / (len(rows) - 1))
+        return FeatureMoments(len(rows), mean, rows=centred)
+    return FeatureMoments(len(rows), mean, centred.T @ centred / (len(rows) - 1))
 
 
 def check_features(rows: np.ndarray) -> None:
@@ -134,7 +134,7 @@ def _sum_roots(matrix: np.ndarray, size: int) -> float:
     return float(np.sqrt(values[values > values[-1] * size * EPSILON]).sum())
 
 
-def trace_of_root(real: Moments, fake: Moments) -> float:
+def compute_root_trace(real: FeatureMoments, fake: FeatureMoments) -> float:
     """Returns tr (S1 S2)^(1/2).
 
     Where both sets have at most d examples it is the nuclear norm of A B^T, for their centred rows
@@ -164,12 +164,12 @@ class FrechetDistance(NamedTuple):
     is_rounding: bool
 
 
-def frechet_distance(real: Moments, fake: Moments, ddof: int = 1) -> FrechetDistance:
+def frechet_distance(real: FeatureMoments, fake: FeatureMoments, ddof: int = 1) -> FrechetDistance:
     """Returns the squared Frechet distance between two normal distributions (FID).
 
     Args:
-      real: Moments of the reference set.
-      fake: Moments of the generated set.
+      real: FeatureMoments of the reference set.
+      fake: FeatureMoments of the generated set.
       ddof: 1 for covariances over N - 1 (most), 0 for those over N (StyleGAN).
 
     Raises:
@@ -184,17 +184,17 @@ def frechet_distance(real: Moments, fake: Moments, ddof: int = 1) -> FrechetDist
     mean_term = float(difference @ difference)
     first, second = real.shrink(ddof), fake.shrink(ddof)
     traces = first * real.trace + second * fake.trace
-    value = mean_term + traces - 2 * np.sqrt(first * second) * trace_of_root(real, fake)
+    value = mean_term + traces - 2 * np.sqrt(first * second) * compute_root_trace(real, fake)
     is_rounding = value < ROUNDING * traces
     return FrechetDistance(0.0 if is_rounding else float(value), mean_term, bool(is_rounding))
 
 
-Block = Callable[[int], Moments]
+LeaveOut = Callable[[int], FeatureMoments]
 """A function: number of a block -> moments of the set without it."""
 
 
 def jackknife_distance(
-    value: float, real: Moments | Block, fake: Block, blocks: int, ddof: int = 1
+    value: float, real: FeatureMoments | LeaveOut, fake: LeaveOut, blocks: int, ddof: int = 1
 ) -> Interval:
     """Returns bias and standard error of a Frechet distance.
 
@@ -202,7 +202,7 @@ def jackknife_distance(
       value: The distance of the whole sets.
       real: The reference, held fixed; or its moments without each block, which are then left out
         at the same time. The bias then is that of both sizes.
-      fake: Moments of the generated set without each block.
+      fake: FeatureMoments of the generated set without each block.
       blocks: Number of blocks.
       ddof: As of `frechet_distance`.
 
@@ -212,7 +212,7 @@ def jackknife_distance(
     """
     found = []
     for block in range(blocks):
-        reference = real if isinstance(real, Moments) else real(block)
+        reference = real if isinstance(real, FeatureMoments) else real(block)
         found.append(frechet_distance(reference, fake(block), ddof).value)
     return jackknife(value, found)
 
@@ -225,14 +225,14 @@ def choose_sizes(count: int, points: int = 15, smallest: int = 5000) -> list[int
     return [int(n) for n in np.linspace(min(smallest, max(count // 10, 2)), count, points)]
 
 
-def distances_by_size(
-    real: Moments, fake: np.ndarray, sizes: Sequence[int], seed: int = 0, ddof: int = 1
+def compute_distances_by_size(
+    real: FeatureMoments, fake: np.ndarray, sizes: Sequence[int], seed: int = 0, ddof: int = 1
 ) -> list[float]:
     """Returns the distances of random parts of the generated features [N, d], one for each size."""
     generator = np.random.default_rng(seed)
     found = []
     for size in sizes:
-        part = moments_of_rows(fake[generator.choice(len(fake), size, replace=False)])
+        part = moments_from_rows(fake[generator.choice(len(fake), size, replace=False)])
         found.append(frechet_distance(real, part, ddof).value)
     return found
 
@@ -249,7 +249,7 @@ def extrapolate(sizes: Sequence[int], distances: Sequence[float]) -> float:
     return float(slope_and_intercept[1])
 
 
-def add_moments(first: Moments, second: Moments) -> Moments:
+def add_moments(first: FeatureMoments, second: FeatureMoments) -> FeatureMoments:
     """Returns the moments of two sets together.
 
     Raises:

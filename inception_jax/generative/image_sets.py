@@ -21,7 +21,7 @@ from inception_jax.data.listing import is_left_behind, list_files
 from inception_jax.data.registry import open_source
 from inception_jax.data.source import DataError
 
-SUFFIXES = (".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of images, in upper or lower case: pytorch-fid's list."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DATASETS = ("idx", "records", "tfds")
@@ -93,14 +93,14 @@ def open_image_set(text: str) -> ImageSet:
         )
     if not len(found):
         raise DataError(
-            f"{text} holds no images: wanted are files that end in {', '.join(SUFFIXES)}"
+            f"{text} holds no images: wanted are files that end in {', '.join(IMAGE_SUFFIXES)}"
         )
     return found
 
 
 def _open_folder(text: str, path: Path) -> ImageSet:
     listing = list_files(path)
-    files = [name for name, _ in listing.files if Path(name).suffix.lower() in SUFFIXES]
+    files = [name for name, _ in listing.files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     others = len(listing.files) - len(files) + sum(map(len, listing.left_out.values()))
     notes = []
     if others:
@@ -132,8 +132,8 @@ def _label_by_folder(files: Sequence[str]) -> tuple[np.ndarray | None, tuple[str
 
 
 def _is_image(name: str) -> bool:
-    parts = name.split("/")
-    return Path(name).suffix.lower() in SUFFIXES and not any(map(is_left_behind, parts))
+    parts = name.removeprefix("./").split("/")
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_behind, parts))
 
 
 def _open_zip(text: str, path: Path) -> ImageSet:
@@ -316,7 +316,7 @@ def _open_dataset(text: str, kind: str, rest: str) -> ImageSet:
     )
 
 
-def take(images: ImageSet, indices: Sequence[int]) -> ImageSet:
+def select_images(images: ImageSet, indices: Sequence[int]) -> ImageSet:
     """Returns some images of a set, in this order."""
     labels = None if images.labels is None else images.labels[np.asarray(indices, np.int64)]
     return ImageSet(

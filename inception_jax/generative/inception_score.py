@@ -17,7 +17,7 @@ from inception_jax.generative.scores import Interval, assign_blocks, jackknife
 
 @dataclass(frozen=True)
 class Splits:
-    """How a set is split.
+    """The rule by which a set is split.
 
     Attributes:
       count: Number of splits, whose bounds are i * N // count.
@@ -53,7 +53,7 @@ class InceptionScore(NamedTuple):
     value: float
     parts: np.ndarray
 
-    def spread(self, ddof: int) -> float | None:
+    def compute_deviation(self, ddof: int) -> float | None:
         """Returns the standard deviation over the splits; None where there are too few."""
         return float(self.parts.std(ddof=ddof)) if len(self.parts) > ddof else None
 
@@ -87,7 +87,7 @@ def inception_score(
     return InceptionScore(float(np.mean(parts)), np.array(parts))
 
 
-def estimate_interval(logits: ArrayLike, value: float, blocks: int) -> Interval:
+def estimate_score_interval(logits: ArrayLike, value: float, blocks: int) -> Interval:
     """Returns bias and standard error of an Inception Score, by the block jackknife.
 
     Args:

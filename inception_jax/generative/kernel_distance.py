@@ -13,20 +13,24 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from inception_jax.data.source import DataError
-from inception_jax.generative.scores import Interval, assign_blocks, jackknife
+from inception_jax.generative.scores import (
+    JACKKNIFE_BLOCKS,
+    Interval,
+    assign_blocks,
+    jackknife,
+)
 
 Estimator = Literal["subsets", "blocks", "all"]
 MAX_PAIRED = 5000
 """Examples up to which the interval is from all pairs; above, from blocks of `BLOCK_SIZE`."""
 BLOCK_SIZE = 1000
-BLOCKS = 10
 ROWS = 1024
 """Rows of a kernel matrix that are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Subsets:
-    """How random subsets are drawn.
+    """The rule by which random subsets are drawn.
 
     Attributes:
       count: Number of subsets.
@@ -64,9 +68,9 @@ def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (product / a.shape[1] + 1) ** 3
 
 
-def mmd(real: np.ndarray, fake: np.ndarray) -> float:
+def compute_mmd(real: np.ndarray, fake: np.ndarray) -> float:
     """Returns the unbiased squared maximum mean discrepancy of features [N, d] and [M, d]."""
-    return _mmd_of_sums(*_block_sums(real, fake, 1))
+    return _compute_mmd_of_sums(*_block_sums(real, fake, 1))
 
 
 def draw_subsets(
@@ -131,7 +135,7 @@ def kernel_distance(
         if len(rows) < 2:
             raise DataError(f"the {name} set has {len(rows)} images: wanted are two or more")
     if estimator == "all":
-        parts = [mmd(real, fake)]
+        parts = [compute_mmd(real, fake)]
     elif estimator == "blocks":
         blocks = -(-max(len(real), len(fake)) // block_size)
         if min(len(real), len(fake)) < 2 * blocks:
@@ -141,15 +145,15 @@ def kernel_distance(
                 "(--kid all)"
             )
         own, others = iterate_blocks(len(real), blocks), iterate_blocks(len(fake), blocks)
-        parts = [mmd(real[i], fake[j]) for i, j in zip(own, others, strict=True)]
+        parts = [compute_mmd(real[i], fake[j]) for i, j in zip(own, others, strict=True)]
     else:
         if isinstance(subsets, Subsets):
             subsets = list(draw_subsets(len(real), len(fake), subsets))
-        parts = [mmd(real[i], fake[j]) for i, j in subsets]
+        parts = [compute_mmd(real[i], fake[j]) for i, j in subsets]
     return KernelDistance(float(np.mean(parts)), np.array(parts))
 
 
-def estimate_interval(real: np.ndarray, fake: np.ndarray) -> Interval:
+def estimate_kid_interval(real: np.ndarray, fake: np.ndarray) -> Interval:
     """Returns the bias (0) and standard error of the distance of features [N, d] and [M, d].
 
     By the block jackknife over all pairs up to `MAX_PAIRED` examples; above, from consecutive
@@ -158,7 +162,7 @@ def estimate_interval(real: np.ndarray, fake: np.ndarray) -> Interval:
     if max(len(real), len(fake)) > MAX_PAIRED:
         parts = kernel_distance(real, fake, "blocks").parts
         return Interval(0.0, float(parts.std(ddof=1) / np.sqrt(len(parts))))
-    blocks = min(BLOCKS, len(real) // 2, len(fake) // 2)
+    blocks = min(JACKKNIFE_BLOCKS, len(real) // 2, len(fake) // 2)
     within, between, across, counts = _block_sums(real, fake, blocks)
     everything = np.arange(blocks)
     left_out = []
@@ -166,9 +170,9 @@ def estimate_interval(real: np.ndarray, fake: np.ndarray) -> Interval:
         kept = everything != block
         square = np.ix_(kept, kept)
         left_out.append(
-            _mmd_of_sums(within[square], between[square], across[square], counts[:, kept])
+            _compute_mmd_of_sums(within[square], between[square], across[square], counts[:, kept])
         )
-    value = _mmd_of_sums(within, between, across, counts)
+    value = _compute_mmd_of_sums(within, between, across, counts)
     return Interval(0.0, jackknife(value, left_out).deviation)
 
 
@@ -203,7 +207,7 @@ def _block_sums(
     )
 
 
-def _mmd_of_sums(
+def _compute_mmd_of_sums(
     within: np.ndarray, between: np.ndarray, across: np.ndarray, counts: np.ndarray
 ) -> float:
     n, m = counts.sum(1)

@@ -15,11 +15,11 @@ from inception_jax.generative.conditional import (
     conditional_distance,
     encode_classes,
 )
-from inception_jax.generative.feature_set import BLOCKS, FeatureSet
+from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.frechet import (
-    Moments,
+    FeatureMoments,
     choose_sizes,
-    distances_by_size,
+    compute_distances_by_size,
     extrapolate,
     frechet_distance,
     jackknife_distance,
@@ -27,6 +27,7 @@ from inception_jax.generative.frechet import (
 from inception_jax.generative.neighbours import density_coverage, find_nearest, precision_recall
 from inception_jax.generative.presets import Preset
 from inception_jax.generative.scores import (
+    JACKKNIFE_BLOCKS,
     UNKNOWN_INTERVAL,
     Interval,
     Score,
@@ -61,7 +62,7 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Metric:
+class SetMetric:
     """A metric.
 
     Attributes:
@@ -85,7 +86,7 @@ def compute_scores(
     """Returns the scores of metrics by name.
 
     Args:
-      metrics: Names of `METRICS`.
+      metrics: Names of `SET_METRICS`.
       real: The reference set.
       fake: The generated set.
       preset: The settings.
@@ -103,15 +104,15 @@ def compute_scores(
     return found
 
 
-def get_metric(name: str) -> Metric:
+def get_metric(name: str) -> SetMetric:
     """Returns the metric of a name.
 
     Raises:
       ConfigError: There is none.
     """
-    if name not in METRICS:
-        raise ConfigError(f"there is no metric {name!r}: there are {', '.join(METRICS)}")
-    return METRICS[name]
+    if name not in SET_METRICS:
+        raise ConfigError(f"there is no metric {name!r}: there are {', '.join(SET_METRICS)}")
+    return SET_METRICS[name]
 
 
 def check_sizes(metrics: Iterable[str], preset: Preset, sizes: Sizes) -> None:
@@ -184,7 +185,7 @@ def _score_distance(
     return Score(distance.value, own.count, others.count, *interval, notes=tuple(notes))
 
 
-def _get_moments(one: FeatureSet, spatial: bool, metric: str) -> Moments:
+def _get_moments(one: FeatureSet, spatial: bool, metric: str) -> FeatureMoments:
     if not spatial:
         return one.moments
     if one.spatial is None:
@@ -206,7 +207,7 @@ def _spatial(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
 def _infinity(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     features = fake.require("features", "fid_infinity")
     sizes = choose_sizes(len(features))
-    distances = distances_by_size(real.moments, features, sizes, ddof=preset.ddof)
+    distances = compute_distances_by_size(real.moments, features, sizes, ddof=preset.ddof)
     notes = (
         f"a line through {len(sizes)} sizes from {sizes[0]:,} to {sizes[-1]:,} images, drawn with "
         "seed 0; the reference keeps its own bias",
@@ -236,9 +237,11 @@ def _kernel(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
         notes = [f"{preset.kid.count} random subsets of {size:,}, seed {preset.kid.seed}"]
         if preset.name in ("torchmetrics", "clean-fid", "stylegan"):
             notes.append(f"{preset.program} draws with a generator that it does not seed")
-    bias, deviation = kernel.estimate_interval(own, others)
-    spread = float(found.parts.std()) if len(found.parts) > 1 else None
-    score = Score(found.value, len(own), len(others), bias, deviation, spread, tuple(notes))
+    bias, deviation = kernel.estimate_kid_interval(own, others)
+    split_deviation = float(found.parts.std()) if len(found.parts) > 1 else None
+    score = Score(
+        found.value, len(own), len(others), bias, deviation, split_deviation, tuple(notes)
+    )
     return {"kid": score}
 
 
@@ -246,14 +249,21 @@ def _inception_score(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scor
     logits = fake.require("logits", "is")
     splits = preset.splits
     found = inception.inception_score(logits, splits)
-    interval = inception.estimate_interval(logits, found.value, min(BLOCKS, len(logits)))
+    interval = inception.estimate_score_interval(
+        logits, found.value, min(JACKKNIFE_BLOCKS, len(logits))
+    )
     notes = [f"{len(found.parts)} splits" if len(found.parts) > 1 else "one split"]
     if splits.seed is not None:
         notes.append(f"permuted with seed {splits.seed}")
     if len(logits) < 50 * len(found.parts):
         notes.append(f"{len(logits) // len(found.parts)} images a split: biased low")
     score = Score(
-        found.value, None, len(logits), *interval, found.spread(splits.ddof), tuple(notes)
+        found.value,
+        None,
+        len(logits),
+        *interval,
+        found.compute_deviation(splits.ddof),
+        tuple(notes),
     )
     return {"inception_score": score}
 
@@ -261,7 +271,7 @@ def _inception_score(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scor
 def _average(by_image: np.ndarray) -> tuple[float, Interval]:
     """Returns the mean of numbers by image, and its interval."""
     values = np.asarray(by_image, np.float64)
-    blocks = min(BLOCKS, len(values))
+    blocks = min(JACKKNIFE_BLOCKS, len(values))
     owners = assign_blocks(len(values), blocks)
     left_out = [values[owners != block].mean() for block in range(blocks)]
     return float(values.mean()), Interval(None, jackknife(values.mean(), left_out).deviation)
@@ -310,10 +320,12 @@ def _classes(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     classes = int(max(label.max() for label in labels)) + 1
     conditions = [encode_classes(label, classes) for label in labels]
     conditional = conditional_distance(own, conditions[0], others, conditions[1])
-    spread = float(values.std()) if len(values) > 1 else None
+    split_deviation = float(values.std()) if len(values) > 1 else None
     counts = len(own), len(others)
     return {
-        "classwise_fid": Score(float(values.mean()), *counts, spread=spread, notes=tuple(notes)),
+        "classwise_fid": Score(
+            float(values.mean()), *counts, split_deviation=split_deviation, notes=tuple(notes)
+        ),
         "conditional_fid": Score(
             conditional.value, *counts, notes=(f"of which {conditional.mean_term:.6g} is of means",)
         ),
@@ -358,16 +370,18 @@ def _copies(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     }
 
 
-METRICS: Mapping[str, Metric] = {
-    "fid": Metric(_frechet, (), "Frechet Inception Distance"),
-    "fid_infinity": Metric(_infinity, ("features",), "FID extrapolated to infinitely many images"),
-    "kid": Metric(_kernel, ("features",), "Kernel Inception Distance"),
-    "is": Metric(_inception_score, ("logits",), "Inception Score"),
-    "pr": Metric(_precision, ("features",), "improved precision and recall"),
-    "dc": Metric(_density, ("features",), "density and coverage"),
-    "sfid": Metric(_spatial, ("spatial",), "FID of spatial features"),
-    "class": Metric(_classes, ("features", "labels"), "FID by class, and conditional FID"),
-    "copies": Metric(_copies, ("features",), "nearness to training images"),
+SET_METRICS: Mapping[str, SetMetric] = {
+    "fid": SetMetric(_frechet, (), "Frechet Inception Distance"),
+    "fid_infinity": SetMetric(
+        _infinity, ("features",), "FID extrapolated to infinitely many images"
+    ),
+    "kid": SetMetric(_kernel, ("features",), "Kernel Inception Distance"),
+    "is": SetMetric(_inception_score, ("logits",), "Inception Score"),
+    "pr": SetMetric(_precision, ("features",), "improved precision and recall"),
+    "dc": SetMetric(_density, ("features",), "density and coverage"),
+    "sfid": SetMetric(_spatial, ("spatial",), "FID of spatial features"),
+    "class": SetMetric(_classes, ("features", "labels"), "FID by class, and conditional FID"),
+    "copies": SetMetric(_copies, ("features",), "nearness to training images"),
 }
 """The metrics by name."""
 

@@ -35,7 +35,7 @@ def find_radii(features: np.ndarray, k: int) -> np.ndarray:
     """
     if len(features) <= k:
         raise DataError(
-            f"a set has {len(features)} images, and none of them a {k}th neighbour: wanted are "
+            f"a set has {len(features)} images, and none has {k} neighbours: wanted are "
             f"{k + 1} or more"
         )
     found = np.empty(len(features))
@@ -47,7 +47,7 @@ def find_radii(features: np.ndarray, k: int) -> np.ndarray:
 
 
 class PrecisionRecall(NamedTuple):
-    """Which images lie in a ball of the other set.
+    """Membership of images in the balls of the other set.
 
     Attributes:
       fake_is_in: [M], for each generated image whether a real image's ball holds it; the mean is

@@ -15,7 +15,7 @@ from inception_jax.generative import figures
 from inception_jax.generative.decoding import decode_rgb
 from inception_jax.generative.evaluator import format_score
 from inception_jax.generative.feature_set import FeatureSet
-from inception_jax.generative.frechet import distances_by_size
+from inception_jax.generative.frechet import compute_distances_by_size
 from inception_jax.generative.image_sets import ImageSet
 from inception_jax.generative.metrics import choose_curve_sizes
 from inception_jax.generative.neighbours import find_nearest
@@ -27,13 +27,13 @@ SHEET = 4 * figures.COLUMNS
 """Images on a contact sheet."""
 CURVE_IMAGES = 10_000
 """Images that the curve of FID against N goes to: each of its points takes a root."""
-FACTS = (
+SHOWN_FACTS = (
     "num_images", "image_size", "preset", "resize", "network", "weights", "weights_release",
     "engine", "platform", "precision",
 )  # fmt: skip
 
 
-def write_page(
+def write_score_page(
     folder: Path,
     scores: Mapping[str, Score],
     preset: Preset,
@@ -61,7 +61,7 @@ def write_page(
     rows = [(name, format_score(score), "; ".join(score.notes)) for name, score in scores.items()]
     facts = [
         (fact, *(escape_control_characters(one.facts.get(fact, "")) for one in sets))
-        for fact in FACTS
+        for fact in SHOWN_FACTS
     ]
     notes = [f"{one.name}: {note}" for one in sets for note in one.notes]
     parts = [
@@ -120,7 +120,7 @@ def _draw_sheet(one: FeatureSet, images: ImageSet, file: Path) -> Path:
     rows = np.linspace(0, count - 1, min(SHEET, count)).astype(int).tolist()
     pictures = list(_load(one, images, rows).values())
     title = f"{len(pictures)} of {count:,} images of {one.name}"
-    return figures.draw_contact_sheet(pictures, escape_control_characters(title), file)
+    return figures.draw_image_sheet(pictures, escape_control_characters(title), file)
 
 
 def _draw_neighbours(
@@ -139,7 +139,7 @@ def _draw_neighbours(
 
 def _draw_sizes(real: FeatureSet, features: np.ndarray, preset: Preset, file: Path) -> Path:
     sizes = choose_curve_sizes(min(len(features), CURVE_IMAGES))
-    distances = distances_by_size(real.moments, features, sizes, ddof=preset.ddof)
+    distances = compute_distances_by_size(real.moments, features, sizes, ddof=preset.ddof)
     return figures.draw_sizes(sizes, distances, file)
 
 
@@ -162,7 +162,7 @@ def write_comparison(
     pictures = []
     for name in names:
         by_set = {label: found[name] for label, found in scores.items()}
-        pictures.append(figures.draw_comparison(by_set, name, folder / f"{name}.png"))
+        pictures.append(figures.draw_score_comparison(by_set, name, folder / f"{name}.png"))
     rows = [
         (label, *(format_score(found[name]) for name in names)) for label, found in scores.items()
     ]

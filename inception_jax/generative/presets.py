@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from inception_jax.config import ConfigError
 from inception_jax.generative.inception_score import Splits
 from inception_jax.generative.kernel_distance import Subsets
-from inception_jax.generative.resizing import Rule, resize, round_product
+from inception_jax.generative.resizing import ResizeRule, resize_images, round_product
 
 Rounding = Literal["nearest", "truncate_255", "stylegan", "adm"]
 IMAGE_SIZE = 299
@@ -40,7 +40,7 @@ class Preset:
       name: Name on the command line.
       version: Version of these settings.
       program: The program, with its version, that has them.
-      resize: Rule by which images become 299 x 299.
+      resize: ResizeRule by which images become 299 x 299.
       scaling: `graph` for (x - 128) / 128, `symmetric` for 2 x / 255 - 1.
       rounding: How floats of a generator become bytes; see `QUANTISATIONS`.
       ddof: 1 for covariances over N - 1, 0 for those over N.
@@ -56,7 +56,7 @@ class Preset:
     name: str
     version: int
     program: str
-    resize: Rule
+    resize: ResizeRule
     scaling: Literal["graph", "symmetric"] = "graph"
     rounding: Rounding = "nearest"
     ddof: int = 1
@@ -80,7 +80,7 @@ class Preset:
 
         Part of a compiled step.
         """
-        return self.scale(resize(images, self.resize, IMAGE_SIZE, jnp))
+        return self.scale(resize_images(images, self.resize, IMAGE_SIZE))
 
 
 PRESETS = {
@@ -143,7 +143,11 @@ RANGES = {"0..1": Range(0, 1), "-1..1": Range(-1, 1), "0..255": Range(0, 255)}
 
 
 class Quantisation(NamedTuple):
-    """How floats become bytes: floor((x + before) * factor + after), for x in `unit`, clamped."""
+    """A rule that makes bytes of floats: floor((x + before) * factor + after), clamped.
+
+    Attributes:
+      unit: The range of x.
+    """
 
     unit: Range
     before: float

@@ -1,6 +1,6 @@
 """Streaming sums of features, in which a set of any size takes the memory of one.
 
-Sums are pairs of float32 numbers, a value and what rounding lost of it (two-sum; Knuth 1969,
+FeatureSums are pairs of float32 numbers, a value and what rounding lost of it (two-sum; Knuth 1969,
 section 4.2.2), and so as good as float64 without it. They live on the devices: each adds up its own
 rows, without communication, and they are merged once, at the end.
 
@@ -9,7 +9,7 @@ float32. bfloat16 products, a TPU's default, are off by up to 1e-3: all products
 highest precision.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from inception_jax.data.source import DataError
 from inception_jax.distributed.mesh import Placement
-from inception_jax.generative.frechet import Moments
+from inception_jax.generative.frechet import FeatureMoments
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -135,7 +135,7 @@ def compile_update(placement: Placement) -> Callable[..., Statistics]:
 
 
 @dataclass(frozen=True)
-class Sums:
+class FeatureSums:
     """Sums of a whole set on a host, in float64.
 
     Attributes:
@@ -148,7 +148,7 @@ class Sums:
     mean: np.ndarray
     product: np.ndarray
 
-    def to_moments(self) -> Moments:
+    def to_moments(self) -> FeatureMoments:
         """Returns mean and covariance.
 
         Raises:
@@ -168,23 +168,25 @@ class Sums:
         scatter /= -self.count
         scatter += self.product
         scatter /= self.count - 1
-        return Moments(self.count, self.mean / self.count, scatter)
+        return FeatureMoments(self.count, self.mean / self.count, scatter)
 
-    def subtract(self, other: "Sums") -> "Sums":
+    def subtract(self, other: "FeatureSums") -> "FeatureSums":
         """Returns the sums without those of a part."""
-        return Sums(self.count - other.count, self.mean - other.mean, self.product - other.product)
+        return FeatureSums(
+            self.count - other.count, self.mean - other.mean, self.product - other.product
+        )
 
 
-def merge(sums: list[Sums]) -> Sums:
+def merge(sums: list[FeatureSums]) -> FeatureSums:
     """Returns the sums of several parts of a set together."""
-    return Sums(
+    return FeatureSums(
         sum(part.count for part in sums),
         np.sum([part.mean for part in sums], axis=0),
         np.sum([part.product for part in sums], axis=0),
     )
 
 
-def gather_sums(statistics: Statistics) -> Sums:
+def gather_sums(statistics: Statistics) -> FeatureSums:
     """Returns the sums over all shards of all processes; every process has to call it.
 
     A process adds up its own shards in float64, and sends two float32 numbers for each sum.
@@ -195,9 +197,9 @@ def gather_sums(statistics: Statistics) -> Sums:
     product = _add_shards(statistics.product)
     product += _add_shards(statistics.product_rest)
     if jax.process_count() == 1:
-        return Sums(count, mean, product)
+        return FeatureSums(count, mean, product)
     counts = multihost_utils.process_allgather(np.int32(count))
-    return Sums(int(np.sum(counts, dtype=np.int64)), _gather(mean), _gather(product))
+    return FeatureSums(int(np.sum(counts, dtype=np.int64)), _gather(mean), _gather(product))
 
 
 def _add_shards(array: jax.Array) -> np.ndarray:
@@ -220,20 +222,20 @@ def _gather(local: np.ndarray) -> np.ndarray:
     return total
 
 
-def gather_blocks(statistics: Statistics) -> list[Sums]:
-    """Returns the sums of each block that has examples; every process has to call it.
+def gather_blocks(statistics: Statistics) -> Iterator[FeatureSums]:
+    """Yields the sums of each block that has examples; every process has to go through them.
 
-    In float32 on the devices, which is enough: a block is left out of a whole set.
+    In float32 on the devices, which is enough: a block is left out of a whole set. One by one,
+    since all of them would take 168 MB again.
     """
-    if not statistics.block_counts.shape[1]:
-        return []
     everywhere = NamedSharding(statistics.count.sharding.mesh, PartitionSpec())
-    add = jax.jit(lambda *arrays: [x.sum(0) for x in arrays], out_shardings=everywhere)
-    counts, means, products = add(
-        statistics.block_counts, statistics.block_means, statistics.block_products
-    )
-    return [
-        Sums(int(counts[i]), np.asarray(means[i]), np.asarray(products[i]))
-        for i in range(len(counts))
-        if counts[i]
-    ]
+    add = jax.jit(lambda block, *sums: [x[:, block].sum(0) for x in sums], out_shardings=everywhere)
+    for block in range(statistics.block_counts.shape[1]):
+        count, mean, product = add(
+            np.int32(block),
+            statistics.block_counts,
+            statistics.block_means,
+            statistics.block_products,
+        )
+        if int(count):
+            yield FeatureSums(int(count), np.asarray(mean), np.asarray(product))

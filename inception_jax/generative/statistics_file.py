@@ -27,12 +27,12 @@ from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.foreign_statistics import is_foreign, read_foreign
-from inception_jax.generative.frechet import Moments, moments_of_rows
+from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
 from inception_jax.generative.presets import Preset
 
 FORMAT_VERSION = 1
-HEADER, HEADER_DIGEST = "statistics", "statistics_sha256"
-FACTS = ("preset", "weights")
+FACTS_KEY, DIGEST_KEY = "statistics", "statistics_sha256"
+COMPARED_FACTS = ("preset", "weights")
 """Facts in which two sets must agree to be compared."""
 
 
@@ -76,7 +76,7 @@ def save_statistics(path: str | Path, found: FeatureSet, *, keep_features: bool 
         "arrays": _hash(arrays),
     }
     text = format_json(facts)
-    header = {HEADER: text, HEADER_DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+    header = {FACTS_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     write_atomically(epath.Path(path), to_bytes(arrays, header))
 
 
@@ -123,13 +123,13 @@ def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSe
         raise DataError(
             f"{path} is no whole file of statistics ({error}): copy or make it again"
         ) from error
-    text = header.get(HEADER)
+    text = header.get(FACTS_KEY)
     if text is None:
         raise DataError(
             f"{path} has no statistics{' but weights' if 'card' in header else ''}: give a file "
             "that inception-jax fid statistics has written"
         )
-    if header.get(HEADER_DIGEST) != hashlib.sha256(text.encode()).hexdigest():
+    if header.get(DIGEST_KEY) != hashlib.sha256(text.encode()).hexdigest():
         raise DataError(
             f"{path} is damaged: its header is not that which was written; copy it again"
         )
@@ -163,11 +163,11 @@ def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSe
     )
 
 
-def _read_moments(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> Moments:
+def _read_moments(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> FeatureMoments:
     rows = arrays.get(f"{prefix}rows")
     if rows is None:
-        return Moments(count, arrays[f"{prefix}mean"], arrays[f"{prefix}covariance"])
-    found = moments_of_rows(rows)
+        return FeatureMoments(count, arrays[f"{prefix}mean"], arrays[f"{prefix}covariance"])
+    found = moments_from_rows(rows)
     return replace(found, mean=arrays[f"{prefix}mean"], rows=rows)
 
 
@@ -185,7 +185,7 @@ def check_comparable(
       ConfigError: They are of two presets, or of two weights, and not `anyway`.
     """
     found = []
-    for fact in FACTS:
+    for fact in COMPARED_FACTS:
         own, other = real.get(fact), fake.get(fact)
         if own is not None and other is not None and own != other:
             found.append(f"{fact} {str(own)[:24]} and {str(other)[:24]}")
