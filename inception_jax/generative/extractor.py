@@ -182,9 +182,9 @@ class Extractor:
         """Returns the network's input, and the number of images outside of their range."""
         outside = jnp.zeros((), jnp.int32)
         if value_range is not None:
-            least, most = images.min((1, 2, 3)), images.max((1, 2, 3))
-            is_inside = (least >= value_range.low) & (most <= value_range.high)  # NaN is not
-            outside = (~is_inside & (weights > 0)).sum(dtype=jnp.int32)
+            # NaN is not inside. A minimum would lose it: XLA's on CPUs does not propagate NaN.
+            is_inside = (images >= value_range.low) & (images <= value_range.high)
+            outside = (~is_inside.all((1, 2, 3)) & (weights > 0)).sum(dtype=jnp.int32)
             images = quantise(images, value_range, self.preset.rounding)
         if images.shape[1:3] != (self.image_size, self.image_size):
             images = resize_images(images, self.preset.resize, self.image_size)
