@@ -79,6 +79,7 @@ NOT_RUN = {
     "inception-jax benchmark digits": "compiles for a minute; tests/commands/test_benchmark.py",
     "inception-jax plan digits --compile": "compiles for a minute; tests/plan compiles less",
     "inception-jax plan inception_v3 --topology *": "needs a plugin; tests/plan has smaller ones",
+    "inception-jax fid *": "needs the network of FID; tests/commands/test_fid.py has each form",
     "inception-jax convert *": "needs weights of torchvision; tests/weights/test_convert.py",
     "inception-jax predict v3.safetensors *": "needs weights of torchvision",
     "inception-jax * timm/*": "downloads; tests/weights/test_hub.py has a hub of its own",
@@ -223,7 +224,9 @@ def test_commands_and_scripts_in_the_text_of_a_page_exist(name):
     named = set(re.findall(r"`inception-jax ([a-z]+)\b", remove_blocks(page)))
     assert named - set(COMMANDS) == set()
     paths = set(
-        re.findall(r"\b((?:benchmarks|experiments|launch|tests|configs)/[\w/]+\.\w+)", page)
+        re.findall(
+            r"\b((?:benchmarks|examples|experiments|launch|tests|configs)/[\w/]+\.\w+)", page
+        )
     )
     roots = (ROOT, ROOT / "tests")  # docs/testing.md names tests below the latter
     assert {path for path in paths if not any((root / path).exists() for root in roots)} == set()

@@ -221,7 +221,7 @@ class _Session:
             self._needs |= {"features", "logits"}
         elif hasattr(options, "no_report") and not options.no_report:
             self._needs |= {"features"}  # for its pictures
-        self.preset = _choose_preset(options)
+        self.preset = _choose_preset(options, texts)
         given = None if options.preset is None else self.preset
         self.inputs = [_open_input(text, given, self._needs, options) for text in texts]
         self._extractor: Extractor | None = None
@@ -251,6 +251,11 @@ class _Session:
                 if one.statistics is not None:
                     own = {"preset": self.preset.id}
                     check_comparable(one.statistics.facts, own, anyway=self._options.anyway)
+        for pair in pairs:
+            known = [one.statistics for one in pair if one.statistics is not None]
+            if known and any(one.images is not None for one in pair):
+                facts = self.extractor.collect_facts()
+                check_comparable(known[0].facts, facts, anyway=self._options.anyway)
 
     @property
     def extractor(self) -> "Extractor":
@@ -309,10 +314,13 @@ class _Session:
 
     def score(self, real: "FeatureSet", fake: "FeatureSet") -> "dict[str, Score]":
         """Returns the scores of two sets."""
+        from inception_jax.generative.feature_set import count_shared
         from inception_jax.generative.metrics import compute_scores
         from inception_jax.generative.statistics_file import check_comparable
 
         notes = check_comparable(real.facts, fake.facts, anyway=self._options.anyway)
+        if shared := count_shared(real.digests, fake.digests):
+            notes.append(f"{shared:,} of its images are in {real.name}, pixel for pixel")
         fake.notes += [note for note in notes if note not in fake.notes]
         if not self.is_primary:
             return {}
@@ -358,13 +366,18 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
     return session()
 
 
-def _choose_preset(options: argparse.Namespace) -> "Preset":
-    """Returns the preset, with the settings that flags change, and says which."""
+def _choose_preset(options: argparse.Namespace, texts: Sequence[str]) -> "Preset":
+    """Returns the preset, with the settings that flags change, and says which.
+
+    Where none is given it is that of a file of statistics among the sets.
+    """
     from inception_jax.generative.inception_score import Splits
     from inception_jax.generative.kernel_distance import Subsets
     from inception_jax.generative.presets import DEFAULT_PRESET, get_preset
+    from inception_jax.generative.statistics_file import read_preset
 
-    preset = get_preset(options.preset or DEFAULT_PRESET)
+    recorded = next(filter(None, map(read_preset, texts)), None)
+    preset = get_preset(options.preset or recorded or DEFAULT_PRESET)
     kid, size = getattr(options, "kid", None), getattr(options, "kid_subset_size", None)
     changes: dict[str, Any] = {}
     if kid is not None:
@@ -401,6 +414,8 @@ def _open_input(
             images = open_image_set(text)
     else:
         images = open_image_set(text)
+    if images is None and options.num is not None:
+        raise ConfigError(f"--num is for images, and {text} has statistics: leave it out")
     if images is not None and options.num is not None:
         if options.num > len(images):
             raise DataError(

@@ -91,10 +91,8 @@ class Collector:
 
     def _choose_outputs(self, outputs: ImageFeatures) -> ImageFeatures:
         """Returns the features that are to be kept, on their way to every process."""
-        wants_pooled = self._keeps_all or self._pooled.count <= self._extractor.size
-        wants_spatial = outputs.spatial is not None and (
-            self._spatial.count <= self._extractor.spatial_size
-        )
+        wants_pooled = self._keeps_all or self.count <= self._extractor.size
+        wants_spatial = outputs.spatial is not None and self.count <= self._extractor.spatial_size
         chosen = ImageFeatures(
             outputs.pooled if wants_pooled else None,
             outputs.logits if self._logits is not None else None,

@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_jax.data.source import DataError
 from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
-from inception_jax.generative.scores import JACKKNIFE_BLOCKS, assign_blocks
+from inception_jax.generative.scores import JACKKNIFE_BLOCKS, MIN_BLOCKS, assign_blocks
 from inception_jax.generative.statistics import FeatureSums
 
 
@@ -83,13 +83,16 @@ class FeatureSet:
         return found
 
     def list_left_out(self, spatial: bool = False) -> "LeftOutMoments | None":
-        """Returns the moments without each block of the jackknife; None where there are none."""
+        """Returns the moments without each block of the jackknife; None where there are too few."""
         moments = self.spatial if spatial else self.moments
         assert moments is not None
         if moments.rows is not None:
             return LeftOutMoments(moments, None, min(JACKKNIFE_BLOCKS, len(moments.rows)))
         parked = self.spatial_blocks if spatial else self.blocks
-        return None if parked is None else LeftOutMoments(moments, parked, len(parked))
+        # One batch is one block: few batches have no interval.
+        if parked is None or len(parked) < MIN_BLOCKS:
+            return None
+        return LeftOutMoments(moments, parked, len(parked))
 
 
 @dataclass
@@ -187,8 +190,13 @@ def find_copies(digests: np.ndarray) -> list[tuple[int, int]]:
     return found
 
 
-def count_shared(first: np.ndarray, second: np.ndarray) -> int:
-    """Returns how many images of the second set are, pixel for pixel, in the first."""
+def count_shared(first: np.ndarray | None, second: np.ndarray | None) -> int:
+    """Returns how many images of the second set are in the first, by their digests [N, 16].
+
+    0 where digests are not known.
+    """
+    if first is None or second is None:
+        return 0
     known = {row.tobytes() for row in first}
     return sum(row.tobytes() in known for row in second)
 

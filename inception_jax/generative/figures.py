@@ -21,7 +21,7 @@ from inception_jax.report.figures import (
 THUMBNAIL = 128
 """Pixels of the longer side of an image in a picture."""
 BLUE = "#2c6fbb"
-MAX_POINTS = 4000
+MAX_POINTS = 2000
 """Images of each set in a scatter plot."""
 
 

@@ -18,6 +18,7 @@ from inception_jax.generative.conditional import (
 from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.frechet import (
     FeatureMoments,
+    LeaveOut,
     choose_sizes,
     compute_distances_by_size,
     extrapolate,
@@ -28,6 +29,7 @@ from inception_jax.generative.neighbours import density_coverage, find_nearest, 
 from inception_jax.generative.presets import Preset
 from inception_jax.generative.scores import (
     JACKKNIFE_BLOCKS,
+    MIN_BLOCKS,
     UNKNOWN_INTERVAL,
     Interval,
     Score,
@@ -163,25 +165,18 @@ def _score_distance(
         notes.append("both sets have the same images")
         return Score(0.0, own.count, others.count, notes=tuple(notes))
     left_out = fake.list_left_out(spatial)
+    reference = real.list_left_out(spatial)
     interval = UNKNOWN_INTERVAL
-    if left_out is not None:
-        reference = real.list_left_out(spatial)
-        if reference is None:
-            notes.append("bias and interval are of the generated set; the reference is held fixed")
-        blocks = left_out.blocks if reference is None else min(left_out.blocks, reference.blocks)
-        if reference is None or reference.blocks == left_out.blocks:
-            interval = jackknife_distance(
-                distance.value,
-                own if reference is None else reference,
-                left_out,
-                blocks,
-                preset.ddof,
-            )
+    if left_out is None:
+        if fake.count is not None:
+            notes.append(f"no interval: it takes {MIN_BLOCKS} batches of images or more")
+    else:
+        held: FeatureMoments | LeaveOut = own
+        if reference is not None and reference.blocks == left_out.blocks:
+            held = reference
         else:
-            interval = jackknife_distance(
-                distance.value, own, left_out, left_out.blocks, preset.ddof
-            )
             notes.append("bias and interval are of the generated set; the reference is held fixed")
+        interval = jackknife_distance(distance.value, held, left_out, left_out.blocks, preset.ddof)
     return Score(distance.value, own.count, others.count, *interval, notes=tuple(notes))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 JACKKNIFE_BLOCKS = 10
 """Blocks of the jackknife: each takes 16 MiB on a device at 2048 features."""
 MIN_BLOCKS = 4
-"""Blocks below which no interval is given."""
+"""Blocks below which no interval is given: a batch is one at most."""
 
 
 class Score(NamedTuple):

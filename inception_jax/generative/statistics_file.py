@@ -98,6 +98,18 @@ def is_statistics(path: str | Path) -> bool:
     return file.is_file() and (file.suffix == ".safetensors" or is_foreign(file))
 
 
+def read_preset(path: str | Path) -> str | None:
+    """Returns the id of the preset that a file of statistics records; None for any other file."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            found = json.loads((opened.metadata() or {}).get(FACTS_KEY, "{}")).get("preset")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None  # as `read_statistics` explains
+    return found if isinstance(found, str) else None
+
+
 def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSet:
     """Returns the statistics of a file of this package or of another program.
 

@@ -53,6 +53,7 @@ def test_a_number_its_interval_and_what_was_done_are_printed(run):
     assert re.fullmatch(r"fid [\d.e-]+ \+- [\d.e-]+ \(bias [\d.e-]+, N 30 and 30\)\n", out)
     assert "preset own/1 (this package): resize antialias" in err
     assert "of no known release" in err
+    assert "computing fid: Frechet Inception Distance" in err
     assert "A has 30 images for 100 features" in err
 
 
@@ -110,6 +111,31 @@ def test_statistics_stand_in_for_their_images(run, place):
     code, _, err = run("statistics", "A", "--output", "A.stats.safetensors")
     assert code == ExitCode.CONFIG
     assert "is there already, and stays as it is" in err
+
+
+def test_the_preset_of_a_file_is_taken_where_none_is_given(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    common = ["--weights", "small.safetensors", "--engine", "xla"]
+    main(["fid", "statistics", "A", "--preset", "own", "--output", "own.safetensors", *common])
+    assert main(["fid", "own.safetensors", "B", "--no-report", *common]) == 0
+    assert "preset own/1" in capsys.readouterr().err
+
+
+def test_images_that_are_in_both_sets_are_told(run):
+    code, _, err = run("A", "A/cat", "--no-report")
+    assert code == 0
+    assert "A/cat: 10 of its images are in A, pixel for pixel" in err
+
+
+def test_statistics_of_other_weights_are_refused_before_images_are_read(run, place, capsys):
+    make_small_weights(place / "other.safetensors", seed=1)
+    common = ["--preset", "own", "--engine", "xla", "--weights", "other.safetensors"]
+    assert main(["fid", "statistics", "A", "--output", "other.stats.safetensors", *common]) == 0
+    capsys.readouterr()
+    code, out, err = run("other.stats.safetensors", "B", "--no-report")
+    assert code == ExitCode.CONFIG
+    assert "different weights" in err
+    assert out == ""
 
 
 def test_several_sets_are_compared_with_one_reference(run, place):
@@ -179,6 +205,8 @@ def test_what_cannot_be_scored_is_refused_before_the_network_is_loaded(
 def test_sets_of_two_presets_are_compared_only_anyway(run, place, capsys):
     run("statistics", "A", "--output", "own.stats.safetensors")
     common = ["fid", "own.stats.safetensors", "own.stats.safetensors", "--no-report"]
+    assert main(common) == 0
+    common += ["--preset", "torch-fidelity"]
     assert main(common) == ExitCode.CONFIG
     assert "different preset own/1 and torch-fidelity/1" in capsys.readouterr().err
     assert main([*common, "--anyway"]) == 0

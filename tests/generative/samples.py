@@ -91,7 +91,7 @@ def make_graph_weights(folder: Path) -> Path:
     return folder / "graph.safetensors"
 
 
-def make_small_weights(path: Path) -> Path:
+def make_small_weights(path: Path, seed: int = 0) -> Path:
     """Writes random weights of the MNIST network, [28, 28, 1] to 100 features."""
     import jax
 
@@ -101,7 +101,7 @@ def make_small_weights(path: Path) -> Path:
     from inception_jax.weights.files import save
 
     network = create("mnist_bn", num_classes=10)
-    variables = network.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
+    variables = network.init(jax.random.key(seed), np.zeros((1, 28, 28, 1), np.float32))
     # Sigmoids of small sums hardly vary: with kernels as drawn the distance is near to rounding.
     variables = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, variables)
     names = tuple(map(str, range(10)))

@@ -15,7 +15,7 @@ from inception_jax.generative.collecting import collect_images
 from inception_jax.generative.evaluator import Evaluator
 from inception_jax.generative.extractor import Extractor
 from inception_jax.generative.frechet import frechet_distance, moments_from_rows
-from inception_jax.generative.image_sets import open_image_set
+from inception_jax.generative.image_sets import open_image_set, select_images
 from inception_jax.generative.presets import OWN_NETWORK, PRESETS, RANGES
 from inception_jax.generative.statistics_file import save_statistics
 from inception_jax.weights.trained_network import load_trained
@@ -88,6 +88,19 @@ def test_any_number_of_images_is_computed_by_one_program(small):
     assert sizes._cache_size() == 1
     evaluator.add(IMAGES["A"], "real")
     assert evaluator.compute()["fid"].num_fake == 150
+
+
+def test_features_are_kept_on_disk_and_only_where_a_metric_needs_them(tmp_path, extractor):
+    np.save(tmp_path / "images.npy", IMAGES["A"])
+    images = open_image_set(str(tmp_path / "images.npy"))
+    assert collect_images(images, extractor).features is None
+    assert collect_images(images, extractor).logits is None
+    kept = collect_images(images, extractor, needs={"features", "logits"})
+    assert isinstance(kept.features, np.memmap)
+    assert isinstance(kept.logits, np.memmap)
+    # Up to d images their rows are what is scored.
+    few = collect_images(select_images(images, range(40)), extractor)
+    assert few.moments.rows.shape == (40, 100)
 
 
 def test_padding_of_a_sampler_counts_nothing(small):
@@ -307,6 +320,15 @@ def test_the_graph_gives_the_features_of_other_programs(graph, preset, key):
         # guided-diffusion 159: channels first, or other channels, give an sFID of 299 for 6.1.
         assert error(found.spatial, "spatial") < 2e-5
         assert extractor.spatial_size == 2023
+
+
+@pytest.mark.slow
+def test_features_do_not_depend_on_the_batch(graph):
+    """torch-fidelity 43, torchmetrics 1620: FID of 2 to 10 on noise, by the size of a batch."""
+    extractor, images = Extractor(graph, PRESETS["adm"]), make_images("A", 4, 64)
+    together = features(extractor, images)
+    alone = np.concatenate([features(extractor, image[None]) for image in images])
+    np.testing.assert_allclose(alone, together, atol=1e-6 * np.abs(together).max())
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Frechet distances beside those of other programs, and of sets with few images."""
 
+import ast
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from inception_jax.generative.frechet import (
     jackknife_distance,
     moments_from_rows,
 )
+from tests.conftest import ROOT
 from tests.generative.samples import EXPECTED, load
 
 FEATURES = load("features_fixture")
@@ -97,6 +100,17 @@ def test_a_covariance_without_full_rank_is_factored_by_its_eigenvalues():
 def test_features_that_have_no_distance_are_refused(rows, message):
     with pytest.raises(DataError, match=message):
         moments_from_rows(rows)
+
+
+def test_scores_need_no_scipy():
+    """Its root of a matrix has changed under pytorch-fid, clean-fid, StyleGAN3, EDM and jax-fid."""
+    for file in (ROOT / "inception_jax" / "generative").glob("*.py"):
+        names = [
+            getattr(node, "module", None) or node.names[0].name
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        assert not [name for name in names if name.partition(".")[0] == "scipy"], file
 
 
 def test_sets_of_other_numbers_of_features_are_refused():
