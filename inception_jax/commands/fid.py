@@ -164,7 +164,7 @@ def _make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
         "--skip-bad", action="store_true", help="leave out images that cannot be read, and say so"
     )
     parser.add_argument(
-        "--blocks", type=int, default=10,
+        "--blocks", type=_parse_count, default=10,
         help="blocks of the jackknife, behind intervals and bias; 0 for none",
     )  # fmt: skip
     return parser
@@ -432,6 +432,13 @@ def _choose_images(count: int, num: int, seed: int) -> list[int]:
     indices = np.arange(count)
     np.random.RandomState(seed % 2**31).shuffle(indices)
     return sorted(indices[:num].tolist())
+
+
+def _parse_count(text: str) -> int:
+    """Returns the value of a flag, a number from 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return int(text)
 
 
 def _count_cores() -> int:

@@ -1,6 +1,5 @@
 """Scores of generated images while they are on the devices, in a loop of training or alone."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -57,10 +56,8 @@ class Collector:
         self.count, self._name = 0, name
         self._extractor, self._keeps_all = extractor, keep_features
         self._state: SetState = extractor.make_state(blocks)
-        self._folder = tempfile.TemporaryDirectory(prefix="inception_jax-")
-        folder = Path(self._folder.name)
-        self._pooled, self._spatial = RowFile(folder, "pooled"), RowFile(folder, "spatial")
-        self._logits = RowFile(folder, "logits") if keep_logits else None
+        self._pooled, self._spatial = RowFile(), RowFile()
+        self._logits = RowFile() if keep_logits else None
         self._gather = extractor.placement.gather
         self._pending: tuple[ImageFeatures, np.ndarray] | None = None
 
@@ -130,7 +127,7 @@ class Collector:
         if self._state.spatial is not None:
             size = self._extractor.spatial_size
             spatial = _finish(self._state.spatial, self._spatial, size)
-        found = FeatureSet(
+        return FeatureSet(
             self._name,
             moments,
             spatial[0],
@@ -140,8 +137,6 @@ class Collector:
             spatial_blocks=spatial[1],
             facts={**self._extractor.collect_facts(), "set": self._name, "num_images": self.count},
         )
-        found.storage = self._folder  # its arrays are mapped from files there
-        return found
 
 
 def _finish(

@@ -5,7 +5,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ class FeatureSet:
       digests: [N, 16] uint8, one for the pixels of each image; None where they are not known.
       facts: What a file of statistics records.
       notes: What a user has to know, in sentences.
-      storage: What keeps the files of mapped arrays.
     """
 
     name: str
@@ -50,7 +48,6 @@ class FeatureSet:
     digests: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    storage: Any = None
 
     @property
     def count(self) -> int | None:
@@ -140,11 +137,13 @@ class ParkedBlocks:
 
 
 class RowFile:
-    """Rows of float32 numbers that grow on disk, and are memory-mapped at the end."""
+    """Rows of float32 numbers that grow on disk, and are memory-mapped at the end.
 
-    def __init__(self, folder: Path, name: str):
-        self._path = folder / f"{name}.f32"
-        self._stream = open(self._path, "wb")  # noqa: SIM115
+    The file has no name, so that nothing is left behind by a process that is killed.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._size = 0
         self.count = 0
 
@@ -156,14 +155,14 @@ class RowFile:
         """
         self._size = rows.shape[1]
         self.count += len(rows)
-        self._stream.write(np.ascontiguousarray(rows, np.float32).data)
+        self._file.write(np.ascontiguousarray(rows, np.float32).data)
 
     def read(self) -> np.ndarray:
         """Returns all rows [N, d], memory-mapped."""
-        self._stream.flush()
+        self._file.flush()
         if not self.count:
             return np.zeros((0, self._size), np.float32)
-        return np.memmap(self._path, np.float32, "r", shape=(self.count, self._size))
+        return np.memmap(self._file, np.float32, "r", shape=(self.count, self._size))
 
 
 def hash_pixels(pixels: np.ndarray) -> np.ndarray:
