@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from inception_jax.generative.extractor import Extractor
     from inception_jax.generative.feature_set import FeatureSet
     from inception_jax.generative.image_sets import ImageSet
+    from inception_jax.generative.metrics import Labels
     from inception_jax.generative.presets import Preset
     from inception_jax.generative.scores import Score
 
@@ -208,6 +209,14 @@ class _Input:
         assert self.statistics is not None
         return self.statistics.count
 
+    def get_labels(self) -> "Labels":
+        """Returns labels and names of classes, before any feature is computed."""
+        from inception_jax.generative.metrics import Labels
+
+        known = self.statistics if self.images is None else self.images
+        assert known is not None
+        return Labels(self.text, known.labels, known.class_names)
+
 
 class _Session:
     """The inputs, the settings and the network of a command."""
@@ -235,27 +244,26 @@ class _Session:
 
     def check(self, pairs: "Sequence[tuple[_Input, _Input]]") -> None:
         """Raises an error for sets that cannot be compared, before anything is computed."""
-        from inception_jax.generative.metrics import Sizes, check_sizes
+        from inception_jax.generative.metrics import Sizes, check_kept, check_sizes, match_labels
         from inception_jax.generative.statistics_file import check_comparable
 
+        metrics, anyway = self._options.metrics, self._options.anyway
         for real, fake in pairs:
-            check_sizes(self._options.metrics, self.preset, Sizes(real.count, fake.count))
+            check_sizes(metrics, self.preset, Sizes(real.count, fake.count))
             for one in (real, fake):
-                if one.images is None:
-                    _check_kept(one, self._needs & {"features", "logits"}, self._options)
-                elif "labels" in self._needs and one.images.labels is None:
-                    raise DataError(
-                        f"{one.text} has no labels, which the metric class needs: give "
-                        "FOLDER/<class>/<image>, or a dataset with labels"
-                    )
+                if one.images is None and one.statistics is not None:
+                    check_kept(metrics, one.statistics, is_real=one is real)
                 if one.statistics is not None:
-                    own = {"preset": self.preset.id}
-                    check_comparable(one.statistics.facts, own, anyway=self._options.anyway)
+                    check_comparable(
+                        one.statistics.facts, {"preset": self.preset.id}, anyway=anyway
+                    )
+            if "labels" in self._needs:
+                match_labels(real.get_labels(), fake.get_labels())
         for pair in pairs:
             known = [one.statistics for one in pair if one.statistics is not None]
             if known and any(one.images is not None for one in pair):
                 facts = self.extractor.collect_facts()
-                check_comparable(known[0].facts, facts, anyway=self._options.anyway)
+                check_comparable(known[0].facts, facts, anyway=anyway)
 
     @property
     def extractor(self) -> "Extractor":
@@ -277,7 +285,6 @@ class _Session:
             self._extractor = Extractor(
                 trained, self.preset, spatial="spatial" in self._needs, engine=engine
             )
-            self.is_primary = trained.run.placement.is_primary
             if self.is_primary:
                 log_line(_describe(self._extractor))
         return self._extractor
@@ -327,14 +334,6 @@ class _Session:
         return compute_scores(self._options.metrics, real, fake, self.preset, log_line)
 
 
-def _check_kept(one: _Input, needs: set[str], options: argparse.Namespace) -> None:
-    from inception_jax.generative.metrics import list_needs
-
-    for need in needs & list_needs(options.metrics):
-        assert one.statistics is not None
-        one.statistics.require(need, " ".join(options.metrics))
-
-
 def _describe(extractor: "Extractor") -> str:
     facts = extractor.collect_facts()
     release = facts["weights_release"]
@@ -349,6 +348,8 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
     """Returns a context: the session of a command, joined to the other processes."""
     from contextlib import contextmanager
 
+    import jax
+
     from inception_jax.checkpointing.run_record import collect_shared_facts
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
 
@@ -361,6 +362,7 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
             PreemptionHandler(),  # which has nothing to save here
             use_compilation_cache(),
         ):
+            opened.is_primary = jax.process_index() == 0
             yield opened
 
     return session()
@@ -414,6 +416,10 @@ def _open_input(
             images = open_image_set(text)
     else:
         images = open_image_set(text)
+    if images is not None and images.is_float and options.value_range is None:
+        raise DataError(
+            f"{text} holds floats: name their range with --value-range 0..1, -1..1 or 0..255"
+        )
     if images is None and options.num is not None:
         raise ConfigError(f"--num is for images, and {text} has statistics: leave it out")
     if images is not None and options.num is not None:

@@ -71,11 +71,13 @@ class SetMetric:
       compute: (real, fake, preset) -> scores by name.
       needs: What has to be kept of each set: `features`, `logits`, `labels` or `spatial`.
       description: What it measures, for the help.
+      is_of_fake: Whether only the generated set has to have it.
     """
 
     compute: Callable[[FeatureSet, FeatureSet, Preset], Scores]
     needs: tuple[str, ...]
     description: str
+    is_of_fake: bool = False
 
 
 def compute_scores(
@@ -137,13 +139,29 @@ def check_sizes(metrics: Iterable[str], preset: Preset, sizes: Sizes) -> None:
             preset.kid.get_size(min(known, default=preset.kid.size))
 
 
-def list_needs(metrics: Iterable[str]) -> set[str]:
-    """Returns what metrics need to be kept of each set.
+def list_needs(metrics: Iterable[str], *, of_real: bool = False) -> set[str]:
+    """Returns what metrics need to be kept of each set, or of the reference alone.
 
     Raises:
       ConfigError: A metric is unknown.
     """
-    return {need for name in metrics for need in get_metric(name).needs}
+    known = [get_metric(name) for name in metrics]
+    return {need for one in known if not (of_real and one.is_of_fake) for need in one.needs}
+
+
+def check_kept(metrics: Iterable[str], one: FeatureSet, *, is_real: bool) -> None:
+    """Raises an error for statistics that lack what a metric needs.
+
+    Raises:
+      DataError: The message says what, and what to give instead.
+      ConfigError: A metric is unknown.
+    """
+    for name in metrics:
+        for need in sorted(list_needs([name], of_real=is_real)):
+            if need == "spatial":
+                _get_moments(one, True, name)
+            else:
+                one.require(need, name)
 
 
 def _score_distance(
@@ -302,7 +320,7 @@ def _density(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
 
 def _classes(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     own, others = real.require("features", "class"), fake.require("features", "class")
-    labels = _match_labels(real, fake)
+    labels = match_labels(*(Labels(x.name, x.labels, x.class_names) for x in (real, fake)))
     by_class = classwise_distances(own, labels[0], others, labels[1])
     values = np.array(list(by_class.values()))
     names = fake.class_names or tuple(map(str, range(int(labels[1].max()) + 1)))
@@ -327,13 +345,29 @@ def _classes(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     }
 
 
-def _match_labels(real: FeatureSet, fake: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
+class Labels(NamedTuple):
+    """The labels of a set [N] int, with the names of its classes, or none."""
+
+    name: str
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+
+
+def match_labels(real: Labels, fake: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Returns the labels of both sets, by the reference's numbers where both name their classes.
 
     Raises:
-      DataError: A class of the generated set is none of the reference.
+      DataError: A set has no labels, or a class of the generated set is none of the reference.
     """
-    own, others = real.require("labels", "class"), fake.require("labels", "class")
+    for one in (real, fake):
+        if one.labels is None:
+            raise DataError(
+                f"{one.name} has no labels, which the metric class needs: give "
+                "FOLDER/<class>/<image>, or a dataset with labels"
+            )
+    assert real.labels is not None
+    assert fake.labels is not None
+    others = fake.labels
     if real.class_names and fake.class_names and real.class_names != fake.class_names:
         index = {name: i for i, name in enumerate(real.class_names)}
         if odd := [name for name in fake.class_names if name not in index]:
@@ -342,7 +376,7 @@ def _match_labels(real: FeatureSet, fake: FeatureSet) -> tuple[np.ndarray, np.nd
                 f"{len(odd)}: name the folders alike"
             )
         others = np.array([index[name] for name in fake.class_names])[others]
-    return own, others
+    return real.labels, others
 
 
 def _copies(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
@@ -368,10 +402,10 @@ def _copies(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
 SET_METRICS: Mapping[str, SetMetric] = {
     "fid": SetMetric(_frechet, (), "Frechet Inception Distance"),
     "fid_infinity": SetMetric(
-        _infinity, ("features",), "FID extrapolated to infinitely many images"
+        _infinity, ("features",), "FID extrapolated to infinitely many images", is_of_fake=True
     ),
     "kid": SetMetric(_kernel, ("features",), "Kernel Inception Distance"),
-    "is": SetMetric(_inception_score, ("logits",), "Inception Score"),
+    "is": SetMetric(_inception_score, ("logits",), "Inception Score", is_of_fake=True),
     "pr": SetMetric(_precision, ("features",), "improved precision and recall"),
     "dc": SetMetric(_density, ("features",), "density and coverage"),
     "sfid": SetMetric(_spatial, ("spatial",), "FID of spatial features"),
