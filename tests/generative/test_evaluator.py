@@ -125,7 +125,8 @@ def test_floats_become_bytes_by_the_presets_rule(small, extractor):
     evaluator.add(floats, value_range="0..1")
     found = evaluator.compute()["fid"].value
     evaluator.add(bytes_)
-    assert evaluator.compute()["fid"].value == found
+    # Another program for floats than for bytes, which rounds otherwise in jax 0.12.
+    assert evaluator.compute()["fid"].value == pytest.approx(found, rel=1e-6)
 
 
 def test_grey_images_are_repeated(small):
