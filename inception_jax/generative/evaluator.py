@@ -1,6 +1,6 @@
 """Scores of generated images while they are on the devices, in a loop of training or alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -329,11 +329,6 @@ class Evaluator:
         if "fake" not in self._collectors:
             raise ConfigError("there are no generated images: add some")
         return self._collectors.pop("fake").finish()
-
-
-def format_score_line(scores: Mapping[str, Score]) -> str:
-    """Returns scores on one line: `fid 12.31 +- 0.18 (bias 2.04, N 5,000)`."""
-    return ", ".join(f"{name} {format_score(score)}" for name, score in scores.items())
 
 
 def format_score(score: Score) -> str:

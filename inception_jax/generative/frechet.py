@@ -7,7 +7,7 @@ in float64: a square root in float32 adds 13 % at 2048 dimensions.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -247,27 +247,3 @@ def extrapolate(sizes: Sequence[int], distances: Sequence[float]) -> float:
     """
     slope_and_intercept = np.polyfit(1 / np.asarray(sizes, np.float64), distances, 1)
     return float(slope_and_intercept[1])
-
-
-def add_moments(first: FeatureMoments, second: FeatureMoments) -> FeatureMoments:
-    """Returns the moments of two sets together.
-
-    Raises:
-      DataError: A set does not record its number of examples.
-    """
-    if first.count is None or second.count is None:
-        raise DataError("statistics without a number of images cannot be added to others")
-    n, m = first.count, second.count
-    difference = second.mean - first.mean
-    scatter = (
-        first.covariance * (n - 1)
-        + second.covariance * (m - 1)
-        + np.outer(difference, difference) * (n * m / (n + m))
-    )
-    return replace(
-        first,
-        count=n + m,
-        mean=first.mean + difference * (m / (n + m)),
-        scatter=scatter / (n + m - 1),
-        rows=None,
-    )

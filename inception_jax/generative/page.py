@@ -1,6 +1,5 @@
 """The page of a score: the numbers, what they are of, and the pictures, in one file."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_jax.atomic_io import StorageError
 from inception_jax.data.source import DataError
 from inception_jax.errors import escape_control_characters
 from inception_jax.generative import figures
@@ -21,6 +19,7 @@ from inception_jax.generative.metrics import choose_curve_sizes
 from inception_jax.generative.neighbours import find_nearest
 from inception_jax.generative.presets import Preset
 from inception_jax.generative.scores import Score
+from inception_jax.report.figures import draw_each
 from inception_jax.report.page import format_picture, format_table, write_html
 
 SHEET = 4 * figures.COLUMNS
@@ -95,15 +94,7 @@ def _draw(
         draw["components.png"] = partial(figures.draw_components, real.features, fake.features)
     if fake.features is not None and len(fake.features) >= 20:
         draw["fid_against_n.png"] = partial(_draw_sizes, real, fake.features, preset)
-    found = []
-    for name, function in draw.items():
-        try:
-            found.append(function(folder / name))
-        except StorageError:
-            raise
-        except Exception as error:  # matplotlib raises many classes
-            logging.getLogger(__name__).warning("%s cannot be drawn (%s)", name, error)
-    return found
+    return draw_each(draw, folder)
 
 
 def _load(one: FeatureSet, images: ImageSet, rows: Sequence[int]) -> dict[int, np.ndarray]:

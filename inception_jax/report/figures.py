@@ -51,6 +51,19 @@ def draw_report(workdir: Path) -> list[Path]:
         draw_by_name["example.png"] = partial(_write_image, artifacts.worst["example"])
     if artifacts.health:
         draw_by_name["health.png"] = partial(draw_drift, artifacts.health)
+    return [file for file in draw_each(draw_by_name, folder) if file.name != "example.png"]
+
+
+def draw_each(draw_by_name: Mapping[str, Callable[[Path], Path]], folder: Path) -> list[Path]:
+    """Draws figures into a folder; one that cannot be drawn is left out, with a warning.
+
+    Args:
+      draw_by_name: Name of a file -> function that draws it.
+      folder: The folder.
+
+    Raises:
+      StorageError: A file cannot be written.
+    """
     files = []
     for name, draw in draw_by_name.items():
         try:
@@ -61,7 +74,7 @@ def draw_report(workdir: Path) -> list[Path]:
             logging.getLogger(__name__).warning(
                 "%s cannot be drawn (%s: %s)", folder / name, type(error).__name__, error
             )
-    return [file for file in files if file.name != "example.png"]
+    return files
 
 
 def draw_curves(rows: list[dict[str, float]], file: Path) -> Path:
