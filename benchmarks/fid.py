@@ -25,15 +25,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import jax
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
 from benchmarks.features import summarize
 from benchmarks.machine import exit_unavailable, make_parser, publish
+from benchmarks.random_variables import variables as invented
 from inception_jax.generative.collecting import collect_images
 from inception_jax.generative.extractor import Engine, Extractor
 from inception_jax.generative.frechet import frechet_distance
 from inception_jax.generative.image_sets import open_image_set
-from inception_jax.generative.presets import PRESETS
+from inception_jax.generative.presets import IMAGE_SIZE, PRESETS
 from inception_jax.generative.statistics import compile_update, gather_sums, make_statistics
+from inception_jax.nn.create import create
+from inception_jax.weights import files
+from inception_jax.weights.convert.conversion import to_theirs
+from inception_jax.weights.convert.importer import get_source_spec, import_weights
 from inception_jax.weights.trained_network import TrainedNetwork, load_trained
 
 Run = Callable[[], float]
@@ -109,13 +115,13 @@ def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
 
 def make_runs(place: Path, count: int, size: int) -> dict[str, Run]:
     """Returns, by name, functions from two folders to an FID."""
-    from tests.generative.samples import make_graph_weights, make_images
-
-    for kind in "AB":
+    for kind, blocks in (("A", 12), ("B", 9)):
         (place / kind).mkdir()
-        for index, image in enumerate(make_images(kind, count, size)):
-            Image.fromarray(image).save(place / kind / f"{index:05d}.png")
-    trained = load_trained(str(make_graph_weights(place)))
+        for index in range(count):
+            pixels = np.random.default_rng((blocks, index)).integers(0, 256, (blocks, blocks, 3))
+            small = Image.fromarray(pixels.astype(np.uint8))
+            small.resize((size, size)).save(place / kind / f"{index:05d}.png")
+    trained = load_trained(str(make_weights(place)))
     runs = {}
     if jax.default_backend() == "cpu":
         runs["inception_jax, ONNX Runtime"] = make_own(place, trained, "pytorch-fid", "onnx")
@@ -123,6 +129,17 @@ def make_runs(place: Path, count: int, size: int) -> dict[str, Run]:
     runs["pytorch-fid"] = make_pytorch_fid(place)
     runs["torch-fidelity"] = make_torch_fidelity(place)
     return runs
+
+
+def make_weights(place: Path) -> Path:
+    """Writes random weights of the graph of 2015-12-05 for all programs; returns our file."""
+    network = create("inception_v3", variant="fid", num_classes=1008)
+    random = invented(network, image_size=IMAGE_SIZE)
+    theirs = to_theirs(get_source_spec("fid", "inception_v3"), network, random)
+    save_file(theirs, place / "state_dict.safetensors")
+    found = import_weights("fid", place / "state_dict.safetensors", "inception_v3")
+    files.save(place / "graph.safetensors", found.card, found.variables)
+    return place / "graph.safetensors"
 
 
 def make_own(place: Path, trained: TrainedNetwork, preset: str, engine: Engine) -> Run:
