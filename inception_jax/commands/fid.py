@@ -1,6 +1,7 @@
 """`inception-jax fid`: the distance between two sets of images, and its kin."""
 
 import argparse
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -56,10 +57,11 @@ def fid(arguments: list[str]) -> None:
     parser.add_argument("fake", help="the generated images, likewise")
     _add_score_flags(parser)
     options = parser.parse_args(arguments)
+    _check_report(options)
     with _open_session(options, [options.real, options.fake]) as session:
         real, fake = session.inputs
         session.check([(real, fake)])
-        own, others = session.collect(real), session.collect(fake)
+        own, others = session.collect(real, is_real=True), session.collect(fake)
         scores = session.score(own, others)
         if not session.is_primary:
             return
@@ -68,7 +70,6 @@ def fid(arguments: list[str]) -> None:
         if not options.no_report:
             from inception_jax.generative.page import write_score_page
 
-            import_figures()
             images = (real.images, fake.images)
             page = write_score_page(options.output, scores, session.preset, (own, others), images)
             _save_scores(options, session.preset, {"": scores}, facts)
@@ -93,6 +94,11 @@ def _save_statistics(arguments: list[str]) -> None:
     require_unused_path(output)
     from inception_jax.generative.statistics_file import save_statistics
 
+    if not options.keep_features and set(options.metrics) - {"fid", "sfid"}:
+        raise ConfigError(
+            f"--metrics {' '.join(options.metrics)}: features of all images are saved with "
+            "--keep-features, and mean and covariance without it"
+        )
     with _open_session(options, [options.images]) as session:
         (given,) = session.inputs
         found = session.collect(given)
@@ -100,8 +106,9 @@ def _save_statistics(arguments: list[str]) -> None:
             save_statistics(output, found, keep_features=options.keep_features)
             for note in found.notes:
                 log_line(f"{found.name}: {note}")
-            print(f"{output}: {found.count:,} images, {found.moments.size:,} features, preset "
-                  f"{session.preset.id}")  # fmt: skip
+            count = "?" if found.count is None else f"{found.count:,}"
+            size = f"{found.moments.size:,}"
+            print(f"{output}: {count} images, {size} features, preset {session.preset.id}")
 
 
 def _compare(arguments: list[str]) -> None:
@@ -116,12 +123,15 @@ def _compare(arguments: list[str]) -> None:
     if reference is None:
         reference = sets.pop(0)
         log_line(f"reference: {reference}, the first set; --reference names another")
+    _check_report(options)
+    if len(set(sets)) < len(sets):
+        raise ConfigError("a set is given twice: leave one of them out")
     if not sets:
         raise ConfigError("there is nothing to compare: give two sets or more, or a --reference")
     with _open_session(options, [reference, *sets]) as session:
         first, *others = session.inputs
         session.check([(first, one) for one in others])
-        own = session.collect(first)
+        own = session.collect(first, is_real=True)
         scores, facts, found = {}, {"real": own.facts}, [own]
         for given in others:
             fake = session.collect(given)
@@ -134,7 +144,6 @@ def _compare(arguments: list[str]) -> None:
         if not options.no_report:
             from inception_jax.generative.page import write_comparison
 
-            import_figures()
             page = write_comparison(options.output, own, scores, session.preset)
             _save_scores(options, session.preset, scores, facts)
             log_line(f"report: {page}")
@@ -194,6 +203,19 @@ def _add_score_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="draw nothing")
 
 
+def _check_report(options: argparse.Namespace) -> None:
+    """Raises an error for a report that could not be written at the end.
+
+    Raises:
+      ConfigError: Its folder is a file, or matplotlib is not installed.
+    """
+    if options.no_report:
+        return
+    if options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"--output {options.output} is a file: name a folder for the report")
+    import_figures()
+
+
 @dataclass
 class _Input:
     """A set as it was given: statistics, images, or both."""
@@ -226,21 +248,18 @@ class _Session:
 
         self._options = options
         self._needs = list_needs(options.metrics)
+        asked = set(self._needs)
+        self._needs_of_fake = asked - list_needs(options.metrics, of_real=True)
         if getattr(options, "keep_features", False):
             self._needs |= {"features", "logits"}
-        elif hasattr(options, "no_report") and not options.no_report:
-            self._needs |= {"features"}  # for its pictures
+        elif not getattr(options, "no_report", True) and not hasattr(options, "sets"):
+            self._needs |= {"features"}  # for the pictures of two sets
+            self._needs_of_fake -= {"features"}
         self.preset = _choose_preset(options, texts)
         given = None if options.preset is None else self.preset
-        self.inputs = [_open_input(text, given, self._needs, options) for text in texts]
+        self.inputs = [_open_input(text, given, asked, options) for text in texts]
         self._extractor: Extractor | None = None
         self.is_primary = True
-
-    def __enter__(self) -> "_Session":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def check(self, pairs: "Sequence[tuple[_Input, _Input]]") -> None:
         """Raises an error for sets that cannot be compared, before anything is computed."""
@@ -251,8 +270,9 @@ class _Session:
         for real, fake in pairs:
             check_sizes(metrics, self.preset, Sizes(real.count, fake.count))
             for one in (real, fake):
-                if one.images is None and one.statistics is not None:
-                    check_kept(metrics, one.statistics, is_real=one is real)
+                if one.statistics is not None:
+                    kept = metrics if one.images is None else set(metrics) & {"fid", "sfid"}
+                    check_kept(kept, one.statistics, is_real=one is real)
                 if one.statistics is not None:
                     check_comparable(
                         one.statistics.facts, {"preset": self.preset.id}, anyway=anyway
@@ -261,9 +281,32 @@ class _Session:
                 match_labels(real.get_labels(), fake.get_labels())
         for pair in pairs:
             known = [one.statistics for one in pair if one.statistics is not None]
-            if known and any(one.images is not None for one in pair):
-                facts = self.extractor.collect_facts()
-                check_comparable(known[0].facts, facts, anyway=anyway)
+            if len(known) == 2:
+                check_comparable(known[0].facts, known[1].facts, anyway=anyway)
+            if any(one.images is not None for one in pair):
+                for statistics in known:
+                    self._check_statistics(statistics)
+
+    def _check_statistics(self, one: "FeatureSet") -> None:
+        """Raises an error for statistics of another network than images are computed with."""
+        from inception_jax.generative.statistics_file import check_comparable
+
+        check_comparable(one.facts, self.extractor.collect_facts(), anyway=self._options.anyway)
+        if one.moments.size != self.extractor.size:
+            raise DataError(
+                f"{one.name} has {one.moments.size:,} features for an image, and this network "
+                f"{self.extractor.size:,}: give statistics of the same layer"
+            )
+
+    def list_sets(self) -> list[str]:
+        """Returns each set with its number of images and a digest of their names.
+
+        All processes must have the same.
+        """
+        return [
+            f"{one.text}: {one.count} images, {hash_names(one.images.names if one.images else ())}"
+            for one in self.inputs
+        ]
 
     @property
     def extractor(self) -> "Extractor":
@@ -286,10 +329,10 @@ class _Session:
                 trained, self.preset, spatial="spatial" in self._needs, engine=engine
             )
             if self.is_primary:
-                log_line(_describe(self._extractor))
+                log_line(_format_settings(self._extractor))
         return self._extractor
 
-    def collect(self, given: _Input) -> "FeatureSet":
+    def collect(self, given: _Input, *, is_real: bool = False) -> "FeatureSet":
         """Returns the features of a set, from its file or from its images."""
         if given.images is None:
             assert given.statistics is not None
@@ -302,7 +345,7 @@ class _Session:
             given.images,
             self.extractor,
             batch_size=options.batch_size,
-            needs=self._needs,
+            needs=self._needs - self._needs_of_fake if is_real else self._needs,
             blocks=options.blocks,
             value_range=RANGES.get(options.value_range or ""),
             skip_bad=options.skip_bad,
@@ -334,7 +377,7 @@ class _Session:
         return compute_scores(self._options.metrics, real, fake, self.preset, log_line)
 
 
-def _describe(extractor: "Extractor") -> str:
+def _format_settings(extractor: "Extractor") -> str:
     facts = extractor.collect_facts()
     release = facts["weights_release"]
     origin = release if release != "unknown" else f"{facts['weights'][:12]}, of no known release"
@@ -349,6 +392,8 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
     from contextlib import contextmanager
 
     import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
 
     from inception_jax.checkpointing.run_record import collect_shared_facts
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
@@ -358,12 +403,14 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
         supervise_subprocess()
         opened = _Session(options, texts)
         with (
-            join_processes(facts=collect_shared_facts),
+            join_processes(facts=lambda: {**collect_shared_facts(), "sets": opened.list_sets()}),
             PreemptionHandler(),  # which has nothing to save here
             use_compilation_cache(),
         ):
             opened.is_primary = jax.process_index() == 0
             yield opened
+            if jax.process_count() > 1:  # the others wait while the primary scores and draws
+                multihost_utils.broadcast_one_to_all(np.int32(0))
 
     return session()
 
@@ -373,7 +420,6 @@ def _choose_preset(options: argparse.Namespace, texts: Sequence[str]) -> "Preset
 
     Where none is given it is that of a file of statistics among the sets.
     """
-    from inception_jax.generative.inception_score import Splits
     from inception_jax.generative.kernel_distance import Subsets
     from inception_jax.generative.presets import DEFAULT_PRESET, get_preset
     from inception_jax.generative.statistics_file import read_preset
@@ -385,12 +431,17 @@ def _choose_preset(options: argparse.Namespace, texts: Sequence[str]) -> "Preset
     if kid is not None:
         if kid not in ("subsets", "blocks", "all"):
             raise ConfigError(f"--kid {kid}: there are subsets, blocks and all (pairs)")
-        changes["kid"] = Subsets() if kid == "subsets" else kid
+        own = preset.kid if isinstance(preset.kid, Subsets) else Subsets()
+        changes["kid"] = own if kid == "subsets" else kid
     if size is not None:
         drawn = changes.get("kid", preset.kid)
+        if kid in ("blocks", "all") or size < 2:
+            raise ConfigError(
+                f"--kid-subset-size {size}: random subsets (--kid subsets) have a size, from 2 on"
+            )
         changes["kid"] = replace(drawn if isinstance(drawn, Subsets) else Subsets(), size=size)
     if getattr(options, "is_splits", None):
-        changes["splits"] = Splits(options.is_splits, seed=preset.splits.seed)
+        changes["splits"] = replace(preset.splits, count=options.is_splits, run=0)
     if changes:
         log_line(f"other settings than those of {preset.id}: {', '.join(changes)}")
     return replace(preset, **changes)
@@ -415,7 +466,9 @@ def _open_input(
         if has_both and needs & {"features", "logits"}:
             images = open_image_set(text)
     else:
-        images = open_image_set(text)
+        images = open_image_set(text, with_labels="labels" in needs)
+    if images is not None and not images.is_float and options.value_range is not None:
+        log_line(f"--value-range is not of {text}, whose images are bytes")
     if images is not None and images.is_float and options.value_range is None:
         raise DataError(
             f"{text} holds floats: name their range with --value-range 0..1, -1..1 or 0..255"
@@ -429,6 +482,12 @@ def _open_input(
             )
         images = select_images(images, _choose_images(len(images), options.num, options.seed))
     return _Input(text, statistics, images)
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """Returns the beginning of a digest of names."""
+    found = hashlib.sha256("\0".join(names).encode(errors="surrogateescape"))
+    return found.hexdigest()[:12]
 
 
 def _choose_images(count: int, num: int, seed: int) -> list[int]:

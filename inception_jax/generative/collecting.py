@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
 from inception_jax.errors import escape_control_characters
 from inception_jax.generative.decoding import decode_rgb
@@ -16,9 +17,9 @@ from inception_jax.generative.extractor import Extractor
 from inception_jax.generative.feature_set import (
     JACKKNIFE_BLOCKS,
     FeatureSet,
-    describe_sizes,
     find_copies,
     format_counts,
+    format_sizes,
     hash_pixels,
 )
 from inception_jax.generative.image_sets import ImageSet
@@ -70,6 +71,7 @@ def collect_images(
       is_primary: Whether this process shows progress.
 
     Raises:
+      ConfigError: `skip_bad` in several processes.
       DataError: An image cannot be read, floats come without a range, or see `Collector.finish`.
     """
     if images.is_float and value_range is None:
@@ -78,6 +80,8 @@ def collect_images(
         )
     if not images.is_float:
         value_range = None
+    if skip_bad and jax.process_count() > 1:
+        raise ConfigError("several processes leave no image out: leave --skip-bad out, or use one")
     placement = extractor.placement
     devices = placement.devices
     size = -(-min(batch_size, max(len(images), 1)) // devices) * devices
@@ -134,6 +138,7 @@ class _Reader:
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._conversions: Counter[str] = Counter()
         self._digests: dict[int, np.ndarray] = {}
+        self._float_shape = (*np.shape(images.load(0))[:2], 3) if images.is_float else None
         self.bad: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -195,8 +200,6 @@ class _Reader:
                     f"{self._images.name}: {name}: {one.error}; remove it, or leave such images "
                     "out with --skip-bad"
                 )
-            if not self._is_alone:
-                raise DataError(f"{name}: {one.error}: several processes leave none out")
             self.bad[one.index] = one.error
             return
         self._sizes[one.pixels.shape[0], one.pixels.shape[1]] += 1
@@ -217,7 +220,10 @@ class _Reader:
         elif not self._is_alone or len(self._sizes) > 1:
             rule = self._extractor.preset.resize
             rows = {row: resize_images(x[None], rule, target)[0] for row, x in rows.items()}
-        first = next(iter(rows.values()), np.zeros((target, target, 3), np.uint8))
+        # A process whose rows are all padding has no image: those of others are resized, or floats.
+        is_float = self._images.is_float or not self._is_alone
+        empty = np.zeros(self._float_shape or (target, target, 3), np.float32 if is_float else "u1")
+        first = next(iter(rows.values()), empty)
         into = np.zeros((len(read), *first.shape[:2], 3), first.dtype)
         for row, pixels in rows.items():
             into[row] = pixels
@@ -232,10 +238,10 @@ class _Reader:
         found.class_names = images.class_names
         found.notes += images.notes
         if self._sizes:
-            found.facts["image_size"] = describe_sizes(self._sizes)
+            found.facts["image_size"] = format_sizes(self._sizes)
         if len(self._sizes) > 1:
             found.notes.append(
-                f"images of {describe_sizes(self._sizes)}: each was resized by itself, where other "
+                f"images of {format_sizes(self._sizes)}: each was resized by itself, where other "
                 "programs stop, or resize all to one size first"
             )
         found.notes += format_counts(self._conversions)

@@ -14,7 +14,11 @@ from inception_jax.generative.frechet import (
 
 
 def classwise_distances(
-    real: np.ndarray, real_labels: np.ndarray, fake: np.ndarray, fake_labels: np.ndarray
+    real: np.ndarray,
+    real_labels: np.ndarray,
+    fake: np.ndarray,
+    fake_labels: np.ndarray,
+    ddof: int = 1,
 ) -> dict[int, float]:
     """Returns the Frechet distance of each class that both sets have two images of or more.
 
@@ -28,7 +32,7 @@ def classwise_distances(
     for label in np.intersect1d(real_labels, fake_labels).tolist():
         own, others = real[real_labels == label], fake[fake_labels == label]
         if min(len(own), len(others)) > 1:
-            distance = frechet_distance(moments_from_rows(own), moments_from_rows(others))
+            distance = frechet_distance(moments_from_rows(own), moments_from_rows(others), ddof)
             found[int(label)] = distance.value
     if not found:
         raise DataError(
@@ -46,7 +50,11 @@ class ConditionalDistance(NamedTuple):
 
 
 def conditional_distance(
-    real: np.ndarray, real_conditions: np.ndarray, fake: np.ndarray, fake_conditions: np.ndarray
+    real: np.ndarray,
+    real_conditions: np.ndarray,
+    fake: np.ndarray,
+    fake_conditions: np.ndarray,
+    ddof: int = 1,
 ) -> ConditionalDistance:
     """Returns the conditional Frechet distance (CFID) of features [N, d] and [M, d].
 
@@ -60,6 +68,7 @@ def conditional_distance(
       real_conditions: [N, c], their conditions; `encode_classes` for classes.
       fake: Features of the generated set.
       fake_conditions: [M, c].
+      ddof: As of `frechet_distance`.
 
     Raises:
       DataError: See `check_features`; or conditions are not those of the features.
@@ -83,7 +92,9 @@ def conditional_distance(
             else FeatureMoments(len(rows), zero, rest.T @ rest / (len(rows) - 1))
         )
     mean_term = float(np.square(predicted[0] - predicted[1]).sum(1).mean())
-    return ConditionalDistance(mean_term + frechet_distance(given[0], given[1]).value, mean_term)
+    return ConditionalDistance(
+        mean_term + frechet_distance(given[0], given[1], ddof).value, mean_term
+    )
 
 
 def encode_classes(labels: np.ndarray, classes: int) -> np.ndarray:

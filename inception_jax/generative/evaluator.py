@@ -17,13 +17,15 @@ from inception_jax.generative import statistics
 from inception_jax.generative.extractor import Engine, Extractor, ImageFeatures, SetState
 from inception_jax.generative.feature_set import JACKKNIFE_BLOCKS, FeatureSet, ParkedBlocks, RowFile
 from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
-from inception_jax.generative.metrics import compute_scores, list_needs
+from inception_jax.generative.metrics import check_kept, compute_scores, list_needs
 from inception_jax.generative.presets import DEFAULT_PRESET, Preset, Range, get_preset, get_range
 from inception_jax.generative.scores import Score
 from inception_jax.generative.statistics import Statistics
 from inception_jax.generative.statistics_file import check_comparable, read_statistics
 from inception_jax.weights.trained_network import TrainedNetwork, load_trained
 
+CHECK_EVERY = 64
+"""Batches of floats after which their range is looked at: not after hours."""
 SetKind = Literal["real", "fake"]
 
 
@@ -53,11 +55,11 @@ class Collector:
           keep_logits: Whether to keep the logits of all images.
           blocks: Blocks of the jackknife; 0 for no interval.
         """
-        self.count, self._name = 0, name
+        self.count, self._name, self._batches, self._blocks = 0, name, 0, blocks
         self._extractor, self._keeps_all = extractor, keep_features
         self._state: SetState = extractor.make_state(blocks)
         self._pooled, self._spatial = RowFile(), RowFile()
-        self._logits = RowFile() if keep_logits else None
+        self._logits = RowFile() if keep_logits and extractor.has_logits else None
         self._gather = extractor.placement.gather
         self._pending: tuple[ImageFeatures, np.ndarray] | None = None
 
@@ -76,8 +78,6 @@ class Collector:
           global_weights: The same on the devices.
           value_range: As of `Extractor.step`.
         """
-        if self._logits is not None and not self._extractor.has_logits:
-            raise ConfigError("the Inception Score needs a network that ends in one linear layer")
         state, outputs = self._extractor.step(self._state, images, global_weights, value_range)
         self._state = state
         kept = self._choose_outputs(outputs)
@@ -85,6 +85,9 @@ class Collector:
         self._read_pending()
         self._pending = (kept, weights)
         self.count += int((weights > 0).sum())
+        self._batches += 1
+        if value_range is not None and self._batches % CHECK_EVERY == 0:
+            self._check_range()
 
     def _choose_outputs(self, outputs: ImageFeatures) -> ImageFeatures:
         """Returns the features that are to be kept, on their way to every process."""
@@ -109,6 +112,13 @@ class Collector:
             if file is not None and array is not None:
                 file.append(np.asarray(array)[weights > 0])
 
+    def _check_range(self) -> None:
+        if outside := int(self._state.outside):
+            raise DataError(
+                f"{self._name}: {outside:,} of {self.count:,} images have values outside of their "
+                "range, or NaN: name the range that the generator has, or clip its images first"
+            )
+
     def finish(self) -> FeatureSet:
         """Returns what is known of the set; every process has to call it.
 
@@ -117,11 +127,7 @@ class Collector:
             are NaN or infinite.
         """
         self._read_pending()
-        if outside := int(self._state.outside):
-            raise DataError(
-                f"{self._name}: {outside:,} of {self.count:,} images have values outside of their "
-                "range, or NaN: name the range that the generator has, or clip its images first"
-            )
+        self._check_range()
         moments, blocks = _finish(self._state.pooled, self._pooled, self._extractor.size)
         spatial: tuple[FeatureMoments | None, ParkedBlocks | None] = (None, None)
         if self._state.spatial is not None:
@@ -135,6 +141,7 @@ class Collector:
             self._logits.read() if self._logits is not None else None,
             blocks=blocks,
             spatial_blocks=spatial[1],
+            num_blocks=self._blocks,
             facts={**self._extractor.collect_facts(), "set": self._name, "num_images": self.count},
         )
 
@@ -200,16 +207,19 @@ class Evaluator:
             )
         self.preset = get_preset(preset) if isinstance(preset, str) else preset
         self._metrics, self._needs = tuple(metrics), list_needs(metrics)
+        if "labels" in self._needs:
+            raise ConfigError("images that are added have no labels: leave the metric class out")
         self._extractor = Extractor(
             trained, self.preset, spatial="spatial" in self._needs, engine=engine
         )
+        if "logits" in self._needs and not self._extractor.has_logits:
+            raise ConfigError("the Inception Score needs a network that ends in one linear layer")
         self.placement = self._extractor.placement
         devices = self.placement.devices
         self.batch_size = -(-batch_size // devices) * devices
         self._blocks = blocks
         self._collectors: dict[str, Collector] = {}
         self._reference: FeatureSet | None = None
-        self._waiting: dict[str, list[Any]] = {}
         self._root = ThreadPoolExecutor(1, "scores")
         if reference is not None:
             self.set_reference(reference)
@@ -223,7 +233,13 @@ class Evaluator:
         found = reference
         if not isinstance(found, FeatureSet):
             found = read_statistics(found, self.preset)
-        check_comparable(found.facts, self._extractor.collect_facts())
+        found.notes += check_comparable(found.facts, self._extractor.collect_facts())
+        check_kept(self._metrics, found, is_real=True)
+        if found.moments.size != self._extractor.size:
+            raise DataError(
+                f"{found.name} has {found.moments.size:,} features for an image, and this network "
+                f"{self._extractor.size:,}: make its statistics with these weights"
+            )
         self._reference = found
 
     def add(
@@ -252,7 +268,7 @@ class Evaluator:
         if kind not in ("real", "fake"):
             raise ConfigError(f"images are of kind {kind!r}: give real or fake")
         if kind == "real" and self._reference is not None:
-            raise ConfigError("the reference is a file already: give the Evaluator none")
+            raise ConfigError("the reference is whole: it was given, or used by a score already")
         shape, dtype = np.shape(images), jnp.result_type(images)
         if len(shape) != 4 or shape[3] not in (1, 3) or not shape[0]:
             raise DataError(
@@ -271,7 +287,14 @@ class Evaluator:
         chosen = get_range(value_range) if value_range is not None else None
         collector = self._collectors.get(kind) or self._begin(kind)
         own = np.ones(shape[0], np.float32) if weights is None else np.asarray(weights, np.float32)
+        if own.shape != shape[:1] or not np.isin(own, (0, 1)).all():
+            raise DataError(
+                f"weights are {list(own.shape)}: wanted are {shape[0]}, each 1, or 0 for an image "
+                "that does not count"
+            )
         is_local = not isinstance(images, jax.Array) or images.is_fully_addressable
+        if is_local and jax.process_count() > 1:
+            raise ConfigError("several processes add images that are sharded over all devices")
         size = self.batch_size if is_local else shape[0]
         sharding = self.placement.batch_sharding
         for start in range(0, shape[0], size):

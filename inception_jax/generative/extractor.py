@@ -22,8 +22,8 @@ from inception_jax.weights.library import load_library
 from inception_jax.weights.trained_network import TrainedNetwork
 
 SPATIAL_END_POINT, SPATIAL_CHANNELS = "Mixed_6d", 7
-"""Where sFID looks: the first 7 channels of 17 x 17 positions, row, column, channel. Source: ADM's
-evaluator, `mixed_6/conv:0`.
+"""The features of sFID: the first 7 channels of 17 x 17 positions, row, column, channel. Source:
+ADM's evaluator, `mixed_6/conv:0`.
 """
 Engine = Literal["xla", "onnx"]
 
@@ -46,8 +46,8 @@ class SetState(NamedTuple):
     """The sums of a set of images on the devices.
 
     Attributes:
-      pooled: FeatureSums of the pooled features.
-      spatial: FeatureSums of the spatial features; None where they were not asked for.
+      pooled: Sums of the pooled features.
+      spatial: Sums of the spatial features; None where they were not asked for.
       outside: [] int32, images with floats outside of their range.
     """
 
@@ -93,6 +93,13 @@ class Extractor:
         network = trained.run.network
         self._channels = network.architecture.channels
         self._network = network.clone(num_classes=0)
+        if spatial and SPATIAL_END_POINT not in dict(network.architecture.layers):
+            raise ConfigError(
+                f"{trained.name} has no end point {SPATIAL_END_POINT}, of which sfid is: leave "
+                "sfid out, or give --weights fid/2015-12-05"
+            )
+        if engine == "onnx" and jax.process_count() > 1:
+            raise ConfigError("ONNX Runtime computes in one process: give --engine xla")
         self._end_points = (SPATIAL_END_POINT,) if spatial else ()
         self._variables = trained.variables
         self._classifier = _find_classifier(network, trained.variables)

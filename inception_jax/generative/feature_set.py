@@ -30,6 +30,7 @@ class FeatureSet:
       rows: [N] int, the index of each row's image in its set, where some were skipped.
       blocks: FeatureSums of the blocks of the jackknife; none where there are none.
       spatial_blocks: Likewise of the spatial features.
+      num_blocks: Blocks of the jackknife that were asked for; 0 for no interval.
       digests: [N, 16] uint8, one for the pixels of each image; None where they are not known.
       facts: What a file of statistics records.
       notes: What a user has to know, in sentences.
@@ -45,6 +46,7 @@ class FeatureSet:
     rows: np.ndarray | None = None
     blocks: "ParkedBlocks | None" = None
     spatial_blocks: "ParkedBlocks | None" = None
+    num_blocks: int = JACKKNIFE_BLOCKS
     digests: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -84,7 +86,8 @@ class FeatureSet:
         moments = self.spatial if spatial else self.moments
         assert moments is not None
         if moments.rows is not None:
-            return LeftOutMoments(moments, None, min(JACKKNIFE_BLOCKS, len(moments.rows)))
+            blocks = min(self.num_blocks, len(moments.rows))
+            return LeftOutMoments(moments, None, blocks) if blocks >= MIN_BLOCKS else None
         parked = self.spatial_blocks if spatial else self.blocks
         # One batch is one block: few batches have no interval.
         if parked is None or len(parked) < MIN_BLOCKS:
@@ -107,7 +110,7 @@ class LeftOutMoments:
         kept = assign_blocks(len(self.complete.rows), self.blocks) != block
         found = moments_from_rows(self.complete.rows[kept])
         return FeatureMoments(
-            found.count, found.mean + self.complete.mean, found.scatter, found.rows
+            found.count, found.mean + self.complete.mean, found.stored_covariance, found.rows
         )
 
 
@@ -206,7 +209,7 @@ def format_counts(counts: Counter[str]) -> Iterator[str]:
         yield f"{count:,} images converted: {kind}"
 
 
-def describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
+def format_sizes(sizes: Counter[tuple[int, int]]) -> str:
     """Returns the sizes of images as text, `64x64` or `3 sizes, mostly 64x64`."""
     (height, width), _ = sizes.most_common(1)[0]
     common = f"{width}x{height}"

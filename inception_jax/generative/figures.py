@@ -81,14 +81,15 @@ def draw_sizes(sizes: Sequence[int], distances: Sequence[float], file: Path) -> 
     """Draws FID against 1/N of random parts of the generated set, and the line to infinity."""
     figure, axis = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
     inverse = 1 / np.asarray(sizes, np.float64)
-    limit = extrapolate(sizes, distances)
-    gradient = np.polyfit(inverse, distances, 1)[0]
+    line = extrapolate(sizes, distances)
     ends = np.array([0, inverse.max()])
-    axis.plot(ends, limit + gradient * ends, color=GREY, linewidth=1)
+    axis.plot(ends, line.intercept + line.gradient * ends, color=GREY, linewidth=1)
     axis.scatter(inverse, distances, color=RED, s=18, zorder=3)
     axis.set_xticks(inverse, [f"{size:,}" for size in sizes], rotation=60, fontsize=7)
     style_axis(axis, xlabel="generated images (at distances of 1/N)", ylabel="FID")
-    axis.set_title(f"FID of random parts; the line meets 1/N = 0 at {limit:.4g}", fontsize=10)
+    axis.set_title(
+        f"FID of random parts; the line meets 1/N = 0 at {line.intercept:.4g}", fontsize=10
+    )
     return write_figure(figure, file)
 
 

@@ -70,8 +70,7 @@ def read_foreign(file: Path, preset: Preset | None) -> FeatureSet:
             f"{CLEAN_FID_MODES[mode[1].lower()]}, and the preset {preset.id} by {preset.resize}: "
             "give the preset of that resize"
         )
-    count = arrays.get("num_images")
-    count = None if count is None else int(count)
+    count = _read_count(file, arrays.get("num_images"))
     features = arrays.get(FEATURES)
     if features is not None and MEAN not in arrays:
         if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
@@ -123,6 +122,20 @@ def _read_arrays(file: Path) -> dict[str, Any]:
     }
 
 
+def _read_count(file: Path, given: Any) -> int | None:
+    """Returns the number of images that a file records, or None.
+
+    Raises:
+      DataError: It is no whole number from 2 on.
+    """
+    if given is None:
+        return None
+    count = np.asarray(given)
+    if count.shape or count.dtype.kind not in "iu" or count < 2:
+        raise DataError(f"{file}: num_images is {given!r:.40}: wanted is a whole number from 2 on")
+    return int(count)
+
+
 def _make_moments(
     file: Path, arrays: Mapping[str, Any], suffix: str, count: int | None
 ) -> FeatureMoments:
@@ -134,9 +147,11 @@ def _make_moments(
     names = (f"{MEAN}{suffix}", f"{COVARIANCE}{suffix}")
     if missing := [name for name in names if not isinstance(arrays.get(name), np.ndarray)]:
         raise DataError(f"{file} has no array {missing[0]}: wanted are {' and '.join(names)}")
+    if odd := [name for name in names if arrays[name].dtype.kind not in "fiu"]:
+        raise DataError(f"{file}: {odd[0]} is {arrays[odd[0]].dtype}: wanted are real numbers")
     mean, covariance = (np.asarray(arrays[name], np.float64) for name in names)
     size = mean.size
-    if mean.ndim != 1 or covariance.shape != (size, size):
+    if mean.ndim != 1 or not size or covariance.shape != (size, size):
         raise DataError(
             f"{file}: {names[0]} is {list(mean.shape)} and {names[1]} {list(covariance.shape)}: "
             "wanted are [d] and [d, d]"

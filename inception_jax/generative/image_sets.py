@@ -5,8 +5,10 @@ idx:DIRECTORY/SPLIT      records:DIRECTORY/SPLIT      tfds:NAME/SPLIT
 """
 
 import json
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +25,13 @@ from inception_jax.data.source import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of images, in upper or lower case: pytorch-fid's list."""
+ARCHIVE_ERRORS = (
+    OSError, ValueError, RuntimeError, EOFError, SyntaxError, NotImplementedError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""What the readers of damaged or encrypted archives raise."""
+MAX_ITEM = 2**28
+"""Bytes of an unpacked file: a bitmap of the most pixels that are decoded."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DATASETS = ("idx", "records", "tfds")
 IMAGE_ARRAYS = ("arr_0", "images", "samples", "x")
@@ -62,8 +71,12 @@ class ImageSet:
         return len(self.names)
 
 
-def open_image_set(text: str) -> ImageSet:
+def open_image_set(text: str, *, with_labels: bool = False) -> ImageSet:
     """Returns the images of an argument; see the head of this module.
+
+    Args:
+      text: The argument.
+      with_labels: Whether to read all records of a dataset that has labels in them alone.
 
     Raises:
       ConfigError: There is no such file or folder, or it is of no known kind.
@@ -71,7 +84,7 @@ def open_image_set(text: str) -> ImageSet:
     """
     kind, colon, rest = text.partition(":")
     if colon and kind in DATASETS:
-        return _open_dataset(text, kind, rest)
+        return _open_dataset(text, kind, rest, with_labels)
     path = Path(text).expanduser()
     if path.is_dir():
         found = _open_folder(text, path)
@@ -136,25 +149,33 @@ def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_behind, parts))
 
 
+def _check_size(size: int) -> None:
+    """Raises an error for a member that unpacks to more than any image has."""
+    if size > MAX_ITEM:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than {MAX_ITEM:,}")
+
+
 def _open_zip(text: str, path: Path) -> ImageSet:
     with wrap_read_errors(path, DataError, "make the archive again"):
         try:
             archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+            # Sorted: clean-fid takes them from a set, in an order that changes from run to run.
+            files = sorted(filter(_is_image, archive.namelist()))
+            labels, names = _label_by_folder(files)
+            if "dataset.json" in archive.namelist():  # StyleGAN's, whose folders are no classes
+                stored = json.loads(archive.read("dataset.json")).get("labels")
+                by_name = dict(stored or ())
+                is_whole = all(type(by_name.get(name)) is int for name in files)
+                labels = np.array([by_name[name] for name in files]) if is_whole else None
+                names = ()
+        except ARCHIVE_ERRORS as error:
             raise ValueError(error) from error
-        # Sorted: clean-fid takes them from a set, in an order that changes from run to run.
-        files = sorted(filter(_is_image, archive.namelist()))
-        labels, names = _label_by_folder(files)
-        if "dataset.json" in archive.namelist():  # StyleGAN's
-            stored = json.loads(archive.read("dataset.json")).get("labels")
-            by_name = dict(stored or ())
-            if stored and all(type(by_name.get(name)) is int for name in files):
-                labels, names = np.array([by_name[name] for name in files]), ()
 
     def load(index: int) -> bytes:
         try:
+            _check_size(archive.getinfo(files[index]).file_size)
             return archive.read(files[index])
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(f"it cannot be unpacked ({error})") from error
 
     return ImageSet(text, files, load, labels, names)
@@ -165,7 +186,7 @@ def _open_tar(text: str, path: Path) -> ImageSet:
         try:
             archive = tarfile.open(path)  # noqa: SIM115
             members = [entry for entry in archive if entry.isfile() and _is_image(entry.name)]
-        except (tarfile.TarError, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise ValueError(error) from error
     notes: tuple[str, ...] = ()
     if path.name.lower().endswith(".tar"):
@@ -175,10 +196,11 @@ def _open_tar(text: str, path: Path) -> ImageSet:
 
     def load(index: int) -> bytes:
         try:
+            _check_size(members[index].size)
             opened = archive.extractfile(members[index])
             assert opened is not None
             return opened.read()
-        except (OSError, tarfile.TarError, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(f"it cannot be unpacked ({error})") from error
 
     files = [entry.name.removeprefix("./") for entry in members]
@@ -215,6 +237,11 @@ class _StoredArray:
             raise ValueError("it is in column-major order: save numpy.ascontiguousarray of it")
         return cls(open_stream, tuple(shape), dtype, start)
 
+    @property
+    def nbytes(self) -> int:
+        """Returns the bytes that the header declares."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
     def read(self, index: int) -> np.ndarray:
         """Returns one item of the first axis."""
         size = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
@@ -245,16 +272,19 @@ def open_npz(path: Path) -> dict[str, _StoredArray]:
             return {
                 name.removesuffix(".npy"): _StoredArray.from_stream(partial(archive.open, name))
                 for name in archive.namelist()
-                if name.endswith(".npy")
+                if name.endswith(".npy") and archive.getinfo(name).file_size
             }
-        except (zipfile.BadZipFile, EOFError, SyntaxError) as error:
+        except ARCHIVE_ERRORS as error:
             raise ValueError(error) from error
 
 
 def _open_arrays(text: str, path: Path) -> ImageSet:
     if path.suffix.lower() == ".npy":
         with wrap_read_errors(path, DataError, "save it again with numpy.save"):
-            arrays = {"arr_0": _StoredArray.from_stream(lambda: path.open("rb"))}
+            stored = _StoredArray.from_stream(lambda: path.open("rb"))
+            arrays = {"arr_0": stored}
+            if stored.nbytes > path.stat().st_size:
+                raise ValueError(f"its header declares {stored.nbytes:,} bytes, more than it has")
     else:
         arrays = open_npz(path)
     key = next((name for name in IMAGE_ARRAYS if name in arrays), None)
@@ -267,8 +297,12 @@ def _open_arrays(text: str, path: Path) -> ImageSet:
         )
     images = arrays[key]
     is_float = np.issubdtype(images.dtype, np.floating)
-    is_images = (images.dtype == np.uint8 or is_float) and (
-        len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] in (1, 3))
+    is_one_image = len(images.shape) == 3 and images.shape[2] in (1, 3)
+    is_images = (
+        not is_one_image
+        and images.nbytes > 0
+        and (images.dtype == np.uint8 or is_float)
+        and (len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] in (1, 3)))
     )
     if not is_images:
         raise DataError(
@@ -285,14 +319,14 @@ def _open_arrays(text: str, path: Path) -> ImageSet:
     def load(index: int) -> np.ndarray:
         try:
             return images.read(index)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(f"it cannot be read ({error})") from error
 
     names = [f"{key}[{i}]" for i in range(images.shape[0])]
     return ImageSet(text, names, load, labels, is_float=bool(is_float))
 
 
-def _open_dataset(text: str, kind: str, rest: str) -> ImageSet:
+def _open_dataset(text: str, kind: str, rest: str, with_labels: bool) -> ImageSet:
     place, slash, split = rest.rpartition("/")
     if not slash or not split:
         raise ConfigError(
@@ -307,6 +341,8 @@ def _open_dataset(text: str, kind: str, rest: str) -> ImageSet:
         return source[index].image
 
     labels = np.asarray(getattr(source, "labels", ()))
+    if with_labels and len(labels) != len(source):
+        labels = np.array([source[i].label for i in range(len(source))])
     return ImageSet(
         text,
         [f"{split}[{i}]" for i in range(len(source))],

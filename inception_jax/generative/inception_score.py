@@ -24,12 +24,15 @@ class Splits:
       run: Images of a split instead, of which the last may have fewer (ADM); 0 for `count` splits.
       seed: Seed of NumPy's `RandomState` that permutes the set first; None for the order as given.
       ddof: 0 or 1, for the reported deviation over the splits.
+      is_chunked: Whether splits are those of `torch.chunk`: of ceil(N / count) images, the last of
+        fewer, and of small sets fewer splits.
     """
 
     count: int = 1
     run: int = 0
     seed: int | None = None
     ddof: int = 0
+    is_chunked: bool = False
 
     def list_bounds(self, num_images: int) -> list[int]:
         """Returns the first index of each split, and the end of the last.
@@ -37,8 +40,9 @@ class Splits:
         Raises:
           DataError: A split has no image.
         """
-        if self.run:
-            return [*range(0, num_images, self.run), num_images]
+        run = -(-num_images // self.count) if self.is_chunked else self.run
+        if run:
+            return [*range(0, num_images, run), num_images]
         if num_images < self.count:
             raise DataError(
                 f"{num_images} images were to be split into {self.count}: give fewer splits "

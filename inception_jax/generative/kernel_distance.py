@@ -98,6 +98,25 @@ def iterate_blocks(count: int, blocks: int) -> Iterator[np.ndarray]:
         yield np.arange(start, end)
 
 
+def count_blocks(num_real: int, num_fake: int, block_size: int = BLOCK_SIZE) -> int:
+    """Returns the number of blocks of at most `block_size` examples of each set."""
+    return -(-max(num_real, num_fake) // block_size)
+
+
+def check_blocks(num_real: int, num_fake: int, block_size: int = BLOCK_SIZE) -> None:
+    """Raises an error for a set that is too small for its blocks.
+
+    Raises:
+      DataError: A block would have fewer than two examples.
+    """
+    blocks, smaller = count_blocks(num_real, num_fake, block_size), min(num_real, num_fake)
+    if smaller < 2 * blocks:
+        raise DataError(
+            f"{blocks} blocks of {block_size:,} images leave fewer than two to a block of the "
+            f"smaller set, which has {smaller:,}: give all pairs (--kid all)"
+        )
+
+
 class KernelDistance(NamedTuple):
     """A Kernel Inception Distance.
 
@@ -137,13 +156,8 @@ def kernel_distance(
     if estimator == "all":
         parts = [compute_mmd(real, fake)]
     elif estimator == "blocks":
-        blocks = -(-max(len(real), len(fake)) // block_size)
-        if min(len(real), len(fake)) < 2 * blocks:
-            raise DataError(
-                f"{blocks} blocks of {block_size:,} images leave fewer than two to a block of the "
-                f"smaller set, which has {min(len(real), len(fake)):,}: give all pairs "
-                "(--kid all)"
-            )
+        blocks = count_blocks(len(real), len(fake), block_size)
+        check_blocks(len(real), len(fake), block_size)
         own, others = iterate_blocks(len(real), blocks), iterate_blocks(len(fake), blocks)
         parts = [compute_mmd(real[i], fake[j]) for i, j in zip(own, others, strict=True)]
     else:
@@ -160,6 +174,9 @@ def estimate_kid_interval(real: np.ndarray, fake: np.ndarray) -> Interval:
     blocks, which are independent where random subsets are not.
     """
     if max(len(real), len(fake)) > MAX_PAIRED:
+        smaller = min(len(real), len(fake))
+        if smaller < 2 * count_blocks(len(real), len(fake)):
+            return Interval(0.0, None)
         parts = kernel_distance(real, fake, "blocks").parts
         return Interval(0.0, float(parts.std(ddof=1) / np.sqrt(len(parts))))
     blocks = min(JACKKNIFE_BLOCKS, len(real) // 2, len(fake) // 2)

@@ -134,9 +134,11 @@ def check_sizes(metrics: Iterable[str], preset: Preset, sizes: Sizes) -> None:
                 preset.splits.list_bounds(sizes.fake)
             continue
         sizes.require(least.get(name, 2), name)
+        known = [count for count in sizes if count is not None]
         if name == "kid" and isinstance(preset.kid, kernel.Subsets):
-            known = [count for count in sizes if count is not None]
             preset.kid.get_size(min(known, default=preset.kid.size))
+        elif name == "kid" and preset.kid == "blocks" and len(known) == 2:
+            kernel.check_blocks(*known)
 
 
 def list_needs(metrics: Iterable[str], *, of_real: bool = False) -> set[str]:
@@ -181,13 +183,15 @@ def _score_distance(
         notes.append("the sets are alike to rounding, which gives 0")
     if real.images_digest and real.images_digest == fake.images_digest:
         notes.append("both sets have the same images")
-        return Score(0.0, own.count, others.count, notes=tuple(notes))
+        facts = ("preset", "weights", "origin")
+        if own.count == others.count and all(real.facts.get(x) == fake.facts.get(x) for x in facts):
+            return Score(0.0, own.count, others.count, notes=tuple(notes))
     left_out = fake.list_left_out(spatial)
     reference = real.list_left_out(spatial)
     interval = UNKNOWN_INTERVAL
     if left_out is None:
         if fake.count is not None:
-            notes.append(f"no interval: it takes {MIN_BLOCKS} batches of images or more")
+            notes.append(f"no interval: it takes {MIN_BLOCKS} blocks, each of a batch or more")
     else:
         held: FeatureMoments | LeaveOut = own
         if reference is not None and reference.blocks == left_out.blocks:
@@ -225,18 +229,9 @@ def _infinity(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
         f"a line through {len(sizes)} sizes from {sizes[0]:,} to {sizes[-1]:,} images, drawn with "
         "seed 0; the reference keeps its own bias",
     )
-    left = np.polyfit(1 / np.array(sizes), distances, 1)
-    rest = np.asarray(distances) - np.polyval(left, 1 / np.array(sizes))
-    deviation = _intercept_error(1 / np.array(sizes), rest)
-    value = extrapolate(sizes, distances)
-    return {"fid_infinity": Score(value, real.count, len(features), 0.0, deviation, notes=notes)}
-
-
-def _intercept_error(x: np.ndarray, rest: np.ndarray) -> float:
-    """Returns the standard error of the intercept of a line with residuals `rest` at `x`."""
-    variance = np.square(rest).sum() / (len(x) - 2)
-    centred = np.square(x - x.mean()).sum()
-    return float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / centred)))
+    line = extrapolate(sizes, distances)
+    score = Score(line.intercept, real.count, len(features), 0.0, line.deviation, notes=notes)
+    return {"fid_infinity": score}
 
 
 def _kernel(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
@@ -321,18 +316,18 @@ def _density(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
 def _classes(real: FeatureSet, fake: FeatureSet, preset: Preset) -> Scores:
     own, others = real.require("features", "class"), fake.require("features", "class")
     labels = match_labels(*(Labels(x.name, x.labels, x.class_names) for x in (real, fake)))
-    by_class = classwise_distances(own, labels[0], others, labels[1])
+    by_class = classwise_distances(own, labels[0], others, labels[1], preset.ddof)
     values = np.array(list(by_class.values()))
-    names = fake.class_names or tuple(map(str, range(int(labels[1].max()) + 1)))
+    names = dict(enumerate(real.class_names or fake.class_names))
     worst = max(by_class, key=lambda label: by_class[label])
     notes = [
         f"the mean over {len(values)} classes",
-        f"largest for {names[worst]}: {by_class[worst]:.6g}",
+        f"largest for {names.get(worst, worst)}: {by_class[worst]:.6g}",
         "classes are small: compare equal numbers of images",
     ]
-    classes = int(max(label.max() for label in labels)) + 1
-    conditions = [encode_classes(label, classes) for label in labels]
-    conditional = conditional_distance(own, conditions[0], others, conditions[1])
+    known = np.unique(np.concatenate(labels))
+    conditions = [encode_classes(np.searchsorted(known, one), len(known)) for one in labels]
+    conditional = conditional_distance(own, conditions[0], others, conditions[1], preset.ddof)
     split_deviation = float(values.std()) if len(values) > 1 else None
     counts = len(own), len(others)
     return {

@@ -109,7 +109,7 @@ def _load(one: FeatureSet, images: ImageSet, rows: Sequence[int]) -> dict[int, n
 
 
 def _draw_sheet(one: FeatureSet, images: ImageSet, file: Path) -> Path:
-    count = one.count or 0
+    count = len(images) if one.rows is None else len(one.rows)
     rows = np.linspace(0, count - 1, min(SHEET, count)).astype(int).tolist()
     pictures = list(_load(one, images, rows).values())
     title = f"{len(pictures)} of {count:,} images of {one.name}"

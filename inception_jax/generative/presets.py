@@ -93,7 +93,7 @@ PRESETS = {
         ),
         Preset(
             "torchmetrics", 1, "torchmetrics 1.9.0", "antialias", rounding="truncate_255",
-            kid=Subsets(fake_first=False), splits=Splits(10, ddof=1),
+            kid=Subsets(fake_first=False), splits=Splits(10, ddof=1, is_chunked=True),
         ),
         Preset(
             "clean-fid", 1, "clean-fid 0.1.35", "bicubic",
@@ -161,8 +161,8 @@ QUANTISATIONS: dict[Rounding, Quantisation] = {
     "stylegan": Quantisation(RANGES["-1..1"], 0, 127.5, 128),
     "adm": Quantisation(RANGES["-1..1"], 1, 127.5, 0),
 }
-"""Of torchvision's `save_image`; of torchmetrics with `normalize=True`; of StyleGAN and EDM; and of
-ADM's samplers, whose images are half a level darker.
+"""The rules of torchvision's `save_image`, of torchmetrics with `normalize=True`, of StyleGAN and
+EDM, and of ADM's samplers, whose images are half a level darker.
 """
 
 

@@ -18,7 +18,7 @@ too, clipped to 0..255.
 """
 
 
-class Neighbours(NamedTuple):
+class PixelPairs(NamedTuple):
     """The two input pixels of each output pixel, and the weight of the second.
 
     Attributes:
@@ -33,7 +33,7 @@ class Neighbours(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def find_neighbours(rule: ResizeRule, size: int, target: int) -> Neighbours:
+def find_pixel_pairs(rule: ResizeRule, size: int, target: int) -> PixelPairs:
     """Returns the neighbours of `tf1` or `half_pixel`, from positions in float32 as theirs are."""
     scale, half = np.float32(size / target), np.float32(0.5)
     places = np.arange(target, dtype=np.float32)
@@ -41,7 +41,7 @@ def find_neighbours(rule: ResizeRule, size: int, target: int) -> Neighbours:
     places = places * scale if is_cornered else np.maximum((places + half) * scale - half, 0)
     low = places.astype(np.int32)
     share = places - low.astype(np.float32)
-    return Neighbours(np.minimum(low, size - 1), np.minimum(low + 1, size - 1), share)
+    return PixelPairs(np.minimum(low, size - 1), np.minimum(low + 1, size - 1), share)
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def resize_images(images: Any, rule: ResizeRule, target: int) -> Any:
     height, width = images.shape[1:3]
     values = images.astype(np.float32)
     if rule in ("tf1", "half_pixel"):
-        rows, columns = (find_neighbours(rule, size, target) for size in (height, width))
+        rows, columns = (find_pixel_pairs(rule, size, target) for size in (height, width))
         return _interpolate(values, rows, columns)
     # Along x first, as torch and Pillow do: what is rounded between is then the same.
     for axis, size in ((2, width), (1, height)):
@@ -126,7 +126,7 @@ def _add_taps(values: Any, taps: Taps, axis: int) -> Any:
     return total
 
 
-def _interpolate(values: Any, rows: Neighbours, columns: Neighbours) -> Any:
+def _interpolate(values: Any, rows: PixelPairs, columns: PixelPairs) -> Any:
     """Returns `values` between their neighbours, along x first: y first differs by 3e-5."""
     share = columns.share[:, None]
     left, right = values[:, :, columns.low], values[:, :, columns.high]

@@ -1,6 +1,6 @@
 """Streaming sums of features, in which a set of any size takes the memory of one.
 
-FeatureSums are pairs of float32 numbers, a value and what rounding lost of it (two-sum; Knuth 1969,
+Sums are pairs of float32 numbers, a value and what rounding lost of it (two-sum; Knuth 1969,
 section 4.2.2), and so as good as float64 without it. They live on the devices: each adds up its own
 rows, without communication, and they are merged once, at the end.
 

@@ -2,7 +2,9 @@
 
     mean [d], covariance [d, d]                      float64, ddof 1
     spatial_mean, spatial_covariance                 likewise, of sFID's features
-    features [N, d], logits [N, K], labels [N]       where they were kept; always where N <= d
+    rows [N, d], spatial_rows                        features less their mean, instead of a
+                                                     covariance where N <= d
+    features [N, d], logits [N, K], labels [N]       float32, where they were kept
     digests [N, 16]                                  of the pixels of each image
 
 The header has the number of images, the preset and its version, the digest of the weights, the name
@@ -21,7 +23,7 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from inception_jax.atomic_io import format_json, write_atomically
+from inception_jax.atomic_io import format_json, wrap_read_errors, write_atomically
 from inception_jax.checkpointing.run_record import collect_versions
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
@@ -146,6 +148,8 @@ def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSe
             f"{path} is damaged: its header is not that which was written; copy it again"
         )
     facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path} has no facts: it is of another program; make it again")
     if facts.get("format_version") != FORMAT_VERSION:
         raise DataError(
             f"{path} has format {facts.get('format_version')!r:.20}, and this version reads "
@@ -155,32 +159,51 @@ def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSe
         raise DataError(
             f"{path} is damaged: its numbers are not those that were written; copy it again"
         )
-    moments = _read_moments(arrays, "", facts["num_images"])
-    features = arrays.get("features")
-    if features is None and moments.rows is not None:
-        features = moments.rows + moments.mean
+    with wrap_read_errors(path, DataError, "make it again"):
+        count = facts["num_images"]
+        if count is not None and (type(count) is not int or count < 2):
+            raise ValueError(f"its number of images is {count!r:.20}")
+        moments = _read_moments(arrays, "", count)
+        spatial = _read_moments(arrays, "spatial_", count) if "spatial_mean" in arrays else None
+        features = arrays.get("features")
+        if features is None and moments.rows is not None:
+            features = moments.rows + moments.mean
+        for name in ("features", "logits", "labels", "digests"):
+            if name in arrays and len(arrays[name]) != count:
+                raise ValueError(f"it has {len(arrays[name])} {name} of {count} images")
     return FeatureSet(
         str(facts.get("set", path)),
         moments,
-        _read_moments(arrays, "spatial_", facts["num_images"])
-        if "spatial_mean" in arrays
-        else None,
+        spatial,
         features,
         arrays.get("logits"),
         arrays.get("labels"),
-        tuple(facts.get("class_names", ())),
+        tuple(map(str, facts.get("class_names") or ())),
         digests=arrays.get("digests"),
         facts=facts,
-        notes=list(facts.get("notes", ())),
+        notes=list(map(str, facts.get("notes") or ())),
     )
 
 
-def _read_moments(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> FeatureMoments:
-    rows = arrays.get(f"{prefix}rows")
+def _read_moments(
+    arrays: Mapping[str, np.ndarray], prefix: str, count: int | None
+) -> FeatureMoments:
+    """Returns the moments of a file.
+
+    Raises:
+      ValueError: They have other shapes, or numbers that are not finite.
+      KeyError: An array is missing.
+    """
+    mean, rows = arrays[f"{prefix}mean"], arrays.get(f"{prefix}rows")
+    given = arrays[f"{prefix}covariance"] if rows is None else rows
+    wanted = (len(mean), len(mean)) if rows is None else (count, len(mean))
+    if mean.ndim != 1 or given.shape != wanted:
+        raise ValueError(f"its mean is {list(mean.shape)} and the rest {list(given.shape)}")
+    if not (np.isfinite(mean).all() and np.isfinite(given).all()):
+        raise ValueError("it has NaN or infinite numbers")
     if rows is None:
-        return FeatureMoments(count, arrays[f"{prefix}mean"], arrays[f"{prefix}covariance"])
-    found = moments_from_rows(rows)
-    return replace(found, mean=arrays[f"{prefix}mean"], rows=rows)
+        return FeatureMoments(count, mean, given)
+    return replace(moments_from_rows(rows), mean=mean, rows=rows)
 
 
 def check_comparable(
@@ -203,7 +226,7 @@ def check_comparable(
             found.append(f"{fact} {str(own)[:24]} and {str(other)[:24]}")
     if found and not anyway:
         raise ConfigError(
-            f"the sets are of different {' and '.join(found)}: their distance says nothing of the "
+            f"the sets are of different {' and '.join(found)}: their distance is not one of "
             "images; make both with the same, or give --anyway"
         )
     notes = [f"compared although they are of different {difference}" for difference in found]

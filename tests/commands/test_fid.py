@@ -190,6 +190,9 @@ def test_adms_batch_gives_fid_from_its_statistics_and_the_rest_from_its_images(r
             "subsets of 40 images, and a set has 30",
         ),
         (("compare", "A"), ExitCode.CONFIG, "there is nothing to compare"),
+        (("compare", "A", "B", "B"), ExitCode.CONFIG, "a set is given twice"),
+        (("A", "B", "--kid-subset-size", "1"), ExitCode.CONFIG, "have a size, from 2 on"),
+        (("A", "B", "--kid", "all", "--kid-subset-size", "9"), ExitCode.CONFIG, "random subsets"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_the_network_is_loaded(
@@ -200,6 +203,19 @@ def test_what_cannot_be_scored_is_refused_before_the_network_is_loaded(
     assert message in err
     assert out == ""
     assert "preset own/1 (" not in err
+
+
+def test_what_a_file_of_statistics_would_lack_is_refused(run):
+    code, _, err = run("statistics", "A", "--output", "k.safetensors", "--metrics", "kid")
+    assert code == ExitCode.CONFIG
+    assert "--keep-features" in err
+
+
+def test_a_report_that_could_not_be_written_is_refused_at_once(run, place):
+    code, out, err = run("A", "B", "--output", "B.npz")
+    assert code == ExitCode.CONFIG
+    assert "B.npz is a file: name a folder" in err
+    assert out == ""
 
 
 def test_sets_of_two_presets_are_compared_only_anyway(run, place, capsys):

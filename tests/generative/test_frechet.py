@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inception_jax.data.source import DataError
+from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.frechet import (
     FeatureMoments,
     choose_sizes,
@@ -102,6 +103,23 @@ def test_features_that_have_no_distance_are_refused(rows, message):
         moments_from_rows(rows)
 
 
+@pytest.mark.parametrize("diagonal", [[1, 1, 1, -50], [-1, -1, -1, -1]])
+def test_a_matrix_that_is_no_covariance_is_refused(diagonal):
+    own = FeatureMoments(None, np.zeros(4), np.eye(4))
+    odd = FeatureMoments(None, np.zeros(4), np.diag(np.array(diagonal, float)))
+    for sets in ((own, odd), (odd, own)):
+        with pytest.raises(DataError, match="covariance"):
+            frechet_distance(*sets)
+    zero = FeatureMoments(None, np.zeros(4), np.zeros((4, 4)))
+    assert frechet_distance(zero, own).value == 4
+
+
+def test_two_images_have_a_distance_and_no_interval():
+    moments = moments_from_rows(FEATURES["fake"][:2])
+    assert frechet_distance(REAL, moments).value > 0
+    assert FeatureSet("two", moments).list_left_out() is None
+
+
 def test_scores_need_no_scipy():
     """Its root of a matrix has changed under pytorch-fid, clean-fid, StyleGAN3, EDM and jax-fid."""
     for file in (ROOT / "inception_jax" / "generative").glob("*.py"):
@@ -122,7 +140,7 @@ def test_fid_infinity_is_that_of_dgm_eval():
     """Its covariances of fewer images than features are off in the eighth digit."""
     sizes = choose_sizes(260)
     assert (sizes[0], sizes[-1], len(sizes)) == (26, 260, 15)
-    found = extrapolate(sizes, compute_distances_by_size(REAL, FEATURES["fake"], sizes))
+    found = extrapolate(sizes, compute_distances_by_size(REAL, FEATURES["fake"], sizes)).intercept
     (expected,) = EXPECTED["fid_infinity"].values()
     assert found == pytest.approx(expected, rel=1e-7)
 

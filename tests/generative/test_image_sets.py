@@ -159,10 +159,40 @@ def test_what_is_no_set_of_images_is_refused(tmp_path):
             open_image_set(text)
 
 
-def test_a_truncated_array_names_the_image_that_it_ends_within(tmp_path):
+def test_a_truncated_array_is_refused(tmp_path):
     np.save(tmp_path / "images.npy", PIXELS)
     data = (tmp_path / "images.npy").read_bytes()
     (tmp_path / "images.npy").write_bytes(data[:-300])
-    images = open_image_set(str(tmp_path / "images.npy"))
-    with pytest.raises(DataError, match="ends within image 5"):
-        images.load(5)
+    with pytest.raises(DataError, match="declares 1,440 bytes, more than it has"):
+        open_image_set(str(tmp_path / "images.npy"))
+
+
+def test_one_image_is_no_set_of_images(tmp_path):
+    np.save(tmp_path / "image.npy", PIXELS[0])
+    with pytest.raises(DataError, match="8, 10, 3"):
+        open_image_set(str(tmp_path / "image.npy"))
+
+
+def test_damage_within_an_archive_is_an_error_of_its_image(tmp_path):
+    """zlib's errors are no OSError: a traceback, which --skip-bad did not leave out."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.png", png(PIXELS[0]))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[60:80] = bytes(20)
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        open_image_set(str(tmp_path / "a.zip")).load(0)
+    tar = write("tar.gz", tmp_path)
+    data = bytearray(tar.read_bytes())
+    data[100:140] = bytes(40)
+    tar.write_bytes(data)
+    with pytest.raises(DataError, match=r"make the archive again|cannot be unpacked"):
+        pixels_of(open_image_set(str(tar)))
+
+
+def test_a_zip_of_stylegan_without_labels_has_no_classes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for i, image in enumerate(PIXELS):
+            archive.writestr(f"0000{i % 2}/img{i}.png", png(image))
+        archive.writestr("dataset.json", json.dumps({"labels": None}))
+    assert open_image_set(str(tmp_path / "set.zip")).labels is None

@@ -39,6 +39,13 @@ def test_a_score_of_one_split_or_of_runs_is_adms():
     assert inception_score(LOGITS, Splits(run=5000)).value == pytest.approx(one, rel=1e-12)
 
 
+def test_chunks_are_those_of_torch():
+    """torch.arange(101).chunk(10) has nine parts of 11 and one of 2; of 25, nine."""
+    chunks = Splits(10, is_chunked=True)
+    assert np.diff(chunks.list_bounds(101)).tolist() == [11] * 9 + [2]
+    assert np.diff(chunks.list_bounds(25)).tolist() == [3] * 8 + [1]
+
+
 def test_another_programs_permutation_can_be_given():
     order = np.random.RandomState(2020).permutation(260)
     seeded = inception_score(LOGITS, Splits(10, seed=2020)).value

@@ -179,6 +179,38 @@ def test_clean_fids_subsets_shrink_with_the_set():
     check_sizes(["kid"], PRESETS["clean-fid"], Sizes(100, 50))
 
 
+def test_a_large_and_a_small_set_have_a_kernel_distance_without_an_interval():
+    real = make_set(np.random.default_rng(0).normal(size=(5001, 64)), "real")
+    fake = make_set(FEATURES["fake"][:11], "fake")
+    score = compute_scores(["kid"], real, fake, PRESETS["adm"])["kid"]
+    assert np.isfinite(score.value)
+    assert score.deviation is None
+    with pytest.raises(DataError, match="fewer than two to a block"):
+        check_sizes(["kid"], replace(PRESET, kid="blocks"), Sizes(50_000, 60))
+
+
+def test_labels_may_be_any_numbers_and_some_classes_may_lack():
+    real, fake = make_sets()
+    real.labels, fake.labels = real.labels * 12_345_678, fake.labels * 12_345_678
+    plain = compute_scores(["class"], *make_sets(), PRESET)
+    found = compute_scores(["class"], real, fake, PRESET)
+    assert found["conditional_fid"].value == plain["conditional_fid"].value
+    real, fake = make_sets()
+    real.class_names, fake.class_names = ("cat", "dog", "fox"), ("dog", "fox")
+    fake.labels = np.arange(260) % 2
+    assert compute_scores(["class"], real, fake, PRESET)["classwise_fid"].value > 0
+
+
+def test_the_same_images_under_two_presets_are_not_0():
+    digests = np.random.default_rng(0).integers(0, 256, (260, 16), np.uint8)
+    real, fake = make_set(FEATURES["real"][:260], digests=digests), make_sets()[1]
+    fake.digests = digests
+    real.facts, fake.facts = {"preset": "adm/1"}, {"preset": "clean-fid/1"}
+    score = compute_scores(["fid"], real, fake, PRESET)["fid"]
+    assert score.value > 1
+    assert "both sets have the same images" in score.notes
+
+
 def test_what_has_to_be_kept_is_known_and_unknown_metrics_are_refused():
     assert list_needs(["fid"]) == set()
     assert list_needs(["kid", "is", "sfid"]) == {"features", "logits", "spatial"}

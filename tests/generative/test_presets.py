@@ -17,7 +17,7 @@ FROZEN = {
     ),
     "torchmetrics/1": (
         "antialias", "graph", "truncate_255", 1, Subsets(100, 1000, 2020, False, False),
-        Splits(10, 0, None, 1), (3, 0),
+        Splits(10, 0, None, 1, True), (3, 0),
     ),
     "clean-fid/1": (
         "bicubic", "graph", "nearest", 1, Subsets(100, 1000, 0, True, True), Splits(), (3, 0),

@@ -1,12 +1,14 @@
 """Statistics files: whole, of a known origin, and compared only with their like."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from inception_jax.config import ConfigError
 from inception_jax.data.source import DataError
+from inception_jax.generative import statistics_file
 from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.frechet import frechet_distance, moments_from_rows
 from inception_jax.generative.presets import PRESETS
@@ -159,6 +161,57 @@ def test_fidjaxs_own_file_is_refused_with_a_reason(tmp_path):
     np.savez(tmp_path / "a.npz", {"mu": MEAN, "sigma": COVARIANCE})
     with pytest.raises(DataError, match="Python objects, which are not unpickled"):
         is_statistics(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"num_images": "50k"}, "num_images is '50k'"),
+        ({"mu": np.array(["a"])}, "wanted are numbers"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "wanted are"),
+    ],
+)
+def test_odd_values_in_a_pickle_are_refused(tmp_path, more, message):
+    given = {"num_images": 300, "mu": MEAN, "sigma": COVARIANCE, **more}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(given, 4))
+    with pytest.raises(DataError, match=message):
+        read_statistics(tmp_path / "a.pkl", PRESETS["edm"])
+
+
+@pytest.mark.parametrize("change", ["facts", "count", "shape", "nan"])
+def test_a_file_made_by_hand_is_refused_where_it_is_not_whole(tmp_path, monkeypatch, change):
+    found = make_set(FEATURES["real"])
+    if change in ("shape", "nan"):
+        mean = found.moments.mean[:3] if change == "shape" else found.moments.mean * np.nan
+        found.moments = replace(found.moments, mean=mean)
+    formatted = {"facts": [], "count": {"format_version": 1}}
+    if change in formatted:
+        own = statistics_file.format_json
+        given = formatted[change]
+        monkeypatch.setattr(
+            statistics_file, "format_json",
+            lambda facts: own({**given, "arrays": facts["arrays"]} if given else []),
+        )  # fmt: skip
+    save_statistics(tmp_path / "a.safetensors", found)
+    with pytest.raises(DataError, match=r"no facts|cannot be read"):
+        read_statistics(tmp_path / "a.safetensors")
+
+
+def test_flags_of_a_pickled_dtype_are_not_taken(tmp_path):
+    """A flag of NumPy would make pointers to objects of numbers."""
+
+    class Flagged:
+        def __reduce__(self):
+            return np.dtype, ("i8", False, True), (3, "<", None, None, None, -1, -1, 63)
+
+    class Array:
+        def __reduce__(self):
+            rebuild, arguments, _ = np.zeros(1).__reduce__()
+            return rebuild, arguments, (1, (2,), Flagged(), False, bytes(16))
+
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"mu": Array(), "sigma": COVARIANCE}, 2))
+    with pytest.raises(DataError, match="wanted are"):
+        read_statistics(tmp_path / "a.pkl", PRESETS["edm"])
 
 
 def test_a_pickle_of_more_than_arrays_is_refused(tmp_path):

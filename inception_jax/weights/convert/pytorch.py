@@ -141,34 +141,38 @@ class LeftOutObject:
     __setstate__ = __setitem__ = append = extend = add = update = _ignore
 
 
-def _make_dtype(name: str, *options: Any) -> np.dtype:
-    """Returns the dtype of a pickled array, which its state then gives a byte order.
+class _Dtype:
+    """The dtype of a pickled array, of whose state the byte order alone is taken.
 
-    Raises:
-      UnpicklingError: It is of objects or of records.
+    NumPy's own takes flags too, by which numbers would pass for pointers to objects.
     """
-    if not isinstance(name, str) or not re.fullmatch(
-        r"[?bBiufc]\d{0,2}|[<>=|][biufc]\d{1,2}", name
-    ):
-        raise pickle.UnpicklingError(f"an array of {str(name)[:20]!r}, and wanted are numbers")
-    return np.dtype(name, copy=True)
+
+    def __init__(self, name: Any, *options: Any):
+        if not isinstance(name, str) or not re.fullmatch(r"[<>=|]?[biufc]\d{1,2}|[?bB]", name):
+            raise pickle.UnpicklingError(f"an array of {str(name)[:20]!r}, and wanted are numbers")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
 
 
 class _Array(np.ndarray):
     """An array of NumPy while its pickled state is read."""
 
     def __setstate__(self, state: Any) -> None:
-        dtype = state[-3] if isinstance(state, tuple) and len(state) > 3 else None
-        if not isinstance(dtype, np.dtype) or dtype.kind not in "?bBiufc":
+        if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
             raise pickle.UnpicklingError("an array of no numbers")
-        super().__setstate__(state)
+        version, shape, dtype, is_column_major, content = state
+        super().__setstate__((version, shape, dtype.dtype, is_column_major, bytes(content)))
 
 
-def _from_buffer(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _from_buffer(content: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
     """Returns an array of protocol 5."""
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "?bBiufc":
+    if not isinstance(dtype, _Dtype):
         raise pickle.UnpicklingError("an array of no numbers")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -187,7 +191,7 @@ NUMPY_ARRAYS: dict[tuple[str, str], Any] = {
     ("numpy._core.numeric", "_frombuffer"): _Constant("_frombuffer", _from_buffer),
     ("numpy.core.numeric", "_frombuffer"): _Constant("_frombuffer", _from_buffer),
     ("numpy", "ndarray"): _Constant("ndarray"),
-    ("numpy", "dtype"): _Constant("dtype", _make_dtype),
+    ("numpy", "dtype"): _Constant("dtype", _Dtype),
     ("_codecs", "encode"): _Constant("encode", _encode),
 }
 """(module, name) in a pickled array of NumPy -> what it may do here."""
