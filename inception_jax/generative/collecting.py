@@ -30,6 +30,10 @@ from inception_jax.monitoring.progress import log_line, show_progress
 AHEAD = 256
 """Images that are decoded ahead of the devices."""
 MAX_NAMED = 5
+LARGE = 2**21
+"""Pixels of an image above which it is resized as soon as it is decoded: 192 photographs of 12
+megapixels that wait for the devices would be 7 GB.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class _Read:
 
     index: int
     pixels: np.ndarray | None
+    size: tuple[int, int] = (0, 0)
+    digest: np.ndarray | None = None
     conversions: tuple[str, ...] = ()
     error: str = ""
 
@@ -186,11 +192,25 @@ class _Reader:
     def _decode(self, index: int, item: bytes | np.ndarray) -> _Read:
         try:
             if self._images.is_float and isinstance(item, np.ndarray):
-                return _Read(index, item.astype(np.float32))
-            decoded = decode_rgb(item)
+                return _Read(index, item.astype(np.float32), item.shape[:2], hash_pixels(item))
+            pixels, conversions = decode_rgb(item)
         except DataError as error:
             return _fail(index, str(error))
-        return _Read(index, decoded.pixels, decoded.conversions)
+        size, digest = pixels.shape[:2], hash_pixels(pixels)
+        if self._has_several_sizes or size[0] * size[1] > LARGE:
+            pixels = self._resize(pixels)
+        return _Read(index, pixels, size, digest, conversions)
+
+    @property
+    def _has_several_sizes(self) -> bool:
+        """Whether images are resized here: several processes cannot know each other's sizes."""
+        return not self._is_alone or len(self._sizes) > 1
+
+    def _resize(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.dtype != np.uint8:
+            return pixels
+        rule, target = self._extractor.preset.resize, self._extractor.image_size
+        return resize_images(pixels[None], rule, target)[0]
 
     def _note(self, one: _Read) -> None:
         if one.pixels is None:
@@ -202,9 +222,10 @@ class _Reader:
                 )
             self.bad[one.index] = one.error
             return
-        self._sizes[one.pixels.shape[0], one.pixels.shape[1]] += 1
+        self._sizes[one.size] += 1
         self._conversions.update(one.conversions)
-        self._digests[one.index] = hash_pixels(one.pixels)
+        assert one.digest is not None
+        self._digests[one.index] = one.digest
 
     def _stack(self, read: list["_Read | None"]) -> np.ndarray:
         """Returns the images of a batch, resized here if the set has several sizes."""
@@ -217,9 +238,8 @@ class _Reader:
         if self._images.is_float:
             # Grey is repeated by the assignment below.
             rows = {row: x[..., None] if x.ndim == 2 else x for row, x in rows.items()}
-        elif not self._is_alone or len(self._sizes) > 1:
-            rule = self._extractor.preset.resize
-            rows = {row: resize_images(x[None], rule, target)[0] for row, x in rows.items()}
+        elif self._has_several_sizes:  # of which some were decoded before that was known
+            rows = {row: self._resize(x) for row, x in rows.items()}
         # A process whose rows are all padding has no image: those of others are resized, or floats.
         is_float = self._images.is_float or not self._is_alone
         empty = np.zeros(self._float_shape or (target, target, 3), np.float32 if is_float else "u1")

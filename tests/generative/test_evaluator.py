@@ -209,6 +209,18 @@ def test_images_of_several_sizes_are_resized_each_by_itself(tmp_path, extractor)
     assert any("2 sizes, mostly 32x32" in note for note in found.notes)
 
 
+def test_large_images_are_resized_as_soon_as_they_are_decoded(tmp_path, extractor, monkeypatch):
+    from inception_jax.generative import collecting
+
+    folder = write_folder(tmp_path / "set", IMAGES["A"][:9])
+    expected = collect_images(open_image_set(folder), extractor, needs={"features"})
+    monkeypatch.setattr(collecting, "LARGE", 1000)
+    found = collect_images(open_image_set(folder), extractor, needs={"features"})
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-4)
+    assert found.images_digest == expected.images_digest
+    assert found.facts["image_size"] == "32x32"
+
+
 def test_images_that_are_there_twice_are_told(tmp_path, extractor):
     folder = write_folder(tmp_path / "set", IMAGES["A"][[0, 1, 2, 1, 0, 3]])
     found = collect_images(open_image_set(folder), extractor)
