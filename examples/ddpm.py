@@ -131,7 +131,7 @@ def main():
 def draw(found, images, name, file):
     """Draws the scores over the steps with their intervals of 95 %, and samples of the end."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    numbers = np.array([(one.value, 1.96 * (one.deviation or 0)) for one in found.values()]).T
+    numbers = np.array([(one.value, one.half_width or 0) for one in found.values()]).T
     left.errorbar(list(found), numbers[0], yerr=numbers[1], capsize=3, color="#c0392b")
     left.set(xlabel="step", ylabel=f"{name} of {SAMPLES:,} images")
     tiles = images[:64, :, :, 0].reshape(8, 8, 28, 28).transpose(0, 2, 1, 3).reshape(224, 224)

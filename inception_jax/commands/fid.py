@@ -1,10 +1,9 @@
 """`inception-jax fid`: the distance between two sets of images, and its kin."""
 
 import argparse
-import hashlib
 import importlib.util
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -263,49 +262,43 @@ class _Session:
 
     def check(self, pairs: "Sequence[tuple[_Input, _Input]]") -> None:
         """Raises an error for sets that cannot be compared, before anything is computed."""
+        from inception_jax.generative.evaluator import check_statistics
         from inception_jax.generative.metrics import Sizes, check_kept, check_sizes, match_labels
         from inception_jax.generative.statistics_file import check_comparable
 
         metrics, anyway = self._options.metrics, self._options.anyway
         for real, fake in pairs:
             check_sizes(metrics, self.preset, Sizes(real.count, fake.count))
+            known = []
             for one in (real, fake):
                 if one.statistics is not None:
+                    known.append(one.statistics)
                     kept = metrics if one.images is None else set(metrics) & {"fid", "sfid"}
                     check_kept(kept, one.statistics, is_real=one is real)
-                if one.statistics is not None:
-                    check_comparable(
-                        one.statistics.facts, {"preset": self.preset.id}, anyway=anyway
-                    )
+                    preset = {"preset": self.preset.id}
+                    check_comparable(one.statistics.facts, preset, anyway=anyway)
             if "labels" in self._needs:
                 match_labels(real.get_labels(), fake.get_labels())
-        for pair in pairs:
-            known = [one.statistics for one in pair if one.statistics is not None]
             if len(known) == 2:
                 check_comparable(known[0].facts, known[1].facts, anyway=anyway)
+        for pair in pairs:  # last, since the network is loaded for it
             if any(one.images is not None for one in pair):
-                for statistics in known:
-                    self._check_statistics(statistics)
-
-    def _check_statistics(self, one: "FeatureSet") -> None:
-        """Raises an error for statistics of another network than images are computed with."""
-        from inception_jax.generative.statistics_file import check_comparable
-
-        check_comparable(one.facts, self.extractor.collect_facts(), anyway=self._options.anyway)
-        if one.moments.size != self.extractor.size:
-            raise DataError(
-                f"{one.name} has {one.moments.size:,} features for an image, and this network "
-                f"{self.extractor.size:,}: give statistics of the same layer"
-            )
+                for one in pair:
+                    if one.statistics is not None:
+                        check_statistics(one.statistics, self.extractor, anyway=anyway)
 
     def list_sets(self) -> list[str]:
         """Returns each set with its number of images and a digest of their names.
 
         All processes must have the same.
         """
+        from inception_jax.data.facts import hash_file_list
+
+        names = [() if one.images is None else one.images.names for one in self.inputs]
+        digests = [hash_file_list((name, 0) for name in given) for given in names]
         return [
-            f"{one.text}: {one.count} images, {hash_names(one.images.names if one.images else ())}"
-            for one in self.inputs
+            f"{one.text}: {one.count} images, {digest}"
+            for one, digest in zip(self.inputs, digests, strict=True)
         ]
 
     @property
@@ -337,6 +330,7 @@ class _Session:
         if given.images is None:
             assert given.statistics is not None
             return given.statistics
+        from inception_jax.data.stage_timer import count_cores
         from inception_jax.generative.collecting import collect_images
         from inception_jax.generative.presets import RANGES
 
@@ -349,7 +343,7 @@ class _Session:
             blocks=options.blocks,
             value_range=RANGES.get(options.value_range or ""),
             skip_bad=options.skip_bad,
-            threads=_count_cores(),
+            threads=count_cores(),
             is_primary=self.is_primary,
         )
         if given.statistics is not None:
@@ -387,10 +381,9 @@ def _format_settings(extractor: "Extractor") -> str:
     )
 
 
-def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
-    """Returns a context: the session of a command, joined to the other processes."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> "Iterator[_Session]":
+    """Yields the session of a command, joined to the other processes."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -398,21 +391,17 @@ def _open_session(options: argparse.Namespace, texts: Sequence[str]) -> Any:
     from inception_jax.checkpointing.run_record import collect_shared_facts
     from inception_jax.distributed.processes import join_processes, supervise_subprocess
 
-    @contextmanager
-    def session() -> Any:
-        supervise_subprocess()
-        opened = _Session(options, texts)
-        with (
-            join_processes(facts=lambda: {**collect_shared_facts(), "sets": opened.list_sets()}),
-            PreemptionHandler(),  # which has nothing to save here
-            use_compilation_cache(),
-        ):
-            opened.is_primary = jax.process_index() == 0
-            yield opened
-            if jax.process_count() > 1:  # the others wait while the primary scores and draws
-                multihost_utils.broadcast_one_to_all(np.int32(0))
-
-    return session()
+    supervise_subprocess()
+    session = _Session(options, texts)
+    with (
+        join_processes(facts=lambda: {**collect_shared_facts(), "sets": session.list_sets()}),
+        PreemptionHandler(),  # which has nothing to save here
+        use_compilation_cache(),
+    ):
+        session.is_primary = jax.process_index() == 0
+        yield session
+        if jax.process_count() > 1:  # the others wait while the primary scores and draws
+            multihost_utils.broadcast_one_to_all(np.int32(0))
 
 
 def _choose_preset(options: argparse.Namespace, texts: Sequence[str]) -> "Preset":
@@ -469,10 +458,8 @@ def _open_input(
         images = open_image_set(text, with_labels="labels" in needs)
     if images is not None and not images.is_float and options.value_range is not None:
         log_line(f"--value-range is not of {text}, whose images are bytes")
-    if images is not None and images.is_float and options.value_range is None:
-        raise DataError(
-            f"{text} holds floats: name their range with --value-range 0..1, -1..1 or 0..255"
-        )
+    if images is not None:
+        images.check_range(options.value_range)
     if images is None and options.num is not None:
         raise ConfigError(f"--num is for images, and {text} has statistics: leave it out")
     if images is not None and options.num is not None:
@@ -482,12 +469,6 @@ def _open_input(
             )
         images = select_images(images, _choose_images(len(images), options.num, options.seed))
     return _Input(text, statistics, images)
-
-
-def hash_names(names: Sequence[str]) -> str:
-    """Returns the beginning of a digest of names."""
-    found = hashlib.sha256("\0".join(names).encode(errors="surrogateescape"))
-    return found.hexdigest()[:12]
 
 
 def _choose_images(count: int, num: int, seed: int) -> list[int]:
@@ -504,10 +485,6 @@ def _parse_count(text: str) -> int:
     if int(text) < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return int(text)
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _format_results(

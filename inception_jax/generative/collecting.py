@@ -80,10 +80,7 @@ def collect_images(
       ConfigError: `skip_bad` in several processes.
       DataError: An image cannot be read, floats come without a range, or see `Collector.finish`.
     """
-    if images.is_float and value_range is None:
-        raise DataError(
-            f"{images.name} holds floats: name their range with --value-range 0..1, -1..1 or 0..255"
-        )
+    images.check_range(value_range)
     if not images.is_float:
         value_range = None
     if skip_bad and jax.process_count() > 1:

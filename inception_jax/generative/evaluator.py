@@ -158,6 +158,22 @@ def _finish(
     return moments, blocks if len(blocks) else None
 
 
+def check_statistics(found: FeatureSet, extractor: Extractor, *, anyway: bool = False) -> list[str]:
+    """Returns what statistics and the features of a network differ in, in sentences.
+
+    Raises:
+      ConfigError: See `check_comparable`.
+      DataError: They have another number of features.
+    """
+    notes = check_comparable(found.facts, extractor.collect_facts(), anyway=anyway)
+    if found.moments.size != extractor.size:
+        raise DataError(
+            f"{found.name} has {found.moments.size:,} features for an image, and this network "
+            f"{extractor.size:,}: give statistics of the same layer"
+        )
+    return notes
+
+
 class Evaluator:
     """Scores generated images against a reference, on the devices and while training goes on.
 
@@ -233,13 +249,8 @@ class Evaluator:
         found = reference
         if not isinstance(found, FeatureSet):
             found = read_statistics(found, self.preset)
-        found.notes += check_comparable(found.facts, self._extractor.collect_facts())
+        found.notes += check_statistics(found, self._extractor)
         check_kept(self._metrics, found, is_real=True)
-        if found.moments.size != self._extractor.size:
-            raise DataError(
-                f"{found.name} has {found.moments.size:,} features for an image, and this network "
-                f"{self._extractor.size:,}: make its statistics with these weights"
-            )
         self._reference = found
 
     def add(
@@ -357,8 +368,8 @@ class Evaluator:
 def format_score(score: Score) -> str:
     """Returns a score with its interval of 95 %, bias and number of images."""
     text = f"{score.value:.6g}"
-    if score.deviation is not None:
-        text += f" +- {1.96 * score.deviation:.2g}"
+    if score.half_width is not None:
+        text += f" +- {score.half_width:.2g}"
     parts = []
     if score.bias is not None:
         parts.append(f"bias {score.bias:.2g}" if score.bias else "no bias")

@@ -16,10 +16,9 @@ from inception_jax.generative.presets import IMAGE_SIZE, Preset, Range, quantise
 from inception_jax.generative.resizing import resize_images
 from inception_jax.generative.statistics import HIGHEST, Statistics
 from inception_jax.nn.network import Network
-from inception_jax.weights.cards import Card, hash_arrays
 from inception_jax.weights.export.onnx import to_onnx
 from inception_jax.weights.library import load_library
-from inception_jax.weights.trained_network import TrainedNetwork
+from inception_jax.weights.trained_network import TrainedNetwork, get_digest
 
 SPATIAL_END_POINT, SPATIAL_CHANNELS = "Mixed_6d", 7
 """The features of sFID: the first 7 channels of 17 x 17 positions, row, column, channel. Source:
@@ -85,7 +84,7 @@ class Extractor:
         """
         self.preset, self.engine = preset, engine
         self.card, self.placement = trained.card, trained.run.placement
-        self._config = trained.run.config
+        self._config, self._digest = trained.run.config, get_digest(trained)
         check_network(trained, preset)
         self.image_size = (
             IMAGE_SIZE if preset.network == "graph" else trained.run.config.data.image_size
@@ -161,7 +160,7 @@ class Extractor:
         device = self.placement.mesh.devices.flat[0]
         return {
             "preset": self.preset.id,
-            "weights": get_digest(self.card, self._variables),
+            "weights": self._digest,
             "weights_source": self.card.source,
             "weights_release": self.card.release,
             "network": f"{self.card.model.name} ({self._network.architecture.variant})",
@@ -267,13 +266,6 @@ def _find_classifier(network: Network, variables: Mapping[str, Any]) -> Any:
         if path.startswith(f"{row}/") and path.endswith("/kernel")
     ]
     return kernels[0] if len(kernels) == 1 and kernels[0].ndim == 2 else None
-
-
-def get_digest(card: Card, variables: Mapping[str, Any]) -> str:
-    """Returns the digest of weights: that of their card, or of their arrays."""
-    return card.digest or hash_arrays(
-        {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
-    )
 
 
 def check_network(trained: TrainedNetwork, preset: Preset) -> None:

@@ -98,8 +98,7 @@ def draw_score_comparison(scores: Mapping[str, Score], metric: str, file: Path) 
     figure, axis = pyplot.subplots(figsize=(7, 1 + 0.4 * len(scores)), layout="constrained")
     places = np.arange(len(scores))[::-1]
     for place, score in zip(places, scores.values(), strict=True):
-        half = 1.96 * (score.deviation or 0)
-        axis.errorbar(score.value, place, xerr=half, fmt="o", color=RED, capsize=3)
+        axis.errorbar(score.value, place, xerr=score.half_width or 0, fmt="o", color=RED, capsize=3)
         if score.bias:
             axis.scatter(score.value - score.bias, place, marker="|", s=120, color=BLUE)
     axis.set_yticks(places, list(scores))

@@ -29,7 +29,7 @@ ARCHIVE_ERRORS = (
     OSError, ValueError, RuntimeError, EOFError, SyntaxError, NotImplementedError,
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""What the readers of damaged or encrypted archives raise."""
+"""Errors of the readers of damaged or encrypted archives."""
 MAX_ITEM = 2**28
 """Bytes of an unpacked file: a bitmap of the most pixels that are decoded."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -69,6 +69,18 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def check_range(self, value_range: object) -> None:
+        """Raises an error for floats whose range is not named.
+
+        Raises:
+          DataError: `value_range` is None.
+        """
+        if self.is_float and value_range is None:
+            raise DataError(
+                f"{self.name} holds floats: name their range with --value-range 0..1, -1..1 or "
+                "0..255"
+            )
 
 
 def open_image_set(text: str, *, with_labels: bool = False) -> ImageSet:

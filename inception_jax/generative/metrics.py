@@ -413,7 +413,7 @@ SET_METRICS: Mapping[str, SetMetric] = {
 def score_to_json(score: Score) -> dict[str, Any]:
     """Returns a score as a dictionary, with its interval of 95 %."""
     found = score._asdict()
-    half = None if score.deviation is None else 1.96 * score.deviation
+    half = score.half_width
     found["interval"] = None if half is None else [score.value - half, score.value + half]
     return found | {"notes": list(score.notes)}
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from inception_jax.config import ConfigError
 from inception_jax.generative.inception_score import Splits
 from inception_jax.generative.kernel_distance import Subsets
-from inception_jax.generative.resizing import ResizeRule, resize_images, round_product
+from inception_jax.generative.resizing import ResizeRule, round_product
 
 Rounding = Literal["nearest", "truncate_255", "stylegan", "adm"]
 IMAGE_SIZE = 299
@@ -74,13 +74,6 @@ class Preset:
     def scale(self, pixels: Any) -> Any:
         """Returns pixels of 0..255 as the network takes them, about -1..1."""
         return (pixels - 128) / 128 if self.scaling == "graph" else 2 * (pixels / 255) - 1
-
-    def prepare(self, images: Any) -> Any:
-        """Returns images [B, H, W, 3] of 0..255 as input of the network [B, 299, 299, 3] float32.
-
-        Part of a compiled step.
-        """
-        return self.scale(resize_images(images, self.resize, IMAGE_SIZE))
 
 
 PRESETS = {

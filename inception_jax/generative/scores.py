@@ -33,6 +33,11 @@ class Score(NamedTuple):
     split_deviation: float | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def half_width(self) -> float | None:
+        """Returns half the width of the interval of 95 %; None where it is not known."""
+        return None if self.deviation is None else 1.96 * self.deviation
+
 
 class Interval(NamedTuple):
     """Bias and standard error of an estimate; None for each where they are not known."""

@@ -31,6 +31,7 @@ from inception_jax.generative.feature_set import FeatureSet
 from inception_jax.generative.foreign_statistics import is_foreign, read_foreign
 from inception_jax.generative.frechet import FeatureMoments, moments_from_rows
 from inception_jax.generative.presets import Preset
+from inception_jax.weights.cards import hash_arrays
 
 FORMAT_VERSION = 1
 FACTS_KEY, DIGEST_KEY = "statistics", "statistics_sha256"
@@ -75,19 +76,11 @@ def save_statistics(path: str | Path, found: FeatureSet, *, keep_features: bool 
         "notes": found.notes,
         "versions": collect_versions(),
         "format_version": FORMAT_VERSION,
-        "arrays": _hash(arrays),
+        "arrays": hash_arrays(arrays),
     }
     text = format_json(facts)
     header = {FACTS_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     write_atomically(epath.Path(path), to_bytes(arrays, header))
-
-
-def _hash(arrays: Mapping[str, np.ndarray]) -> str:
-    found = hashlib.sha256()
-    for name in sorted(arrays):
-        found.update(f"{name}\0{arrays[name].dtype.str}\0{arrays[name].shape}\n".encode())
-        found.update(np.ascontiguousarray(arrays[name]).view(np.uint8).data)
-    return found.hexdigest()
 
 
 def is_statistics(path: str | Path) -> bool:
@@ -155,7 +148,7 @@ def read_statistics(path: str | Path, preset: Preset | None = None) -> FeatureSe
             f"{path} has format {facts.get('format_version')!r:.20}, and this version reads "
             f"{FORMAT_VERSION}: use the one that wrote it"
         )
-    if facts.get("arrays") != _hash(arrays):
+    if facts.get("arrays") != hash_arrays(arrays):
         raise DataError(
             f"{path} is damaged: its numbers are not those that were written; copy it again"
         )

@@ -1,6 +1,5 @@
 """Predictions and features of images from a trained network."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -9,14 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from inception_jax.data.decode import Orientation, has_exif_rotation
 from inception_jax.data.images import FileSource, Image
 from inception_jax.data.source import DataError
+from inception_jax.data.stage_timer import count_cores
 from inception_jax.evaluation.features import make_features_step
-from inception_jax.weights.cards import hash_arrays
-from inception_jax.weights.trained_network import TrainedNetwork, load_trained
+from inception_jax.weights.trained_network import TrainedNetwork, get_digest, load_trained
 
 HEADER = 2**17
 """Bytes of a file in which its EXIF is looked for: a JPEG's is within the first 64 KB."""
@@ -120,7 +118,7 @@ class Predictor:
         run, variables = self._trained[:2]
         compute = compute or run.predict_step
         size = self.choose_batch_size(len(images))
-        threads = run.config.data.threads and max(run.config.data.threads, _count_cores())
+        threads = run.config.data.threads and max(run.config.data.threads, count_cores())
         data = replace(run.config.data, on_bad_example="skip_and_count", threads=threads)
         looking = replace(
             run,
@@ -154,14 +152,13 @@ class Predictor:
 
     def collect_facts(self) -> dict[str, Any]:
         """Returns the network, the origin and digest of its weights, and its preprocessing."""
-        run, variables, card = self._trained[:3]
-        digest = card.digest or hash_arrays(flatten_dict(self.placement.gather(variables), sep="/"))
+        run, _, card = self._trained[:3]
         orientation = run.config.data.orientation
         return {
             "network": asdict(card.model),
             "source": card.source,
             "release": card.release,
-            "digest": digest,
+            "digest": get_digest(self._trained),
             "preprocessing": {**card.preprocessing, "orientation": orientation},
         }
 
@@ -216,8 +213,3 @@ def _read(values: Any, weights: Any, limit: int) -> Iterator[np.ndarray | None]:
     values, weights = np.asarray(values), np.asarray(weights)
     for row, weight in zip(values[:limit], weights[:limit], strict=True):
         yield row if weight else None
-
-
-def _count_cores() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

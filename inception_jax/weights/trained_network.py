@@ -17,7 +17,7 @@ from inception_jax.experiment import Run
 from inception_jax.monitoring.progress import log_line
 from inception_jax.trainer.runs import open_run
 from inception_jax.weights import files as file
-from inception_jax.weights.cards import INPUT_FIELDS, UNKNOWN, Card
+from inception_jax.weights.cards import INPUT_FIELDS, UNKNOWN, Card, hash_arrays
 from inception_jax.weights.convert.conversion import list_shapes
 from inception_jax.weights.hub import resolve_on_all_processes
 
@@ -93,6 +93,12 @@ def load_trained(path: str) -> TrainedNetwork:
         tuned_from=lineage,
     )  # fmt: skip
     return TrainedNetwork(run, state.variables, card, name)
+
+
+def get_digest(trained: TrainedNetwork) -> str:
+    """Returns the digest of a network's arrays: that of its card, or else computed."""
+    gathered = trained.run.placement.gather
+    return trained.card.digest or hash_arrays(flatten_dict(gathered(trained.variables), sep="/"))
 
 
 def format_tuned_licence(licence: str) -> str:

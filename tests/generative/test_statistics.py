@@ -120,7 +120,7 @@ def test_sums_of_one_image_or_of_nan_are_refused(placement):
 
 @pytest.fixture(scope="module")
 def on_devices(tmp_path_factory):
-    """What 1, 2 and 8 devices find, and 8 of two processes."""
+    """Returns the results of 1, 2 and 8 devices, and of 8 in two processes."""
     folder = tmp_path_factory.mktemp("streaming")
     line = [sys.executable, "-m", "tests.generative.streaming"]
     port = str(free_port())
